@@ -1,0 +1,117 @@
+"""The error family, and the checks that every public function begins with.
+
+Each message names the argument, what was got, what was expected, and the remedy. Invalid input raises one of these;
+a numerical failure is a status on a result object instead (see `vibtheory.theory.minima`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "DivergedError",
+    "InvalidInputError",
+    "MissingDependencyError",
+    "SolverError",
+    "VibTheoryError",
+    "as_array",
+    "as_positive",
+    "as_scalar",
+    "check_choice",
+    "reject",
+]
+
+
+class VibTheoryError(Exception):
+    """Base of every error that vibtheory raises on purpose; the command line turns it into exit code 2."""
+
+
+class InvalidInputError(VibTheoryError, ValueError):
+    """An argument has the wrong shape, type, range or name."""
+
+
+class DataError(VibTheoryError):
+    """A data file is missing, truncated, of the wrong version, or fails its checksum."""
+
+
+class CheckpointError(VibTheoryError):
+    """A saved run is unreadable, incomplete, or belongs to another architecture."""
+
+
+class DivergedError(VibTheoryError):
+    """Training met a non-finite loss; the message names the step, the layer and the remedy."""
+
+
+class SolverError(VibTheoryError):
+    """An outside solver failed and so did its fallbacks; the message holds each status."""
+
+
+class MissingDependencyError(VibTheoryError, ImportError):
+    """An optional dependency is needed and not installed; the message names the extra that brings it."""
+
+
+def reject(argument: str, got: object, expected: str, remedy: str) -> NoReturn:
+    """Raise `InvalidInputError` in the one format that all messages share."""
+    raise InvalidInputError(f"{argument}: got {got}, expected {expected}. Remedy: {remedy}")
+
+
+def as_array(
+    argument: str,
+    value: ArrayLike,
+    shape: Sequence[int | None] | None = None,
+    remedy: str = "pass a finite real array of that shape",
+) -> NDArray[np.float64]:
+    """`value` as a finite float64 array; `shape` has one entry per axis, None where any length will do.
+
+    Raises:
+        InvalidInputError: not numeric or complex, the wrong number of axes, a wrong length, NaN or infinity.
+    """
+    try:
+        raw = np.asarray(value)
+        if np.iscomplexobj(raw):
+            raise TypeError("complex numbers")
+        array = np.asarray(raw, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        reject(argument, f"{type(value).__name__} ({error})", "a real numeric array", remedy)
+    if shape is not None:
+        wanted = "[" + ", ".join("any" if n is None else str(n) for n in shape) + "]"
+        fits = array.ndim == len(shape) and all(
+            want is None or have == want for have, want in zip(array.shape, shape, strict=True)
+        )
+        if not fits:
+            reject(argument, f"shape {list(array.shape)}", f"shape {wanted}", remedy)
+    bad = array.size - int(np.isfinite(array).sum())
+    if bad:
+        reject(argument, f"{bad} of {array.size} entries NaN or infinite", "finite entries", remedy)
+    return array
+
+
+def as_scalar(argument: str, value: Any, remedy: str = "pass one finite number") -> float:
+    """`value` as a finite float. Raises InvalidInputError otherwise."""
+    return float(as_array(argument, value, (), remedy))
+
+
+def as_positive(
+    argument: str,
+    value: ArrayLike,
+    shape: Sequence[int | None] | None = None,
+    remedy: str = "pass numbers greater than 0",
+) -> NDArray[np.float64]:
+    """`as_array`, and every entry > 0. Raises InvalidInputError otherwise."""
+    array = as_array(argument, value, shape, remedy)
+    if (array <= 0).any():
+        reject(argument, f"smallest entry {array.min():g}", "entries > 0", remedy)
+    return array
+
+
+def check_choice(argument: str, value: object, choices: Iterable[str]) -> None:
+    """Raise InvalidInputError, listing `choices`, unless `value` is one of them."""
+    allowed = list(choices)
+    if value not in allowed:
+        reject(argument, repr(value), "one of " + ", ".join(allowed), "choose one of those names")

@@ -1,0 +1,154 @@
+"""The gate: z = μ + σ⊙ε multiplies a layer's activation, and what a gate costs is information (poster, eq. (*)).
+
+A unit survives where its signal-to-noise ratio α = μ²/σ² stays above a threshold. Everything is computed from
+log α = log μ² − log σ², so that σ → 0 and μ → 0 are safe in float32 and bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from vibtheory.errors import InvalidInputError, reject
+
+__all__ = ["Gate", "gate_information", "named_gates", "objective"]
+
+
+class Gate(nn.Module):
+    """One stochastic gate per unit (dense layers) or channel (convolutions).
+
+    Args:
+        features: number of gated units d.
+        multiplier: s ≥ 0, the layer's weight on its information in `objective`: 1 for a dense layer, H·W of the
+            convolution's output (times a recipe's factor) for a convolution. THEORY.md, "One convention for the price".
+        threshold: a unit is kept while α > threshold (and μ ≠ 0).
+        mean, log_variance: initial μ and log σ².
+
+    Attributes:
+        mu: Parameter [d], the gate's mean μ.
+        log_var: Parameter [d], log σ².
+        samples: 0 (default): `eval()` uses μ⊙keep. S ≥ 1: `eval()` still samples z on kept units, once per forward
+            pass; average S passes with `vibtheory.metrics.error(..., samples=S)`.
+
+    Raises:
+        InvalidInputError: features < 1, multiplier < 0 or threshold < 0.
+    """
+
+    mu: nn.Parameter
+    log_var: nn.Parameter
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        multiplier: float = 1.0,
+        threshold: float = 1.0,
+        mean: float = 1.0,
+        log_variance: float = -9.0,
+    ) -> None:
+        super().__init__()
+        if features < 1:
+            reject("features", features, "an integer >= 1", "pass the number of units or channels")
+        if not multiplier >= 0:
+            reject("multiplier", multiplier, "a number >= 0", "use 1 for dense layers, H*W for convolutions")
+        if not threshold >= 0:
+            reject("threshold", threshold, "a number >= 0", "use 1, the value at which signal equals noise")
+        self.features = features
+        self.multiplier = float(multiplier)
+        self.threshold = float(threshold)
+        self.sample_in_eval = False
+        self.mu = nn.Parameter(torch.full((features,), float(mean)))
+        self.log_var = nn.Parameter(torch.full((features,), float(log_variance)))
+
+    @property
+    def sigma(self) -> Tensor:
+        """σ [d]: the gate's standard deviation, same unit as μ."""
+        return torch.exp(0.5 * self.log_var)
+
+    @property
+    def log_alpha(self) -> Tensor:
+        """log α [d] in float32; −∞ at μ = 0."""
+        return 2 * torch.log(self.mu.float().abs()) - self.log_var.float()
+
+    @property
+    def alpha(self) -> Tensor:
+        """α = μ²/σ² [d], the signal-to-noise ratio (never its inverse); 0 at μ = 0."""
+        return torch.exp(self.log_alpha)
+
+    @property
+    def keep(self) -> Tensor:
+        """Boolean [d]: units whose α exceeds the threshold."""
+        if self.threshold == 0:
+            return self.mu.detach() != 0
+        return self.log_alpha.detach() > torch.tensor(self.threshold).log()
+
+    def information(self) -> Tensor:
+        """½ Σ_j log(1 + α_j), a scalar in nats, differentiable (THEORY P2; the multiplier is not included)."""
+        return 0.5 * _log1p_alpha(self.mu, self.log_var).sum()
+
+    def mean(self) -> Tensor:
+        """μ ⊙ keep [d]: what `eval()` multiplies by, and what compression folds into the weights."""
+        return torch.where(self.keep, self.mu, torch.zeros_like(self.mu))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h [N, d, ...] → h ⊙ z, with one z per example and unit, shared over positions."""
+        if h.ndim < 2 or h.shape[1] != self.features:
+            raise InvalidInputError(
+                f"h: got shape {list(h.shape)}, expected [N, {self.features}, ...]. "
+                "Remedy: build the gate with the number of units (axis 1) of the activation it follows"
+            )
+        tail = (1,) * (h.ndim - 2)
+        if not self.training and not self.sample_in_eval:
+            return h * self.mean().to(h.dtype).view(1, -1, *tail)
+        mu, sigma = (self.mu, self.sigma) if self.training else (self.mean(), self.sigma * self.keep)
+        noise = torch.randn(h.shape[0], self.features, device=h.device, dtype=mu.dtype)
+        z = torch.addcmul(mu, sigma, noise)  # [N, d]
+        return h * z.to(h.dtype).view(*z.shape, *tail)
+
+    def extra_repr(self) -> str:
+        return f"{self.features}, multiplier={self.multiplier:g}, threshold={self.threshold:g}"
+
+
+def _log1p_alpha(mu: Tensor, log_var: Tensor) -> Tensor:
+    """log(1 + μ²/σ²), elementwise, finite with finite gradients for every finite (μ, log σ²).
+
+    log(1 + α) = softplus(log α). At μ = 0 log α is −∞ and its gradient 0·∞, so |μ| is clamped at a value whose
+    contribution is exactly 0 in float32 wherever log σ² is representable as a useful variance.
+    """
+    magnitude = mu.float().abs().clamp_min(1e-30)
+    return nn.functional.softplus(2 * torch.log(magnitude) - log_var.float())
+
+
+def named_gates(net: nn.Module) -> dict[str, Gate]:
+    """The gates of `net` by layer name (their module path), in the order of the forward pass for our networks."""
+    return {name: module for name, module in net.named_modules() if isinstance(module, Gate)}
+
+
+def gate_information(net: nn.Module) -> dict[str, float]:
+    """½ Σ_j log(1 + α_j) of each gate, in nats, by layer name; without gradients."""
+    with torch.no_grad():
+        return {name: float(gate.information()) for name, gate in named_gates(net).items()}
+
+
+def objective(loss: Tensor, gates: Mapping[str, Gate], gamma: float | Mapping[str, float]) -> Tensor:
+    """The training objective: mean loss + Σ_i γ_i s_i Σ_j ½ log(1 + α_ij), a scalar in nats per example.
+
+    This is (*) of the poster divided by L: (*)'s γ is L γ_i s_i / 2 here (THEORY.md, "One convention for the price").
+
+    Args:
+        loss: scalar, the data-set (or batch) mean of −log q(y|h_L), in nats.
+        gates: gates by layer name, from `named_gates`.
+        gamma: the price γ_i ≥ 0 of information, one number or one per layer name.
+
+    Raises:
+        InvalidInputError: `gamma` is a mapping that misses a layer.
+    """
+    total = loss
+    for name, gate in gates.items():
+        if isinstance(gamma, Mapping) and name not in gamma:
+            reject("gamma", sorted(gamma), f"an entry for every gated layer: {list(gates)}", f"add {name!r}")
+        price = gamma[name] if isinstance(gamma, Mapping) else gamma
+        total = total + (price * gate.multiplier) * gate.information()
+    return total

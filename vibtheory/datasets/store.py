@@ -1,0 +1,67 @@
+"""Where data files lie, and whether they are the canonical ones: root, $VIBTHEORY_DATA, the user cache, the package."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from vibtheory.datasets.catalogue import DataFile, Entry
+from vibtheory.errors import DataError
+
+__all__ = ["check_file", "locate"]
+
+_PACKAGED = Path(__file__).parent  # holds mnist/
+
+
+def check_file(path: Path, file: DataFile) -> None:
+    """Compare a file's checksum with the canonical ones.
+
+    Raises:
+        DataError: the file is missing, or its checksum is none of `file.digests`.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. Remedy: `vibtheory data fetch`, or copy the canonical file there")
+    found = []
+    for algorithm in dict.fromkeys(digest.partition(":")[0] for digest in file.digests):
+        with path.open("rb") as stream:
+            found.append(f"{algorithm}:{hashlib.file_digest(stream, algorithm).hexdigest()}")
+    if not set(found) & set(file.digests):
+        raise DataError(
+            f"{path}: checksum {', '.join(found)}, expected {' or '.join(file.digests)}. The file is damaged or not "
+            "the canonical one. Remedy: delete it and run `vibtheory data fetch`, or copy the canonical file there"
+        )
+
+
+def locate(entry: Entry, root: str | os.PathLike[str] | None = None) -> Path:
+    """The folder that holds a data set's files: the first place that has one of them.
+
+    Args:
+        entry: which data set.
+        root: look only there (in it, or in its subfolder `entry.folder`). None: the package for MNIST, else
+            $VIBTHEORY_DATA, then the user cache.
+
+    Raises:
+        DataError: none of the places has it; the message lists them and the remedy.
+    """
+    if root is None and entry.name == "mnist":
+        return _PACKAGED / entry.folder
+    places = [Path(root)] if root is not None else search_path()
+    folders = [folder for place in places for folder in (place / entry.folder, place)]
+    for folder in folders:
+        if any((folder / file.name).is_file() for file in entry.files):
+            return folder
+    raise DataError(f"{entry.name}: none of {entry.files[0].name}, … in {', '.join(map(str, folders))}")
+
+
+def search_path() -> list[Path]:
+    """Folders searched when no root is given: $VIBTHEORY_DATA if set, then the user cache."""
+    configured = os.environ.get("VIBTHEORY_DATA")
+    return ([Path(configured)] if configured else []) + [cache_folder()]
+
+
+def cache_folder() -> Path:
+    """The user's cache for downloaded data."""
+    import pooch
+
+    return Path(pooch.os_cache("vibtheory"))

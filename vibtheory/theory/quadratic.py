@@ -1,0 +1,330 @@
+"""The quadratic bound ḡ(z) = zᵀAᵀAz + bᵀz + c on a layer's loss, with its price γ and its guarantee (THEORY.md T1, T5).
+
+For z = μ + σ⊙ε the expectation is E ḡ = ‖Aμ‖² + bᵀμ + c + Σ_j w_jσ_j², w_j = ‖a_j‖². With the best σ the problem is
+
+    Φ(μ) = ‖Aμ‖² + bᵀμ + c + Σ_j ρ_j(|μ_j|),
+
+whose local minima are those of the objective in (μ, σ) (T2). Units: ḡ, c, γ, Φ in nats of the data-set mean loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vibtheory.errors import as_array, as_positive, as_scalar, reject
+from vibtheory.theory import row_space
+from vibtheory.theory.guarantee import Guarantee
+from vibtheory.theory.penalty import penalty, penalty_curvature, penalty_slope
+from vibtheory.theory.semidefinite import checked_gram, few
+
+__all__ = ["Guarantee", "QuadraticBound"]
+
+Array = NDArray[np.float64]
+
+_GIVEN = Guarantee("given", "exact", "ḡ was given as it stands; nothing is claimed about a network")
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class QuadraticBound:
+    """ḡ(z) = zᵀAᵀAz + bᵀz + c with the prices γ of its d gates. Immutable; arrays are copied and read-only.
+
+    Args:
+        A: factor [m, d], real, finite, not empty; float32 and integers are converted to float64.
+        b: linear term [d].
+        c: constant in nats.
+        gamma: price γ > 0 in nats per log(1+α), against the data-set mean loss: scalar or [d].
+        guarantee: on what grounds ḡ bounds the loss.
+        layer: the gated layer's name, for reports.
+        trained_mu, trained_sigma: the trained network's gates [d], shown beside α* and used as start; both or neither.
+
+    Attributes:
+        A: [m, d], or None if built `from_gram`.
+        gram: Q = AᵀA [d, d]; formed on first use.
+        b, c, gamma [d], guarantee, layer, trained_mu, trained_sigma: as above.
+        w: squared column norms diag Q [d].
+        d: number of gates.
+
+    Raises:
+        InvalidInputError: wrong shapes, NaN or infinity, γ ≤ 0, σ < 0, empty A, or entries that overflow when squared.
+
+    Source: poster, "quadratic upper bound"; THEORY.md T1.
+    """
+
+    A: Array | None
+    b: Array
+    c: float
+    gamma: Array
+    w: Array
+    guarantee: Guarantee
+    layer: str | None
+    trained_mu: Array | None
+    trained_sigma: Array | None
+
+    def __init__(
+        self,
+        A: ArrayLike,
+        b: ArrayLike,
+        c: float = 0.0,
+        gamma: ArrayLike = 1.0,
+        *,
+        guarantee: Guarantee = _GIVEN,
+        layer: str | None = None,
+        trained_mu: ArrayLike | None = None,
+        trained_sigma: ArrayLike | None = None,
+    ) -> None:
+        factor = as_array("A", A, (None, None), "pass a matrix with one column per gate; a vector v as v[None, :]")
+        if factor.size == 0:
+            reject("A", f"shape {list(factor.shape)}", "at least one row and one column", "give the layer's factor")
+        with np.errstate(over="ignore", under="ignore"):
+            w = np.einsum("ij,ij->j", factor, factor)
+        lost = np.flatnonzero(~np.isfinite(w) | ((w < np.finfo(np.float64).tiny) & factor.any(axis=0)))
+        if lost.size:
+            reject("A", f"entries whose squares leave float64 in columns {few(lost)}", "1e-150 < |entries| < 1e150",
+                   "rescale A, b and gamma to common units")  # fmt: skip
+        self._set("A", _frozen(factor))
+        self._fill(w, b, c, gamma, guarantee, layer, trained_mu, trained_sigma)
+
+    @classmethod
+    def from_gram(
+        cls,
+        gram: ArrayLike,
+        b: ArrayLike,
+        c: float = 0.0,
+        gamma: ArrayLike = 1.0,
+        *,
+        guarantee: Guarantee = _GIVEN,
+        layer: str | None = None,
+        trained_mu: ArrayLike | None = None,
+        trained_sigma: ArrayLike | None = None,
+        check: bool = True,
+    ) -> QuadraticBound:
+        """The same bound from Q = AᵀA [d, d] alone: all that Φ depends on.
+
+        Args:
+            gram: Q, symmetric positive semidefinite. Both are tested on the unit-diagonal Q_ij/√(Q_iiQ_jj), with
+                tolerance max(1e-10, d·eps) and the eps of the dtype that was passed, so that units do not matter.
+            check: False skips the test of semidefiniteness (one Cholesky factorisation, d³/3) where Q is known to be
+                semidefinite by construction.
+            b, c, gamma, guarantee, layer, trained_mu, trained_sigma: as in the class.
+
+        Raises:
+            InvalidInputError: as the class, and Q not square, not symmetric, or indefinite (the eigenvalue is named).
+        """
+        matrix = as_array("gram", gram, (None, None), "pass Q = AᵀA, a square matrix")
+        if matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
+            reject("gram", f"shape {list(matrix.shape)}", "a square matrix [d, d], d >= 1", "pass Q = AᵀA, or A itself")
+        given = np.asarray(gram).dtype
+        eps = np.finfo(given).eps if np.issubdtype(given, np.floating) else np.finfo(np.float64).eps
+        matrix = checked_gram(matrix, max(1e-10, matrix.shape[0] * float(eps)), check)
+        bound = cls.__new__(cls)
+        bound._set("A", None)
+        bound._set("gram", _frozen(matrix))
+        bound._fill(np.diag(matrix), b, c, gamma, guarantee, layer, trained_mu, trained_sigma)
+        return bound
+
+    def with_gamma(self, gamma: ArrayLike) -> QuadraticBound:
+        """The same bound at another price γ > 0 (scalar or [d], nats); arrays are shared, nothing is recomputed."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._set("gamma", _prices(gamma, self.d))
+        return other
+
+    @property
+    def d(self) -> int:
+        """Number of gates."""
+        return int(self.b.size)
+
+    @cached_property
+    def gram(self) -> Array:
+        """Q = AᵀA [d, d]."""
+        assert self.A is not None
+        gram = self.A.T @ self.A
+        gram[np.diag_indices(self.d)] = self.w
+        return _frozen(gram, copy=False)
+
+    @cached_property
+    def live(self) -> NDArray[np.intp]:
+        """Indices of the columns with w_j > 0; the others are free and never count (T2)."""
+        return np.flatnonzero(self.w > 0)
+
+    def value(self, z: ArrayLike) -> Array:
+        """ḡ(z) in nats; z [..., d] → [...]."""
+        z = as_array("z", z)
+        if z.ndim == 0 or z.shape[-1] != self.d:
+            reject("z", f"shape {list(z.shape)}", f"shape [..., {self.d}]", "pass one value per gate")
+        if self.A is not None and self.A.shape[0] <= self.d:
+            square = np.sum((z @ self.A.T) ** 2, axis=-1)
+        else:
+            square = np.einsum("...i,...i->...", z @ self.gram, z)
+        return np.asarray(square + z @ self.b + self.c)[()]
+
+    def expectation(self, mu: ArrayLike, sigma: ArrayLike) -> float:
+        """E ḡ(μ + σ⊙ε) = ḡ(μ) + Σ_j w_jσ_j² in nats (T1); σ [d] ≥ 0, infinite only where w_j = 0 (adds nothing)."""
+        deviation = self._deviation(sigma)
+        noise = np.where(self.w > 0, np.where(np.isinf(deviation), 0.0, deviation) ** 2, 0.0)
+        return float(self.value(self._mean(mu))) + float(self.w @ noise)
+
+    def objective(self, mu: ArrayLike, sigma: ArrayLike) -> float:
+        """E ḡ + Σ_j γ_j log(1 + μ_j²/σ_j²) in nats; α = 0 where μ = 0, inf where σ = 0 ≠ μ (T1)."""
+        mean, deviation = self._mean(mu), self._deviation(sigma)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            root = np.where(mean == 0, 0.0, np.abs(mean) / deviation)
+        # log(1 + r²) = 2 log hypot(1, r) for large r, log1p for small: r² may overflow
+        information = np.where(root > 1e8, 2 * np.log(np.maximum(root, 1.0)), np.log1p(np.minimum(root, 1e8) ** 2))
+        return self.expectation(mean, deviation) + float(self.gamma @ information)
+
+    def phi(self, mu: ArrayLike) -> float:
+        """Φ(μ) = ḡ(μ) + Σ_j ρ_j(|μ_j|) in nats: the objective at the best σ (T1); μ [d]."""
+        mean = self._mean(mu)
+        return float(self.value(mean)) + float(np.sum(penalty(mean, self.w, self.gamma)))
+
+    def smooth_gradient(self, mu: ArrayLike) -> Array:
+        """2AᵀAμ + b [d]: the gradient of the quadratic part alone."""
+        return 2 * self._apply_gram(self._mean(mu)) + self.b
+
+    def gradient(self, mu: ArrayLike) -> Array:
+        """∇Φ(μ) [d] where μ_j ≠ 0; at μ_j = 0 the smooth part 2(AᵀAμ)_j + b_j, to compare with ±2√(γ_jw_j)."""
+        mean = self._mean(mu)
+        return self.smooth_gradient(mean) + np.sign(mean) * penalty_slope(mean, self.w, self.gamma)
+
+    def hessian(self, mu: ArrayLike) -> Array:
+        """∇²Φ(μ) = 2Q − diag(2w/(2+α)) [d, d]; at μ_j = 0 the one-sided curvature −w_j of the penalty (T2)."""
+        hessian = 2 * self.gram
+        hessian[np.diag_indices(self.d)] += penalty_curvature(self._mean(mu), self.w, self.gamma)
+        return hessian
+
+    def beta(self) -> Array:
+        """β ∈ range A with b = −2Aᵀβ (T7).
+
+        Returns:
+            β [m]; from a Gram matrix alone, β [d] for the symmetric factor (Q/√(w wᵀ))^½ diag(√w) on the live columns.
+        """
+        A = None if self.A is None else self.A[:, self.live]
+        gram = self.gram[np.ix_(self.live, self.live)] if self.A is None else None
+        beta = np.zeros(self.d if self.A is None else self.A.shape[0])
+        if self.live.size:
+            solved = row_space.least_norm_beta(A, gram, self.w[self.live], self.b[self.live])
+            beta[self.live if self.A is None else slice(None)] = solved
+        return beta
+
+    def beta_norm(self) -> float:
+        """‖β‖, the same for every factor of Q: ‖β‖² = ¼ bᵀQ⁺b, in √nats (T7)."""
+        return float(np.linalg.norm(self.beta()))
+
+    @cached_property
+    def _unbounded(self) -> Array | None:
+        direction = np.zeros(self.d)
+        free = (self.w == 0) & (self.b != 0)
+        if free.any():
+            direction[free] = -self.b[free]
+        elif self.live.size:
+            live, every = self.live, self.live.size == self.d
+            A = self.A if self.A is None or every else self.A[:, live]
+            needs_gram = A is None or min(A.shape) > row_space.SVD_LIMIT
+            gram = (self.gram if every else self.gram[np.ix_(live, live)]) if needs_gram else None
+            rest = row_space.null_component(A, gram, self.w[live], self.b[live])
+            if rest is not None:
+                direction[live] = -rest / np.sqrt(self.w[live])
+        size = np.linalg.norm(direction)
+        return _frozen(direction / size, copy=False) if size > 0 else None
+
+    def unbounded_direction(self) -> Array | None:
+        """A unit vector n [d] along which Φ falls for ever (Qn = 0, bᵀn < 0), or None if Φ is bounded below.
+
+        The penalty grows like 2γ log along n, so any linear fall wins. Tolerances: `row_space.null_component`.
+        """
+        return self._unbounded
+
+    def require_bounded(self) -> None:
+        """Raise InvalidInputError, naming the direction and the remedy, if Φ is unbounded below."""
+        n = self._unbounded
+        if n is None:
+            return
+        free = np.flatnonzero((self.w == 0) & (self.b != 0))
+        if free.size:
+            reject("b", f"nonzero b in columns {few(free)} with w = 0 (largest |b| {np.abs(self.b[free]).max():.3g})",
+                   "b_j = 0 wherever column j of A is zero: Φ falls for ever along those gates",
+                   "set b to 0 there, or drop those columns")  # fmt: skip
+        top = np.argsort(-np.abs(n))[:5]
+        parts = ", ".join(f"{n[j]:+.3g} on gate {j}" for j in top if n[j] != 0)
+        reject("b", f"a component outside the row space of A: slope bᵀn = {self.b @ n:.3g} along n = ({parts}"
+               f"{', …' if np.count_nonzero(n) > 5 else ''}), where An = 0",
+               "b = −2Aᵀβ for some β: otherwise Φ falls for ever along n and has no global minimum",
+               "replace b by b − (bᵀn/Σw_jn_j²) w⊙n, which is in the row space, or add rows to A that act along n")  # fmt: skip
+
+    def __repr__(self) -> str:
+        size = f"A [{self.A.shape[0]}, {self.d}]" if self.A is not None else f"Q [{self.d}, {self.d}]"
+        prices = f"{self.gamma.min():.4g}" + (f"…{self.gamma.max():.4g}" if np.ptp(self.gamma) > 0 else "")
+        where = f", layer {self.layer}" if self.layer else ""
+        return f"QuadraticBound({size}, gamma {prices} nats, {self.guarantee.kind}/{self.guarantee.level}{where})"
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _fill(
+        self,
+        w: Array,
+        b: ArrayLike,
+        c: float,
+        gamma: ArrayLike,
+        guarantee: Guarantee,
+        layer: str | None,
+        trained_mu: ArrayLike | None,
+        trained_sigma: ArrayLike | None,
+    ) -> None:
+        d = w.size
+        self._set("w", _frozen(w))
+        self._set("b", _frozen(as_array("b", b, (d,), "pass one linear coefficient per column of A")))
+        self._set("c", as_scalar("c", c))
+        self._set("gamma", _prices(gamma, d))
+        if not isinstance(guarantee, Guarantee):
+            reject("guarantee", type(guarantee).__name__, "a Guarantee", "build one, or omit it")
+        self._set("guarantee", guarantee)
+        self._set("layer", layer)
+        if (trained_mu is None) != (trained_sigma is None):
+            reject("trained_mu, trained_sigma", "only one of them", "both or neither", "pass the gate's μ and its σ")
+        mean = deviation = None
+        if trained_mu is not None and trained_sigma is not None:
+            mean = _frozen(as_array("trained_mu", trained_mu, (d,), "pass one μ per gate"))
+            deviation = _frozen(as_array("trained_sigma", trained_sigma, (d,), "pass one σ (not σ²) per gate"))
+            if (deviation < 0).any():
+                reject("trained_sigma", f"smallest entry {deviation.min():g}", "entries >= 0", "pass σ, not log σ²")
+        self._set("trained_mu", mean)
+        self._set("trained_sigma", deviation)
+
+    def _apply_gram(self, mu: Array) -> Array:
+        if self.A is not None and 2 * self.A.shape[0] <= self.d:
+            return np.asarray(self.A.T @ (self.A @ mu))
+        return np.asarray(self.gram @ mu)
+
+    def _mean(self, mu: ArrayLike) -> Array:
+        return as_array("mu", mu, (self.d,), "pass one μ per gate")
+
+    def _deviation(self, sigma: ArrayLike) -> Array:
+        try:
+            raw = np.asarray(sigma, dtype=np.float64)
+        except (TypeError, ValueError):
+            raw = as_array("sigma", sigma)
+        infinite = np.isinf(raw)
+        deviation = as_array("sigma", np.where(infinite, 0.0, raw), (self.d,), "pass one σ per gate")
+        if (deviation < 0).any() or (infinite & ((self.w > 0) | (raw < 0))).any():
+            reject("sigma", f"entries from {raw.min():g} to {raw.max():g}", "σ >= 0, infinite only where w = 0",
+                   "pass standard deviations, not log variances")  # fmt: skip
+        return raw
+
+
+def _frozen(array: Array, copy: bool = True) -> Array:
+    array = np.array(array) if copy else array
+    array.setflags(write=False)
+    return array
+
+
+def _prices(gamma: ArrayLike, d: int) -> Array:
+    prices = as_positive("gamma", gamma, remedy="pass one price γ > 0 in nats, or one per gate")
+    if prices.ndim and prices.shape != (d,):
+        reject("gamma", f"shape {list(prices.shape)}", f"a scalar or shape [{d}]", "pass one price γ, or one per gate")
+    return _frozen(np.broadcast_to(prices, (d,)))

@@ -6,6 +6,7 @@ log α = log μ² − log σ², so that σ → 0 and μ → 0 are safe in float3
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -24,20 +25,23 @@ class Gate(nn.Module):
         multiplier: s ≥ 0, the layer's weight on its information in `objective`: 1 for a dense layer, H·W of the
             convolution's output (times a recipe's factor) for a convolution. THEORY.md, "One convention for the price".
         threshold: a unit is kept while α > threshold (and μ ≠ 0).
+        axis: the units' axis in the activation: 1 for [N, d, ...], -1 for token models, [N, T, d].
         mean, log_variance: initial μ and log σ².
 
     Attributes:
         mu: Parameter [d], the gate's mean μ.
         log_var: Parameter [d], log σ².
-        samples: 0 (default): `eval()` uses μ⊙keep. S ≥ 1: `eval()` still samples z on kept units, once per forward
-            pass; average S passes with `vibtheory.metrics.error(..., samples=S)`.
+        active: boolean buffer [d]; False where `close` has shut a gate for good: z = 0 there, α = 0, no information.
+        sample_in_eval: `eval()` multiplies by μ⊙keep; set True to sample z on the kept units instead, and average
+            the outputs of several passes.
 
     Raises:
-        InvalidInputError: features < 1, multiplier < 0 or threshold < 0.
+        InvalidInputError: features < 1, multiplier < 0, threshold < 0 or axis 0.
     """
 
     mu: nn.Parameter
     log_var: nn.Parameter
+    active: Tensor
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Gate(nn.Module):
         *,
         multiplier: float = 1.0,
         threshold: float = 1.0,
+        axis: int = 1,
         mean: float = 1.0,
         log_variance: float = -9.0,
     ) -> None:
@@ -55,12 +60,16 @@ class Gate(nn.Module):
             reject("multiplier", multiplier, "a number >= 0", "use 1 for dense layers, H*W for convolutions")
         if not threshold >= 0:
             reject("threshold", threshold, "a number >= 0", "use 1, the value at which signal equals noise")
+        if axis == 0:
+            reject("axis", axis, "any axis but 0", "axis 0 holds the examples; units are on axis 1 or -1")
         self.features = features
+        self.axis = axis
         self.multiplier = float(multiplier)
         self.threshold = float(threshold)
         self.sample_in_eval = False
         self.mu = nn.Parameter(torch.full((features,), float(mean)))
         self.log_var = nn.Parameter(torch.full((features,), float(log_variance)))
+        self.register_buffer("active", torch.ones(features, dtype=torch.bool))
 
     @property
     def sigma(self) -> Tensor:
@@ -69,8 +78,9 @@ class Gate(nn.Module):
 
     @property
     def log_alpha(self) -> Tensor:
-        """log α [d] in float32; −∞ at μ = 0."""
-        return 2 * torch.log(self.mu.float().abs()) - self.log_var.float()
+        """log α [d] in float32; −∞ at μ = 0 and where the gate was closed for good."""
+        log_alpha = 2 * torch.log(self.mu.float().abs()) - self.log_var.float()
+        return log_alpha.masked_fill(~self.active, -torch.inf)
 
     @property
     def alpha(self) -> Tensor:
@@ -80,17 +90,20 @@ class Gate(nn.Module):
     @property
     def keep(self) -> Tensor:
         """Boolean [d]: units whose α exceeds the threshold."""
-        if self.threshold == 0:
-            return self.mu.detach() != 0
-        return self.log_alpha.detach() > torch.tensor(self.threshold).log()
+        log_threshold = math.log(self.threshold) if self.threshold > 0 else -math.inf
+        return self.log_alpha.detach() > log_threshold
 
     def information(self) -> Tensor:
         """½ Σ_j log(1 + α_j), a scalar in nats, differentiable (THEORY P2; the multiplier is not included)."""
-        return 0.5 * _log1p_alpha(self.mu, self.log_var).sum()
+        return 0.5 * (_log1p_alpha(self.mu, self.log_var) * self.active).sum()
 
     def mean(self) -> Tensor:
         """μ ⊙ keep [d]: what `eval()` multiplies by, and what compression folds into the weights."""
         return torch.where(self.keep, self.mu, torch.zeros_like(self.mu))
+
+    def close(self, units: Tensor) -> None:
+        """Shut `units` (boolean [d] or indices) for good: they pass nothing on and carry no information from now on."""
+        self.active[units] = False
 
     def forward(self, h: Tensor) -> Tensor:
         """h [N, d, ...] → h ⊙ z, with one z per example and unit, shared over positions."""
@@ -102,7 +115,8 @@ class Gate(nn.Module):
         tail = (1,) * (h.ndim - 2)
         if not self.training and not self.sample_in_eval:
             return h * self.mean().to(h.dtype).view(1, -1, *tail)
-        mu, sigma = (self.mu, self.sigma) if self.training else (self.mean(), self.sigma * self.keep)
+        open_ = self.active if self.training else self.keep
+        mu, sigma = self.mu * open_, self.sigma * open_
         noise = torch.randn(h.shape[0], self.features, device=h.device, dtype=mu.dtype)
         z = torch.addcmul(mu, sigma, noise)  # [N, d]
         return h * z.to(h.dtype).view(*z.shape, *tail)

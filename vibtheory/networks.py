@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 
-from vibtheory.errors import reject
+from vibtheory.errors import CheckpointError, reject
 from vibtheory.gates import Gate
 
-__all__ = ["lenet_300_100", "lenet_5_caffe", "mlp"]
+__all__ = ["lenet_300_100", "lenet_5_caffe", "mlp", "rebuild", "remember"]
 
 
-def mlp(sizes: tuple[int, ...], *, gated: bool = True) -> nn.Sequential:
+def mlp(sizes: Sequence[int], *, gated: bool = True) -> nn.Sequential:
     """A fully connected ReLU network sizes[0]-…-sizes[-1] with gates on the input and on every hidden layer.
 
     Args:
@@ -36,7 +38,7 @@ def mlp(sizes: tuple[int, ...], *, gated: bool = True) -> nn.Sequential:
             layers[f"relu{i}"] = nn.ReLU()
             if gated:
                 layers[f"h{i}"] = Gate(fan_out)
-    return nn.Sequential(layers)
+    return remember(nn.Sequential(layers), "mlp", sizes=list(sizes), gated=gated)
 
 
 def lenet_300_100(*, gated: bool = True) -> nn.Sequential:
@@ -66,4 +68,32 @@ def lenet_5_caffe(*, gated: bool = True) -> nn.Sequential:
         ("fc1", Gate(500)),
         ("linear2", nn.Linear(500, 10)),
     ]
-    return nn.Sequential(OrderedDict((n, m) for n, m in stages if gated or not isinstance(m, Gate)))
+    net = nn.Sequential(OrderedDict((n, m) for n, m in stages if gated or not isinstance(m, Gate)))
+    return remember(net, "lenet_5_caffe", gated=gated)
+
+
+def remember(net: nn.Sequential, builder: str, **arguments: Any) -> nn.Sequential:
+    """Note on `net` (as `net.vib_network`) which function built it, so that a saved run can be loaded by itself."""
+    object.__setattr__(net, "vib_network", {"builder": builder, "arguments": arguments})
+    return net
+
+
+def rebuild(description: dict[str, Any] | None) -> nn.Sequential:
+    """The network that `remember` described, with fresh weights.
+
+    Raises:
+        CheckpointError: no description (a network of one's own), or an unknown builder.
+    """
+    from vibtheory import vgg
+
+    builders: dict[str, Callable[..., nn.Sequential]] = {
+        "mlp": mlp,
+        "lenet_5_caffe": lenet_5_caffe,
+        **{name: getattr(vgg, name) for name in vgg.__all__},
+    }
+    if description is None or description.get("builder") not in builders:
+        raise CheckpointError(
+            f"net: this run's network was built by {description and description.get('builder')!r}, expected one of "
+            f"{', '.join(builders)}. Remedy: build the network as it was for training and pass it as net=…"
+        )
+    return builders[description["builder"]](**description["arguments"])

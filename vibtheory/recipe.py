@@ -1,0 +1,132 @@
+"""A training recipe as data: what `train` does, when, and at which price of information."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from vibtheory.errors import check_choice, reject
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run, besides network and data. Fractions are of `epochs`.
+
+    Attributes:
+        gamma: price γ_i ≥ 0 of information, per nat of ½Σlog(1+α): one number, or one per layer name
+            (THEORY.md, "One convention for the price"; a convolution's gate multiplies it by its feature map's size).
+        epochs: epochs with noisy gates.
+        pretrain_epochs: epochs before them with the gates at their means and no price.
+        batch_size: examples per step.
+        learning_rate: Adam's, for weights.
+        gate_learning_rate: Adam's, for μ and log σ².
+        weight_decay: L2 penalty on weights. Gates are never decayed unless `gate_weight_decay` says so.
+        gate_weight_decay: L2 penalty on μ and log σ².
+        schedule: "step" (times `decay` at each of `milestones`), "cosine" (to 0) or "constant".
+        milestones: fractions at which the step schedule drops.
+        decay: factor of each drop.
+        warmup_epochs: the price rises linearly from 0 over so many epochs.
+        relax_at: fraction from which the price is multiplied by `relax_factor`; None: never. With `prune_every` the
+            structure is then settled, and the surviving units may become more precise.
+        relax_factor: see `relax_at`.
+        prune_every: close dead units for good every so many epochs and cut them out of the computation; 0: never.
+        prune_from: first epoch (counted from 1) after which that may happen.
+        distill: weight in [0, 1] of the pretrained net's predictions against the labels; needs `pretrain_epochs`.
+        temperature: softening of those predictions.
+        initial_log_variance: log σ² at which the gates start; None leaves them as they are.
+
+    Raises:
+        InvalidInputError: a value outside its range.
+    """
+
+    gamma: float | Mapping[str, float] = 1e-4
+    epochs: int = 60
+    pretrain_epochs: int = 0
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+    gate_learning_rate: float = 1e-2
+    weight_decay: float = 1e-4
+    gate_weight_decay: float = 0.0
+    schedule: str = "step"
+    milestones: tuple[float, ...] = (0.5, 0.8)
+    decay: float = 0.1
+    warmup_epochs: int = 0
+    relax_at: float | None = None
+    relax_factor: float = 0.1
+    prune_every: int = 0
+    prune_from: int = 1
+    distill: float = 0.0
+    temperature: float = 2.0
+    initial_log_variance: float | None = None
+
+    def __post_init__(self) -> None:
+        prices = self.gamma.values() if isinstance(self.gamma, Mapping) else [self.gamma]
+        if not all(_is_number(price) and price >= 0 for price in prices):
+            reject("gamma", self.gamma, "finite prices >= 0", "use a number such as 1e-4, or one per layer name")
+        for name, least in (("epochs", 0), ("pretrain_epochs", 0), ("warmup_epochs", 0), ("prune_every", 0),
+                            ("prune_from", 0), ("batch_size", 1)):  # fmt: skip
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                reject(name, repr(value), f"an integer >= {least}", f"set {name} to a whole number")
+        for name in ("learning_rate", "gate_learning_rate", "decay", "relax_factor", "temperature"):
+            value = getattr(self, name)
+            if not _is_number(value) or value <= 0:
+                reject(name, repr(value), "a finite number > 0", f"set {name} to a positive number")
+        for name in ("weight_decay", "gate_weight_decay"):
+            value = getattr(self, name)
+            if not _is_number(value) or value < 0:
+                reject(name, repr(value), "a finite number >= 0", f"set {name} to 0 for none")
+        check_choice("schedule", self.schedule, ("step", "cosine", "constant"))
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        for name, values in (("milestones", self.milestones), ("relax_at", (self.relax_at,)), ("distill", (self.distill,))):
+            if not all(v is None or (_is_number(v) and 0 <= v <= 1) for v in values):
+                reject(name, getattr(self, name), "fractions in [0, 1]", f"give {name} as a share")
+        if self.distill and not self.pretrain_epochs:
+            reject("distill", self.distill, "0 without pretrain_epochs", "set pretrain_epochs: the teacher is that net")
+
+    def learning_rate_factor(self, epoch: int) -> float:
+        """Factor on both learning rates in `epoch` (from 0)."""
+        progress = epoch / max(self.epochs, 1)
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * progress))
+        if self.schedule == "step":
+            return float(self.decay ** sum(progress >= milestone for milestone in self.milestones))
+        return 1.0
+
+    def price(self, epoch: int) -> float | dict[str, float]:
+        """γ in `epoch` (from 0): warmed up, relaxed, or as it stands."""
+        factor = min(1.0, (epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
+        if self.relax_at is not None and epoch >= self.relax_at * self.epochs:
+            factor *= self.relax_factor
+        if isinstance(self.gamma, Mapping):
+            return {layer: factor * gamma for layer, gamma in self.gamma.items()}
+        return factor * self.gamma
+
+    def prunes_after(self, epoch: int) -> bool:
+        """Whether dead units are closed for good at the end of `epoch` (from 0)."""
+        done = epoch + 1
+        return bool(self.prune_every) and done >= self.prune_from and done % self.prune_every == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        plain = asdict(self)
+        plain["milestones"] = list(self.milestones)
+        plain["gamma"] = dict(self.gamma) if isinstance(self.gamma, Mapping) else self.gamma
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Recipe:
+        """The inverse of `to_dict`; unknown keys are refused. Raises InvalidInputError."""
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(plain) - set(known))
+        if unknown:
+            reject("recipe", f"unknown {', '.join(unknown)}", f"keys among {', '.join(known)}", "correct the spelling")
+        return cls(**plain)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,151 @@
+"""Shrink while training: units that were closed for good are cut out, and put back (closed) when training ends.
+
+A gate that has closed rarely opens again, so what it closed can be removed long before training ends: on LeNet-5 this
+saves most of the convolutions' cost after a few epochs. Input gates stay, so the network keeps accepting the original
+data. The cut is invisible from outside: `expand` restores the full architecture, with the closed units closed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vibtheory.gates import Gate
+from vibtheory.liveness import alive, chain
+
+__all__ = ["Shrinker", "close_dead"]
+
+Axes = list[Tensor | None]  # kept indices of each axis of a tensor; None: all of it
+
+
+def close_dead(net: nn.Module) -> dict[str, int]:
+    """Close for good every unit that is dead now in either direction; returns how many are still open, by layer.
+
+    Closes nothing if a layer would lose its last unit: that run has collapsed, and the caller reports it.
+
+    Raises:
+        InvalidInputError: `net` is not a Sequential of known layers (`vibtheory.liveness.chain`).
+    """
+    masks = alive(net)
+    if all(bool(mask.any()) for mask in masks.values()):
+        for name, mask in masks.items():
+            gate = net.get_submodule(name)
+            assert isinstance(gate, Gate)
+            gate.close(~mask.to(gate.active.device))
+    return {name: int(mask.sum()) for name, mask in masks.items()}
+
+
+class Shrinker:
+    """Cuts closed hidden units and channels out of a Sequential net and its optimizer's state, and puts them back.
+
+    Parameters keep their identity (only `.data` changes), so the optimizer's groups stay valid.
+    """
+
+    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self._net = net
+        self._optimizer = optimizer
+        self._cuts: dict[str, Axes] = {}
+        self._full: dict[tuple[str, str], Tensor] = {}  # (tensor's name, what) → its full-size value when it was cut
+
+    def shrink(self) -> None:
+        """Cut every closed unit. Call `expand` first if the net is shrunken already."""
+        self._cuts = _plan(self._net)
+        for name, what, tensor in self._tensors():
+            self._full[name, what] = tensor
+            self._assign(name, what, _cut(tensor, self._cuts[name]))
+        self._set_sizes()
+
+    def expand(self) -> None:
+        """Back to the full architecture: present values where they survived, the values at the cut elsewhere."""
+        for name, what, small in self._tensors():
+            full = self._full.pop((name, what), None)
+            # State that the optimizer made after the cut had no full-size forerunner: it starts at 0 there.
+            full = torch.zeros_like(self._net.get_parameter(name)) if full is None else full.clone()
+            self._assign(name, what, _paste(full, small, self._cuts[name]))
+        self._cuts = {}
+        self._set_sizes()
+
+    def _tensors(self) -> list[tuple[str, str, Tensor]]:
+        """(name, "value" or the optimizer's key, tensor) of everything that the present plan cuts."""
+        named = {**dict(self._net.named_parameters()), **dict(self._net.named_buffers())}
+        found = []
+        for name in self._cuts:
+            tensor = named[name]
+            state = self._optimizer.state.get(tensor, {}) if isinstance(tensor, nn.Parameter) else {}
+            moments = [(name, key, value) for key, value in state.items() if value.shape == tensor.shape]
+            found += [(name, "value", tensor.detach()), *moments]
+        return found
+
+    def _assign(self, name: str, what: str, value: Tensor) -> None:
+        path, _, key = name.rpartition(".")
+        module = self._net.get_submodule(path)
+        target = getattr(module, key)
+        if what != "value":
+            self._optimizer.state[target][what] = value
+        elif isinstance(target, nn.Parameter):
+            target.data = value
+            target.grad = None
+        else:
+            setattr(module, key, value)
+
+    def _set_sizes(self) -> None:
+        for _, module in chain(self._net):
+            if isinstance(module, nn.Linear):
+                module.out_features, module.in_features = module.weight.shape
+            elif isinstance(module, nn.Conv2d):
+                module.out_channels, module.in_channels = module.weight.shape[:2]
+            elif isinstance(module, Gate):
+                module.features = len(module.mu)
+            elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
+                module.num_features = len(module.running_mean)
+
+
+def _plan(net: nn.Module) -> dict[str, Axes]:
+    """What to keep of each parameter and buffer when the closed units go."""
+    modules = chain(net)
+    plan: dict[str, Axes] = {}
+    kept: Tensor | None = None  # what survives of axis 1 of the activation; None: everything
+    width = 0  # length of that axis before cutting
+    for place, (name, module) in enumerate(modules):
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            inputs = None if kept is None else _spread(kept, width, module.weight.shape[1])
+            kept, width = _surviving_outputs(modules[place + 1 :]), len(module.weight)
+            plan[f"{name}.weight"] = [kept, inputs]
+            if module.bias is not None:
+                plan[f"{name}.bias"] = [kept]
+        elif kept is not None and isinstance(module, Gate | nn.BatchNorm1d | nn.BatchNorm2d):
+            vectors = {key: v for key, v in (*module.named_parameters(), *module.named_buffers()) if v.ndim == 1}
+            size = len(next(iter(vectors.values())))
+            kept, width = _spread(kept, width, size), size
+            plan.update({f"{name}.{key}": [kept] for key in vectors})
+    return {name: axes for name, axes in plan.items() if any(axis is not None for axis in axes)}
+
+
+def _surviving_outputs(rest: list[tuple[str, nn.Module]]) -> Tensor | None:
+    """Indices of the outputs that the next gate leaves open; None where no gate stands before the next weights."""
+    for _, module in rest:
+        if isinstance(module, Gate):
+            return None if module.active.all() else module.active.nonzero().flatten()
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            return None
+    return None
+
+
+def _spread(kept: Tensor, width: int, size: int) -> Tensor:
+    """Indices among `width` channels → indices among the `size` = width·positions units that Flatten makes of them."""
+    positions = size // width
+    return (kept[:, None] * positions + torch.arange(positions, device=kept.device)).flatten()
+
+
+def _cut(tensor: Tensor, axes: Axes) -> Tensor:
+    for axis, index in enumerate(axes):
+        if index is not None:
+            tensor = tensor.index_select(axis, index)
+    return tensor.clone()
+
+
+def _paste(full: Tensor, small: Tensor, axes: Axes) -> Tensor:
+    """`full` with `small` written where it was cut from."""
+    grid = [torch.arange(n, device=full.device) if i is None else i for n, i in zip(full.shape, axes, strict=False)]
+    full[torch.meshgrid(*grid, indexing="ij")] = small
+    return full

@@ -1,0 +1,125 @@
+"""Atomic files and folder locks: a reader sees the old content or the new, never a half, whatever kills the writer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vibtheory.errors import CheckpointError, VibTheoryError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["locked", "read_state", "write_bytes", "write_state", "write_text"]
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`: temporary file in the same folder, flush to disk, rename.
+
+    Raises:
+        VibTheoryError: the folder cannot be made or written (read-only, disk full); `path` keeps its old content.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes 0600
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise VibTheoryError(
+            f"path: could not write {path} ({error.strerror or error}), expected a writable folder with free space. "
+            "Remedy: free space or choose another folder; the old content is untouched"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of UTF-8 text."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` for one writer.
+
+    Raises:
+        VibTheoryError: another run holds it now, or the folder cannot be made.
+    """
+    from filelock import FileLock, Timeout  # comes with torch
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise VibTheoryError(
+            f"folder: {folder} is in use by another run, expected a folder of its own. "
+            "Remedy: wait until that run ends, or choose another folder"
+        ) from error
+    except OSError as error:
+        raise VibTheoryError(
+            f"folder: could not use {folder} ({error.strerror or error}), expected a writable folder. "
+            "Remedy: choose another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_state(folder: Path, name: str, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    """Write tensors (safetensors) and a description (JSON) as one atomic step.
+
+    The tensors' file is named after its own SHA-256; `{name}.json` names it and is the commit point: a kill between
+    the two writes leaves the old pair valid, and a flipped bit is found on reading.
+    """
+    from safetensors.torch import save
+
+    content = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+    weights = f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+    write_bytes(folder / weights, content)
+    write_text(folder / f"{name}.json", json.dumps({**description, "tensors": weights}, indent=1) + "\n")
+    for stale in folder.glob(f"{name}-*.safetensors"):
+        if stale.name != weights:
+            stale.unlink(missing_ok=True)
+
+
+def read_state(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The pair that `write_state` wrote last, or None where there is none.
+
+    Raises:
+        CheckpointError: one of the two is unreadable, or they do not belong together.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    remedy = "Remedy: restore the folder from a copy, or delete it and run again"
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        weights = description["tensors"]
+        if not isinstance(weights, str) or Path(weights).name != weights:
+            raise ValueError(f"tensors is {weights!r}, not a file name")
+        content = (folder / weights).read_bytes()
+        if weights != f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors":
+            raise ValueError(f"{weights} does not match the checksum in its name")
+        tensors = load(content)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+        raise CheckpointError(
+            f"folder: {path} is not a readable checkpoint ({type(error).__name__}: {error}), "
+            f"expected what Run.save or train(checkpoint=...) wrote. {remedy}"
+        ) from error
+    return tensors, description

@@ -1,0 +1,282 @@
+"""The training loop: mean cross-entropy + Σ γ_i s_i Σ ½ log(1+α_ij), with noise at the gates.
+
+`train` reads top to bottom: prepare, pretrain, train epoch by epoch, checkpoint, stop early where a layer dies.
+Interrupt it however you like (Ctrl-C, SIGTERM, kill -9): with `checkpoint` set, the same call goes on from the last
+epoch's end, and on one CPU ends with the same bits as an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vibtheory.datasets.dataset import Dataset
+from vibtheory.errors import DivergedError, InvalidInputError, VibTheoryError, reject
+from vibtheory.evaluation import evaluate
+from vibtheory.gates import gate_information, named_gates, objective
+from vibtheory.metrics import compression
+from vibtheory.progress import Progress
+from vibtheory.recipe import Recipe
+from vibtheory.run import Run
+from vibtheory.shrinking import Shrinker, close_dead
+from vibtheory.storage import locked
+from vibtheory.training_state import restore, snapshot
+
+__all__ = ["train"]
+
+
+def train(
+    net: nn.Module,
+    data: Dataset,
+    recipe: Recipe | None = None,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    amp: bool | None = None,
+    progress: bool = False,
+    checkpoint: str | Path | None = None,
+    evaluate_every: int = 1,
+    **changes: Any,
+) -> Run:
+    """Train `net` in place, gates and weights together.
+
+    Args:
+        net: a gated network (`vibtheory.networks`, `insert_gates`), or one without gates: plain training.
+        data: `vibtheory.datasets.load(...)` or `from_arrays(...)`; its likelihood decides the loss.
+        recipe: what to do; None: `Recipe()`. Keyword arguments named like its fields replace them
+            (`gamma=3e-4, epochs=20`).
+        seed: of batches, gate noise and dropout; the global torch random state is left alone. The network's initial
+            weights are the caller's: seed before building it.
+        device: "auto" (CUDA if present), "cpu", "cuda", "cuda:1", ….
+        amp: bfloat16 autocast; None: on CUDA only. Gates and statistics stay float32.
+        progress: a live bar with error, kept units and r_W.
+        checkpoint: folder for resuming; the same call continues a stopped run. None: no checkpoint.
+        evaluate_every: epochs between evaluations on `data.x_test`; the last epoch is always evaluated.
+
+    Returns:
+        Run: the net (in evaluation mode), its history, and a status.
+
+    Raises:
+        InvalidInputError: an argument out of range, data that do not fit the net, a layer name in gamma that is none.
+        CheckpointError: the checkpoint is unreadable or belongs to another recipe, seed or network.
+        DivergedError: a non-finite loss; names step and layer.
+    """
+    recipe = _with_changes(recipe or Recipe(), changes)
+    gates = named_gates(net)
+    if isinstance(recipe.gamma, Mapping) and set(recipe.gamma) != set(gates):
+        reject("gamma", sorted(recipe.gamma), f"exactly the gated layers {list(gates)}", "name each layer once")
+    if evaluate_every < 1:
+        reject("evaluate_every", evaluate_every, "an integer >= 1", "use 1 for every epoch")
+    place = _device(device)
+    use_amp = place.type == "cuda" if amp is None else amp
+    folder = None if checkpoint is None else Path(checkpoint)
+    with (
+        locked(folder) if folder else nullcontext(),
+        torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
+    ):
+        torch.manual_seed(seed)
+        loop = _Loop(net.to(place), data, recipe, place, use_amp, evaluate_every)
+        return loop.run(seed, folder, progress)
+
+
+class _Loop:
+    """The state of one run: network, optimizer, history, and where it stands."""
+
+    def __init__(
+        self, net: nn.Module, data: Dataset, recipe: Recipe, device: torch.device, amp: bool, evaluate_every: int
+    ) -> None:
+        self.net, self.data, self.recipe, self.device, self.amp = net, data, recipe, device, amp
+        self.evaluate_every = evaluate_every
+        self.gates = named_gates(net)
+        self.x = torch.from_numpy(data.x_train).to(device)
+        self.y = torch.from_numpy(data.y_train).to(device)
+        self._check_shapes()
+        if recipe.initial_log_variance is not None:
+            for gate in self.gates.values():
+                nn.init.constant_(gate.log_var, recipe.initial_log_variance)
+        own = {id(p) for gate in self.gates.values() for p in gate.parameters()}
+        weights = [p for p in net.parameters() if id(p) not in own]
+        gate_parameters = [p for gate in self.gates.values() for p in gate.parameters()]
+        self.optimizer = torch.optim.Adam(
+            [
+                {"params": weights, "lr": recipe.learning_rate, "weight_decay": recipe.weight_decay},
+                {"params": gate_parameters, "lr": recipe.gate_learning_rate, "weight_decay": recipe.gate_weight_decay},
+            ],
+            fused=True,
+        )
+        self.teacher: Tensor | None = None  # the pretrained net's logits [N, K], where the recipe distils
+        self.rows: list[dict[str, Any]] = []
+        self.shrinker: Shrinker | None = None
+
+    def run(self, seed: int, folder: Path | None, progress: bool) -> Run:
+        recipe, total = self.recipe, self.recipe.pretrain_epochs + self.recipe.epochs
+        status, message = "completed", "completed"
+        if folder and restore(folder, self, seed) and self.rows:
+            status = self.rows[-1]["status"]
+        with Progress(progress, total, len(self.rows)) as bar:
+            while len(self.rows) < total and status == "completed":
+                done = len(self.rows)
+                pretraining = done < recipe.pretrain_epochs
+                row = self._epoch(done if pretraining else done - recipe.pretrain_epochs, pretraining)
+                if not pretraining and self.gates and min(row[f"kept_{name}"] for name in self.gates) == 0:
+                    status = "collapsed"
+                self.rows.append({**row, "status": status})
+                if recipe.distill and done + 1 == recipe.pretrain_epochs:
+                    self.teacher = self._predictions()
+                if folder:
+                    snapshot(folder, self, seed)
+                bar.advance(row)
+        if self.shrinker:
+            self.shrinker.expand()
+            self.shrinker = None
+        if status == "collapsed":
+            dead = [name for name in self.gates if self.rows[-1][f"kept_{name}"] == 0]
+            message = f"collapsed: no unit of {', '.join(dead)} survived; use a smaller gamma, or warmup_epochs"
+        self.net.eval()
+        config = {"gamma": recipe.to_dict()["gamma"], "likelihood": self.data.likelihood}
+        object.__setattr__(self.net, "vib_config", config)
+        return Run(self.net, recipe, seed, status, message, self.rows, self.data.name)
+
+    def _epoch(self, epoch: int, pretraining: bool) -> dict[str, Any]:
+        """One pass over the training data; returns its row of the history."""
+        started = time.perf_counter()
+        recipe = self.recipe
+        factor = 1.0 if pretraining else recipe.learning_rate_factor(epoch)
+        for group, base in zip(
+            self.optimizer.param_groups, (recipe.learning_rate, recipe.gate_learning_rate), strict=True
+        ):
+            group["lr"] = base * factor
+        price = 0.0 if pretraining else recipe.price(epoch)
+        self.net.train()
+        for gate in self.gates.values():
+            gate.train(not pretraining)
+            gate.requires_grad_(not pretraining)
+        order = torch.randperm(len(self.x)).to(self.device)
+        losses = torch.stack(
+            [self._step(batch, price, step) for step, batch in enumerate(order.split(recipe.batch_size))]
+        )
+        self._check_finite(losses, epoch)
+        row: dict[str, Any] = {
+            "epoch": len(self.rows) + 1,
+            "phase": "pretrain" if pretraining else "train",
+            "cross_entropy": float(losses.mean()),
+            "learning_rate": recipe.learning_rate * factor,
+        }
+        if not pretraining and recipe.prunes_after(epoch):
+            self._prune()
+        row |= self._measure(pretraining, epoch)
+        row["seconds"] = time.perf_counter() - started
+        return row
+
+    def _step(self, batch: Tensor, price: float | dict[str, float], step: int) -> Tensor:
+        """One update; returns the batch's mean loss in nats, without the information."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
+            outputs = self.net(self.x[batch])
+        outputs = outputs.float()
+        loss = likelihood_loss(outputs, self.y[batch], self.data.likelihood)
+        fit = loss
+        if self.teacher is not None and self.recipe.distill:
+            t = self.recipe.temperature
+            target = (self.teacher[batch] / t).log_softmax(dim=1)
+            student = (outputs / t).log_softmax(dim=1)
+            divergence = functional.kl_div(student, target, reduction="batchmean", log_target=True)
+            fit = (1 - self.recipe.distill) * loss + self.recipe.distill * t * t * divergence
+        total = objective(fit, self.gates, price) if price else fit
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
+
+    def _prune(self) -> None:
+        """Close dead units for good and cut them out of the computation."""
+        if self.shrinker:
+            self.shrinker.expand()
+        close_dead(self.net)
+        self.shrinker = Shrinker(self.net, self.optimizer)
+        self.shrinker.shrink()
+
+    def _measure(self, pretraining: bool, epoch: int) -> dict[str, Any]:
+        """Information and kept units by layer (always), error and r_W (when due)."""
+        information = gate_information(self.net)
+        row: dict[str, Any] = {"information": sum(information.values())}
+        row |= {f"information_{name}": value for name, value in information.items()}
+        row |= {f"kept_{name}": int(gate.keep.sum()) for name, gate in self.gates.items()}
+        last = epoch + 1 == (self.recipe.pretrain_epochs if pretraining else self.recipe.epochs)
+        if last or (len(self.rows) + 1) % self.evaluate_every == 0:
+            result = evaluate(self.net, self.data.x_test, self.data.y_test, likelihood=self.data.likelihood)
+            row |= {"test_loss": result.loss, "error": result.error}
+            if self.gates and isinstance(self.net, nn.Sequential):
+                row |= self._size()
+        return row
+
+    def _size(self) -> dict[str, Any]:
+        """r_W, r_N and FLOP against the full architecture."""
+        shrinker = self.shrinker
+        if shrinker:
+            shrinker.expand()
+        try:
+            size = compression(self.net)
+        except InvalidInputError:  # a chain that the metrics do not know: r_W is not defined there
+            return {}
+        finally:
+            if shrinker:
+                shrinker.shrink()
+        return {"r_w": size.r_w, "r_n": size.r_n, "flop": size.flop, "architecture": size.architecture}
+
+    def _predictions(self) -> Tensor:
+        self.net.eval()
+        with torch.no_grad():
+            return torch.cat([self.net(batch).float() for batch in self.x.split(2000)])
+
+    def _check_finite(self, losses: Tensor, epoch: int) -> None:
+        bad = (~losses.isfinite()).nonzero().flatten()
+        broken = [name for name, p in self.net.named_parameters() if not bool(p.detach().isfinite().all())]
+        if len(bad) or broken:
+            step = f"step {int(bad[0]) + 1}" if len(bad) else "the last step"
+            raise DivergedError(
+                f"loss: not finite in epoch {epoch + 1} at {step}; first non-finite layer: "
+                f"{broken[0].rpartition('.')[0] if broken else 'the outputs'}. "
+                "Remedy: lower learning_rate or gamma, or resume from the last checkpoint with other settings"
+            )
+
+    def _check_shapes(self) -> None:
+        self.net.eval()
+        try:
+            with torch.no_grad():
+                outputs = self.net(self.x[:2])
+            likelihood_loss(outputs.float(), self.y[:2], self.data.likelihood)
+        except (RuntimeError, ValueError, IndexError, VibTheoryError) as error:
+            shapes = f"inputs {list(self.x.shape[1:])} and targets {list(self.y.shape[1:])} ({str(error).splitlines()[0]})"
+            reject("data", shapes, "what the network takes and returns", "check the input shape and number of outputs")
+
+
+def likelihood_loss(outputs: Tensor, targets: Tensor, likelihood: str) -> Tensor:
+    """Mean −log q(y|h_L) in nats: softmax cross-entropy, or ½‖y − ŷ‖² (unit variance, without its constant)."""
+    if likelihood == "gaussian":
+        return 0.5 * (outputs - targets.reshape(outputs.shape)).square().sum(dim=1).mean()
+    return functional.cross_entropy(outputs, targets)
+
+
+def _with_changes(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    return Recipe.from_dict({**recipe.to_dict(), **changes}) if changes else recipe
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        reject("device", repr(name), "auto, cpu or cuda", "use auto")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        reject("device", repr(name), "a device that is present", "use auto or cpu; no CUDA device was found")
+    return device
+
+

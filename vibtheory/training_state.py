@@ -1,0 +1,96 @@
+"""The checkpoint of a run in progress: weights, optimizer, random state and history, all at full size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vibtheory.errors import CheckpointError
+from vibtheory.storage import read_state, write_state
+
+if TYPE_CHECKING:
+    from vibtheory.training import _Loop
+
+__all__ = ["restore", "snapshot"]
+
+
+def snapshot(folder: Path, loop: _Loop, seed: int) -> None:
+    """Write the state at the end of an epoch, atomically, replacing the last one."""
+    if loop.shrinker:
+        loop.shrinker.expand()
+    names = {parameter: name for name, parameter in loop.net.named_parameters()}
+    tensors = {f"net.{name}": tensor for name, tensor in loop.net.state_dict().items()}
+    for parameter, state in loop.optimizer.state.items():
+        tensors |= {f"optimizer.{names[parameter]}:{key}": value for key, value in state.items()}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if loop.device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(loop.device)
+    if loop.teacher is not None:
+        tensors["teacher"] = loop.teacher
+    write_state(folder, "checkpoint", tensors, {**_identity(loop, seed), "history": loop.rows,
+                                                "shrunken": loop.shrinker is not None})  # fmt: skip
+    if loop.shrinker:
+        loop.shrinker.shrink()
+
+
+def restore(folder: Path, loop: _Loop, seed: int) -> bool:
+    """Load the state that `snapshot` wrote, if there is one; False where the run starts afresh.
+
+    Raises:
+        CheckpointError: unreadable, or of another recipe, seed, data set or network.
+    """
+    from vibtheory.shrinking import Shrinker
+
+    found = read_state(folder, "checkpoint")
+    if found is None:
+        return False
+    tensors, plain = found
+    wanted = _identity(loop, seed)
+    differing = [key for key, value in wanted.items() if plain.get(key) != value]
+    if differing:
+        raise CheckpointError(
+            f"checkpoint: {folder} holds another run (its {', '.join(differing)} differ), expected the same call. "
+            "Remedy: choose another folder, or repeat the call with the settings it was started with"
+        )
+    try:
+        loop.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+        parameters = dict(loop.net.named_parameters())
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                name, _, what = key.removeprefix("optimizer.").rpartition(":")
+                on_device = value if what == "step" else value.to(loop.device)
+                loop.optimizer.state[parameters[name]][what] = on_device.clone()
+        torch.set_rng_state(tensors["random.cpu"])
+        if loop.device.type == "cuda" and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], loop.device)
+        teacher: Tensor | None = tensors.get("teacher")
+        loop.teacher = None if teacher is None else teacher.to(loop.device)
+        loop.rows = list(plain["history"])
+        shrunken = bool(plain["shrunken"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"checkpoint: {folder} cannot be continued ({str(error).splitlines()[0]}), expected a checkpoint of this "
+            "network. Remedy: delete the folder to start afresh"
+        ) from error
+    if shrunken:
+        loop.shrinker = Shrinker(loop.net, loop.optimizer)
+        loop.shrinker.shrink()
+    return True
+
+
+def _identity(loop: _Loop, seed: int) -> dict[str, Any]:
+    """What must be the same for a checkpoint to be continued."""
+    return {
+        "format": 1,
+        "recipe": loop.recipe.to_dict(),
+        "seed": seed,
+        "data": [loop.data.name, *loop.x.shape],
+        "shapes": {name: list(tensor.shape) for name, tensor in _full_shapes(loop).items()},
+    }
+
+
+def _full_shapes(loop: _Loop) -> dict[str, Tensor]:
+    return dict(loop.net.named_parameters())

@@ -1,4 +1,4 @@
-"""Data sets in memory: MNIST inside the package; Fashion-MNIST, CIFAR-10, CIFAR-100 from a folder or a checked download.
+"""Data sets in memory: MNIST inside the package; the others from a folder or a checksummed download.
 
 Reading order: dataset (what a data set is), catalogue (files and checksums), idx and cifar (the two file formats),
 store (where files lie, `available`, `verify`, `fetch`), loading (`load`).

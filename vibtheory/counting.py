@@ -95,6 +95,8 @@ def lenet_5_caffe(a: int, b: int, c: int, d: int) -> Compression:
         InvalidInputError: a count outside its layer, or more than 16 inputs of fc1 per surviving conv2 channel.
     """
     _check_kept((a, b, c, d), (20, 50, 800, 500))
+    if c > 16 * b:
+        reject("c", c, f"at most 16 b = {16 * b}", "count flattened units of surviving channels only")
     return compare(_lenet_5(a, b, c, d), _lenet_5(20, 50, 800, 500), (a, b, c, d))
 
 

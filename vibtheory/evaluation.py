@@ -90,7 +90,8 @@ def evaluate(
         for start in range(0, len(x), batch):
             inputs = _tensor(x[start : start + batch]).to(place.device, place.dtype)
             truth = _tensor(y[start : start + batch]).to(place.device)
-            outputs = _predict(net, inputs, samples, likelihood).double()
+            outputs = _predict(net, inputs, samples, likelihood)  # [n, K]
+            _check_labels(truth, outputs.shape[1], likelihood)
             if likelihood == "gaussian":
                 loss += float(0.5 * (outputs - truth.reshape(outputs.shape)).square().sum())
             else:
@@ -106,6 +107,14 @@ def _predict(net: nn.Module, inputs: Tensor, samples: int, likelihood: str) -> T
     if likelihood == "gaussian":
         return torch.stack(outputs).mean(dim=0)
     return torch.logsumexp(torch.stack([o.log_softmax(dim=1) for o in outputs]), dim=0) - math.log(len(outputs))
+
+
+def _check_labels(truth: Tensor, width: int, likelihood: str) -> None:
+    if likelihood == "gaussian":
+        if truth.numel() != len(truth) * width:
+            reject("y", f"targets of shape {list(truth.shape[1:])}", f"[{width}]", "match the network's outputs")
+    elif truth.ndim != 1 or int(truth.min()) < 0 or int(truth.max()) >= width:
+        reject("y", "labels outside the network's outputs", f"[N] in 0 … {width - 1}", "check the number of classes")
 
 
 def _tensor(values: Array) -> Tensor:

@@ -97,7 +97,7 @@ def optimal_variance(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:
     mu, w, gamma = _arguments(mu, w, gamma)
     t = _scaled(mu, w, gamma)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        variance = np.abs(mu) * (np.sqrt(gamma) / np.sqrt(w)) * _half_root(t)
+        variance = (np.abs(mu) * _half_root(t)) * (np.sqrt(gamma) / np.sqrt(w))
     return np.asarray(np.where(w == 0, np.inf, variance))
 
 
@@ -111,7 +111,7 @@ def penalty(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:
     """
     mu, w, gamma = _arguments(mu, w, gamma)
     t = _scaled(mu, w, gamma)
-    return gamma * (t * _half_root(t) + 2 * np.arcsinh(t / 2))
+    return np.asarray(gamma * (t * _half_root(t) + 2 * np.arcsinh(t / 2)))
 
 
 def penalty_slope(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:

@@ -254,7 +254,7 @@ class QuadraticBound:
         reject("b", f"a component outside the row space of A: slope bᵀn = {self.b @ n:.3g} along n = ({parts}"
                f"{', …' if np.count_nonzero(n) > 5 else ''}), where An = 0",
                "b = −2Aᵀβ for some β: otherwise Φ falls for ever along n and has no global minimum",
-               "replace b by b − (bᵀn/Σw_jn_j²) w⊙n, which is in the row space, or add rows to A that act along n")  # fmt: skip
+               "use b − (bᵀn/Σw_jn_j²) w⊙n, which is in the row space, or add rows to A along n")  # fmt: skip
 
     def __repr__(self) -> str:
         size = f"A [{self.A.shape[0]}, {self.d}]" if self.A is not None else f"Q [{self.d}, {self.d}]"

@@ -62,9 +62,13 @@ def null_component(A: Array | None, gram: Array | None, w: Array, b: Array) -> A
         assert gram is not None
         factor, ridge = _ridge_factor(unit_diagonal(gram, w))
         # ridge·(G + ridge)⁻¹ keeps the null space and shrinks a direction of eigenvalue λ by ridge/(λ + ridge).
-        rest = scaled_b
+        # Each pass adds what the passes before it left of the null component (their eigenvalues are rounding, not 0).
+        rest = np.zeros_like(scaled_b)
         for _ in range(3):
-            rest = ridge * scipy.linalg.cho_solve((factor, True), rest, check_finite=False)
+            part = scaled_b - rest
+            for _ in range(3):
+                part = ridge * scipy.linalg.cho_solve((factor, True), part, check_finite=False)
+            rest += part
         share = max(_SHARE, 4 * float(np.sqrt(ridge)))
     return rest if float(np.linalg.norm(rest)) > share * size else None
 

@@ -1,0 +1,113 @@
+"""A gate that nobody listens to (THEORY.md T4, Prop 2): only the price of information moves it, and α falls to 0.
+
+With F = γ log(1+α) alone, α = μ²/σ², ∂F/∂σ = −2γα/(σ(1+α)) ≠ 0 wherever 0 < σ < ∞ and α > 0: no stationary point has
+α > 0. What the gradient flow conserves depends on the coordinates that it runs in:
+
+    in (μ, σ):        μ² + σ² = R²,        μ' = −2γμ/R²  ⇒  μ(s) = μ₀ e^{−2γs/R²},  α = μ²/(R² − μ²)
+    in (μ, log σ²):   μ² + 4 log σ² = C    (the package's gates hold log σ²), α = μ² e^{−(C − μ²)/4}
+
+The first is T4's remark; in the second, μ² shrinks along (μ²)' = −4γα/(1+α), which integrates with E₁. γ in nats per
+log(1+α), flow time s in units of 1/(step size · number of steps); μ, σ, α without unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.optimize
+import scipy.special
+from numpy.typing import ArrayLike, NDArray
+
+from vibtheory.errors import as_array, as_positive, as_scalar, check_choice, reject
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["DeadGateFlow", "dead_gate_flow"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class DeadGateFlow:
+    """The gradient flow of a dead gate in closed form.
+
+    Attributes:
+        time: flow time [T].
+        mu, sigma, alpha: the gate [T] along it.
+        coordinates: "sigma" or "log_variance".
+        invariant: μ² + σ², or μ² + 4 log σ².
+    """
+
+    time: Array
+    mu: Array
+    sigma: Array
+    alpha: Array
+    coordinates: str
+    invariant: float
+
+    def __str__(self) -> str:
+        name = "mu^2 + sigma^2" if self.coordinates == "sigma" else "mu^2 + 4 log sigma^2"
+        return (
+            f"dead gate in ({self.coordinates}): alpha {self.alpha[0]:.4g} -> {self.alpha[-1]:.4g} "
+            f"at time {self.time[-1]:.4g}; {name} = {self.invariant:.6g} throughout"
+        )
+
+    def plot(self) -> Figure:
+        """The gate's path at constant invariant, and α against time."""
+        from vibtheory.figures.dead_gate import plot_flow
+
+        return plot_flow(self)
+
+
+def dead_gate_flow(mu: float, sigma: float, gamma: float, time: ArrayLike, coordinates: str = "sigma") -> DeadGateFlow:
+    """Where gradient flow on γ log(1+μ²/σ²) alone takes a gate (T4, Prop 2).
+
+    Args:
+        mu: μ₀ at time 0.
+        sigma: σ₀ > 0.
+        gamma: γ > 0, nats per log(1+α): (training γ)·(multiplier)/2.
+        time: flow times ≥ 0 [T].
+        coordinates: "sigma" (the gate holds σ) or "log_variance" (it holds log σ², as `Gate` does).
+
+    Raises:
+        InvalidInputError: σ₀ or γ not positive, a negative time, unknown coordinates.
+    """
+    check_choice("coordinates", coordinates, ("sigma", "log_variance"))
+    first, deviation = as_scalar("mu", mu), float(as_positive("sigma", sigma, ()))
+    price, times = float(as_positive("gamma", gamma, ())), as_array("time", time, (None,), "pass a vector of times")
+    if times.size == 0 or (times < 0).any():
+        reject("time", times[:5].tolist(), "at least one time, all >= 0", "start the clock at 0")
+    if coordinates == "sigma":
+        total = first**2 + deviation**2
+        means = first * np.exp(-2 * price * times / total)
+        deviations = np.sqrt(deviation**2 - first**2 * np.expm1(-4 * price * times / total))
+        return DeadGateFlow(times, means, deviations, (means / deviations) ** 2, coordinates, total)
+    invariant = first**2 + 4 * np.log(deviation**2)
+    squares = np.array([_square_at(first**2, float(np.log(deviation**2)), price * s) for s in times])
+    deviations = np.exp(0.5 * np.log(deviation**2) + (first**2 - squares) / 8)
+    return DeadGateFlow(
+        times, np.sign(first) * np.sqrt(squares), deviations, squares / deviations**2, coordinates, float(invariant)
+    )
+
+
+def _square_at(start: float, log_variance: float, elapsed: float) -> float:
+    """x = μ² with 4·elapsed = ∫_x^{x₀} (1 + 1/α) dx', 1/α = e^{s₀ + (x₀ − x')/4}/x' (elapsed is γ·time)."""
+    if start == 0 or elapsed == 0:
+        return start
+    scale = np.exp(log_variance + start / 4)
+
+    def remaining(log_x: float) -> float:
+        x = np.exp(log_x)
+        spent = (start - x) + scale * (scipy.special.exp1(x / 4) - scipy.special.exp1(start / 4))
+        return float(spent - 4 * elapsed)
+
+    top = np.log(start)
+    low = top - 1
+    while remaining(low) < 0 and low > -690:
+        low -= 2 * (top - low)
+    if remaining(low) < 0:
+        return 0.0
+    return float(np.exp(scipy.optimize.brentq(remaining, low, top, xtol=1e-15, rtol=1e-14)))

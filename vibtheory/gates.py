@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vibtheory.errors import InvalidInputError, reject
 
-__all__ = ["Gate", "gate_information", "named_gates", "objective"]
+__all__ = ["Gate", "gate_information", "log1p_alpha", "named_gates", "objective"]
 
 
 class Gate(nn.Module):
@@ -95,7 +95,7 @@ class Gate(nn.Module):
 
     def information(self) -> Tensor:
         """½ Σ_j log(1 + α_j), a scalar in nats, differentiable (THEORY P2; the multiplier is not included)."""
-        return 0.5 * (_log1p_alpha(self.mu, self.log_var) * self.active).sum()
+        return 0.5 * (log1p_alpha(self.mu, self.log_var) * self.active).sum()
 
     def mean(self) -> Tensor:
         """μ ⊙ keep [d]: what `eval()` multiplies by, and what compression folds into the weights."""
@@ -107,25 +107,28 @@ class Gate(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """h [N, d, ...] → h ⊙ z, with one z per example and unit, shared over positions."""
-        if h.ndim < 2 or h.shape[1] != self.features:
+        if h.ndim < 2 or not -h.ndim < self.axis < h.ndim or h.shape[self.axis] != self.features:
+            expected = f"[N, {self.features}, ...]" if self.axis == 1 else f"{self.features} units on axis {self.axis}"
             raise InvalidInputError(
-                f"h: got shape {list(h.shape)}, expected [N, {self.features}, ...]. "
-                "Remedy: build the gate with the number of units (axis 1) of the activation it follows"
+                f"h: got shape {list(h.shape)}, expected {expected}. "
+                f"Remedy: build the gate with the number of units (axis {self.axis}) of the activation it follows"
             )
-        tail = (1,) * (h.ndim - 2)
+        shape = [1] * h.ndim
+        shape[self.axis] = self.features
         if not self.training and not self.sample_in_eval:
-            return h * self.mean().to(h.dtype).view(1, -1, *tail)
+            return h * self.mean().to(h.dtype).view(shape)
         open_ = self.active if self.training else self.keep
         mu, sigma = self.mu * open_, self.sigma * open_
         noise = torch.randn(h.shape[0], self.features, device=h.device, dtype=mu.dtype)
         z = torch.addcmul(mu, sigma, noise)  # [N, d]
-        return h * z.to(h.dtype).view(*z.shape, *tail)
+        return h * z.to(h.dtype).view(h.shape[0], *shape[1:])
 
     def extra_repr(self) -> str:
-        return f"{self.features}, multiplier={self.multiplier:g}, threshold={self.threshold:g}"
+        axis = "" if self.axis == 1 else f", axis={self.axis}"
+        return f"{self.features}, multiplier={self.multiplier:g}, threshold={self.threshold:g}{axis}"
 
 
-def _log1p_alpha(mu: Tensor, log_var: Tensor) -> Tensor:
+def log1p_alpha(mu: Tensor, log_var: Tensor) -> Tensor:
     """log(1 + μ²/σ²), elementwise, finite with finite gradients for every finite (μ, log σ²).
 
     log(1 + α) = softplus(log α). At μ = 0 log α is −∞ and its gradient 0·∞, so |μ| is clamped at a value whose

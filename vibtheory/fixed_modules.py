@@ -1,0 +1,56 @@
+"""What compression leaves behind where nothing can be folded: a selection of units, and a fixed scale per unit."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["FixedScale", "Select"]
+
+
+class Select(nn.Module):
+    """Passes on the units `index` of an axis: how a compressed net takes the original, unpruned input.
+
+    Args:
+        index: positions of the kept units, int64 [k].
+        axis: the units' axis.
+    """
+
+    index: Tensor
+
+    def __init__(self, index: Tensor, axis: int = 1) -> None:
+        super().__init__()
+        self.axis = axis
+        self.register_buffer("index", index.to(torch.int64))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h [N, d, ...] → [N, k, ...]."""
+        return h.index_select(self.axis, self.index)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.index)} units, axis={self.axis}"
+
+
+class FixedScale(nn.Module):
+    """Multiplies each unit by a constant: a gate's mean that cannot be folded into a neighbouring weight.
+
+    Args:
+        weight: the constants [d]; a buffer, never trained.
+        axis: the units' axis.
+    """
+
+    weight: Tensor
+
+    def __init__(self, weight: Tensor, axis: int = 1) -> None:
+        super().__init__()
+        self.axis = axis
+        self.register_buffer("weight", weight)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h [N, d, ...] → h ⊙ weight."""
+        shape = [1] * h.ndim
+        shape[self.axis] = len(self.weight)
+        return h * self.weight.to(h.dtype).view(shape)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)} units, axis={self.axis}"

@@ -14,7 +14,8 @@ class DataFile:
 
     Attributes:
         name: file name.
-        digests: accepted checksums, "algorithm:hex". More than one where the same content circulates in two wrappings.
+        digests: accepted checksums, "algorithm:hex". More than one where the same content circulates in two wrappings;
+            none where none is published.
     """
 
     name: str
@@ -80,4 +81,78 @@ _MNIST = Entry(
     source="Yann LeCun, Corinna Cortes, Christopher J. C. Burges; CC BY-SA 3.0; inside this package",
 )
 
-CATALOGUE: dict[str, Entry] = {entry.name: entry for entry in (_MNIST,)}
+# Accepted: the published files (MD5 from the project's README), and the same streams without the gzip name field, as
+# Debian packages them (SHA-256).
+_FASHION_MNIST = Entry(
+    name="fashion-mnist",
+    title="Fashion-MNIST",
+    form="idx",
+    folder="fashion-mnist",
+    train=(
+        _file(
+            "train-images-idx3-ubyte.gz",
+            "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "sha256:b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+        ),
+        _file(
+            "train-labels-idx1-ubyte.gz",
+            "md5:25c81989df183df01b3e8a0aad5dffbe",
+            "sha256:0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+        ),
+    ),
+    test=(
+        _file(
+            "t10k-images-idx3-ubyte.gz",
+            "md5:bef4ecab320f06d8554ea6380940ec79",
+            "sha256:cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+        ),
+        _file(
+            "t10k-labels-idx1-ubyte.gz",
+            "md5:bb300cfdad3c16e7a12a480ee83cd310",
+            "sha256:8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+        ),
+    ),
+    counts=(60000, 10000),
+    classes=10,
+    source="Zalando Research (Xiao, Rasul, Vollgraf); MIT",
+    files_url="https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+)
+
+_CIFAR_10 = Entry(
+    name="cifar10",
+    title="CIFAR-10",
+    form="cifar",
+    folder="cifar-10-batches-bin",
+    train=(
+        _file("data_batch_1.bin", "sha256:cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
+        _file("data_batch_2.bin", "sha256:a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
+        _file("data_batch_3.bin", "sha256:bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
+        _file("data_batch_4.bin", "sha256:014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
+        _file("data_batch_5.bin", "sha256:755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
+    ),
+    test=(_file("test_batch.bin", "sha256:8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),),
+    counts=(50000, 10000),
+    classes=10,
+    source="Alex Krizhevsky; no licence stated, cite: Learning multiple layers of features from tiny images, 2009",
+    archive=_file("cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530"),
+    archive_url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+)
+
+# No canonical checksum of the two extracted files is published: sizes and labels are checked at load, the archive's
+# checksum at download.
+_CIFAR_100 = Entry(
+    name="cifar100",
+    title="CIFAR-100",
+    form="cifar",
+    folder="cifar-100-binary",
+    train=(_file("train.bin"),),
+    test=(_file("test.bin"),),
+    counts=(50000, 10000),
+    classes=100,
+    source="Alex Krizhevsky; no licence stated, cite: Learning multiple layers of features from tiny images, 2009",
+    archive=_file("cifar-100-binary.tar.gz", "md5:03b5dce01913d631647c71ecec9e9cb8"),
+    archive_url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+    label_bytes=2,
+)
+
+CATALOGUE: dict[str, Entry] = {entry.name: entry for entry in (_MNIST, _FASHION_MNIST, _CIFAR_10, _CIFAR_100)}

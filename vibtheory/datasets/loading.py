@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.datasets.catalogue import CATALOGUE, DataFile, Entry
+from vibtheory.datasets.cifar import read_cifar
 from vibtheory.datasets.dataset import Dataset
+from vibtheory.datasets.fetching import fetch
 from vibtheory.datasets.idx import read_idx
 from vibtheory.datasets.store import check_file, locate
 from vibtheory.errors import DataError, check_choice
@@ -27,7 +29,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, download: boo
         name: mnist, fashion-mnist, cifar10 or cifar100.
         root: folder with the canonical files, or with the data set's folder of them. None: MNIST comes with the
             package; the others from $VIBTHEORY_DATA, then the user cache.
-        download: fetch the canonical files into the user cache where they are missing.
+        download: fetch the canonical files into the user cache where they are missing and no root is given.
 
     Returns:
         Images float32 [N, 1, 28, 28] or [N, 3, 32, 32], labels int64 [N].
@@ -38,7 +40,12 @@ def load(name: str, root: str | os.PathLike[str] | None = None, *, download: boo
     """
     check_choice("name", name, CATALOGUE)
     entry = CATALOGUE[name]
-    folder = locate(entry, root)
+    try:
+        folder = locate(entry, root)
+    except DataError:
+        if not download or root is not None:
+            raise
+        folder = locate(entry, fetch(name).folder)
     splits = [_split(entry, folder, files, n) for files, n in zip((entry.train, entry.test), entry.counts, strict=True)]
     (x_train, y_train), (x_test, y_test) = splits
     return Dataset(x_train, y_train, x_test, y_test, name=name, classes=entry.classes)
@@ -63,6 +70,9 @@ def _decode(
 ) -> tuple[Bytes, Bytes]:
     for file in files:
         check_file(folder / file.name, file)
+    if entry.form == "cifar":
+        parts = [read_cifar(folder / f.name, n // len(files), entry.label_bytes, entry.classes) for f in files]
+        return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
     images, labels = read_idx(folder / files[0].name, axes=3), read_idx(folder / files[1].name, axes=1)
     if len(images) != n or len(labels) != n:
         raise DataError(f"{folder}: {len(images)} images and {len(labels)} labels, expected {n} of each")

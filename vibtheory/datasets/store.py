@@ -22,6 +22,8 @@ def check_file(path: Path, file: DataFile) -> None:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file. Remedy: `vibtheory data fetch`, or copy the canonical file there")
+    if not file.digests:
+        return
     found = []
     for algorithm in dict.fromkeys(digest.partition(":")[0] for digest in file.digests):
         with path.open("rb") as stream:
@@ -51,7 +53,24 @@ def locate(entry: Entry, root: str | os.PathLike[str] | None = None) -> Path:
     for folder in folders:
         if any((folder / file.name).is_file() for file in entry.files):
             return folder
-    raise DataError(f"{entry.name}: none of {entry.files[0].name}, … in {', '.join(map(str, folders))}")
+    pickled = [folder / name for folder in folders for name in _PICKLED if (folder / name).exists()]
+    wrong = f" {pickled[0]} is the pickled python version, which is never read." if pickled else ""
+    packed = [place for place in places if entry.archive and (place / entry.archive.name).is_file()]
+    unpack = f"unpack {packed[0] / entry.archive.name}" if packed and entry.archive else ""
+    take = f"take {entry.archive.name} (the binary version)" if entry.archive else "take the canonical .gz files"
+    raise DataError(
+        f"{entry.name}: {entry.files[0].name} is in none of {', '.join(map(str, folders))}.{wrong} Remedy: "
+        f"`vibtheory data fetch {entry.name}`, or {unpack or take} and pass root= or set VIBTHEORY_DATA"
+    )
+
+
+_PICKLED = (
+    "data_batch_1",
+    "cifar-10-batches-py",
+    "cifar-10-python.tar.gz",
+    "cifar-100-python",
+    "cifar-100-python.tar.gz",
+)
 
 
 def search_path() -> list[Path]:

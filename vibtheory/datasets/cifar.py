@@ -1,0 +1,49 @@
+"""The *binary version* of CIFAR-10 and CIFAR-100: records of label bytes, then 3×32×32 pixel bytes (red, green, blue).
+
+Specification: Alex Krizhevsky's CIFAR page. CIFAR-100 has a coarse and a fine label byte; the fine one is used. The
+"python version" is pickled and never read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vibtheory.errors import DataError
+
+__all__ = ["read_cifar"]
+
+_PIXELS = 3 * 32 * 32
+Bytes = NDArray[np.uint8]
+
+
+def read_cifar(path: Path, examples: int, label_bytes: int, classes: int) -> tuple[Bytes, Bytes]:
+    """One binary batch file.
+
+    Args:
+        path: the `.bin` file.
+        examples: how many records it must hold.
+        label_bytes: label bytes per record; the last one is returned.
+        classes: labels must be below this.
+
+    Returns:
+        uint8 images [n, 3, 32, 32] and labels [n].
+
+    Raises:
+        DataError: the size is not that of `examples` records (checked before reading), or a label is out of range.
+    """
+    size, expected = path.stat().st_size, examples * (label_bytes + _PIXELS)
+    if size != expected:
+        raise DataError(
+            f"{path}: {size} bytes, expected {expected} for {examples} records of {label_bytes} + {_PIXELS} bytes. "
+            "Remedy: take the canonical binary version again"
+        )
+    records = np.fromfile(path, dtype=np.uint8).reshape(examples, label_bytes + _PIXELS)
+    labels = records[:, label_bytes - 1].copy()
+    if int(labels.max()) >= classes:
+        raise DataError(
+            f"{path}: label {labels.max()}, expected below {classes}. Remedy: check that it is the right file"
+        )
+    return records[:, label_bytes:].reshape(-1, 3, 32, 32), labels

@@ -1,0 +1,63 @@
+"""ONNX export: the file gives the same outputs in another runtime, and appears only when it does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from vibtheory.compression import compress
+from vibtheory.errors import InvalidInputError, MissingDependencyError, VibTheoryError
+from vibtheory.export import export_onnx
+from vibtheory.networks import lenet_5_caffe
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    net = lenet_5_caffe()
+    with torch.no_grad():
+        net.conv1.log_var[::2] = 9.0  # type: ignore[union-attr, index, operator]
+        net.flat.log_var[::3] = 9.0  # type: ignore[union-attr, index, operator]
+        net.fc1.mu.fill_(-0.7)  # type: ignore[union-attr, operator]
+    return compress(net)
+
+
+def test_onnxruntime_gives_the_same_outputs_for_any_batch_size(tmp_path: Path) -> None:
+    net = small()
+    report = export_onnx(net, torch.rand(2, 1, 28, 28), tmp_path / "net.onnx")
+    assert report.max_deviation < 1e-5
+    assert report.bytes == (tmp_path / "net.onnx").stat().st_size
+    assert "opset 17" in str(report)
+    x = torch.rand(7, 1, 28, 28, generator=torch.Generator().manual_seed(3))
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"input": x.numpy()})
+    assert np.abs(got - net(x).detach().numpy()).max() < 1e-5
+    assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_a_disagreement_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(VibTheoryError, match="differs from torch"):
+        export_onnx(small(), torch.rand(2, 1, 28, 28), tmp_path / "net.onnx", tolerance=-1.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gates_and_missing_folders_are_refused(tmp_path: Path) -> None:
+    x = torch.rand(2, 1, 28, 28)
+    with pytest.raises(InvalidInputError, match="with gates"):
+        export_onnx(lenet_5_caffe(), x, tmp_path / "net.onnx")
+    with pytest.raises(InvalidInputError, match="folder"):
+        export_onnx(small(), x, tmp_path / "missing" / "net.onnx")
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnxruntime"])
+def test_a_missing_library_names_the_extra(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match=r"vibtheory\[export\]"):
+        export_onnx(nn.Linear(2, 2), torch.zeros(1, 2), tmp_path / "net.onnx")

@@ -4,7 +4,8 @@
 (y − wz)² and price γ, the global minimum is γ(1 + log(y²/γ)) at α = y²/γ − 1 whenever y² > γ: a counter-example.
 
 `closed_mean_information`: the converse. At μ_j = 0, σ_j > 0 the gate still multiplies by noise whose scale is |f|σ:
-h = fσε reveals |f|, and I(h; f) ≤ H_b(π) + (π/2)ψ⁺ with ψ⁺ = log E[f²|f≠0] − E[log f²|f≠0] (P2); I = 0 iff |f| is constant.
+h = fσε reveals |f|, and I(h; f) ≤ H_b(π) + (π/2)ψ⁺ with ψ⁺ = log E[f²|f≠0] − E[log f²|f≠0] (P2). I = 0 iff |f| is
+constant.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class ClosedMeanInformation:
         return self.nats / float(np.log(2))
 
     def __str__(self) -> str:
-        return f"I = {self.nats:.6f} nats ({self.bits:.6f} bits) at mu = 0, at most {self.bound:.6f} (error {self.error:.0e})"
+        return f"I = {self.nats:.6f} nats ({self.bits:.6f} bits) at mu = 0, at most {self.bound:.6f}"
 
 
 def constant_unit(target: float = 5.0, gamma: float = 0.1) -> ConstantUnit:

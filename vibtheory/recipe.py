@@ -19,6 +19,7 @@ class Recipe:
     Attributes:
         gamma: price γ_i ≥ 0 of information, per nat of ½Σlog(1+α): one number, or one per layer name
             (THEORY.md, "One convention for the price"; a convolution's gate multiplies it by its feature map's size).
+        layer_weights: factor on `gamma` per layer name, so that one number still sweeps the price; None: 1 everywhere.
         epochs: epochs with noisy gates.
         pretrain_epochs: epochs before them with the gates at their means and no price.
         batch_size: examples per step.
@@ -44,6 +45,7 @@ class Recipe:
     """
 
     gamma: float | Mapping[str, float] = 1e-4
+    layer_weights: Mapping[str, float] | None = None
     epochs: int = 60
     pretrain_epochs: int = 0
     batch_size: int = 100
@@ -67,6 +69,11 @@ class Recipe:
         prices = self.gamma.values() if isinstance(self.gamma, Mapping) else [self.gamma]
         if not all(_is_number(price) and price >= 0 for price in prices):
             reject("gamma", self.gamma, "finite prices >= 0", "use a number such as 1e-4, or one per layer name")
+        if self.layer_weights is not None:
+            if isinstance(self.gamma, Mapping):
+                reject("layer_weights", self.layer_weights, "None with a gamma per layer", "give one of the two")
+            if not all(_is_number(weight) and weight >= 0 for weight in self.layer_weights.values()):
+                reject("layer_weights", self.layer_weights, "finite factors >= 0", "use 1 for the plain price")
         for name, least in (("epochs", 0), ("pretrain_epochs", 0), ("warmup_epochs", 0), ("prune_every", 0),
                             ("prune_from", 0), ("batch_size", 1)):  # fmt: skip
             value = getattr(self, name)
@@ -97,14 +104,22 @@ class Recipe:
             return float(self.decay ** sum(progress >= milestone for milestone in self.milestones))
         return 1.0
 
+    @property
+    def layer_gamma(self) -> float | dict[str, float]:
+        """γ_i at full price: one number, or one per layer name."""
+        if isinstance(self.gamma, Mapping):
+            return dict(self.gamma)
+        if self.layer_weights is not None:
+            return {layer: self.gamma * weight for layer, weight in self.layer_weights.items()}
+        return self.gamma
+
     def price(self, epoch: int) -> float | dict[str, float]:
-        """γ in `epoch` (from 0): warmed up, relaxed, or as it stands."""
+        """γ_i in `epoch` (from 0): warmed up, relaxed, or as it stands."""
         factor = min(1.0, (epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
         if self.relax_at is not None and epoch >= self.relax_at * self.epochs:
             factor *= self.relax_factor
-        if isinstance(self.gamma, Mapping):
-            return {layer: factor * gamma for layer, gamma in self.gamma.items()}
-        return factor * self.gamma
+        gamma = self.layer_gamma
+        return {k: factor * g for k, g in gamma.items()} if isinstance(gamma, dict) else factor * gamma
 
     def prunes_after(self, epoch: int) -> bool:
         """Whether dead units are closed for good at the end of `epoch` (from 0)."""
@@ -116,6 +131,7 @@ class Recipe:
         plain = asdict(self)
         plain["milestones"] = list(self.milestones)
         plain["gamma"] = dict(self.gamma) if isinstance(self.gamma, Mapping) else self.gamma
+        plain["layer_weights"] = None if self.layer_weights is None else dict(self.layer_weights)
         return plain
 
     @classmethod

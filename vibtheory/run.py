@@ -100,7 +100,7 @@ def load(folder: str | Path, net: nn.Module | None = None) -> Run:
         net = rebuild(plain["network"]) if net is None else net
         net.load_state_dict(tensors)
         recipe = Recipe.from_dict(plain["recipe"])
-        config = {"gamma": recipe.to_dict()["gamma"], "likelihood": plain["likelihood"]}
+        config = {"gamma": recipe.layer_gamma, "likelihood": plain["likelihood"]}
         run = Run(net.eval(), recipe, plain["seed"], plain["status"], plain["message"], plain["history"], plain["data"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         detail = str(error).splitlines()[0]

@@ -1,8 +1,9 @@
 """Shrink while training: units that were closed for good are cut out, and put back (closed) when training ends.
 
 A gate that has closed rarely opens again, so what it closed can be removed long before training ends: on LeNet-5 this
-saves most of the convolutions' cost after a few epochs. Input gates stay, so the network keeps accepting the original
-data. The cut is invisible from outside: `expand` restores the full architecture, with the closed units closed.
+saves most of the convolutions' cost after a few epochs. Closed inputs of a fully connected net go too: feed the
+shrunken net `inputs_of(x)`. The cut is invisible from outside: `expand` restores the full architecture, with the closed
+units closed.
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ class Shrinker:
             self._assign(name, what, _cut(tensor, self._cuts[name]))
         self._set_sizes()
 
+    def inputs_of(self, x: Tensor) -> Tensor:
+        """What the shrunken net takes: `x` [N, ...] itself, or the open inputs [N, kept] where an input gate comes first."""
+        gate = _input_gate(self._net)
+        axes = self._cuts.get(f"{gate}.mu")
+        return x if axes is None or axes[0] is None else x.flatten(1).index_select(1, axes[0])
+
     def expand(self) -> None:
         """Back to the full architecture: present values where they survived, the values at the cut elsewhere."""
         for name, what, small in self._tensors():
@@ -106,6 +113,10 @@ def _plan(net: nn.Module) -> dict[str, Axes]:
     plan: dict[str, Axes] = {}
     kept: Tensor | None = None  # what survives of axis 1 of the activation; None: everything
     width = 0  # length of that axis before cutting
+    first = _input_gate(net)
+    if first is not None:
+        kept = _surviving_outputs(modules)
+        width = len(net.get_parameter(f"{first}.mu"))
     for place, (name, module) in enumerate(modules):
         if isinstance(module, nn.Linear | nn.Conv2d):
             inputs = None if kept is None else _spread(kept, width, module.weight.shape[1])
@@ -119,6 +130,13 @@ def _plan(net: nn.Module) -> dict[str, Axes]:
             kept, width = _spread(kept, width, size), size
             plan.update({f"{name}.{key}": [kept] for key in vectors})
     return {name: axes for name, axes in plan.items() if any(axis is not None for axis in axes)}
+
+
+def _input_gate(net: nn.Module) -> str | None:
+    """Name of the gate on the flattened inputs, where the net begins with one."""
+    weighty = [(n, m) for n, m in chain(net) if isinstance(m, Gate | nn.Linear | nn.Conv2d)]
+    flat = any(isinstance(m, nn.Flatten) for _, m in chain(net)[:2])
+    return weighty[0][0] if flat and weighty and isinstance(weighty[0][1], Gate) else None
 
 
 def _surviving_outputs(rest: list[tuple[str, nn.Module]]) -> Tensor | None:

@@ -8,8 +8,8 @@ epoch's end, and on one CPU ends with the same bits as an undisturbed run.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from vibtheory.shrinking import Shrinker, close_dead
 from vibtheory.storage import locked
 from vibtheory.training_state import restore, snapshot
 
-__all__ = ["train"]
+__all__ = ["choose_device", "likelihood_loss", "train"]
 
 
 def train(
@@ -70,11 +70,11 @@ def train(
     """
     recipe = _with_changes(recipe or Recipe(), changes)
     gates = named_gates(net)
-    if isinstance(recipe.gamma, Mapping) and set(recipe.gamma) != set(gates):
-        reject("gamma", sorted(recipe.gamma), f"exactly the gated layers {list(gates)}", "name each layer once")
+    if isinstance(recipe.layer_gamma, dict) and set(recipe.layer_gamma) != set(gates):
+        reject("gamma", sorted(recipe.layer_gamma), f"exactly the gated layers {list(gates)}", "name each layer once")
     if evaluate_every < 1:
         reject("evaluate_every", evaluate_every, "an integer >= 1", "use 1 for every epoch")
-    place = _device(device)
+    place = choose_device(device)
     use_amp = place.type == "cuda" if amp is None else amp
     folder = None if checkpoint is None else Path(checkpoint)
     with (
@@ -97,6 +97,7 @@ class _Loop:
         self.gates = named_gates(net)
         self.x = torch.from_numpy(data.x_train).to(device)
         self.y = torch.from_numpy(data.y_train).to(device)
+        self.inputs = self.x  # what the net takes now: all of x, or its open inputs once closed ones are cut out
         self._check_shapes()
         if recipe.initial_log_variance is not None:
             for gate in self.gates.values():
@@ -140,7 +141,7 @@ class _Loop:
             dead = [name for name in self.gates if self.rows[-1][f"kept_{name}"] == 0]
             message = f"collapsed: no unit of {', '.join(dead)} survived; use a smaller gamma, or warmup_epochs"
         self.net.eval()
-        config = {"gamma": recipe.to_dict()["gamma"], "likelihood": self.data.likelihood}
+        config = {"gamma": recipe.layer_gamma, "likelihood": self.data.likelihood}
         object.__setattr__(self.net, "vib_config", config)
         return Run(self.net, recipe, seed, status, message, self.rows, self.data.name)
 
@@ -160,7 +161,7 @@ class _Loop:
             gate.requires_grad_(not pretraining)
         order = torch.randperm(len(self.x)).to(self.device)
         losses = torch.stack(
-            [self._step(batch, price, step) for step, batch in enumerate(order.split(recipe.batch_size))]
+            [self._step(batch, price, step) for step, batch in enumerate(torch.split(order, recipe.batch_size))]
         )
         self._check_finite(losses, epoch)
         row: dict[str, Any] = {
@@ -178,7 +179,7 @@ class _Loop:
     def _step(self, batch: Tensor, price: float | dict[str, float], step: int) -> Tensor:
         """One update; returns the batch's mean loss in nats, without the information."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            outputs = self.net(self.x[batch])
+            outputs = self.net(self.inputs[batch])
         outputs = outputs.float()
         loss = likelihood_loss(outputs, self.y[batch], self.data.likelihood)
         fit = loss
@@ -199,8 +200,22 @@ class _Loop:
         if self.shrinker:
             self.shrinker.expand()
         close_dead(self.net)
-        self.shrinker = Shrinker(self.net, self.optimizer)
+        self.shrink()
+
+    def shrink(self) -> None:
+        """Cut out what is closed for good."""
+        self.shrinker = self.shrinker or Shrinker(self.net, self.optimizer)
         self.shrinker.shrink()
+        self.inputs = self.shrinker.inputs_of(self.x)
+
+    @contextmanager
+    def full_size(self) -> Iterator[None]:
+        """The net in its full architecture for the duration of a `with` block."""
+        if self.shrinker:
+            self.shrinker.expand()
+        yield
+        if self.shrinker:
+            self.shrinker.shrink()
 
     def _measure(self, pretraining: bool, epoch: int) -> dict[str, Any]:
         """Information and kept units by layer (always), error and r_W (when due)."""
@@ -210,30 +225,15 @@ class _Loop:
         row |= {f"kept_{name}": int(gate.keep.sum()) for name, gate in self.gates.items()}
         last = epoch + 1 == (self.recipe.pretrain_epochs if pretraining else self.recipe.epochs)
         if last or (len(self.rows) + 1) % self.evaluate_every == 0:
-            result = evaluate(self.net, self.data.x_test, self.data.y_test, likelihood=self.data.likelihood)
-            row |= {"test_loss": result.loss, "error": result.error}
-            if self.gates and isinstance(self.net, nn.Sequential):
-                row |= self._size()
+            with self.full_size():
+                result = evaluate(self.net, self.data.x_test, self.data.y_test, likelihood=self.data.likelihood)
+                row |= {"test_loss": result.loss, "error": result.error, **size_row(self.net)}
         return row
-
-    def _size(self) -> dict[str, Any]:
-        """r_W, r_N and FLOP against the full architecture."""
-        shrinker = self.shrinker
-        if shrinker:
-            shrinker.expand()
-        try:
-            size = compression(self.net)
-        except InvalidInputError:  # a chain that the metrics do not know: r_W is not defined there
-            return {}
-        finally:
-            if shrinker:
-                shrinker.shrink()
-        return {"r_w": size.r_w, "r_n": size.r_n, "flop": size.flop, "architecture": size.architecture}
 
     def _predictions(self) -> Tensor:
         self.net.eval()
         with torch.no_grad():
-            return torch.cat([self.net(batch).float() for batch in self.x.split(2000)])
+            return torch.cat([self.net(batch).float() for batch in torch.split(self.x, 2000)])
 
     def _check_finite(self, losses: Tensor, epoch: int) -> None:
         bad = (~losses.isfinite()).nonzero().flatten()
@@ -257,6 +257,17 @@ class _Loop:
             reject("data", shapes, "what the network takes and returns", "check the input shape and number of outputs")
 
 
+def size_row(net: nn.Module) -> dict[str, Any]:
+    """r_W, r_N (percent), FLOP and architecture for a row of the history; empty for nets without gates or chains."""
+    if not named_gates(net) or not isinstance(net, nn.Sequential):
+        return {}
+    try:
+        size = compression(net)
+    except InvalidInputError:  # a chain of modules that the metrics do not know: r_W is not defined there
+        return {}
+    return {"r_w": size.r_w, "r_n": size.r_n, "flop": size.flop, "architecture": size.architecture}
+
+
 def likelihood_loss(outputs: Tensor, targets: Tensor, likelihood: str) -> Tensor:
     """Mean −log q(y|h_L) in nats: softmax cross-entropy, or ½‖y − ŷ‖² (unit variance, without its constant)."""
     if likelihood == "gaussian":
@@ -268,7 +279,7 @@ def _with_changes(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return Recipe.from_dict({**recipe.to_dict(), **changes}) if changes else recipe
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

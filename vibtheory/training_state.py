@@ -19,21 +19,18 @@ __all__ = ["restore", "snapshot"]
 
 def snapshot(folder: Path, loop: _Loop, seed: int) -> None:
     """Write the state at the end of an epoch, atomically, replacing the last one."""
-    if loop.shrinker:
-        loop.shrinker.expand()
-    names = {parameter: name for name, parameter in loop.net.named_parameters()}
-    tensors = {f"net.{name}": tensor for name, tensor in loop.net.state_dict().items()}
-    for parameter, state in loop.optimizer.state.items():
-        tensors |= {f"optimizer.{names[parameter]}:{key}": value for key, value in state.items()}
-    tensors["random.cpu"] = torch.get_rng_state()
-    if loop.device.type == "cuda":
-        tensors["random.cuda"] = torch.cuda.get_rng_state(loop.device)
-    if loop.teacher is not None:
-        tensors["teacher"] = loop.teacher
-    write_state(folder, "checkpoint", tensors, {**_identity(loop, seed), "history": loop.rows,
-                                                "shrunken": loop.shrinker is not None})  # fmt: skip
-    if loop.shrinker:
-        loop.shrinker.shrink()
+    with loop.full_size():
+        names: dict[Tensor, str] = {parameter: name for name, parameter in loop.net.named_parameters()}
+        tensors = {f"net.{name}": tensor for name, tensor in loop.net.state_dict().items()}
+        for parameter, state in loop.optimizer.state.items():
+            tensors |= {f"optimizer.{names[parameter]}:{key}": value for key, value in state.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if loop.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(loop.device)
+        if loop.teacher is not None:
+            tensors["teacher"] = loop.teacher
+        progress = {"history": loop.rows, "shrunken": loop.shrinker is not None}
+        write_state(folder, "checkpoint", tensors, {**_identity(loop, seed), **progress})
 
 
 def restore(folder: Path, loop: _Loop, seed: int) -> bool:
@@ -42,8 +39,6 @@ def restore(folder: Path, loop: _Loop, seed: int) -> bool:
     Raises:
         CheckpointError: unreadable, or of another recipe, seed, data set or network.
     """
-    from vibtheory.shrinking import Shrinker
-
     found = read_state(folder, "checkpoint")
     if found is None:
         return False
@@ -76,8 +71,7 @@ def restore(folder: Path, loop: _Loop, seed: int) -> bool:
             "network. Remedy: delete the folder to start afresh"
         ) from error
     if shrunken:
-        loop.shrinker = Shrinker(loop.net, loop.optimizer)
-        loop.shrinker.shrink()
+        loop.shrink()
     return True
 
 

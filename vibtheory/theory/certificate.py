@@ -1,0 +1,246 @@
+"""Deciding "local minimum" in floating point (THEORY.md T6): necessary and sufficient conditions with rounding bounds.
+
+Columns with w_j = 0 are removed. In the normalised coordinates x = μ√(w/γ₀) of `theory.normalised`, with F = Φ/γ₀ and
+S the exact non-zeros, the certificate establishes
+
+1. gradient 0 on S, up to η = (‖∇_S F‖ + rounding)/m, an upper bound on ‖H⁻¹∇‖;
+2. m > 0, a lower bound on λ_min(H), H = 2(G_S − diag(1/(2+α_S))) (twice the matrix that T6 writes), rounding removed;
+3. strict off-support slack 2√D_j − |2G_jᵀx + p_j| > 4η‖G_jS‖ + rounding;
+4. Kantorovich: ηℓ/m ≤ ½ and 2η < min|x_S|, ℓ = max r'''/√D over the ball of radius 2η (≤ ½, T6's constant): Newton's
+   method from x converges to an exact stationary point within 2η of x, with the same signs and a positive definite
+   Hessian. By 3 the slack is still positive there: an exact strict local minimum of Φ, with exactly this support.
+
+Where a slack is smaller in size than what floating point can decide, it is a tie; then H on S ∪ T (α_T = 0) must be
+strictly copositive on {d_j·grad_j ≤ 0}: d_S is free, so its Schur complement on T, in the descending signs, must be.
+
+Everything is dimensionless: multiplying A, b, γ so that Φ is only rescaled, or rescaling μ, changes no verdict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vibtheory.errors import as_array
+from vibtheory.theory.copositivity import copositivity_violation
+from vibtheory.theory.normalised import EPS, NormalisedProblem, normalise, root_noise
+from vibtheory.theory.quadratic import QuadraticBound
+
+__all__ = [
+    "CERTIFIED",
+    "NOT_CONVERGED",
+    "STATIONARY",
+    "Certificate",
+    "certify",
+    "certify_normalised",
+    "support_hessian",
+]
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+CERTIFIED = "certified local minimum"
+STATIONARY = "stationary, not certified"
+NOT_CONVERGED = "not converged"
+
+# |∇F_j| ≤ 1e-8 of the slope 2√D_j of the penalty at 0, beyond rounding: what counts as stationary.
+STATIONARY_TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is proved about one point μ. Lengths and gradients are in x = μ√(w/γ₀), γ₀ = min γ, with F = Φ/γ₀.
+
+    Attributes:
+        status: "certified local minimum", "stationary, not certified" or "not converged".
+        reason: what was proved, or which condition failed and the remedy.
+        gradient_norm: ‖∇_S F‖ plus its rounding bound.
+        off_support_slack: min over j ∉ S of 2√D_j − |2G_jᵀx + p_j|, before rounding; inf if S is everything.
+        min_eigenvalue: m, a lower bound on λ_min of the Hessian of F on S; inf if S is empty.
+        newton_bound: η ≥ ‖H⁻¹∇‖; inf where m ≤ 0.
+        kantorovich: ηℓ/m; proved convergence needs ≤ ½.
+        radius: 2η: an exact minimum lies this near, if certified.
+        ties: indices j ∉ S whose slack floating point cannot tell from 0.
+        support: S, indices of the exact non-zeros among columns with w_j > 0.
+        escape: a direction in μ [d] along which Φ falls to second order, where one was found, else None.
+    """
+
+    status: str
+    reason: str
+    gradient_norm: float
+    off_support_slack: float
+    min_eigenvalue: float
+    newton_bound: float
+    kantorovich: float
+    radius: float
+    ties: tuple[int, ...]
+    support: tuple[int, ...]
+    escape: Array | None = None
+
+    @property
+    def certified(self) -> bool:
+        """Whether `status` is "certified local minimum"."""
+        return self.status == CERTIFIED
+
+    def __str__(self) -> str:
+        return (
+            f"{self.status}: {self.reason} (|S| = {len(self.support)}, gradient {self.gradient_norm:.2g}, "
+            f"slack {self.off_support_slack:.3g}, m {self.min_eigenvalue:.3g}, eta {self.newton_bound:.2g}, "
+            f"kantorovich {self.kantorovich:.2g}, {len(self.ties)} ties)"
+        )
+
+
+def certify(bound: QuadraticBound, mu: ArrayLike) -> Certificate:
+    """Decide whether a local minimum of Φ with exactly the non-zeros of `mu` lies at `mu` (T6).
+
+    Args:
+        bound: ḡ with its prices γ.
+        mu: [d] gate means; a zero must be exactly 0 (polish a solver's output first: 1e-7 is not a zero).
+
+    Returns:
+        Certificate; never raises for a numerical failure.
+
+    Raises:
+        InvalidInputError: mu of the wrong shape or not finite.
+
+    Source: THEORY.md T6; Kantorovich's theorem.
+    """
+    point = as_array("mu", mu, (bound.d,), "pass one μ per gate")
+    stuck = np.flatnonzero((bound.w == 0) & (bound.b != 0))
+    if stuck.size:
+        return _failed(
+            NOT_CONVERGED,
+            f"gate {stuck[0]} has w = 0 and b ≠ 0, so Φ is linear in it and has no minimum; set b to 0 there",
+            np.flatnonzero((point != 0) & (bound.w > 0)),
+        )
+    problem = normalise(bound)
+    return certify_normalised(problem, problem.coordinates(point))
+
+
+def certify_normalised(problem: NormalisedProblem, x: Array) -> Certificate:
+    """`certify` at x [k] of a `NormalisedProblem`."""
+    support = np.flatnonzero(x)
+    every_root = np.sqrt(problem.price)
+    response, error = problem.response(x), problem.response_error(x)
+    closed = np.ones(problem.size, dtype=bool)
+    closed[support] = False
+
+    root = every_root[support]
+    v = root_noise(np.abs(x[support]) / root)
+    gradient = response[support] + 2.0 * root * v * np.sign(x[support])
+    gradient_norm = float(np.linalg.norm(gradient) + np.linalg.norm(error[support]))
+    slack = 2.0 * every_root - np.abs(response)
+    smallest_slack = float(slack[closed].min()) if closed.any() else np.inf
+    found = problem.live[support]
+
+    limit = STATIONARY_TOLERANCE * 2.0 * root + 4.0 * error[support]
+    if (np.abs(gradient) > limit).any() or not np.isfinite(gradient_norm):
+        worst = float((np.abs(gradient) / root).max())
+        reason = f"gradient on the support is {worst:.2g} of the gate's unit; run the solver longer, or polish"
+        return _failed(NOT_CONVERGED, reason, found, gradient_norm, smallest_slack)
+
+    hessian, m, vector = _curvature(problem, support, v)
+    eta = gradient_norm / m if m > 0 else (0.0 if not len(support) else np.inf)
+    if not len(support):
+        m, eta = np.inf, 0.0
+    # What rounding and the distance to the exact stationary point could do to |response_j|.
+    doubt = error + (4.0 * eta * problem.cross_norms(support) if np.isfinite(eta) and eta > 0 else 0.0)
+    opening = closed & (slack < -doubt)
+    if opening.any():
+        worst_gate = int(problem.live[np.argmin(np.where(opening, slack, np.inf))])
+        reason = f"Φ falls when gate {worst_gate} opens; run the solver longer"
+        return _failed(NOT_CONVERGED, reason, found, gradient_norm, smallest_slack, m)
+    if m <= 0:
+        reason = f"the Hessian on the support is not positive definite (m = {m:.2g}): a saddle or a flat direction; "
+        reason += "follow the negative curvature (find_local_minimum does)"
+        direction = None if vector is None else _lift(problem, support, vector)
+        return _failed(STATIONARY, reason, found, gradient_norm, smallest_slack, m, escape=direction)
+
+    nearest = np.maximum(np.abs(x[support]) - 2.0 * eta, 0.0) / root
+    near_v = root_noise(nearest)
+    lipschitz = float((4.0 * (near_v / (1.0 + near_v**2)) ** 3 / root).max()) if len(support) else 0.0
+    ratio = eta * lipschitz / m if len(support) else 0.0
+    numbers = (gradient_norm, smallest_slack, m, eta, ratio)
+    if ratio > 0.5 or (len(support) and 2.0 * eta >= np.abs(x[support]).min()):
+        reason = f"too near singular for Kantorovich's test (eta {eta:.2g}, eta·l/m {ratio:.2g}); polish, or change γ"
+        return _failed(STATIONARY, reason, found, *numbers)
+
+    tied = np.flatnonzero(closed & (slack <= doubt))
+    ties = tuple(int(j) for j in problem.live[tied])
+    if len(tied):
+        direction = _tie_escape(problem, support, tied, hessian, response)
+        if direction is not None:
+            escape = _lift(problem, np.arange(problem.size), direction) if direction.any() else None
+            reason = f"tie at gates {list(ties)[:5]} and the Hessian with them is not copositive: Φ can fall; "
+            reason += "restart a little off the tie, or change γ"
+            return _failed(STATIONARY, reason, found, *numbers, ties=ties, escape=escape)
+    how = f"within {2 * eta:.2g} of an exact strict local minimum with these signs"
+    if len(tied):
+        how += f"; ties at {list(ties)[:5]} decided by copositivity, exact up to {float(doubt[tied].max()):.2g}"
+    return Certificate(CERTIFIED, how, *numbers, 2.0 * eta, ties, tuple(int(j) for j in found))
+
+
+def support_hessian(problem: NormalisedProblem, support: Index, v: Array) -> Array:
+    """H = 2(G_S − diag(1/(2+α_S))), 1/(2+α) = v²/(1+v²): the Hessian of F on S."""
+    hessian = 2.0 * problem.block(support, support)
+    hessian[np.diag_indices(len(support))] -= 2.0 * v**2 / (1.0 + v**2)
+    return hessian
+
+
+def _curvature(problem: NormalisedProblem, support: Index, v: Array) -> tuple[Array | None, float, Array | None]:
+    """H on S, a rigorous lower bound m on its least eigenvalue, and that eigenvector where m ≤ 0."""
+    size = len(support)
+    if size == 0:
+        return None, np.inf, None
+    hessian = support_hessian(problem, support, v)
+    error = 2.0 * size * (problem.entry_error + 8 * EPS) + 10 * size * EPS * float(np.linalg.norm(hessian))
+    m = float(np.linalg.eigvalsh(hessian)[0]) - error
+    if m > 0:
+        return hessian, m, None
+    return hessian, m, np.asarray(np.linalg.eigh(hessian)[1][:, 0])
+
+
+def _tie_escape(
+    problem: NormalisedProblem, support: Index, tied: Index, hessian: Array | None, response: Array
+) -> Array | None:
+    """None if H on S ∪ T is strictly copositive on the critical cone, else a direction [k] (0 if undecided)."""
+    signs = -np.sign(response[tied])
+    corner = 2.0 * problem.block(tied, tied) - np.eye(len(tied))  # α_T = 0: 2·1/(2+0) = 1
+    solved = np.zeros((0, len(tied)))
+    if hessian is not None:
+        across = 2.0 * problem.block(support, tied)
+        solved = np.linalg.solve(hessian, across)
+        corner = corner - across.T @ solved
+    corner = signs[:, None] * corner * signs
+    margin = 1e-10 * (1.0 + float(np.abs(corner).max()))
+    outward = copositivity_violation(0.5 * (corner + corner.T), margin)
+    if outward is None:
+        return None
+    direction = np.zeros(problem.size)
+    direction[tied] = signs * outward
+    direction[support] = -solved @ direction[tied]
+    return direction
+
+
+def _lift(problem: NormalisedProblem, where: Index, values: Array) -> Array:
+    direction = np.zeros(problem.size)
+    direction[where] = values
+    return problem.means(direction)
+
+
+def _failed(
+    status: str,
+    reason: str,
+    support: Index,
+    gradient_norm: float = np.nan,
+    slack: float = np.nan,
+    m: float = np.nan,
+    eta: float = np.inf,
+    ratio: float = np.inf,
+    ties: tuple[int, ...] = (),
+    escape: Array | None = None,
+) -> Certificate:
+    found = tuple(int(j) for j in support)
+    return Certificate(status, reason, gradient_norm, slack, m, eta, ratio, 2 * eta, ties, found, escape)

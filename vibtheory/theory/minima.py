@@ -1,0 +1,122 @@
+"""Local minima of Φ, found and certified (THEORY.md T2, T6): the entry point to both solvers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vibtheory.errors import as_array, check_choice, reject
+from vibtheory.theory.certificate import Certificate, certify_normalised
+from vibtheory.theory.coordinate_descent import default_start, descend
+from vibtheory.theory.majorise_minimise import CVXPY_SOLVERS, majorise_minimise
+from vibtheory.theory.normalised import NormalisedProblem, normalise
+from vibtheory.theory.penalty import optimal_variance, snr
+from vibtheory.theory.quadratic import QuadraticBound
+
+__all__ = ["LocalMinimum", "find_local_minimum"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LocalMinimum:
+    """A point of Φ and what is proved about it.
+
+    Attributes:
+        mu: [d] gate means, exact zeros where closed.
+        sigma: [d] best standard deviations (T1): 0 where μ_j = 0, inf where w_j = 0.
+        alpha: [d] signal-to-noise ratios μ²/σ², 0 where closed or w_j = 0.
+        value: Φ in nats.
+        certificate: the verdict (T6); bounds such as T2 may be asserted only where it is certified.
+        solver: "fast", "cvxpy" or "enumeration".
+        iterations: sweeps, programs and Newton steps together.
+        nonzeros: ‖α‖₀.
+    """
+
+    mu: Array
+    sigma: Array
+    alpha: Array
+    value: float
+    certificate: Certificate
+    solver: str
+    iterations: int
+    nonzeros: int
+
+    @property
+    def status(self) -> str:
+        """The certificate's verdict."""
+        return self.certificate.status
+
+    def __str__(self) -> str:
+        return (
+            f"{self.nonzeros} of {len(self.mu)} gates open, Phi = {self.value:.10g} nats "
+            f"({self.solver}, {self.iterations} iterations); {self.certificate}"
+        )
+
+
+def find_local_minimum(
+    bound: QuadraticBound,
+    start: ArrayLike | None = None,
+    solver: str = "fast",
+    *,
+    max_iterations: int = 10_000,
+    cvxpy_solvers: Sequence[str] = CVXPY_SOLVERS,
+) -> LocalMinimum:
+    """Descend from `start` to a local minimum of Φ and certify it.
+
+    Args:
+        bound: ḡ with its prices.
+        start: [d] gate means μ₀; by default the ridge solution, with every gate open.
+        solver: "fast" (coordinate descent and Newton) or "cvxpy" (majorise–minimise, then the same polish).
+        max_iterations: ≥ 0; a run cut short comes back "not converged" or "stationary, not certified".
+        cvxpy_solvers: chain of cvxpy solver names, for solver="cvxpy".
+
+    Returns:
+        LocalMinimum, with Φ no higher than at `start`.
+
+    Raises:
+        InvalidInputError: Φ unbounded below, wrong shape of `start`, unknown solver, max_iterations < 0.
+        SolverError: every cvxpy solver failed.
+
+    Source: THEORY.md T1, T2, T6.
+    """
+    check_choice("solver", solver, ("fast", "cvxpy"))
+    if max_iterations < 0:
+        reject("max_iterations", max_iterations, "an integer >= 0", "omit it, or pass a larger budget")
+    if isinstance(cvxpy_solvers, str) or not cvxpy_solvers:
+        reject("cvxpy_solvers", repr(cvxpy_solvers), "a non-empty sequence of names", 'pass ("CLARABEL",)')
+    begin = None if start is None else as_array("start", start, (bound.d,), "pass one μ per gate, or None")
+    bound.require_bounded()
+    problem = normalise(bound)
+    x = default_start(problem) if begin is None else problem.coordinates(begin)
+    if solver == "fast":
+        x, certificate, iterations = descend(problem, x, max_iterations)
+    else:
+        x, certificate, iterations = majorise_minimise(problem, x, max_iterations, cvxpy_solvers)
+    return as_local_minimum(bound, problem, x, certificate, solver, iterations)
+
+
+def as_local_minimum(
+    bound: QuadraticBound,
+    problem: NormalisedProblem,
+    x: Array,
+    certificate: Certificate | None,
+    solver: str,
+    iterations: int,
+) -> LocalMinimum:
+    """The record of the point x [k]; certified here if `certificate` is None."""
+    mu = problem.means(x)
+    alpha = snr(mu, bound.w, bound.gamma)
+    return LocalMinimum(
+        mu=mu,
+        sigma=np.sqrt(optimal_variance(mu, bound.w, bound.gamma)),
+        alpha=alpha,
+        value=bound.phi(mu),
+        certificate=certificate or certify_normalised(problem, x),
+        solver=solver,
+        iterations=iterations,
+        nonzeros=int(np.count_nonzero(alpha)),
+    )

@@ -1,0 +1,163 @@
+"""Φ in the coordinates in which every gate looks alike, so that no tolerance depends on the scale of A, b or γ.
+
+With x_j = μ_j √(w_j/γ₀), γ₀ = min γ_j and D_j = γ_j/γ₀ ≥ 1 (THEORY.md T1, T3), and the columns with w_j = 0 removed,
+
+    Φ/γ₀ = xᵀGx + pᵀx + Σ_j D_j r(|x_j|/√D_j) + const,   G = ÃᵀÃ with unit columns, p_j = b_j/√(w_j γ₀).
+
+Everything about r(t) = u − log(1−u) is rational in v = √(1−u) = 2/(t + √(t²+4)) ∈ (0, 1] (dv/dt = −v²/(1+v²)):
+
+    t = 1/v − v,   α = 1/v² − 1,   r' = 2v,   r'' = −2v²/(1+v²) = −2/(2+α),   r''' = 4v³/(1+v²)³ ∈ (0, ½].
+
+v/(1+v²) increases on (0, 1], so r''' decreases in t: its largest value on a ball is at the ball's smallest t.
+
+A coordinate alone has a closed form: Φ/γ₀ = x² + qx + Dr(|x|/√D) is least at x = β̂(1 − D/β̂²)₊, β̂ = −q/2, because
+2x + q + 2√D v sign(x) = 0 with x = √D(1/v − v) collapses to 2√D/v = |q|. (Breiman's 1995 non-negative garrote.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vibtheory.theory.quadratic import QuadraticBound
+
+__all__ = ["NormalisedProblem", "garrote", "normalise", "root_noise"]
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+EPS = float(np.finfo(np.float64).eps)
+
+
+def root_noise(t: Array) -> Array:
+    """v = √(1−u) = 1/√(1+α) ∈ (0, 1] at t ≥ 0, without checks: the inner loops call it (see `theory.penalty`)."""
+    return np.asarray(2.0 / (t + np.hypot(t, 2.0)))
+
+
+def garrote(q: Array, price: Array) -> Array:
+    """The minimiser over x of x² + qx + D r(|x|/√D) in closed form, elementwise; 0 exactly where |q| ≤ 2√D."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x = -0.5 * q * (1.0 - 4.0 * price / q**2)
+    return np.where(np.abs(q) > 2.0 * np.sqrt(price), x, 0.0)
+
+
+@dataclass(frozen=True)
+class NormalisedProblem:
+    """Φ/γ₀ in x coordinates; k is the number of columns with w_j > 0.
+
+    Attributes:
+        d: number of gates, zero columns included.
+        live: [k] their indices.
+        scale: [k] μ_live = scale·x.
+        price: [k] D_j = γ_j/γ₀ ≥ 1.
+        linear: [k] p.
+        rows: Ãᵀ [k, m], one unit column of A per row; None when the Gram form is cheaper or all there is.
+        gram: G [k, k]; None when `rows` is used.
+        entry_error: bound on |fl(G_ij) − G_ij|.
+        gamma_unit: γ₀ in nats.
+    """
+
+    d: int
+    live: Index
+    scale: Array
+    price: Array
+    linear: Array
+    rows: Array | None
+    gram: Array | None
+    entry_error: float
+    gamma_unit: float
+
+    @property
+    def size(self) -> int:
+        """k: how many columns have w_j > 0."""
+        return len(self.live)
+
+    def coordinates(self, mu: Array) -> Array:
+        """x [k] of μ [d]."""
+        return mu[self.live] / self.scale
+
+    def means(self, x: Array) -> Array:
+        """μ [d] of x [k]; 0 on the columns with w_j = 0, which leave Φ unchanged."""
+        mu = np.zeros(self.d)
+        mu[self.live] = self.scale * x
+        return mu
+
+    def response(self, x: Array) -> Array:
+        """2Gx + p [k], the smooth part's gradient; costs O(k·(m + |support|)) or O(k·|support|)."""
+        support = np.flatnonzero(x)
+        if self.rows is not None:
+            return 2.0 * (self.rows @ (x[support] @ self.rows[support])) + self.linear
+        assert self.gram is not None
+        if 2 * len(support) > self.size:
+            return 2.0 * (self.gram @ x) + self.linear
+        return 2.0 * (x[support] @ self.gram[support]) + self.linear
+
+    def response_error(self, x: Array) -> Array:
+        """A bound [k] on the rounding error of `response` plus the slope of the penalty, summation in any order."""
+        support = np.flatnonzero(x)
+        size = np.abs(x[support])
+        terms = len(support) + 8
+        if self.rows is not None:
+            inner = self.rows.shape[1] + terms
+            quadratic = 2.0 * inner * EPS * (np.abs(self.rows) @ (size @ np.abs(self.rows[support])))
+        else:
+            assert self.gram is not None
+            quadratic = 2.0 * terms * EPS * (size @ np.abs(self.gram[support])) + 2.0 * self.entry_error * size.sum()
+        slope = 2.0 * (self.entry_error + 8 * EPS) * np.sqrt(self.price)
+        return np.asarray(quadratic + 4 * EPS * np.abs(self.linear) + slope)
+
+    def block(self, left: Index, right: Index) -> Array:
+        """G[left, right]."""
+        if self.rows is not None:
+            return self.rows[left] @ self.rows[right].T
+        assert self.gram is not None
+        return self.gram[np.ix_(left, right)]
+
+    def cross_norms(self, support: Index) -> Array:
+        """‖G_{j,support}‖ [k] for every j (2G_{jS} is how fast the gradient at j moves with x_S)."""
+        if not len(support):
+            return np.zeros(self.size)
+        everything = np.arange(self.size)
+        return np.asarray(np.linalg.norm(self.block(everything, support), axis=1))
+
+    def penalty_sum(self, x: Array) -> float:
+        """Σ_j D_j r(|x_j|/√D_j)."""
+        support = np.flatnonzero(x)
+        price = self.price[support]
+        t = np.abs(x[support]) / np.sqrt(price)
+        v = root_noise(t)
+        return float(price @ (t * v - 2.0 * np.log(v)))
+
+    def value(self, x: Array) -> float:
+        """Φ/γ₀ without the constant c/γ₀."""
+        smooth = 0.5 * float(x @ (self.response(x) + self.linear))
+        return smooth + self.penalty_sum(x)
+
+
+def normalise(bound: QuadraticBound) -> NormalisedProblem:
+    """`bound` in x coordinates; from A where it has fewer rows than columns, else from the Gram matrix."""
+    weight = np.asarray(bound.w, dtype=np.float64)
+    live = np.flatnonzero(weight > 0)
+    root = np.sqrt(weight[live])
+    gamma = np.asarray(bound.gamma, dtype=np.float64)
+    unit = float(gamma[live].min()) if len(live) else float(gamma.min())
+    rows = gram = None
+    entry_error = 4 * EPS
+    if bound.A is not None:
+        entry_error = (bound.A.shape[0] + 8) * EPS
+    if bound.A is not None and bound.A.shape[0] < len(live):
+        rows = np.ascontiguousarray(bound.A[:, live].T / root[:, None])
+    else:
+        gram = bound.gram[np.ix_(live, live)] / root[:, None] / root
+    return NormalisedProblem(
+        d=bound.d,
+        live=live,
+        scale=np.sqrt(unit) / root,
+        price=gamma[live] / unit,
+        linear=np.asarray(bound.b, dtype=np.float64)[live] / root / np.sqrt(unit),
+        rows=rows,
+        gram=gram,
+        entry_error=entry_error,
+        gamma_unit=unit,
+    )

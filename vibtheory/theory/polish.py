@@ -1,0 +1,128 @@
+"""The active-set polish (THEORY.md T6): Newton on the support with exact zeros, and the way down from a saddle.
+
+On the support Φ is smooth. Each step goes along the Newton direction where the Hessian is positive definite, else along
+its eigenvector of least eigenvalue; the line search looks at the points where a coordinate reaches zero as well, and
+leaves such a coordinate at exactly 0. Φ never rises beyond rounding. Gates are opened elsewhere
+(`theory.coordinate_descent`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from vibtheory.theory.certificate import support_hessian
+from vibtheory.theory.normalised import EPS, NormalisedProblem, root_noise
+
+__all__ = ["newton_on_support", "step_along"]
+
+Array = NDArray[np.float64]
+_FRACTIONS = 0.5 ** np.arange(0, 12)
+_REACH = 2.0 ** np.arange(-12, 9)
+_CROSSINGS = 64
+
+
+def newton_on_support(problem: NormalisedProblem, x: Array, steps: int) -> tuple[Array, int]:
+    """Descend on the support of `x`, which may shrink but not grow, for at most `steps` steps.
+
+    Args:
+        x: [k] normalised coordinates.
+        steps: how many directions may be tried.
+
+    Returns:
+        The new x [k], with exact zeros, and the number of steps taken.
+    """
+    x = x.copy()
+    for used in range(steps):
+        support = np.flatnonzero(x)
+        if not len(support):
+            return x, used
+        root = np.sqrt(problem.price[support])
+        v = root_noise(np.abs(x[support]) / root)
+        response = problem.response(x)[support]
+        gradient = response + 2.0 * root * v * np.sign(x[support])
+        hessian = support_hessian(problem, support, v)
+        try:
+            direction = -cho_solve(cho_factor(hessian, check_finite=False), gradient, check_finite=False)
+            definite = True
+        except LinAlgError:
+            direction = np.linalg.eigh(hessian)[1][:, 0]
+            definite = False
+        moved = _line_search(problem, x, support, direction, response, hessian, v, definite)
+        if moved is None:
+            if not definite or not _settle(problem, x, support, direction, gradient):
+                return x, used + 1
+        else:
+            x = moved
+    return x, steps
+
+
+def step_along(problem: NormalisedProblem, x: Array, direction: Array) -> Array | None:
+    """The best point on the line x ± t·direction [k] (gates may open), or None if nothing on it is lower than x."""
+    support = np.flatnonzero((x != 0) | (direction != 0))
+    v = root_noise(np.abs(x[support]) / np.sqrt(problem.price[support]))
+    hessian = support_hessian(problem, support, v)
+    response = problem.response(x)[support]
+    return _line_search(problem, x, support, direction[support], response, hessian, v, False)
+
+
+def _line_search(
+    problem: NormalisedProblem,
+    x: Array,
+    support: NDArray[np.intp],
+    direction: Array,
+    response: Array,
+    hessian: Array,
+    v: Array,
+    definite: bool,
+) -> Array | None:
+    """The lowest of the trial points on the line, coordinates that reach zero set to exactly 0; None if none is lower.
+
+    A Newton direction is searched on (0, 1], a direction of negative curvature on both sides as far as the last zero.
+    """
+    start = x[support]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        zeros = -start / direction
+    crossing = np.isfinite(zeros) & (zeros > 0) & (zeros <= 1) if definite else np.isfinite(zeros) & (zeros != 0)
+    order = np.flatnonzero(crossing)
+    order = order[np.argsort(np.abs(zeros[order]))][:_CROSSINGS]
+    if definite:
+        trial = np.concatenate([_FRACTIONS, zeros[order]])
+    else:
+        reach = _REACH * np.sqrt(float(problem.price[support].max()))
+        trial = np.concatenate([reach, -reach, zeros[order]])
+    curvature = float(direction @ (0.5 * hessian @ direction + direction * v**2 / (1.0 + v**2)))  # dᵀGd
+    points = start + trial[:, None] * direction
+    hit = len(trial) - len(order) + np.arange(len(order))
+    points[hit, order] = 0.0
+    root = np.sqrt(problem.price[support])
+    t = np.abs(points) / root
+    noise = root_noise(t)
+    here = np.abs(start) / root
+    change = (t * noise - 2.0 * np.log(noise)) - (here * v - 2.0 * np.log(v))
+    fall = change @ problem.price[support] + trial * float(response @ direction) + trial**2 * curvature
+    best = int(np.argmin(fall))
+    size = abs(float(response @ start)) + float(np.abs(problem.price[support] * t[best]).sum())
+    if not fall[best] < -8 * EPS * size:
+        return None
+    result = x.copy()
+    result[support] = points[best]
+    return result
+
+
+def _settle(problem: NormalisedProblem, x: Array, support: NDArray[np.intp], direction: Array, gradient: Array) -> bool:
+    """Take the whole Newton step in place where Φ no longer resolves it but the gradient does; False when done."""
+    before = x[support].copy()
+    after = before + direction
+    if (np.sign(after) != np.sign(before)).any() or not np.isfinite(after).all():
+        return False
+    x[support] = after
+    root = np.sqrt(problem.price[support])
+    v = root_noise(np.abs(after) / root)
+    new = problem.response(x)[support] + 2.0 * root * v * np.sign(after)
+    if np.linalg.norm(new) < 0.5 * np.linalg.norm(gradient):
+        return True
+    if np.linalg.norm(new) >= np.linalg.norm(gradient):
+        x[support] = before
+    return False

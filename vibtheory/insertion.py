@@ -1,7 +1,8 @@
 """Gates for any torch model: a copy of it with a gate after each activation.
 
-Three ways, the first that fits: nested Sequentials stay Sequentials; other models are traced with torch.fx, which also
-sees functional activations and modules used many times; models that fx cannot trace get their activation modules wrapped.
+Three ways, the first that fits: nested Sequentials stay Sequentials; other models are traced with torch.fx, which
+also sees functional activations and modules used many times; models that fx cannot trace get their activation modules
+wrapped.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,10 +42,10 @@ def insert_gates(
     convolution or linear layer whose output is activated ("." becomes "_" in traced models), or the activation's own
     name after an addition; a repeated name gets "_2", "_3", …. `named_gates(gated)` lists them.
 
-    The original parameters keep their names: `gated.load_state_dict(model.state_dict(), strict=False)` works, and so does
-    saving `gated` and loading into a fresh `insert_gates(model, ...)` (only for models that fx cannot trace do activation
-    modules with parameters, such as PReLU, move). A traced copy is a `torch.fx.GraphModule`: Python control flow in
-    `forward` is fixed as it ran, functional dropout becomes a module that follows `train()`/`eval()`.
+    The original parameters keep their names: `gated.load_state_dict(model.state_dict(), strict=False)` works, and so
+    does saving `gated` and loading into a fresh `insert_gates(model, ...)` (only for models that fx cannot trace do
+    activation modules with parameters, such as PReLU, move). A traced copy is a `torch.fx.GraphModule`: Python control
+    flow in `forward` is fixed as it ran, functional dropout becomes a module that follows `train()`/`eval()`.
 
     Args:
         model: any module; unchanged.
@@ -129,7 +131,7 @@ def _run(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, _Call]:
     calls: dict[str, _Call] = {}
     last = {"axis": 1}
 
-    def note(name: str, module: nn.Module) -> Any:
+    def note(name: str, module: nn.Module) -> Callable[..., None]:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             if isinstance(module, (nn.Linear, nn.LayerNorm)):
                 last["axis"] = -1
@@ -142,10 +144,11 @@ def _run(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, _Call]:
 
         return hook
 
+    watched: tuple[type[nn.Module], ...] = (*_WEIGHTS, nn.LayerNorm, *ACTIVATIONS)
     handles = [
         module.register_forward_hook(note(name, module))
-        for name, module in model.named_modules()
-        if isinstance(module, (*_WEIGHTS, nn.LayerNorm, *ACTIVATIONS))
+        for name, module in list[tuple[str, nn.Module]](model.named_modules())
+        if isinstance(module, watched)
     ]
     try:
         with torch.no_grad():

@@ -33,7 +33,8 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.Hardsigmoid,
     nn.Hardtanh,
 )
-_NAMES = "relu relu6 leaky_relu prelu elu selu celu gelu silu mish softplus tanh sigmoid hardswish hardsigmoid hardtanh".split()
+_NAMES = ["relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "tanh"]
+_NAMES += ["sigmoid", "hardswish", "hardsigmoid", "hardtanh"]
 _NAMES += [f"{name}_" for name in _NAMES]
 _FUNCTIONS = {getattr(home, name) for home in (torch, functional) for name in _NAMES if hasattr(home, name)}
 _DROPOUTS: dict[Any, type[nn.Module]] = {

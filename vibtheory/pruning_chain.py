@@ -1,7 +1,7 @@
 """Cut a chain of layers by hand: closed units leave, gate means move into the next weights, and nothing else changes.
 
-A unit that leaves is constant after its closed gate: 0, or what the layers between the gate and the next weights make of
-0 (a BatchNorm's shift, sigmoid(0)). That constant moves into the next bias, so the outputs are those of the gated net.
+A unit that leaves is constant after its closed gate: 0, or what the layers between the gate and the next weights make
+of 0 (a BatchNorm's shift, sigmoid(0)). That constant moves into the next bias, so the outputs stay the same.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def check_not_vanished(net: nn.Module, masks: dict[str, Tensor]) -> None:
     empty = [name for name, mask in masks.items() if not mask.any()]
     if not empty:
         return
-    closed = [name for name in empty if not net.get_submodule(name).keep.any()]  # type: ignore[operator, union-attr]
+    closed = [name for name in empty if not net.get_submodule(name).keep.any()]  # type: ignore[operator]
     names = ", ".join(repr(name) for name in closed or empty)
     remedy = "train with a smaller gamma (or multiplier) there, or lower that gate's threshold"
     reject("net", f"no unit left in layer {names}", "at least one unit with alpha above the threshold", remedy)

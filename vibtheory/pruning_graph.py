@@ -1,9 +1,9 @@
 """Cut closed channels out of an arbitrary graph (residual nets) with torch-pruning's dependency groups.
 
 A channel coupled by residual additions leaves only if every layer that listens to it hears an exact 0 whatever the
-weights are. That is decided by `_silent_inputs`: with several random draws of all other parameters, a channel that stays
-at 0 does so because of closed gates alone. Gates that stay are multiplied into a neighbour where that is exact, and
-left as a `FixedScale` where it is not.
+weights are. That is decided by `_silent_inputs`: with several random draws of all other parameters, a channel that
+stays at 0 does so because of closed gates alone. Gates that stay are multiplied into a neighbour where that is exact,
+and left as a `FixedScale` where it is not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from vibtheory.errors import reject
 from vibtheory.fixed_modules import FixedScale
-from vibtheory.gates import Gate, named_gates
+from vibtheory.gates import named_gates
 from vibtheory.pruning_chain import check_not_vanished
 
 __all__ = ["compress_graph"]
@@ -29,7 +29,7 @@ _BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def compress_graph(net: nn.Module, example: tuple[Any, ...]) -> nn.Module:
-    """A copy of `net` without gates, closed channels cut where all their couplings are closed, same outputs as `eval()`.
+    """`net` without gates, with the outputs of its `eval()`; closed channels cut where all their couplings are closed.
 
     Args:
         net: a gated model, for example from `vibtheory.insert_gates`; unchanged.
@@ -102,8 +102,8 @@ def _cut(net: nn.Module, example: tuple[Any, ...]) -> None:
                 done.update((index[d.target.module], k) for d, i in outputs if d.target.module in index for k in i)
         if legal:
             cuts.append((layer, prune, legal))
-    for layer, prune, legal in cuts:
-        graph.get_pruning_group(layer, prune, legal).prune()
+    for root, prune_root, channels in cuts:
+        graph.get_pruning_group(root, prune_root, channels).prune()
 
 
 def _may_leave(graph: Any, group: Any, silent: dict[str, Tensor], names: dict[nn.Module, str]) -> bool:
@@ -111,9 +111,8 @@ def _may_leave(graph: Any, group: Any, silent: dict[str, Tensor], names: dict[nn
     listeners = 0
     for dep, idxs in group:
         module = dep.target.module
-        if not dep.target.outputs:
-            if module not in names or not graph.is_in_channel_pruning_fn(dep.handler):
-                return False  # the channel reaches the model's output
+        if not dep.target.outputs and (module not in names or not graph.is_in_channel_pruning_fn(dep.handler)):
+            return False  # the channel reaches the model's output
         if isinstance(module, nn.Parameter):
             return False
         if module not in names:
@@ -215,7 +214,7 @@ def _fold_forward(node: fx.Node, scale: FixedScale, modules: dict[str, nn.Module
     for user in node.users:
         module = modules.get(str(user.target)) if user.op == "call_module" else None
         last = isinstance(module, nn.Linear) and scale.axis == -1
-        if not (last or isinstance(module, (*_CONVOLUTIONS, nn.Linear)) and scale.axis == 1):
+        if not (last or (isinstance(module, (*_CONVOLUTIONS, nn.Linear)) and scale.axis == 1)):
             return False
         if uses[str(user.target)] > 1 or getattr(module, "groups", 1) > 1:
             return False

@@ -1,0 +1,131 @@
+"""Dense against physically compressed LeNets: what part of the FLOP ratio is realised as time, and the memory.
+
+    python benchmarks/latency.py [--threads 1] [--seconds 1.0]
+
+The compressed nets are made from the kept counts of Tables 1 and 2, so nothing is trained here. Dense and compressed
+take turns, so that other load on the machine hits both; the times are medians, and only their ratio is meant.
+"realised" = (dense time / compressed time) / (dense FLOP / compressed FLOP); 1 would be a perfect conversion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vibtheory import metrics
+from vibtheory.compression import compress
+from vibtheory.gates import Gate, named_gates
+from vibtheory.networks import lenet_5_caffe, lenet_300_100
+
+RESULTS = Path(__file__).parent / "results" / "latency.csv"
+
+
+def close_all_but(gate: Gate, open_units: Tensor) -> None:
+    with torch.no_grad():
+        gate.log_var.fill_(9.0)
+        gate.log_var[open_units] = -9.0
+
+
+def gated_nets() -> dict[str, nn.Sequential]:
+    """LeNets whose open gates are the printed counts, spread at random (pixels) or over the kept channels (flat)."""
+    generator = torch.Generator().manual_seed(0)
+    dense_like = lenet_300_100()
+    for name, kept in zip(("input", "h1", "h2"), (97, 71, 33), strict=True):
+        gate = named_gates(dense_like)[name]
+        close_all_but(gate, torch.randperm(gate.features, generator=generator)[:kept])
+    convolutional = lenet_5_caffe()
+    gates = named_gates(convolutional)
+    for name, kept in (("conv1", 3), ("conv2", 10), ("fc1", 35)):
+        close_all_but(gates[name], torch.arange(kept))
+    positions = torch.cat([16 * c + torch.randperm(16, generator=generator)[:7] for c in range(10)])
+    close_all_but(gates["flat"], positions[:68])
+    return {"LeNet-300-100": dense_like, "LeNet-5-Caffe": convolutional}
+
+
+def median_times(nets: tuple[nn.Module, nn.Module], x: Tensor, seconds: float) -> tuple[float, float]:
+    """Median seconds per forward pass of each net, measured in turns."""
+    times: tuple[list[float], list[float]] = ([], [])
+    with torch.inference_mode():
+        for net in nets:
+            for _ in range(3):
+                net(x)
+        stop = time.perf_counter() + seconds
+        while time.perf_counter() < stop or len(times[0]) < 10:
+            for net, record in zip(nets, times, strict=True):
+                start = time.perf_counter()
+                net(x)
+                record.append(time.perf_counter() - start)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def activation_bytes(net: nn.Module, x: Tensor) -> int:
+    """Bytes of the largest (input, output) pair of one layer: what inference must hold at once beside the weights."""
+    largest = 0
+
+    def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal largest
+        largest = max(largest, inputs[0].nbytes + output.nbytes)
+
+    handles = [m.register_forward_hook(hook) for m in net.modules() if not isinstance(m, nn.Sequential)]
+    with torch.inference_mode():
+        net(x)
+    for handle in handles:
+        handle.remove()
+    return largest
+
+
+def weight_bytes(net: nn.Module) -> int:
+    return sum(t.nbytes for t in (*net.parameters(), *net.buffers()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=1.0, help="measuring time per row")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows: list[dict[str, object]] = []
+    for (name, gated), make in zip(gated_nets().items(), (lenet_300_100, lenet_5_caffe), strict=True):
+        dense, small = make(gated=False).eval(), compress(gated)
+        size = metrics.compression(gated)
+        for batch in (1000, 1):
+            x = torch.rand(batch, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+            slow, fast = median_times((dense, small), x, options.seconds)
+            flop_ratio = 100 / size.flop_ratio
+            rows.append(
+                {
+                    "network": name,
+                    "kept": size.architecture,
+                    "batch": batch,
+                    "threads": options.threads,
+                    "dense_us": round(1e6 * slow, 1),
+                    "small_us": round(1e6 * fast, 1),
+                    "speedup": round(slow / fast, 2),
+                    "flop_ratio": round(flop_ratio, 2),
+                    "realised": round(slow / fast / flop_ratio, 3),
+                    "dense_weight_kib": round(weight_bytes(dense) / 1024, 1),
+                    "small_weight_kib": round(weight_bytes(small) / 1024, 1),
+                    "dense_activation_kib": round(activation_bytes(dense, x) / 1024, 1),
+                    "small_activation_kib": round(activation_bytes(small, x) / 1024, 1),
+                }
+            )
+    columns = list(rows[0])
+    widths = [max(len(c), *(len(str(row[c])) for row in rows)) for c in columns]
+    for line in [dict(zip(columns, columns, strict=True)), *rows]:
+        sys.stdout.write("  ".join(str(line[c]).rjust(w) for c, w in zip(columns, widths, strict=True)) + "\n")
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

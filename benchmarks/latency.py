@@ -118,11 +118,12 @@ def main() -> None:
             )
     columns = list(rows[0])
     widths = [max(len(c), *(len(str(row[c])) for row in rows)) for c in columns]
-    for line in [dict(zip(columns, columns, strict=True)), *rows]:
+    header: dict[str, object] = {column: column for column in columns}
+    for line in [header, *rows]:
         sys.stdout.write("  ".join(str(line[c]).rjust(w) for c, w in zip(columns, widths, strict=True)) + "\n")
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

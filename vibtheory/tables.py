@@ -6,7 +6,7 @@ Printed numbers are never corrected; where they contradict themselves, a note sa
 from __future__ import annotations
 
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vibtheory.errors import reject
 
@@ -43,7 +43,7 @@ def published(table: int) -> DataFrame:
 
     if table not in TITLES:
         reject("table", table, "1, 2, 3 or 4", "name one of the poster's tables")
-    text = {column: str for column in ("method", "architecture", "source", "note")}
+    text = dict.fromkeys(("method", "architecture", "source", "note"), str)
     with resources.files("vibtheory").joinpath(f"data/table{table}.csv").open(encoding="utf-8") as stream:
         frame = pd.read_csv(stream, dtype=text)
     return frame.fillna(dict.fromkeys(text, ""))
@@ -91,30 +91,35 @@ def beside(table: int, results: DataFrame | None = None) -> DataFrame:
 
     rows = [
         {
-            "method": row.method,
-            "r_W (%)": _plain(row.r_w, 2),
-            "r_N (%)": _plain(row.r_n, 2),
-            "FLOP (M)": _plain(row.flop_mil, 3),
-            "error (%)": _plain(row.error, 1) + (f" ({row.error_finetuned:.1f})" if row.error_finetuned > 0 else ""),
-            "net": row.architecture,
-            "note": row.note,
+            "method": row["method"],
+            "r_W (%)": _plain(row["r_w"], 2),
+            "r_N (%)": _plain(row["r_n"], 2),
+            "FLOP (M)": _plain(row["flop_mil"], 3),
+            "error (%)": _plain(row["error"], 1)
+            + (f" ({row['error_finetuned']:.1f})" if row["error_finetuned"] > 0 else ""),
+            "net": row["architecture"],
+            "note": row["note"],
         }
-        for row in published(table).itertuples()
+        for row in _records(published(table))
     ]
-    for row in () if results is None else summarise(results, table).itertuples():
-        best = _spread(row.error_best, row.error_best_std, 2)
+    for row in [] if results is None else _records(summarise(results, table)):
+        best = _spread(row["error_best"], row["error_best_std"], 2)
         rows.append(
             {
-                "method": f"ours, γ = {row.gamma:g}, {row.stage}",
-                "r_W (%)": _spread(row.r_w, row.r_w_std, 2),
-                "r_N (%)": _spread(row.r_n, row.r_n_std, 2),
-                "FLOP (M)": _spread(row.flop / 1e6, row.flop_std / 1e6, 3),
-                "error (%)": f"{_spread(row.error_last, row.error_last_std, 2)} (best epoch {best})",
-                "net": row.architecture,
-                "note": f"mean ± std of {row.seeds} seeds, {row.epochs} epochs; the smallest net is shown",
+                "method": f"ours, γ = {row['gamma']:g}, {row['stage']}",
+                "r_W (%)": _spread(row["r_w"], row["r_w_std"], 2),
+                "r_N (%)": _spread(row["r_n"], row["r_n_std"], 2),
+                "FLOP (M)": _spread(row["flop"] / 1e6, row["flop_std"] / 1e6, 3),
+                "error (%)": f"{_spread(row['error_last'], row['error_last_std'], 2)} (best epoch {best})",
+                "net": row["architecture"],
+                "note": f"mean ± std of {row['seeds']} seeds, {row['epochs']} epochs; the smallest net is shown",
             }
         )
     return pd.DataFrame(rows)
+
+
+def _records(frame: DataFrame) -> list[dict[str, Any]]:
+    return [dict(zip(frame.columns, values, strict=True)) for values in frame.itertuples(index=False, name=None)]
 
 
 def _plain(value: float, digits: int) -> str:

@@ -47,8 +47,8 @@ class MergedGroup:
         proportionality_error: max over data and m of |f_m − c_mf_kept| / max|f_m|; at most the stated tolerance.
         alpha_before: α of kept and closed units, in that order. alpha_after: α of the kept one now.
         information_before, information_after: multiplier · ½Σlog(1+α) of the group, nats.
-        covariance_margin: least eigenvalue of (Σ_before − Σ_after)/f_j² on the span of the outgoing weights, relative
-            to the trace of Σ_before/f_j²; the same for every input; ≥ −rounding.
+        covariance_margin: least eigenvalue of (Σ_before − Σ_after)/f_j² on the outgoing weights' span, relative to
+            the trace of Σ_before/f_j²; the same for every input; ≥ −rounding.
         mean_error: largest change of the next pre-activation's mean over the data (whole layer), relative to the largest
             sum of the sizes of its terms.
     """

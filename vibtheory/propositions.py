@@ -1,6 +1,6 @@
 """Props 1 and 2 decided on a network (THEORY.md T4): kill a unit, keep training the gates, and watch its α.
 
-Prop 2: nothing downstream listens (its outgoing weights are 0). Prop 1: the unit says nothing (f ≡ 0). Either way the
+Prop 2: nothing downstream listens (outgoing weights are 0). Prop 1: the unit says nothing (f ≡ 0). In both the
 data term has gradient exactly 0 at that gate, and the price of information alone moves it: ∂/∂log σ² = −½γα/(1+α) < 0 at
 every point with α > 0, so α falls and no stationary point has α > 0 with 0 < σ < ∞.
 
@@ -80,9 +80,9 @@ class ConstantUnitReport:
     """A unit with f ≡ c moved into the next layer's bias.
 
     Attributes:
-        status: "absorbed" (loss no higher, information strictly lower) or "not lower" (the unit cost nothing).
+        status: "absorbed" (loss no higher, information lower) or "not lower" (the unit cost nothing).
         constant: c. shift: z*, the gate's value that was fixed.
-        loss_before: E_z of the data term over the unit's own gate (Gauss–Hermite), other gates at their masked means, nats.
+        loss_before: E_z of the data term over this gate (Gauss–Hermite), the others at their means, nats.
         loss_after: the data term with the unit absorbed, nats.
         information_before, information_after: multiplier · ½log(1+α) of the unit, nats.
     """
@@ -97,8 +97,9 @@ class ConstantUnitReport:
 
     def __str__(self) -> str:
         return (
-            f"constant unit f = {self.constant:.4g}: {self.status} at z = {self.shift:.4g}; loss {self.loss_before:.6g} -> "
-            f"{self.loss_after:.6g}, information {self.information_before:.4g} -> {self.information_after:.4g} nats"
+            f"constant unit f = {self.constant:.4g}: {self.status} at z = {self.shift:.4g}; "
+            f"loss {self.loss_before:.6g} -> {self.loss_after:.6g}, "
+            f"information {self.information_before:.4g} -> {self.information_after:.4g} nats"
         )
 
 
@@ -120,7 +121,7 @@ def check_dead_unit(
 
     Args:
         net: a gated Sequential; it is not changed.
-        data: a Dataset (its training set), or (inputs, labels): labels int64 for cross-entropy, float for squared error/2.
+        data: a Dataset (its training set), or (inputs, labels): int64 labels: cross-entropy, float: squared error/2.
         layer, unit: the unit; the layer must feed an affine layer.
         gamma: training price γ > 0; None takes the one recorded with a trained network.
         steps: optimiser steps. learning_rate: > 0. optimizer: "adam" or "sgd".
@@ -128,8 +129,8 @@ def check_dead_unit(
         batch_size, seed: of the batches and of the gates' noise.
 
     Raises:
-        InvalidInputError: no such layer or unit, no γ, a setting out of range, or for Prop 1 no linear layer or convolution
-            followed by a ReLU before the gate.
+        InvalidInputError: no such layer or unit, no γ, a setting out of range, or for Prop 1 no linear layer or
+            convolution followed by a ReLU before the gate.
     """
     check_choice("optimizer", optimizer, ("adam", "sgd"))
     check_choice("proposition", str(proposition), ("1", "2"))

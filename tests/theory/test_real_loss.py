@@ -1,0 +1,136 @@
+"""The real loss: derivatives by finite differences, majorisation by sampling, J never rises, certificates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vibtheory.errors import InvalidInputError
+from vibtheory.theory.real_certificate import certify_real_loss
+from vibtheory.theory.real_loss import minimise_real_loss
+from vibtheory.theory.real_report import check_real_loss
+from vibtheory.theory.softmax_loss import SoftmaxLoss
+
+
+def arguments(seed: int, d: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    V, v0 = rng.normal(size=(4, d)) * 3, rng.normal(size=4)
+    f = np.maximum(rng.normal(size=(150, d)), 0) * rng.uniform(0.1, 5, size=d)
+    y = np.argmax(f @ V.T + v0 + 2 * rng.normal(size=(150, 4)), axis=1)
+    return V, v0, f, y
+
+
+def problem(seed: int, gamma: float = 0.02) -> SoftmaxLoss:
+    return SoftmaxLoss(*arguments(seed), gamma, batch=37)
+
+
+def test_loss_gradient_and_hessian() -> None:
+    V, v0, f, y = arguments(0)
+    p = problem(0)
+    rng = np.random.default_rng(1)
+    mu = rng.normal(size=8)
+    logits = (f * mu) @ V.T + v0
+    direct = np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(150), y])
+    assert p.loss(mu) == pytest.approx(direct, rel=1e-12)
+    step = 1e-5 * np.eye(8)
+    np.testing.assert_allclose(
+        p.gradient(mu), [(p.objective(mu + e) - p.objective(mu - e)) / 2e-5 for e in step], rtol=1e-6, atol=1e-8
+    )
+    every = np.arange(8)
+    np.testing.assert_allclose(
+        p.hessian(mu, every), [(p.gradient(mu + e) - p.gradient(mu - e)) / 2e-5 for e in step], rtol=1e-5, atol=1e-7
+    )
+
+
+def test_bound_touches_and_majorises() -> None:
+    p = problem(1)
+    rng = np.random.default_rng(2)
+    mu = rng.normal(size=8)
+    bound = p.bound_at(mu)
+    assert float(bound.value(mu)) == pytest.approx(p.loss(mu), rel=1e-11)
+    np.testing.assert_allclose(bound.smooth_gradient(mu), p.loss_and_gradient(mu)[1], atol=1e-11)
+    for scale in (0.01, 1.0, 30.0):
+        for z in mu + scale * rng.normal(size=(100, 8)):
+            assert p.loss(z) <= float(bound.value(z)) + 1e-9 * (1 + abs(float(bound.value(z))))
+    assert np.linalg.eigvalsh(2 * bound.gram - p.loss_hessian(mu)).min() > -1e-10
+
+
+def test_third_derivative_bound() -> None:
+    p = problem(3)
+    rng = np.random.default_rng(4)
+    support, scale = np.arange(8), rng.uniform(0.2, 2, size=8)
+    limit = p.hessian_lipschitz(support, scale)
+    for _ in range(50):
+        x, y = rng.normal(size=(2, 8)) * 0.3
+        change = scale[:, None] * (p.loss_hessian(scale * x) - p.loss_hessian(scale * y)) * scale
+        assert np.linalg.norm(change, 2) <= limit * np.linalg.norm(x - y)
+
+
+@pytest.mark.parametrize(("seed", "gamma"), [(s, g) for s in range(4) for g in (0.003, 0.03, 0.3)])
+def test_minimum_is_certified_and_the_theorem_holds_for_the_real_loss(seed: int, gamma: float) -> None:
+    p = problem(seed, gamma)
+    minimum = minimise_real_loss(p)
+    assert minimum.certificate.certified
+    assert np.diff(minimum.history).max() <= 1e-13 * max(1, minimum.value)
+    assert minimum.value == pytest.approx(p.objective(minimum.mu))
+    report = check_real_loss(minimum)
+    assert report.verdict == "holds"
+    assert minimum.nonzeros <= report.soft_rank <= report.d
+    rng = np.random.default_rng(seed)
+    for size in (1e-4, 1e-3):
+        for step in rng.normal(size=(100, 8)) * size / np.sqrt(p.w):
+            assert p.objective(minimum.mu + step) >= minimum.value - 1e-13
+
+
+def test_perturbed_points_never_certify() -> None:
+    p = problem(2)
+    minimum = minimise_real_loss(p)
+    assert certify_real_loss(p, minimum.mu * 1.01).status == "not converged"
+    closed = minimum.mu.copy()
+    closed[np.argmax(minimum.alpha)] = 0
+    assert certify_real_loss(p, closed).status != "certified local minimum"
+    start = minimise_real_loss(p, max_rounds=1, start=np.full(8, 5.0))
+    assert start.value <= start.history[0]
+
+
+def test_equal_outgoing_weights_and_silent_units_are_free() -> None:
+    V, v0, f, y = arguments(5)
+    V[:, 2], f[:, 4] = 0.7, 0.0
+    p = SoftmaxLoss(V, v0, f.astype(np.float32), y, 0.02)
+    assert p.w[2] == p.w[4] == 0
+    minimum = minimise_real_loss(p)
+    assert minimum.alpha[2] == minimum.alpha[4] == 0
+    assert minimum.certificate.certified
+
+
+V, V0, F, Y = arguments(9)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"V": V[:1]}, "V"),
+        ({"v0": V0[:2]}, "v0"),
+        ({"f": F[:, :3]}, "f"),
+        ({"f": F[:0]}, "f"),
+        ({"f": np.full_like(F, np.nan)}, "f"),
+        ({"y": Y[:5]}, "y"),
+        ({"y": Y + 4}, "y"),
+        ({"y": Y - 0.5}, "y"),
+        ({"gamma": 0.0}, "gamma"),
+        ({"gamma": np.ones(3)}, "gamma"),
+        ({"batch": 0}, "batch"),
+    ],
+)
+def test_bad_input(change: dict[str, object], name: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"^{name}:"):
+        SoftmaxLoss(**({"V": V, "v0": V0, "f": F, "y": Y, "gamma": 0.1} | change))  # type: ignore[arg-type]
+
+
+def test_bad_start() -> None:
+    with pytest.raises(InvalidInputError, match="max_rounds"):
+        minimise_real_loss(problem(0), max_rounds=0)
+    with pytest.raises(InvalidInputError, match="start"):
+        minimise_real_loss(problem(0), start=np.ones(3))
+    with pytest.raises(InvalidInputError, match="mu"):
+        certify_real_loss(problem(0), np.ones(3))

@@ -126,4 +126,6 @@ def _extract(archive: Path, into: Path, entry: Entry) -> None:
                 raise DataError(f"{archive}: lacks {sorted(missing)}. Remedy: delete it and fetch again")
             tar.extractall(into, members=members, filter="data")
     except tarfile.TarError as error:
-        raise DataError(f"{archive}: not a readable archive ({error}). Remedy: delete it and fetch again") from error
+        raise DataError(
+            f"{archive}: not a readable archive ({type(error).__name__}). Remedy: delete it and fetch again"
+        ) from error

@@ -49,7 +49,7 @@ class MergedGroup:
         information_before, information_after: multiplier · ½Σlog(1+α) of the group, nats.
         covariance_margin: least eigenvalue of (Σ_before − Σ_after)/f_j² on the outgoing weights' span, relative to
             the trace of Σ_before/f_j²; the same for every input; ≥ −rounding.
-        mean_error: largest change of the next pre-activation's mean over the data (whole layer), relative to the largest
+        mean_error: largest change of a next pre-activation's mean over the data relative to the largest
             sum of the sizes of its terms.
     """
 

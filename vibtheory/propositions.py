@@ -295,4 +295,4 @@ def _mean_loss(net: nn.Module, inputs: Tensor, labels: Tensor) -> float:
 
 def _coordinates(target: GatedLayer, unit: int) -> tuple[float, float]:
     """(μ, log σ²) of one gate."""
-    return float(target.gate.mu[unit]), float(target.gate.log_var[unit])
+    return float(target.gate.mu[unit].detach()), float(target.gate.log_var[unit].detach())

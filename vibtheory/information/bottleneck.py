@@ -74,8 +74,8 @@ def blahut_arimoto(
     """The information bottleneck at one β: min over p(t|x) of I(T;X) − β I(T;Y).
 
     Blahut–Arimoto's fixed point p(t|x) ∝ p(t) exp(−β KL(p(y|x)‖p(y|t))) never raises the objective but has local
-    minima, so the best of several starts is returned: T = X; one encoder annealed from β = 1 up, disturbed at each step so
-    that clusters can split (Rose 1998); and random encoders. The trivial encoder is always a candidate.
+    minima, so the best of several starts is returned: T = X; one encoder annealed from β = 1 up, disturbed at each
+    step so that clusters can split (Rose 1998); and random encoders. The trivial encoder is always a candidate.
 
     Args:
         joint: [nx, ny], p(x, y) ≥ 0 with sum 1; every x must have mass.
@@ -175,7 +175,7 @@ def deterministic_bottleneck(
     nx = p_xy.shape[0]
     rng = np.random.default_rng(seed)
     starts: list[NDArray[np.intp]] = [np.arange(nx, dtype=np.intp), np.zeros(nx, dtype=np.intp)]
-    starts += [rng.integers(0, nx, size=nx, dtype=np.intp) for _ in range(restarts)]
+    starts += [np.asarray(rng.integers(0, nx, size=nx), dtype=np.intp) for _ in range(restarts)]
     iterations, best, best_value, settled = 0, starts[0], np.inf, True
     for labels in starts:
         done = False

@@ -1,0 +1,143 @@
+"""Discrete bottleneck against closed forms, a cvxpy linear program on a grid, and enumeration of all partitions."""
+
+from __future__ import annotations
+
+import itertools
+
+import cvxpy as cp
+import numpy as np
+import pytest
+from scipy.special import entr
+
+from vibtheory.errors import InvalidInputError
+from vibtheory.information.bottleneck import blahut_arimoto, deterministic_bottleneck, stability_beta
+from vibtheory.information.bottleneck_curve import exact_ib_curve, ib_curve
+
+JOINT = np.random.default_rng(0).dirichlet(np.full(16, 0.6)).reshape(4, 4)
+
+
+def _binary_entropy(p):
+    return entr(p) + entr(1 - p)
+
+
+def _information(joint):
+    return entr(joint.sum(0)).sum() + entr(joint.sum(1)).sum() - entr(joint).sum()
+
+
+def _grid_lp(joint, rate, steps=24):
+    """max I(T;Y) with I(T;X) ≤ rate over a grid of p(x|t): the curve from below, by cvxpy."""
+    p_x = joint.sum(1)
+    n = joint.shape[0]
+    q = np.array([c for c in itertools.product(range(steps + 1), repeat=n) if sum(c) == steps]) / steps
+    q = np.vstack([q, p_x])
+    w = cp.Variable(len(q), nonneg=True)
+    cost = entr(q @ (joint / p_x[:, None])).sum(1)
+    problem = cp.Problem(cp.Minimize(cost @ w), [q.T @ w == p_x, entr(q).sum(1) @ w >= entr(p_x).sum() - rate])
+    problem.solve(solver=cp.HIGHS)
+    return entr(joint.sum(0)).sum() - problem.value
+
+
+@pytest.mark.parametrize("flip", [0.11, 0.3])
+def test_binary_symmetric_channel_is_mrs_gerbers_lemma(flip):
+    joint = np.array([[1 - flip, flip], [flip, 1 - flip]]) / 2
+    a = np.array([0.4, 0.25, 0.1])
+    rates = np.log(2) - _binary_entropy(a)
+    truth = np.log(2) - _binary_entropy(a * (1 - flip) + (1 - a) * flip)
+    exact = exact_ib_curve(joint, rates)
+    assert exact.status == "solved"
+    np.testing.assert_allclose(exact.i_ty, truth, atol=1e-8)
+    # β is the slope dI(T;X)/dI(T;Y), so that Blahut–Arimoto at that β lands on the same point.
+    crossed = a * (1 - flip) + (1 - a) * flip
+    betas = np.log((1 - a) / a) / ((1 - 2 * flip) * np.log((1 - crossed) / crossed))
+    np.testing.assert_allclose(exact.betas, betas, rtol=1e-3)
+    for beta, rate, value in zip(betas, rates, truth, strict=True):
+        found = blahut_arimoto(joint, float(beta))
+        np.testing.assert_allclose([found.i_tx, found.i_ty], [rate, value], atol=1e-8)
+
+
+def test_erasure_channel_is_a_line():
+    joint = np.array([[0.7, 0, 0.3], [0, 0.7, 0.3]]) * np.array([[0.35], [0.65]])
+    rates = np.array([0.1, 0.3, 0.6])
+    np.testing.assert_allclose(exact_ib_curve(joint, rates).i_ty, 0.7 * rates, atol=1e-8)
+
+
+def test_blahut_arimoto_lies_on_the_exact_curve_and_the_grid_program_just_below():
+    curve = ib_curve(JOINT, [3.0, 5.5, 9.0, 20.0])
+    kept = curve.i_tx > 1e-6
+    exact = exact_ib_curve(JOINT, curve.i_tx[kept])
+    np.testing.assert_allclose(curve.i_ty[kept], exact.i_ty, atol=1e-7)
+    assert exact.gap.max() < 1e-7
+    for rate, value in zip(exact.i_tx, exact.i_ty, strict=True):
+        below = _grid_lp(JOINT, rate)
+        assert below <= value + 1e-7
+        assert below >= value - 2e-3
+    np.testing.assert_allclose(curve.limit_y, _information(JOINT), atol=1e-12)
+    assert curve.relevance(0.0) == 0
+    assert "nats" in str(curve)
+    assert list(curve.to_frame().columns) == ["beta", "i_tx", "i_ty", "gap", "method"]
+
+
+def test_solution_matches_its_encoder():
+    found = blahut_arimoto(JOINT, 7.0)
+    p_tx = JOINT.sum(1)[:, None] * found.encoder
+    assert found.status == "converged"
+    np.testing.assert_allclose(found.encoder.sum(1), 1)
+    np.testing.assert_allclose(found.i_tx, _information(p_tx), atol=1e-12)
+    np.testing.assert_allclose(found.i_ty, _information(found.encoder.T @ JOINT), atol=1e-12)
+    np.testing.assert_allclose(found.objective, found.i_tx - 7 * found.i_ty, atol=1e-12)
+    assert blahut_arimoto(JOINT, 1.0).i_tx < 1e-9
+    assert "Remedy" in blahut_arimoto(JOINT, 7.0, max_iterations=2).status
+    assert "nats" in str(found)
+
+
+def test_trivial_encoder_loses_stability_at_the_second_singular_value():
+    flip = 0.2
+    joint = np.array([[1 - flip, flip], [flip, 1 - flip]]) / 2
+    critical = stability_beta(joint)
+    np.testing.assert_allclose(critical, 1 / (1 - 2 * flip) ** 2, rtol=1e-12)
+    assert blahut_arimoto(joint, 0.97 * critical).i_tx < 1e-6
+    assert blahut_arimoto(joint, 1.1 * critical).i_tx > 1e-3
+    assert stability_beta(np.outer([0.3, 0.7], [0.4, 0.6])) == np.inf
+
+
+@pytest.mark.parametrize("beta", [1.5, 4.0, 12.0, 40.0])
+def test_deterministic_bottleneck_is_the_best_of_all_partitions(beta):
+    best = np.inf
+    for labels in itertools.product(range(4), repeat=4):
+        joint = np.eye(4)[list(labels)].T @ JOINT
+        best = min(best, entr(joint.sum(1)).sum() - beta * _information(joint))
+    found = deterministic_bottleneck(JOINT, beta)
+    np.testing.assert_allclose(found.objective, best, atol=1e-12)
+    assert set(np.unique(found.encoder)) <= {0.0, 1.0}
+    assert found.status == "converged"
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda: blahut_arimoto(JOINT[0], 2), "joint"),
+        (lambda: blahut_arimoto(np.zeros((0, 2)), 2), "joint"),
+        (lambda: blahut_arimoto([[1.5, -0.5]], 2), "joint"),
+        (lambda: blahut_arimoto(2 * JOINT, 2), "joint"),
+        (lambda: blahut_arimoto([[0.5, 0.5], [0, 0]], 2), "joint"),
+        (lambda: blahut_arimoto(JOINT, -1), "beta"),
+        (lambda: blahut_arimoto(JOINT, 2, clusters=0), "clusters"),
+        (lambda: blahut_arimoto(JOINT, 2, restarts=-1), "restarts"),
+        (lambda: blahut_arimoto(JOINT, 2, annealing_steps=-1), "annealing_steps"),
+        (lambda: blahut_arimoto(JOINT, 2, max_iterations=0), "max_iterations"),
+        (lambda: blahut_arimoto(JOINT, 2, tolerance=0), "tolerance"),
+        (lambda: blahut_arimoto(JOINT, 2, start=np.ones((4, 2))), "start"),
+        (lambda: blahut_arimoto(JOINT, 2, clusters=2, start=np.eye(4)), "start"),
+        (lambda: deterministic_bottleneck(JOINT, 2, restarts=-1), "restarts"),
+        (lambda: deterministic_bottleneck(JOINT, 2, max_iterations=0), "max_iterations"),
+        (lambda: ib_curve(JOINT, []), "betas"),
+        (lambda: exact_ib_curve(np.full((7, 2), 1 / 14), [0.1]), "joint"),
+        (lambda: exact_ib_curve(JOINT, []), "rates"),
+        (lambda: exact_ib_curve(JOINT, [-0.1]), "rates"),
+        (lambda: exact_ib_curve(JOINT, [0.1], grid=0), "grid"),
+        (lambda: ib_curve(JOINT, [2.0]).relevance(-1.0), "rate"),
+    ],
+)
+def test_invalid_input_names_the_argument(call, argument):
+    with pytest.raises(InvalidInputError, match=f"^{argument}"):
+        call()

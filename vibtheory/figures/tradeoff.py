@@ -30,6 +30,7 @@ def tradeoff(results: DataFrame, table: int, error: str = "error_last") -> Figur
         InvalidInputError: as `summarise`; or an unknown `error`.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     check_choice("error", error, ("error_last", "error_best"))
     ours, rows = summarise(results, table), published(table).dropna(subset=["r_w"])
@@ -51,11 +52,19 @@ def tradeoff(results: DataFrame, table: int, error: str = "error_last") -> Figur
                 capsize=2,
                 label=f"ours, {stage} ({'/'.join(map(str, sorted(set(curve['seeds']))))} seeds, mean ± std)",
             )
+        lift, before = 3, (0.0, 0.0)
+        rows = rows.sort_values(["error", "r_w"])
         for method, r_w, value in zip(rows["method"], rows["r_w"], rows["error"], strict=True):
             color = COLORS["red"] if method == "VIBNet" else COLORS["grey"]
             axes.plot(r_w, value, "x", color=color, zorder=3)
-            axes.annotate(method, (r_w, value), xytext=(4, 3), textcoords="offset points", fontsize=7, color=color)
+            crowded = value == before[1] and r_w < 1.25 * before[0]  # the label would cover its neighbour's
+            lift, before = lift + 8 if crowded else 3, (r_w, value)
+            axes.annotate(method, (r_w, value), xytext=(4, lift), textcoords="offset points", fontsize=7, color=color)
+        axes.margins(x=0.1, y=0.15)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         which = "last" if error == "error_last" else "best"
         axes.set(xlabel="$r_W$ (% of weights kept)", ylabel=f"test error (%), {which} epoch", title=TITLES[table])
         axes.legend()

@@ -124,7 +124,7 @@ def test_a_constant_unit_moves_into_the_bias() -> None:
     assert report.loss_after <= report.loss_before
     assert not absorbed.h1.active[5]
     shifted = torch.nn.functional.cross_entropy(absorbed.eval()(data[0]), data[1])
-    assert float(shifted) == pytest.approx(report.loss_after, rel=1e-5)
+    assert shifted.item() == pytest.approx(report.loss_after, rel=1e-5)
     with pytest.raises(InvalidInputError, match="unit"):
         absorb_constant_unit(net, data, "h1", 0)
     with pytest.raises(InvalidInputError, match="unit"):

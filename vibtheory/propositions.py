@@ -1,8 +1,8 @@
 """Props 1 and 2 decided on a network (THEORY.md T4): kill a unit, keep training the gates, and watch its α.
 
 Prop 2: nothing downstream listens (outgoing weights are 0). Prop 1: the unit says nothing (f ≡ 0). In both the
-data term has gradient exactly 0 at that gate, and the price of information alone moves it: ∂/∂log σ² = −½γα/(1+α) < 0 at
-every point with α > 0, so α falls and no stationary point has α > 0 with 0 < σ < ∞.
+data term has gradient exactly 0 at that gate, and the price of information alone moves it: ∂/∂log σ² = −½γα/(1+α) < 0
+wherever α > 0, so α falls and no stationary point has α > 0 with 0 < σ < ∞.
 
 A unit with f ≡ c ≠ 0 is different: it is a bias in disguise (`theory.silent_gate.constant_unit`). Where the next layer
 has a bias, `absorb_constant_unit` moves it there at no loss: Prop 1 holds at global minima.

@@ -213,8 +213,6 @@ def check_network(
     Raises:
         InvalidInputError: as `quadratic_bound`; no gates and no gamma.
     """
-    from vibtheory.theory.sparsity import NetworkReport, check_sparsity_bound
-
     check_choice("kind", kind, KINDS)
     if not named_gates(net):
         if gamma is None:
@@ -231,6 +229,8 @@ def check_network(
     names = list(named_gates(net)) if layers is None else list(layers)
     for name in names:
         theory_gamma(net, name, gamma)  # every complaint before the work
+    from vibtheory.theory.sparsity import NetworkReport, check_sparsity_bound
+
     return NetworkReport(
         tuple(check_sparsity_bound(quadratic_bound(net, data, name, kind, gamma, **options)) for name in names)
     )

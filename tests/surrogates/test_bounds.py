@@ -1,0 +1,215 @@
+"""Every kind of ḡ against the true loss: no violation for rigorous kinds, stated levels for statistical ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.special
+import torch
+from torch import nn
+
+from vibtheory.bridge import quadratic_bound, verify_bound
+from vibtheory.datasets import Dataset
+from vibtheory.errors import InvalidInputError, SolverError
+from vibtheory.gates import Gate, named_gates
+from vibtheory.surrogates import fitted, lipschitz
+from vibtheory.theory.quadratic import QuadraticBound
+
+Dense = Callable[..., nn.Module]
+Data = Callable[..., Dataset]
+
+
+def _true_loss(net: nn.Module, data: Dataset, layer: str, z: np.ndarray) -> float:
+    """g(z) by setting the layer's gate to z and running the whole network in float64; nothing shared with the bridge."""
+    import copy
+
+    net = copy.deepcopy(net).double().eval()
+    gate = named_gates(net)[layer]
+    gate.threshold = 0.0
+    gate.mu.data = torch.as_tensor(z)
+    gate.log_var.data = torch.zeros(len(z), dtype=torch.float64)
+    with torch.no_grad():
+        output = net(torch.as_tensor(data.x_train).double()).numpy()
+    if data.likelihood == "gaussian":
+        return float(0.5 * ((output - data.y_train) ** 2).sum(1).mean())
+    return float((scipy.special.logsumexp(output, axis=1) - output[np.arange(len(output)), data.y_train]).mean())
+
+
+def _gradient(net: nn.Module, data: Dataset, layer: str, z: np.ndarray) -> np.ndarray:
+    h, unit = 1e-5, np.eye(len(z))
+    return np.array([(_true_loss(net, data, layer, z + h * e) - _true_loss(net, data, layer, z - h * e)) / (2 * h)
+                     for e in unit])  # fmt: skip
+
+
+DENSE = [("h2", "bohning"), ("h2", "lipschitz"), ("h1", "lipschitz"), ("input", "lipschitz")]
+
+
+@pytest.mark.parametrize(("layer", "kind"), DENSE)
+def test_rigorous_bounds_have_no_violation_at_100_000_points(
+    dense: Dense, flat_data: Data, layer: str, kind: str
+) -> None:
+    net, data = dense(), flat_data()
+    bound = quadratic_bound(net, data, layer, kind, 0.03)
+    check = verify_bound(bound, net, data, samples=100_000, seed=7)
+    assert (check.samples, check.violations) == (100_000, 0)
+    assert bound.guarantee.level == "rigorous"
+    assert check.status == "no violation found"
+    for z in np.random.default_rng(1).normal(0, 3, (20, bound.d)):  # and against a truth that the bridge has no part in
+        assert bound.value(z) >= _true_loss(net, data, layer, z) - 1e-6
+
+
+@pytest.mark.parametrize("layer", ["conv1", "conv2"])
+@pytest.mark.parametrize("flat", [True, False], ids=["flat", "by channel"])
+def test_convolutional_bounds_have_no_violation(
+    convolutional: nn.Module, image_data: Dataset, layer: str, flat: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not flat:
+        monkeypatch.setattr(lipschitz, "_FLAT", 0)
+    bound = quadratic_bound(convolutional, image_data, layer, "lipschitz", 0.03)
+    check = verify_bound(bound, convolutional, image_data, samples=4000, seed=7)
+    assert check.violations == 0
+    for z in np.random.default_rng(1).normal(0, 2, (20, bound.d)):
+        assert bound.value(z) >= _true_loss(convolutional, image_data, layer, z) - 1e-5
+
+
+def test_both_accumulations_of_a_convolution_agree(
+    convolutional: nn.Module, image_data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = quadratic_bound(convolutional, image_data, "conv1", "lipschitz", 0.03, batch=7)
+    monkeypatch.setattr(lipschitz, "_FLAT", 0)
+    monkeypatch.setattr(lipschitz, "_CHUNK", 3000)
+    other = quadratic_bound(convolutional, image_data, "conv1", "lipschitz", 0.03)
+    np.testing.assert_allclose(one.gram, other.gram, rtol=1e-9)
+    np.testing.assert_allclose(one.c, other.c, rtol=1e-9)
+
+
+def test_bohning_of_a_convolutional_gate_sums_over_positions(image_data: Dataset) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.ReLU(), Gate(4, threshold=0), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)
+    )
+    bound = quadratic_bound(net, image_data, "2", gamma=0.1)
+    assert bound.guarantee.kind == "bohning"
+    assert verify_bound(bound, net, image_data, samples=5000).violations == 0
+    np.testing.assert_allclose(
+        bound.smooth_gradient(np.ones(4)), _gradient(net, image_data, "2", np.ones(4)), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("layer", "kind"), [("h2", "bohning"), ("h2", "tangent"), ("h1", "tangent")])
+def test_value_and_gradient_are_tangent_at_any_anchor(dense: Dense, flat_data: Data, layer: str, kind: str) -> None:
+    net, data = dense(), flat_data()
+    anchor = np.linspace(-0.8, 1.4, named_gates(net)[layer].features)
+    bound = quadratic_bound(net, data, layer, kind, 0.03, anchor=anchor)
+    assert bound.value(anchor) == pytest.approx(_true_loss(net, data, layer, anchor), rel=1e-5)
+    np.testing.assert_allclose(bound.smooth_gradient(anchor), _gradient(net, data, layer, anchor), atol=2e-5, rtol=1e-4)
+
+
+def test_bohning_curvature_is_half_the_hadamard_product(dense: Dense, flat_data: Data) -> None:
+    net, data = dense(), flat_data()
+    caught = []
+    named_gates(net)["h2"].register_forward_pre_hook(lambda m, inputs: caught.append(inputs[0]))
+    with torch.no_grad():
+        net.eval()(torch.as_tensor(data.x_train))
+    f, v = caught[0].double().numpy(), net.get_submodule("linear3").weight.detach().double().numpy()
+    b = 0.5 * (np.eye(3) - np.ones((3, 3)) / 3)
+    expected = 0.5 * np.mean([np.diag(row) @ v.T @ b @ v @ np.diag(row) for row in f], axis=0)
+    np.testing.assert_allclose(quadratic_bound(net, data, "h2", gamma=1).gram, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_exact_bound_is_the_loss(dense: Dense, flat_data: Data) -> None:
+    net, data = dense(2), flat_data("gaussian")
+    bound = quadratic_bound(net, data, "h2", gamma=0.2)
+    assert (bound.guarantee.kind, bound.guarantee.level) == ("exact", "exact")
+    for z in np.random.default_rng(0).normal(0, 4, (30, 4)):
+        assert bound.value(z) == pytest.approx(_true_loss(net, data, "h2", z), rel=1e-5)
+    assert verify_bound(bound, net, data, samples=100_000).violations == 0
+
+
+def test_lipschitz_of_a_regression_is_a_bound_with_its_minimum_at_the_anchor(dense: Dense, flat_data: Data) -> None:
+    net, data = dense(2), flat_data("gaussian")
+    bound = quadratic_bound(net, data, "h1", "auto", 0.2)
+    assert bound.guarantee.kind == "lipschitz"
+    assert verify_bound(bound, net, data, samples=20_000).violations == 0
+    assert bound.trained_mu is not None
+    np.testing.assert_allclose(bound.smooth_gradient(bound.trained_mu), 0, atol=1e-9 * bound.w.max())
+
+
+def test_a_dead_input_has_a_zero_column(dense: Dense, flat_data: Data) -> None:
+    for kind in ("lipschitz", "tangent"):
+        bound = quadratic_bound(dense(), flat_data(), "input", kind, 0.03)
+        assert np.flatnonzero(bound.w == 0).tolist() == [4]
+        assert bound.b[4] == 0
+        assert bound.unbounded_direction() is None
+
+
+@pytest.mark.parametrize("kind", ["fitted", "tangent"])
+def test_statistical_bounds_report_a_level_that_fresh_samples_confirm(dense: Dense, flat_data: Data, kind: str) -> None:
+    net, data = dense(), flat_data()
+    bound = quadratic_bound(net, data, "h1", kind, 0.03, samples=400, level_samples=2000)
+    assert bound.guarantee.level == "statistical"
+    words = bound.guarantee.detail.split()
+    reported, limit = int(words[0]), float(words[words.index("≤") + 1])
+    assert reported / 2000 <= limit
+    check = verify_bound(bound, net, data, samples=4000, seed=99)
+    rate = check.violations / check.samples
+    assert rate <= 1.5 * limit  # the limit holds at 95 %; the fresh rate's standard error is below 0.005
+    assert bound.unbounded_direction() is None
+
+
+def test_fitted_is_tighter_than_bohning_where_it_was_sampled(dense: Dense, flat_data: Data) -> None:
+    net, data = dense(), flat_data()
+    fit, rigorous = (quadratic_bound(net, data, "h2", kind, 0.03) for kind in ("fitted", "bohning"))
+    assert fit.trained_mu is not None
+    assert fit.trained_sigma is not None
+    truth = verify_bound(fit, net, data, samples=3000, seed=4).mean_gap
+    other = verify_bound(replace_level(rigorous, fit), net, data, samples=3000, seed=4).mean_gap
+    assert 0 < truth < other
+
+
+def replace_level(bound: QuadraticBound, like: QuadraticBound) -> QuadraticBound:
+    """The same quadratic under the other's guarantee, so that both are compared on the same z."""
+    return QuadraticBound.from_gram(
+        bound.gram, bound.b, bound.c, bound.gamma, guarantee=replace(like.guarantee), layer=bound.layer,
+        trained_mu=bound.trained_mu, trained_sigma=bound.trained_sigma,
+    )  # fmt: skip
+
+
+def test_fitted_recovers_an_exact_quadratic(dense: Dense, flat_data: Data) -> None:
+    net, data = dense(2), flat_data("gaussian")
+    fit, exact = (quadratic_bound(net, data, "h2", kind, 0.2) for kind in ("fitted", "exact"))
+    np.testing.assert_allclose(fit.gram, exact.gram, atol=2e-3 * exact.w.max())
+    assert verify_bound(fit, net, data, samples=2000, seed=3).worst < 1e-3
+
+
+def test_fitted_beyond_the_full_size_is_diagonal_plus_low_rank(
+    dense: Dense, flat_data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vibtheory.surrogates.activations import GatedLayer
+
+    data = flat_data()
+    layer = GatedLayer(dense(), "h1", data.x_train, data.y_train, "multinomial")
+    result = fitted.fitted_bound(layer, layer.anchor, layer.sigma, None, np.random.default_rng(0), full=2, rank=2)
+    assert "diagonal plus rank 2" in result.note
+    z = layer.anchor + layer.sigma * np.random.default_rng(1).standard_normal((2000, 5))
+    above = np.einsum("si,ij,sj->s", z, result.gram, z) + z @ result.b + result.c
+    assert np.mean(layer.mean_loss(z) > above + 1e-9) < 0.2
+    assert np.linalg.eigvalsh(result.gram).min() > 0
+
+
+def test_fitted_refuses_too_few_samples_and_no_spread(dense: Dense, flat_data: Data) -> None:
+    with pytest.raises(InvalidInputError, match="more than the 21 unknowns"):
+        quadratic_bound(dense(), flat_data(), "h1", "fitted", 0.03, samples=21)
+    with pytest.raises(InvalidInputError, match="spread to sample z from"):
+        quadratic_bound(dense(), flat_data(), "h1", "fitted", 0.03, sigma=np.zeros(5))
+
+
+def test_a_failing_solver_is_an_error_with_each_status() -> None:
+    import cvxpy
+
+    x = cvxpy.Variable()
+    with pytest.raises(SolverError, match=r"CLARABEL: unbounded; SCS: .*Remedy"):
+        fitted._run(cvxpy.Problem(cvxpy.Minimize(x)))

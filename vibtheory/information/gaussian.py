@@ -1,0 +1,94 @@
+"""Gaussian maximum-entropy bounds under stated additive noise τ, and the log determinant alone (THEORY F (ii))."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vibtheory.errors import reject
+from vibtheory.information.channel import GatedChannel
+from vibtheory.information.result import MutualInformation, standard_error
+
+__all__ = ["gaussian", "gaussian_tight", "logdet"]
+
+Array = NDArray[np.float64]
+
+
+def gaussian(channel: GatedChannel) -> MutualInformation:
+    """Upper bound ½ log det(I + Cov(h)/τ²) on I(h + τn; x): most entropy for this covariance, least noise.
+
+    Cov(h) = Cov(f⊙μ) + diag(σ² E f²), without τ².
+
+    Direction: upper, on the information of the noisy layer h + τn; on neither side of the noiseless one's. Assumes:
+    τ > 0. Cost: Nd² + d³. Ceiling: none.
+
+    Raises:
+        InvalidInputError: τ = 0.
+    """
+    value, quadratic = _log_determinant(channel, "gaussian")
+    return MutualInformation(
+        nats=value - channel.d * math.log(channel.tau),
+        kind="upper",
+        method="gaussian",
+        stderr=standard_error(quadratic),
+        assumes=(f"of the layer with added noise tau = {channel.tau:g}",),
+    )
+
+
+def gaussian_tight(channel: GatedChannel) -> MutualInformation:
+    """Upper bound ½ log det(τ²I + Cov(h)) − ½ E_x Σ_j log(τ² + f_j²σ_j²): the conditional entropy is exact.
+
+    Direction: upper, on I(h + τn; x). Assumes: τ > 0. Cost: Nd² + d³. Ceiling: none.
+
+    Raises:
+        InvalidInputError: τ = 0.
+    """
+    value, quadratic = _log_determinant(channel, "gaussian_tight")
+    conditional = 0.5 * np.log(channel.variance).sum(axis=1)  # [N]
+    return MutualInformation(
+        nats=value - float(conditional.mean()),
+        kind="upper",
+        method="gaussian_tight",
+        stderr=standard_error(quadratic - conditional),
+        assumes=(f"of the layer with added noise tau = {channel.tau:g}",),
+    )
+
+
+def logdet(channel: GatedChannel) -> MutualInformation:
+    """½ log det(τ²I + Cov(h)), "+constant": `gaussian` without its −d log τ, over all gates, open and closed.
+
+    The likeliest reading of Figure 2's printed axis. Differences between nets of one width and one τ mean the same as
+    those of `gaussian`; the number itself depends on the unit of h and may be negative.
+
+    Direction: none. Assumes: τ > 0. Cost: Nd² + d³. Ceiling: none.
+
+    Raises:
+        InvalidInputError: τ = 0.
+    """
+    value, quadratic = _log_determinant(channel, "logdet")
+    closed = channel.width - channel.d  # each is pure noise: ½ log τ²
+    return MutualInformation(
+        nats=value + closed * math.log(channel.tau),
+        kind="estimate",
+        method="logdet",
+        stderr=standard_error(quadratic),
+        assumes=("up to a constant that depends on width and tau only",),
+    )
+
+
+def _log_determinant(channel: GatedChannel, method: str) -> tuple[float, Array]:
+    """½ log det(τ²I + Cov(h)) over the open gates, and its influence values [N]."""
+    if channel.tau <= 0:
+        reject("channel", "tau = 0", f"tau > 0 for method {method!r}", "state the noise: GatedChannel(..., tau=0.01)")
+    mean = channel.mean
+    centred = mean - mean.mean(axis=0)
+    noise = channel.variance  # [N, d], contains τ²
+    covariance = centred.T @ centred / channel.n + np.diag(noise.mean(axis=0))  # [d, d]
+    factor = np.linalg.cholesky(covariance)
+    inverse = np.linalg.inv(factor)  # L⁻¹; covariance ⪰ τ²I, so it exists
+    white = centred @ inverse.T
+    precision = (inverse**2).sum(axis=0)  # diagonal of the inverse covariance
+    influence = 0.5 * ((white**2).sum(axis=1) + noise @ precision)
+    return float(np.log(np.diag(factor)).sum()), influence

@@ -186,7 +186,7 @@ def test_data_that_does_not_fit_is_named(data: Any, words: str) -> None:
 BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"layer": "h9"}, "one of input, h1, h2"),
     ({"kind": "best"}, "auto, exact, bohning"),
-    ({"gamma": None}, "train with vibtheory.train"),
+    ({"gamma": None}, "or train with"),
     ({"gamma": 0.0}, "entries > 0"),
     ({"gamma": float("nan")}, "finite"),
     ({"gamma": {"h1": 0.1}}, "entry for layer 'h2'"),
@@ -216,14 +216,14 @@ def test_layers_and_networks_that_do_not_apply_are_named() -> None:
         quadratic_bound(free, _data(), "1", gamma=0.1)
     with pytest.raises(InvalidInputError, match="2 operations"):
         quadratic_bound(Residual(), _data(), "gate", "lipschitz", 0.1)
-    with pytest.raises(InvalidInputError, match="others? gates at their means"):
+    with pytest.raises(InvalidInputError, match="hold the other gates at their means"):
         quadratic_bound(Residual(), _data(), "gate", gamma=0.1, others=2)
     shared = Gate(6)
     with pytest.raises(InvalidInputError, match="called 2 times"):
         quadratic_bound(nn.Sequential(shared, nn.ReLU(), shared, nn.Linear(6, 3)), _data(), "0", gamma=0.1)
     trained = _net()
     trained.vib_config = {"gamma": 0.1, "likelihood": "gaussian"}  # type: ignore[assignment]
-    with pytest.raises(InvalidInputError, match="trained with"):
+    with pytest.raises(InvalidInputError, match="which the network was trained with"):
         quadratic_bound(trained, _data(), "h2")
 
 
@@ -259,5 +259,30 @@ def test_check_network_complains_before_it_works() -> None:
         check_network(_net(), _data(), 0.1, "any")
     with pytest.raises(InvalidInputError, match="gamma"):
         check_network(_net(), _data())
-    with pytest.raises(InvalidInputError, match="activation to gate"):
+    with pytest.raises(InvalidInputError, match="activation"):
         check_network(nn.Sequential(nn.Linear(6, 3)), _data(), 0.1)
+
+
+class Tokens(nn.Module):
+    """Units on the last axis, [N, T, d], as in token models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        self.enter, self.gate, self.leave = nn.Linear(2, 4), Gate(4, axis=-1, threshold=0), nn.Linear(4, 3)
+        self.gate.log_var.data.fill_(-2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.leave(self.gate(torch.relu(self.enter(x.reshape(-1, 3, 2))))).mean(1)
+        return h
+
+
+def test_gates_on_the_last_axis_get_the_tangent() -> None:
+    net, data = Tokens(), _data()
+    bound = quadratic_bound(net, data, "gate", gamma=0.1)
+    assert bound.guarantee.kind == "tangent"
+    net.gate.mu.data.copy_(torch.tensor([0.5, -1.0, 2.0, 1.5]))
+    with torch.no_grad():
+        truth = nn.functional.cross_entropy(net.eval()(torch.as_tensor(data.x_train)), torch.as_tensor(data.y_train))
+    layer = GatedLayer(net, "gate", data.x_train, data.y_train, "multinomial")
+    assert layer.mean_loss(np.array([0.5, -1.0, 2.0, 1.5]))[0] == pytest.approx(truth.item(), rel=1e-5)

@@ -23,7 +23,7 @@ Data = Callable[..., Dataset]
 
 
 def _true_loss(net: nn.Module, data: Dataset, layer: str, z: np.ndarray) -> float:
-    """g(z) by setting the layer's gate to z and running the whole network in float64; nothing shared with the bridge."""
+    """g(z) by setting the gate to z in a float64 copy of the whole network; shares nothing with the bridge."""
     import copy
 
     net = copy.deepcopy(net).double().eval()

@@ -145,7 +145,12 @@ def test_a_shift_of_all_logits_costs_nothing_for_the_multinomial() -> None:
     assert lipschitz_constant([linear], (2,), GAUSSIAN) > 100
 
 
-UNCERTIFIED = [nn.Softmax(1), nn.LayerNorm(4), nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(3, track_running_stats=False)]  # fmt: skip
+UNCERTIFIED = [
+    nn.Softmax(1),
+    nn.LayerNorm(4),
+    nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"),
+    nn.BatchNorm2d(3, track_running_stats=False),
+]
 
 
 @pytest.mark.parametrize("module", UNCERTIFIED, ids=repr)

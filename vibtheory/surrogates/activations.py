@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vibtheory.errors import InvalidInputError, reject
 from vibtheory.gates import named_gates
 from vibtheory.surrogates.affine import affine_prefix, is_affine
-from vibtheory.surrogates.chain import modules_after
+from vibtheory.surrogates.chain import Chain, modules_after
 from vibtheory.surrogates.likelihood import Likelihood
 
 __all__ = ["Batch", "GatedLayer"]
@@ -91,6 +91,8 @@ class GatedLayer:
         self.anchor: Array = self.gate.mean().double().cpu().numpy()
         self.sigma: Array = self.gate.sigma.double().cpu().numpy()
         chain = modules_after(self.net, layer)
+        if self.gate.axis != 1:
+            chain = Chain(None, f"the gate's units are on axis {self.gate.axis}, not 1")
         self.reason = chain.reason
         self.prefix: nn.Sequential | None = None
         self.tail: nn.Sequential | None = None
@@ -135,7 +137,9 @@ class GatedLayer:
     def output(self, batch: Batch, z: Tensor) -> Tensor:
         """Network output [n, K] with the gate's output replaced by f⊙z; z [d], or [n, d] one per example."""
         z = z if z.ndim == 2 else z[None].expand(len(batch.f), -1)
-        gated = batch.f * z.reshape(*z.shape, *(1,) * (batch.f.ndim - 2))
+        shape = [len(z)] + [1] * (batch.f.ndim - 1)
+        shape[self.gate.axis] = self.d
+        gated = batch.f * z.reshape(shape)
         if self.prefix is not None and self.tail is not None:
             return _two_axes(self.tail(self.prefix(gated)))
         handle = self.gate.register_forward_hook(lambda module, inputs, output: gated.to(output.dtype))

@@ -177,7 +177,7 @@ class GatedChannel:
 
     @cached_property
     def _terms(self) -> tuple[Array, Array, Array, Array]:
-        """centre [d], 1/v, m/v [N, d] (0 at atoms) and −½ Σ (m²/v + log 2πv) [N], means centred against cancellation."""
+        """centre [d], 1/v, m/v [N, d] (0 at atoms), −½ Σ (m²/v + log 2πv) [N]; centred against cancellation."""
         # With atoms the origin is special: a shift would have to be the same in every pattern, so none is made.
         centre = self.mean.mean(axis=0) if self.tau > 0 else np.zeros(self.d)
         active, variance, mean = self.active, self.variance, self.mean - centre

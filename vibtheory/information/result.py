@@ -47,7 +47,7 @@ class MutualInformation:
     stderr: float = math.nan
     ceiling: float = math.inf
     assumes: tuple[str, ...] = ()
-    parts: Mapping[str, float] = field(default=_EMPTY)
+    parts: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     saturated_part: str = ""
 
     @property
@@ -57,7 +57,7 @@ class MutualInformation:
 
     @property
     def saturated(self) -> bool:
-        """True within 0.1 nat of the ceiling, above it, or where a part sits at log N: not to be read as information."""
+        """Within 0.1 nat of the ceiling, above it, or with a part at log N: not to be read as information."""
         return bool(self.saturated_part) or self.nats >= self.ceiling - SATURATION_MARGIN
 
     def __str__(self) -> str:

@@ -38,7 +38,8 @@ class UnitTerms:
             return "no open gates"
         return (
             f"{len(self.psi)} open gates: ψ⁺ median {np.median(self.psi):.3g}, largest {self.psi.max():.3g} nats; "
-            f"zero on {100 * self.zero_share.mean():.1f} % of inputs on average, {100 * self.zero_share.max():.1f} % at most"
+            f"zero on {100 * self.zero_share.mean():.1f} % of inputs on average, "
+            f"{100 * self.zero_share.max():.1f} % at most"
         )
 
 

@@ -120,7 +120,9 @@ class GatedChannel:
 
     def rows(self, index: ArrayLike) -> GatedChannel:
         """The channel on the rows `index` (integers or booleans [N])."""
-        return GatedChannel(self.f[np.asarray(index)], self.mu, self.sigma, self.tau)
+        part = GatedChannel(self.f[np.asarray(index)], self.mu, self.sigma, self.tau)
+        part.is_open = self.is_open  # closed gates still count in `width`
+        return part
 
     def sample(self, seed: int | np.random.Generator, rows: ArrayLike | None = None) -> Array:
         """One draw of h for each of `rows` (all by default): [N, d]."""

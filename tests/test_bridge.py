@@ -286,3 +286,42 @@ def test_gates_on_the_last_axis_get_the_tangent() -> None:
         truth = nn.functional.cross_entropy(net.eval()(torch.as_tensor(data.x_train)), torch.as_tensor(data.y_train))
     layer = GatedLayer(net, "gate", data.x_train, data.y_train, "multinomial")
     assert layer.mean_loss(np.array([0.5, -1.0, 2.0, 1.5]))[0] == pytest.approx(truth.item(), rel=1e-5)
+
+
+def test_check_network_reports_every_layer_with_its_guarantee() -> None:
+    net, data = _net(), _data(200)
+    named_gates(net)["h1"].mu.data[:2] = 1e-6
+    report = check_network(net, data, 0.02)
+    assert report.layers == ("input", "h1", "h2")
+    assert [r.guarantee.kind for r in report] == ["lipschitz", "lipschitz", "bohning"]
+    for name, each in zip(report.layers, report, strict=True):
+        assert each.certificate.status == "certified local minimum"
+        assert each.verdict == "holds"
+        assert each.nonzeros <= each.rank
+        assert each.trained_nonzeros == int(named_gates(net)[name].keep.sum())
+    assert report["h1"].trained_nonzeros == 3
+
+
+def test_check_network_takes_the_recorded_price_and_some_layers() -> None:
+    net, data = _net(), _data()
+    net.vib_config = {"gamma": {"h1": 0.2, "h2": 0.01, "input": 1.0}, "likelihood": "multinomial"}  # type: ignore[assignment]
+    recorded = check_network(net, data, layers=["h2"])
+    assert recorded.layers == ("h2",)
+    assert recorded[0].minimum.value == pytest.approx(check_network(net, data, 0.01, layers=["h2"])[0].minimum.value)
+
+
+def test_check_network_gates_an_ungated_model() -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3))
+    before = [id(module) for module in model.modules()]
+    report = check_network(model, _data(200), gamma=0.01)
+    assert len(report) == 2
+    assert [r.trained_nonzeros for r in report] == [8, 5]
+    assert [r.guarantee.kind for r in report] == ["lipschitz", "bohning"]
+    assert [id(module) for module in model.modules()] == before
+
+
+def test_check_network_of_a_regression_is_exact_at_the_last_layer() -> None:
+    report = check_network(_net(), _data(200, "gaussian"), 0.05, layers=["h2"])
+    assert str(report[0].guarantee).startswith("exact (exact)")
+    assert report[0].verdict == "holds"

@@ -28,7 +28,7 @@ from vibtheory.surrogates.verification import BoundCheck, compare
 from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 
 if TYPE_CHECKING:
-    from vibtheory.theory.sparsity import NetworkReport
+    from vibtheory.theory.network_report import NetworkReport
 
 __all__ = ["BoundCheck", "check_network", "quadratic_bound", "theory_gamma", "verify_bound"]
 
@@ -229,7 +229,8 @@ def check_network(
     names = list(named_gates(net)) if layers is None else list(layers)
     for name in names:
         theory_gamma(net, name, gamma)  # every complaint before the work
-    from vibtheory.theory.sparsity import NetworkReport, check_sparsity_bound
+    from vibtheory.theory.network_report import NetworkReport
+    from vibtheory.theory.sparsity import check_sparsity_bound
 
     return NetworkReport(
         tuple(check_sparsity_bound(quadratic_bound(net, data, name, kind, gamma, **options)) for name in names)

@@ -38,6 +38,7 @@ class Recipe:
         prune_from: first epoch (counted from 1) after which that may happen.
         distill: weight in [0, 1] of the pretrained net's predictions against the labels; needs `pretrain_epochs`.
         temperature: softening of those predictions.
+        shift: augmentation: each training image is moved by up to so many pixels each way, filled with 0; 0: none.
         initial_log_variance: log σ² at which the gates start; None leaves them as they are.
 
     Raises:
@@ -63,6 +64,7 @@ class Recipe:
     prune_from: int = 1
     distill: float = 0.0
     temperature: float = 2.0
+    shift: int = 0
     initial_log_variance: float | None = None
 
     def __post_init__(self) -> None:
@@ -75,7 +77,7 @@ class Recipe:
             if not all(_is_number(weight) and weight >= 0 for weight in self.layer_weights.values()):
                 reject("layer_weights", self.layer_weights, "finite factors >= 0", "use 1 for the plain price")
         for name, least in (("epochs", 0), ("pretrain_epochs", 0), ("warmup_epochs", 0), ("prune_every", 0),
-                            ("prune_from", 0), ("batch_size", 1)):  # fmt: skip
+                            ("prune_from", 0), ("shift", 0), ("batch_size", 1)):  # fmt: skip
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 reject(name, repr(value), f"an integer >= {least}", f"set {name} to a whole number")
@@ -89,7 +91,11 @@ class Recipe:
                 reject(name, repr(value), "a finite number >= 0", f"set {name} to 0 for none")
         check_choice("schedule", self.schedule, ("step", "cosine", "constant"))
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        for name, values in (("milestones", self.milestones), ("relax_at", (self.relax_at,)), ("distill", (self.distill,))):
+        for name, values in (
+            ("milestones", self.milestones),
+            ("relax_at", (self.relax_at,)),
+            ("distill", (self.distill,)),
+        ):
             if not all(v is None or (_is_number(v) and 0 <= v <= 1) for v in values):
                 reject(name, getattr(self, name), "fractions in [0, 1]", f"give {name} as a share")
         if self.distill and not self.pretrain_epochs:

@@ -2,7 +2,7 @@
 
 A gate that has closed rarely opens again, so what it closed can be removed long before training ends: on LeNet-5 this
 saves most of the convolutions' cost after a few epochs. Closed inputs of a fully connected net go too: feed the
-shrunken net `inputs_of(x)`. The cut is invisible from outside: `expand` restores the full architecture, with the closed
+shrunken net the `kept_inputs` of the flattened data. The cut is invisible from outside: `expand` restores the full architecture, with the closed
 units closed.
 """
 
@@ -56,11 +56,10 @@ class Shrinker:
             self._assign(name, what, _cut(tensor, self._cuts[name]))
         self._set_sizes()
 
-    def inputs_of(self, x: Tensor) -> Tensor:
-        """What the shrunken net takes: `x` [N, ...] itself, or the open inputs [N, kept] where an input gate comes first."""
-        gate = _input_gate(self._net)
-        axes = self._cuts.get(f"{gate}.mu")
-        return x if axes is None or axes[0] is None else x.flatten(1).index_select(1, axes[0])
+    def kept_inputs(self) -> Tensor | None:
+        """Indices of the flattened inputs that the shrunken net takes; None: it takes the data as they are."""
+        axes = self._cuts.get(f"{_input_gate(self._net)}.mu")
+        return None if axes is None else axes[0]
 
     def expand(self) -> None:
         """Back to the full architecture: present values where they survived, the values at the cut elsewhere."""

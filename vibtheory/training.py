@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vibtheory.augmentation import Shifts
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import DivergedError, InvalidInputError, VibTheoryError, reject
 from vibtheory.evaluation import evaluate
@@ -97,8 +98,10 @@ class _Loop:
         self.gates = named_gates(net)
         self.x = torch.from_numpy(data.x_train).to(device)
         self.y = torch.from_numpy(data.y_train).to(device)
-        self.inputs = self.x  # what the net takes now: all of x, or its open inputs once closed ones are cut out
+        self.kept_inputs: Tensor | None = None  # indices of the flattened inputs that are left; None: all
+        self.small_x = self.x  # the training inputs without the closed ones
         self._check_shapes()
+        self.shifts = Shifts(self.x, recipe.shift) if recipe.shift else None
         if recipe.initial_log_variance is not None:
             for gate in self.gates.values():
                 nn.init.constant_(gate.log_var, recipe.initial_log_variance)
@@ -179,7 +182,7 @@ class _Loop:
     def _step(self, batch: Tensor, price: float | dict[str, float], step: int) -> Tensor:
         """One update; returns the batch's mean loss in nats, without the information."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            outputs = self.net(self.inputs[batch])
+            outputs = self.net(self._inputs(batch))
         outputs = outputs.float()
         loss = likelihood_loss(outputs, self.y[batch], self.data.likelihood)
         fit = loss
@@ -195,6 +198,10 @@ class _Loop:
         self.optimizer.step()
         return loss.detach()
 
+    def _inputs(self, batch: Tensor) -> Tensor:
+        """What the net takes for the examples `batch`: shifted if so wished, without closed inputs."""
+        return self.shifts.batch(batch, self.kept_inputs) if self.shifts else self.small_x[batch]
+
     def _prune(self) -> None:
         """Close dead units for good and cut them out of the computation."""
         if self.shrinker:
@@ -206,7 +213,9 @@ class _Loop:
         """Cut out what is closed for good."""
         self.shrinker = self.shrinker or Shrinker(self.net, self.optimizer)
         self.shrinker.shrink()
-        self.inputs = self.shrinker.inputs_of(self.x)
+        self.kept_inputs = self.shrinker.kept_inputs()
+        if self.kept_inputs is not None and self.shifts is None:
+            self.small_x = self.x.flatten(1).index_select(1, self.kept_inputs)
 
     @contextmanager
     def full_size(self) -> Iterator[None]:
@@ -253,7 +262,9 @@ class _Loop:
                 outputs = self.net(self.x[:2])
             likelihood_loss(outputs.float(), self.y[:2], self.data.likelihood)
         except (RuntimeError, ValueError, IndexError, VibTheoryError) as error:
-            shapes = f"inputs {list(self.x.shape[1:])} and targets {list(self.y.shape[1:])} ({str(error).splitlines()[0]})"
+            shapes = (
+                f"inputs {list(self.x.shape[1:])} and targets {list(self.y.shape[1:])} ({str(error).splitlines()[0]})"
+            )
             reject("data", shapes, "what the network takes and returns", "check the input shape and number of outputs")
 
 
@@ -289,5 +300,3 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         reject("device", repr(name), "a device that is present", "use auto or cpu; no CUDA device was found")
     return device
-
-

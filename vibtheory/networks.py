@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from torch import nn
 
-from vibtheory.errors import CheckpointError, reject
+from vibtheory.building import builder
+from vibtheory.errors import reject
 from vibtheory.gates import Gate
+from vibtheory.vgg import vgg16_cifar, vgg19_cifar
 
-__all__ = ["lenet_300_100", "lenet_5_caffe", "mlp", "rebuild", "remember"]
+__all__ = ["lenet_5_caffe", "lenet_300_100", "mlp", "vgg16_cifar", "vgg19_cifar"]
 
 
+@builder
 def mlp(sizes: Sequence[int], *, gated: bool = True) -> nn.Sequential:
     """A fully connected ReLU network sizes[0]-…-sizes[-1] with gates on the input and on every hidden layer.
 
@@ -38,14 +40,16 @@ def mlp(sizes: Sequence[int], *, gated: bool = True) -> nn.Sequential:
             layers[f"relu{i}"] = nn.ReLU()
             if gated:
                 layers[f"h{i}"] = Gate(fan_out)
-    return remember(nn.Sequential(layers), "mlp", sizes=list(sizes), gated=gated)
+    return nn.Sequential(layers)
 
 
+@builder
 def lenet_300_100(*, gated: bool = True) -> nn.Sequential:
     """LeNet-300-100: 784-300-100-10, gates on input, h1 and h2 (Table 1). Input [N, 784] or [N, 1, 28, 28]."""
     return mlp((784, 300, 100, 10), gated=gated)
 
 
+@builder
 def lenet_5_caffe(*, gated: bool = True) -> nn.Sequential:
     """LeNet-5-Caffe 20-50-800-500 (Table 2): conv→ReLU→pool→gate twice, the flattened 800 gated, fc1→ReLU→gate.
 
@@ -68,32 +72,4 @@ def lenet_5_caffe(*, gated: bool = True) -> nn.Sequential:
         ("fc1", Gate(500)),
         ("linear2", nn.Linear(500, 10)),
     ]
-    net = nn.Sequential(OrderedDict((n, m) for n, m in stages if gated or not isinstance(m, Gate)))
-    return remember(net, "lenet_5_caffe", gated=gated)
-
-
-def remember(net: nn.Sequential, builder: str, **arguments: Any) -> nn.Sequential:
-    """Note on `net` (as `net.vib_network`) which function built it, so that a saved run can be loaded by itself."""
-    object.__setattr__(net, "vib_network", {"builder": builder, "arguments": arguments})
-    return net
-
-
-def rebuild(description: dict[str, Any] | None) -> nn.Sequential:
-    """The network that `remember` described, with fresh weights.
-
-    Raises:
-        CheckpointError: no description (a network of one's own), or an unknown builder.
-    """
-    from vibtheory import vgg
-
-    builders: dict[str, Callable[..., nn.Sequential]] = {
-        "mlp": mlp,
-        "lenet_5_caffe": lenet_5_caffe,
-        **{name: getattr(vgg, name) for name in vgg.__all__},
-    }
-    if description is None or description.get("builder") not in builders:
-        raise CheckpointError(
-            f"net: this run's network was built by {description and description.get('builder')!r}, expected one of "
-            f"{', '.join(builders)}. Remedy: build the network as it was for training and pass it as net=…"
-        )
-    return builders[description["builder"]](**description["arguments"])
+    return nn.Sequential(OrderedDict((n, m) for n, m in stages if gated or not isinstance(m, Gate)))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from vibtheory.building import build, description
 from vibtheory.errors import CheckpointError
-from vibtheory.networks import rebuild
 from vibtheory.recipe import Recipe
 from vibtheory.storage import locked, read_state, write_state
 
@@ -51,7 +51,9 @@ class Run:
     def __str__(self) -> str:
         last = self.rows[-1] if self.rows else {}
         facts = [f"{key} {last[key]:.4g}" for key in ("error", "cross_entropy", "information", "r_w") if key in last]
-        return f"Run on {self.data}, seed {self.seed}: {self.message}; after {len(self.rows)} epochs: {', '.join(facts)}"
+        return (
+            f"Run on {self.data}, seed {self.seed}: {self.message}; after {len(self.rows)} epochs: {', '.join(facts)}"
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Write weights and description into `folder`, atomically; returns it. Read back with `vibtheory.load`.
@@ -69,7 +71,7 @@ def describe(run: Run) -> dict[str, Any]:
     """Plain JSON types: everything about `run` but its tensors."""
     return {
         "format": 1,
-        "network": getattr(run.net, "vib_network", None),
+        "network": description(run.net),
         "recipe": run.recipe.to_dict(),
         "seed": run.seed,
         "status": run.status,
@@ -97,7 +99,7 @@ def load(folder: str | Path, net: nn.Module | None = None) -> Run:
         )
     tensors, plain = found
     try:
-        net = rebuild(plain["network"]) if net is None else net
+        net = build(plain["network"]) if net is None else net
         net.load_state_dict(tensors)
         recipe = Recipe.from_dict(plain["recipe"])
         config = {"gamma": recipe.layer_gamma, "likelihood": plain["likelihood"]}

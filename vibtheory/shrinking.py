@@ -2,8 +2,8 @@
 
 A gate that has closed rarely opens again, so what it closed can be removed long before training ends: on LeNet-5 this
 saves most of the convolutions' cost after a few epochs. Closed inputs of a fully connected net go too: feed the
-shrunken net the `kept_inputs` of the flattened data. The cut is invisible from outside: `expand` restores the full architecture, with the closed
-units closed.
+shrunken net the `kept_inputs` of the flattened data. The cut is invisible from outside: `expand` restores the full
+architecture, with the closed units closed.
 """
 
 from __future__ import annotations
@@ -11,12 +11,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vibtheory.errors import reject
 from vibtheory.gates import Gate
 from vibtheory.liveness import alive, chain
 
-__all__ = ["Shrinker", "close_dead"]
+__all__ = ["Shrinker", "check_shrinkable", "close_dead"]
 
 Axes = list[Tensor | None]  # kept indices of each axis of a tensor; None: all of it
+
+
+def check_shrinkable(net: nn.Module) -> None:
+    """Raise InvalidInputError unless closing and cutting units leaves the outputs of `net` as they are.
+
+    A closed unit must arrive at the next weights as 0. A BatchNorm or sigmoid in between makes another constant of it:
+    `vibtheory.compress` folds that into a bias once, but while training the constant moves with the batch.
+    """
+    seen: set[int] = set()
+    gate: str | None = None  # the last gate, until the next weights
+    for name, module in chain(net):
+        if any(True for _ in module.parameters()):
+            if id(module) in seen:
+                reject("net", f"{name!r} used twice", "every layer used once", "give each use a layer of its own")
+            seen.add(id(module))
+        if isinstance(module, Gate):
+            gate = name
+        elif isinstance(module, nn.Linear | nn.Conv2d):
+            gate = None
+        elif gate is not None and isinstance(module, nn.Sigmoid | nn.BatchNorm1d | nn.BatchNorm2d):
+            expected = f"layers that map 0 to 0 between gate {gate!r} and the next weights"
+            reject("net", f"{module} at {name!r}", expected, "put the gate after it, or set prune_every to 0")
 
 
 def close_dead(net: nn.Module) -> dict[str, int]:
@@ -25,8 +48,10 @@ def close_dead(net: nn.Module) -> dict[str, int]:
     Closes nothing if a layer would lose its last unit: that run has collapsed, and the caller reports it.
 
     Raises:
-        InvalidInputError: `net` is not a Sequential of known layers (`vibtheory.liveness.chain`).
+        InvalidInputError: `net` is not a Sequential of known layers (`vibtheory.liveness.chain`), or see
+            `check_shrinkable`.
     """
+    check_shrinkable(net)
     masks = alive(net)
     if all(bool(mask.any()) for mask in masks.values()):
         for name, mask in masks.items():
@@ -40,9 +65,13 @@ class Shrinker:
     """Cuts closed hidden units and channels out of a Sequential net and its optimizer's state, and puts them back.
 
     Parameters keep their identity (only `.data` changes), so the optimizer's groups stay valid.
+
+    Raises:
+        InvalidInputError: see `check_shrinkable`.
     """
 
     def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        check_shrinkable(net)
         self._net = net
         self._optimizer = optimizer
         self._cuts: dict[str, Axes] = {}
@@ -133,9 +162,14 @@ def _plan(net: nn.Module) -> dict[str, Axes]:
 
 def _input_gate(net: nn.Module) -> str | None:
     """Name of the gate on the flattened inputs, where the net begins with one."""
-    weighty = [(n, m) for n, m in chain(net) if isinstance(m, Gate | nn.Linear | nn.Conv2d)]
-    flat = any(isinstance(m, nn.Flatten) for _, m in chain(net)[:2])
-    return weighty[0][0] if flat and weighty and isinstance(weighty[0][1], Gate) else None
+    flat = False
+    for name, module in chain(net):
+        if isinstance(module, Gate):
+            return name if flat else None
+        if not isinstance(module, nn.Flatten | nn.Identity | nn.Dropout):
+            return None
+        flat = flat or isinstance(module, nn.Flatten)
+    return None
 
 
 def _surviving_outputs(rest: list[tuple[str, nn.Module]]) -> Tensor | None:

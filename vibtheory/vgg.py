@@ -10,6 +10,7 @@ from collections import OrderedDict
 
 from torch import nn
 
+from vibtheory.building import builder
 from vibtheory.errors import reject
 from vibtheory.gates import Gate
 
@@ -22,6 +23,7 @@ _MULTIPLIERS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 _HIDDEN = 512
 
 
+@builder
 def vgg16_cifar(classes: int = 10, hidden: int = 2, *, gated: bool = True) -> nn.Sequential:
     """VGG-16: 13 convolutions and one or two hidden layers of 512 (Table 3: hidden=2 beside BC, 1 beside PF and SBP).
 
@@ -41,6 +43,7 @@ def vgg16_cifar(classes: int = 10, hidden: int = 2, *, gated: bool = True) -> nn
     return _vgg(_VGG16, classes, hidden, nn.MaxPool2d(2), gated)
 
 
+@builder
 def vgg19_cifar(classes: int = 10, *, gated: bool = True) -> nn.Sequential:
     """The VGG-19-like net of the NS rows: 16 convolutions, average pooling, a linear classifier, no hidden layer.
 

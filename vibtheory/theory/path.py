@@ -1,0 +1,300 @@
+"""The path of one local minimum over the price γ, with its events (THEORY.md T7, "Path").
+
+On a fixed support S the minimum moves smoothly, dμ_S/dγ = −H_S⁻¹ [sign(μ)·2√(w(1+α)/γ)/(2+α)]. It stops where a
+gate opens (γ = (a_jᵀr)²/w_j, r = β − Aμ), where one closes (μ_j → 0), or where λ_min(H_S) = 0 and the path jumps.
+Predictor (that derivative), corrector (Newton on S), certificate at every point; a step that does not certify with the
+same support and signs is halved, down to the event. Each (support, sign) holds at most one strict minimum (T6), so two
+certified ends with the same signs lie on the same branch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vibtheory.errors import as_array, as_positive, reject
+from vibtheory.theory.minima import LocalMinimum, as_local_minimum, find_local_minimum
+from vibtheory.theory.normalised import normalise
+from vibtheory.theory.penalty import penalty_curvature, penalty_slope, snr
+from vibtheory.theory.quadratic import QuadraticBound
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["PathEvent", "SparsityPath", "path_slope", "sparsity_path"]
+
+Array = NDArray[np.float64]
+
+_RESOLUTION = 1e-10  # an event is located to this relative width in γ
+_JUMP = 1e-3  # moving by more than this share of ‖x‖ across an event is a jump
+
+
+@dataclass(frozen=True)
+class PathEvent:
+    """Where the support or the branch changes.
+
+    Attributes:
+        gamma: the price in nats at which it happens, to a relative width of 1e-10.
+        kind: "opens", "closes" or "jumps" (λ_min(H_S) = 0: a finite move, with or without a change of support).
+        opened, closed: indices of the gates that open and close in the direction of travel.
+        distance: ‖Δ(μ√w)‖ across the event; ~0 unless it jumps.
+    """
+
+    gamma: float
+    kind: str
+    opened: tuple[int, ...]
+    closed: tuple[int, ...]
+    distance: float
+
+    def __str__(self) -> str:
+        gates = [f"+{j}" for j in self.opened] + [f"-{j}" for j in self.closed]
+        return f"γ = {self.gamma:.10g} nats: {self.kind} {' '.join(gates)}".rstrip()
+
+
+@dataclass(frozen=True, eq=False)
+class SparsityPath:
+    """Certified local minima along γ, and the events between them.
+
+    Attributes:
+        gammas: prices [k] in nats, in the order of travel (the largest gate's, if prices differ between gates).
+        minima: one LocalMinimum per price.
+        events: in the order of travel.
+        steps: accepted predictor–corrector steps.
+    """
+
+    gammas: Array
+    minima: tuple[LocalMinimum, ...]
+    events: tuple[PathEvent, ...]
+    steps: int
+
+    @property
+    def mu(self) -> Array:
+        """Gate means [k, d]."""
+        return np.array([m.mu for m in self.minima])
+
+    @property
+    def alpha(self) -> Array:
+        """Signal-to-noise ratios [k, d]."""
+        return np.array([m.alpha for m in self.minima])
+
+    @property
+    def nonzeros(self) -> NDArray[np.intp]:
+        """‖α*‖₀ at each price [k]."""
+        return np.array([m.nonzeros for m in self.minima])
+
+    @property
+    def status(self) -> str:
+        """ "certified" if every point is, else which prices are not, and the remedy."""
+        bad = [float(g) for g, m in zip(self.gammas, self.minima, strict=True) if not m.certificate.certified]
+        if not bad:
+            return "certified"
+        shown = ", ".join(f"{g:.6g}" for g in bad[:5])
+        return f"{len(bad)} of {len(self.minima)} points not certified (γ = {shown}); remedy: move those γ off an event"
+
+    def __str__(self) -> str:
+        counts = {kind: sum(e.kind == kind for e in self.events) for kind in ("opens", "closes", "jumps")}
+        events = ", ".join(f"{n} × {kind}" for kind, n in counts.items() if n) or "no events"
+        return (
+            f"path over γ from {self.gammas[0]:.4g} to {self.gammas[-1]:.4g} nats: {self.nonzeros[0]} to "
+            f"{self.nonzeros[-1]} survivors, {events}; {self.status}"
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per price."""
+        import pandas as pd
+
+        rows = [
+            {"gamma": g, "nonzeros": m.nonzeros, "value": m.value, "certificate": m.certificate.status}
+            for g, m in zip(self.gammas, self.minima, strict=True)
+        ]
+        return pd.DataFrame(rows)
+
+    def events_to_frame(self) -> pd.DataFrame:
+        """One row per event."""
+        import pandas as pd
+
+        names = ["gamma", "kind", "opened", "closed", "distance"]
+        return pd.DataFrame([{n: getattr(e, n) for n in names} for e in self.events], columns=names)
+
+    def plot(self) -> Figure:
+        """u = α/(1+α) of every gate and the number of survivors over γ, events marked."""
+        from vibtheory.figures.path import plot_path
+
+        return plot_path(self)
+
+
+def path_slope(bound: QuadraticBound, mu: ArrayLike) -> Array:
+    """dμ/dγ [d] along the path at a stationary point; 0 off the support (T7).
+
+    Where prices differ between gates, γ is the largest one and their ratios stay.
+
+    Args:
+        bound: ḡ at the present prices.
+        mu: a stationary point [d] with nonsingular Hessian on its support.
+
+    Raises:
+        InvalidInputError: wrong shape, or a singular Hessian (the path jumps there).
+    """
+    mean = as_array("mu", mu, (bound.d,), "pass one μ per gate")
+    slope = np.zeros(bound.d)
+    support = np.flatnonzero((mean != 0) & (bound.w > 0))
+    if support.size == 0:
+        return slope
+    w, gamma, x = bound.w[support], bound.gamma[support], mean[support]
+    alpha = snr(x, w, gamma)
+    push = np.sign(x) * 2 * np.sqrt(w / gamma) * np.sqrt(1 + alpha) / (2 + alpha) * gamma / bound.gamma.max()
+    try:
+        slope[support] = -np.linalg.solve(_hessian(bound, support, x), push)
+    except np.linalg.LinAlgError:
+        reject("mu", "a point with a singular Hessian", "a nonsingular Hessian on the support",
+               "the path jumps here: continue with sparsity_path")  # fmt: skip
+    return slope
+
+
+def sparsity_path(
+    bound: QuadraticBound, gammas: ArrayLike, start: ArrayLike | None = None, *, max_events: int = 10_000
+) -> SparsityPath:
+    """Follow a local minimum of Φ over `gammas`, locating every event on the way.
+
+    Args:
+        bound: ḡ; its own γ only fixes the ratios between gates (equal for a scalar γ).
+        gammas: prices [k] > 0 in nats, strictly increasing or decreasing.
+        start: μ [d] from which the first minimum is sought; default as in `find_local_minimum`.
+        max_events: ≥ 1; past it, the remaining prices are solved from warm starts without locating events.
+
+    Returns:
+        SparsityPath, its minima certified (see its `status`).
+
+    Raises:
+        InvalidInputError: γ ≤ 0, not monotone or empty, Φ unbounded below, bad start, max_events < 1.
+    """
+    prices = as_positive("gammas", gammas, (None,), "pass a list of prices γ > 0 in nats")
+    steps = np.diff(prices)
+    if prices.size == 0 or not ((steps > 0).all() or (steps < 0).all()):
+        reject("gammas", f"{prices.size} prices, not monotone" if prices.size else "none",
+               "strictly increasing or decreasing prices", "sort them and drop repeats")  # fmt: skip
+    if max_events < 1:
+        reject("max_events", max_events, "an integer >= 1", "omit it")
+    walker = _Walker(bound, float(prices[0]), start, max_events)
+    minima = [walker.minimum]
+    for price in prices[1:]:
+        walker.advance(float(price))
+        minima.append(walker.minimum)
+    return SparsityPath(prices, tuple(minima), tuple(walker.events), walker.steps)
+
+
+class _Walker:
+    """The current point of the path, and how to move it."""
+
+    def __init__(self, bound: QuadraticBound, gamma: float, start: ArrayLike | None, max_events: int) -> None:
+        self.base, self.ratios = bound, bound.gamma / bound.gamma.max()
+        self.gamma, self.minimum = gamma, find_local_minimum(self.at(gamma), start)
+        self.events: list[PathEvent] = []
+        self.steps, self.max_events = 0, max_events
+        self.stride = np.inf
+
+    def at(self, gamma: float) -> QuadraticBound:
+        """ḡ at another price."""
+        return self.base.with_gamma(gamma * self.ratios)
+
+    def advance(self, target: float) -> None:
+        """Move to `target`, halving steps that fail and crossing the events found."""
+        while self.gamma != target:
+            left = np.log(target / self.gamma)
+            step = float(np.clip(left, -self.stride, self.stride))
+            goal = target if step == left else self.gamma * float(np.exp(step))
+            moved = self._step(goal)
+            if moved is not None:
+                self.gamma, self.minimum = goal, moved
+                self.steps += 1
+                self.stride *= 2
+            elif abs(step) > _RESOLUTION:
+                self.stride = abs(step) / 2
+            else:
+                self._cross(target)
+
+    def _step(self, goal: float) -> LocalMinimum | None:
+        """Predict, correct and certify at `goal` with the same support and signs; None if that fails."""
+        if not self.minimum.certificate.certified:
+            return None
+        here, there, mu = self.at(self.gamma), self.at(goal), self.minimum.mu
+        support = np.flatnonzero(self.minimum.alpha)
+        signs = np.sign(mu[support])
+        x = mu[support]
+        if support.size:
+            predicted = x + path_slope(here, mu)[support] * (goal - self.gamma)
+            x = predicted if (np.sign(predicted) == signs).all() else x
+            corrected = _newton(there, support, x)
+            if corrected is None or (np.sign(corrected) != signs).any():
+                return None
+            x = corrected
+        full = np.zeros(self.base.d)
+        full[support] = x
+        problem = normalise(there)
+        found = as_local_minimum(there, problem, problem.coordinates(full), None, "path", 1)
+        return found if found.certificate.certified else None
+
+    def _cross(self, target: float) -> None:
+        """Past an event: the minimum that descent finds just beyond, and what changed."""
+        before, at = self.minimum, self.gamma
+        log_left = np.log(target / self.gamma)
+        beyond, found = target, before
+        for width in (4 * _RESOLUTION, 1e-8, 1e-6, 1e-4):
+            beyond = target if width >= abs(log_left) else self.gamma * float(np.exp(np.sign(log_left) * width))
+            found = find_local_minimum(self.at(beyond), before.mu)
+            if found.certificate.certified or beyond == target:
+                break
+        if len(self.events) >= self.max_events:
+            self.gamma, self.minimum = target, find_local_minimum(self.at(target), before.mu)
+            return
+        root = np.sqrt(self.base.w)
+        distance = float(np.linalg.norm((found.mu - before.mu) * root))
+        size = float(np.linalg.norm(before.mu * root)) + float(np.sqrt(beyond))
+        opened = tuple(int(j) for j in np.flatnonzero((found.alpha > 0) & (before.alpha == 0)))
+        closed = tuple(int(j) for j in np.flatnonzero((found.alpha == 0) & (before.alpha > 0)))
+        jump = distance > _JUMP * size
+        if jump or opened or closed:
+            kind = "jumps" if jump or (opened and closed) else "opens" if opened else "closes"
+            self.events.append(PathEvent(at, kind, opened, closed, distance))
+        self.gamma, self.minimum, self.stride = beyond, found, 1e-2
+
+
+def _hessian(bound: QuadraticBound, support: NDArray[np.intp], x: Array) -> Array:
+    """∇²Φ on the support."""
+    if bound.A is not None:
+        columns = bound.A[:, support]
+        hessian = 2 * columns.T @ columns
+    else:
+        hessian = 2 * bound.gram[np.ix_(support, support)]
+    hessian[np.diag_indices(support.size)] += penalty_curvature(x, bound.w[support], bound.gamma[support])
+    return hessian
+
+
+def _newton(bound: QuadraticBound, support: NDArray[np.intp], x: Array) -> Array | None:
+    """Newton's method on the support; None if it fails to converge in 30 steps or a sign changes."""
+    w, gamma, b = bound.w[support], bound.gamma[support], bound.b[support]
+    root = np.sqrt(w)
+    signs = np.sign(x)
+    flat = _hessian(bound, support, np.zeros_like(x))
+    flat[np.diag_indices(support.size)] += w  # back to 2Q_SS: at 0 the penalty's curvature is −w
+    previous = np.inf
+    for _ in range(30):
+        gradient = flat @ x + b + signs * penalty_slope(x, w, gamma)
+        hessian = flat + np.diag(penalty_curvature(x, w, gamma))
+        try:
+            step = np.linalg.solve(hessian, gradient)
+        except np.linalg.LinAlgError:
+            return None
+        x = x - step
+        if not np.isfinite(x).all() or (np.sign(x) != signs).any():
+            return None
+        size = float(np.linalg.norm(step * root))
+        scale = float(np.linalg.norm(x * root))
+        if size <= 1e-15 * scale or (size <= 1e-9 * scale and size >= previous / 2):
+            return x
+        previous = size
+    return None

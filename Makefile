@@ -34,7 +34,7 @@ help:
 setup: .venv/.dev
 
 reproduce: .venv/.core
-	$(BIN)/vibtheory table 1 --networks lenet_300_100 --quick
+	$(BIN)/vibtheory table 1 --quick --jobs $(JOBS)
 
 test: .venv/.dev
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS)

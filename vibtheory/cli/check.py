@@ -1,0 +1,64 @@
+"""`vibtheory check`: the sparsity bounds on every gated layer of a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vibtheory.cli.exit_codes import NOT_APPLICABLE, VIOLATED
+from vibtheory.errors import check_choice, reject
+
+__all__ = ["check"]
+
+_CODES = {"holds": 0, "violated": VIOLATED, "not applicable": NOT_APPLICABLE}
+
+
+def check(
+    model: Annotated[str, typer.Argument(help="Folder of a saved run, or module:factory for any torch model.")],
+    data: Annotated[
+        str | None, typer.Option(help="Data set, or an .npz file with x_train, y_train, x_test, y_test.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="Weights for a factory: a .safetensors file, or the folder of a run.")
+    ] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="Only this layer; may be repeated.")] = None,
+    kind: Annotated[
+        str, typer.Option(help="Quadratic bound: auto, exact, bohning, lipschitz, fitted or tangent.")
+    ] = "auto",
+    gamma: Annotated[float | None, typer.Option(help="Price of information γ, if none is recorded.")] = None,
+    examples: Annotated[int | None, typer.Option(help="Use so many random training examples.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Of z, for kinds fitted and tangent.")] = None,
+    seed: Annotated[int, typer.Option(help="Of every sample.")] = 0,
+    root: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the whole report here.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one line per layer here.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw the report here: .png, .pdf or .svg.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="Print every statement and certificate.")] = False,
+) -> None:
+    """Decide the sparsity bounds (at most rank[A] + 1 gates survive, and two tighter ones) on every gated layer.
+
+    A model without gates gets one after each activation. Exit code: 0 holds, 1 violated, 2 bad input, 3 not applicable.
+    """
+    if figure is not None:
+        check_choice("--figure", figure.suffix, (".png", ".pdf", ".svg"))
+    from vibtheory.bridge import check_network
+    from vibtheory.cli import inputs
+    from vibtheory.cli.output import drawn
+    from vibtheory.storage import write_bytes, write_text
+
+    net, trained_on = inputs.trained_model(model, state)
+    name = data or trained_on
+    if name is None:
+        reject("--data", "none", "the data that the model was trained on", "pass --data mnist, or an .npz file")
+    loaded = inputs.dataset(name, root, examples, seed)
+    report = check_network(net, loaded, gamma=gamma, kind=kind, layers=layer or None, samples=samples, seed=seed)
+    typer.echo("\n".join(map(str, report)) if details else str(report))
+    if json is not None:
+        write_text(json, report.to_json(indent=1) + "\n")
+    if csv is not None:
+        write_text(csv, report.to_frame().to_csv(index=False))
+    if figure is not None:
+        write_bytes(figure, drawn(report.plot, figure.suffix[1:]))
+    raise typer.Exit(_CODES[report.verdict])

@@ -1,0 +1,52 @@
+"""What ends a command, as an exit code: a defect must never look like the verdict "violated" (1)."""
+
+from __future__ import annotations
+
+import traceback
+from types import TracebackType
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from vibtheory.errors import VibTheoryError
+
+__all__ = ["BAD_INPUT", "DEFECT", "INTERRUPTED", "NOT_APPLICABLE", "VIOLATED", "Commands"]
+
+VIOLATED, BAD_INPUT, NOT_APPLICABLE, DEFECT, INTERRUPTED = 1, 2, 3, 70, 130
+
+
+class Commands(TyperGroup):
+    """The group of all commands; each runs under `_ExitCodes`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with _ExitCodes(debug=bool(ctx.params.get("debug"))):
+            return super().invoke(ctx)
+
+
+class _ExitCodes:
+    """Context manager: errors of ours become one line and code 2, anything unforeseen a trace and code 70."""
+
+    def __init__(self, debug: bool) -> None:
+        self.debug = debug
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, VibTheoryError):
+            if self.debug:
+                traceback.print_exception(error)
+            typer.echo("error: " + " ".join(str(error).split()), err=True)
+            raise typer.Exit(BAD_INPUT) from error
+        if isinstance(error, KeyboardInterrupt):
+            typer.echo("interrupted; what was written is whole, and the same command goes on from there", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+        ours = not isinstance(error, Exception) or hasattr(error, "exit_code")  # usage errors and typer.Exit
+        if ours or isinstance(error, typer.Abort | BrokenPipeError):
+            return
+        traceback.print_exception(error)
+        typer.echo("error: a defect of vibtheory, or of the model's own code: see the trace", err=True)
+        raise typer.Exit(DEFECT) from error

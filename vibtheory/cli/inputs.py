@@ -1,0 +1,138 @@
+"""What commands name by a word: networks, trained models, data sets, recipes. Bad names raise InvalidInputError."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vibtheory.errors import CheckpointError, check_choice, reject
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vibtheory.datasets import Dataset
+    from vibtheory.recipe import Recipe
+
+__all__ = ["NETWORKS", "dataset", "network", "recipe", "trained_model"]
+
+NETWORKS = ("lenet_300_100", "lenet_5_caffe", "vgg16_cifar", "vgg19_cifar")
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def network(name: str) -> nn.Module:
+    """A network of ours by name, or what `module:factory` returns."""
+    if ":" in name:
+        return _from_factory(name)
+    check_choice("NETWORK", name, [*NETWORKS, "module:factory"])
+    from vibtheory import networks, vgg
+
+    home = vgg if name in vgg.__all__ else networks
+    built: nn.Module = getattr(home, name)()
+    return built
+
+
+def trained_model(name: str, state: Path | None = None) -> tuple[nn.Module, str | None]:
+    """A trained network, and the name of the data set it was trained on where that is recorded.
+
+    Args:
+        name: folder of a saved run, or `module:factory`.
+        state: for a factory: its weights as a safetensors file, or the folder of a run of that network. None: the
+            factory returns the trained network.
+    """
+    from vibtheory.run import load
+
+    if Path(name).is_dir():
+        if state is not None:
+            reject("--state", state, "none with a saved run", "leave it out: the folder holds the weights")
+        run = load(name)
+        return run.net, run.data
+    if ":" not in name:
+        reject("MODEL", name, "the folder of a saved run, or module:factory", "train first, or correct the path")
+    net = _from_factory(name)
+    if state is not None and state.is_dir():
+        run = load(state, net)
+        return run.net, run.data
+    if state is not None:
+        _fill(net, state)
+    return net.eval(), None
+
+
+def _from_factory(name: str) -> nn.Module:
+    from torch import nn
+
+    module_name, _, attribute = name.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # the caller's folder, as with `python -m`
+    remedy = "name a function without arguments that returns a torch module, as module:function"
+    try:
+        net = getattr(importlib.import_module(module_name), attribute)()
+    except (ImportError, AttributeError, SyntaxError, TypeError, ValueError, RuntimeError) as error:
+        reject("model", f"{name} ({type(error).__name__}: {error})", "an importable module:factory", remedy)
+    if not isinstance(net, nn.Module):
+        reject("model", f"{name}, which returned {type(net).__name__}", "a torch module", remedy)
+    return net
+
+
+def _fill(net: nn.Module, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        net.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        detail = " ".join(str(error).split())
+        raise CheckpointError(
+            f"--state: {path} does not fit the model ({detail}), expected its state dict in safetensors. "
+            "Remedy: save it with safetensors.torch.save_file(model.state_dict(), path); pickles are not read"
+        ) from error
+
+
+def dataset(name: str, root: Path | None = None, examples: int | None = None, seed: int = 0) -> Dataset:
+    """A data set by name, or one's own arrays from an `.npz` file; `examples`: a random part of its training split.
+
+    The file holds x_train, y_train, x_test, y_test; real-valued targets mean regression.
+    """
+    from vibtheory import datasets
+
+    data = _own_arrays(Path(name)) if name.endswith(".npz") else datasets.load(name, root)
+    return data if examples is None else data.subset(examples, seed=seed)
+
+
+def _own_arrays(path: Path) -> Dataset:
+    import numpy as np
+
+    from vibtheory import datasets
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in _ARRAYS}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reject("--data", f"{path} ({error})", f"a file with the arrays {', '.join(_ARRAYS)}",
+               "write it with numpy.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)")  # fmt: skip
+    regression = np.issubdtype(arrays["y_train"].dtype, np.floating)
+    return datasets.from_arrays(
+        *(arrays[key] for key in _ARRAYS), likelihood="gaussian" if regression else "multinomial", name=path.stem
+    )
+
+
+def recipe(name: str | None) -> Recipe:
+    """A packaged recipe by name, or a TOML file: its [recipe] section, or the whole file; None: the default recipe."""
+    from vibtheory.experiments import experiment
+    from vibtheory.recipe import Recipe
+
+    if name is None:
+        return Recipe()
+    if not Path(name).is_file():
+        return experiment(name).recipe
+    try:
+        plain = tomllib.loads(Path(name).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reject("--recipe", f"{name} ({error})", "a readable TOML file", "correct the file")
+    section = plain.get("recipe", plain)
+    if not isinstance(section, dict):
+        reject("--recipe", f"{name}: recipe = {section!r}", "a section [recipe]", "correct the file")
+    return Recipe.from_dict(section)

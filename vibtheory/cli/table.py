@@ -53,7 +53,6 @@ def table(
         planned = {mode: plan.jobs(mode) for mode in modes}  # refuses a mode that the recipe lacks
         for mode, tasks in planned.items():
             typer.echo(f"{plan.name}, {mode}: {len(tasks)} runs of {tasks[0][0].epochs} epochs, in {runs}", err=True)
-            )
             new = run_experiment(plan, mode, runs=runs, jobs=min(jobs, len(tasks)), progress=sys.stderr.isatty())
             results = _merged(results, new)
             write_text(file, results.to_csv(index=False))

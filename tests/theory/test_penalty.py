@@ -5,12 +5,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
+import matplotlib
 import mpmath
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
 from vibtheory.errors import InvalidInputError
+from vibtheory.figures.penalty import (
+    classical_penalties,
+    plot_penalty_comparison,
+    plot_penalty_surface,
+    slide_surface,
+)
 from vibtheory.theory.penalty import (
     noise_fraction,
     optimal_u,
@@ -105,6 +115,42 @@ def test_slope_and_curvature_by_finite_differences(mu: float, w: float, gamma: f
     assert slope == pytest.approx(np.sign(mu) * penalty_slope(mu, w, gamma), rel=1e-8)
     curvature = np.sign(mu) * (penalty_slope(mu + h, w, gamma) - penalty_slope(mu - h, w, gamma)) / (2 * h)
     assert curvature == pytest.approx(float(penalty_curvature(mu, w, gamma)), rel=1e-7)
+
+
+def test_the_slides_surface_is_the_penalty_up_to_a_constant() -> None:
+    """The authors' slide shows 2|μ|/(|μ| + √(μ²+4λ)) + log(2λ + μ² + |μ|√(μ²+4λ)); with λ = γ/w it is ρ/γ + log 2λ."""
+    mu, lam = np.meshgrid(np.linspace(-2, 2, 41), np.linspace(0.01, 1, 23))
+    root = np.abs(mu) * np.sqrt(mu**2 + 4 * lam)
+    slide = 2 * np.abs(mu) / (np.abs(mu) + np.sqrt(mu**2 + 4 * lam)) + np.log(2 * lam + mu**2 + root)
+    np.testing.assert_allclose(slide_surface(mu, lam), slide, rtol=1e-12, atol=1e-13)
+    gamma = 0.3
+    ours = penalty(mu, gamma / lam, gamma) / gamma + np.log(2 * lam)
+    np.testing.assert_allclose(ours, slide, rtol=1e-12, atol=1e-13)
+
+
+def test_the_slides_metric_must_be_positive() -> None:
+    with pytest.raises(InvalidInputError, match=r"^metric: "):
+        slide_surface(1.0, 0.0)
+
+
+def test_classical_penalties_share_slope_or_growth_with_rho() -> None:
+    small, large = np.array([1e-6]), np.array([1e6, 1e7])
+    near, far = classical_penalties(small), classical_penalties(large)
+    for name in ("ℓ1", "log"):
+        assert near[name] == pytest.approx(penalty(small, 1.0, 1.0), rel=1e-5), name
+    growth = np.diff(penalty(large, 1.0, 1.0))
+    assert np.diff(far["log"]) == pytest.approx(growth, rel=1e-5)
+    assert np.diff(far["ℓ1"])[0] > 1e5 * growth[0]
+    assert np.diff(far["ℓ0"])[0] == 0
+    assert classical_penalties(np.zeros(1))["ℓ0"][0] == 0
+
+
+def test_figures() -> None:
+    for plot in (plot_penalty_surface, plot_penalty_comparison):
+        figure = plot()
+        figure.canvas.draw()
+    assert {t.get_text().split(" ")[0] for t in figure.axes[0].get_legend().get_texts()} == {"ρ/γ", "ℓ1", "log", "ℓ0"}
+    plt.close("all")
 
 
 def test_closed_gate() -> None:

@@ -59,6 +59,6 @@ def build(description: dict[str, Any] | None) -> nn.Sequential:
         return _BUILDERS[name](**description.get("arguments", {}))
     except (TypeError, InvalidInputError) as error:
         raise CheckpointError(
-            f"net: {name} does not take {description.get('arguments')!r} ({error}), expected the arguments it was built "
-            "with. Remedy: restore the run's JSON file from a copy"
+            f"net: {name} does not take {description.get('arguments')!r} ({error}), expected the arguments it was "
+            "built with. Remedy: restore the run's JSON file from a copy"
         ) from error

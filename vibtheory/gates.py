@@ -54,7 +54,7 @@ class Gate(nn.Module):
         log_variance: float = -9.0,
     ) -> None:
         super().__init__()
-        if features < 1:
+        if isinstance(features, bool) or not isinstance(features, int) or features < 1:
             reject("features", features, "an integer >= 1", "pass the number of units or channels")
         if not multiplier >= 0:
             reject("multiplier", multiplier, "a number >= 0", "use 1 for dense layers, H*W for convolutions")
@@ -131,11 +131,12 @@ class Gate(nn.Module):
 def log1p_alpha(mu: Tensor, log_var: Tensor) -> Tensor:
     """log(1 + μ²/σ²), elementwise, finite with finite gradients for every finite (μ, log σ²).
 
-    log(1 + α) = softplus(log α). At μ = 0 log α is −∞ and its gradient 0·∞, so |μ| is clamped at a value whose
-    contribution is exactly 0 in float32 wherever log σ² is representable as a useful variance.
+    log(1 + α) = softplus(log α). At μ = 0 log α is −∞ and its gradient 0·∞, so the logarithm is taken of 1e-30 there
+    and the result replaced by 0; |μ| below 1e-30 counts as 0 (its slope 2/μ would overflow float32).
     """
-    magnitude = mu.float().abs().clamp_min(1e-30)
-    return nn.functional.softplus(2 * torch.log(magnitude) - log_var.float())
+    magnitude = mu.float().abs()
+    value = nn.functional.softplus(2 * torch.log(magnitude.clamp_min(1e-30)) - log_var.float())
+    return value.masked_fill(magnitude < 1e-30, 0.0)
 
 
 def named_gates(net: nn.Module) -> dict[str, Gate]:

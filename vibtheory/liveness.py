@@ -59,7 +59,8 @@ def chain(net: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _leaves(prefix: str, net: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
-    for name, module in net.named_children():
+    for name, module in net._modules.items():  # named_children would skip a module's second use
+        assert module is not None
         path = f"{prefix}{name}"
         if isinstance(module, nn.Sequential):
             yield from _leaves(f"{path}.", module)

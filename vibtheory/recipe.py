@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -90,7 +90,11 @@ class Recipe:
             if not _is_number(value) or value < 0:
                 reject(name, repr(value), "a finite number >= 0", f"set {name} to 0 for none")
         check_choice("schedule", self.schedule, ("step", "cosine", "constant"))
+        if isinstance(self.milestones, str) or not isinstance(self.milestones, Sequence) or None in self.milestones:
+            reject("milestones", repr(self.milestones), "a sequence of fractions in [0, 1]", "use () for none")
         object.__setattr__(self, "milestones", tuple(self.milestones))
+        if self.initial_log_variance is not None and not _is_number(self.initial_log_variance):
+            reject("initial_log_variance", repr(self.initial_log_variance), "a finite number or None", "use -9")
         for name, values in (
             ("milestones", self.milestones),
             ("relax_at", (self.relax_at,)),

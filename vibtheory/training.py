@@ -26,7 +26,7 @@ from vibtheory.metrics import compression
 from vibtheory.progress import Progress
 from vibtheory.recipe import Recipe
 from vibtheory.run import Run
-from vibtheory.shrinking import Shrinker, close_dead
+from vibtheory.shrinking import Shrinker, check_shrinkable, close_dead
 from vibtheory.storage import locked
 from vibtheory.training_state import restore, snapshot
 
@@ -100,7 +100,9 @@ class _Loop:
         self.y = torch.from_numpy(data.y_train).to(device)
         self.kept_inputs: Tensor | None = None  # indices of the flattened inputs that are left; None: all
         self.small_x = self.x  # the training inputs without the closed ones
-        self._check_shapes()
+        check_fit(net, self.x, self.y, data.likelihood)
+        if recipe.prune_every and self.gates:
+            check_shrinkable(net)
         self.shifts = Shifts(self.x, recipe.shift) if recipe.shift else None
         if recipe.initial_log_variance is not None:
             for gate in self.gates.values():
@@ -124,7 +126,7 @@ class _Loop:
         status, message = "completed", "completed"
         if folder and restore(folder, self, seed) and self.rows:
             status = self.rows[-1]["status"]
-        with Progress(progress, total, len(self.rows)) as bar:
+        with self._expanded_at_the_end(), Progress(progress, total, len(self.rows)) as bar:
             while len(self.rows) < total and status == "completed":
                 done = len(self.rows)
                 pretraining = done < recipe.pretrain_epochs
@@ -137,9 +139,6 @@ class _Loop:
                 if folder:
                     snapshot(folder, self, seed)
                 bar.advance(row)
-        if self.shrinker:
-            self.shrinker.expand()
-            self.shrinker = None
         if status == "collapsed":
             dead = [name for name in self.gates if self.rows[-1][f"kept_{name}"] == 0]
             message = f"collapsed: no unit of {', '.join(dead)} survived; use a smaller gamma, or warmup_epochs"
@@ -222,9 +221,21 @@ class _Loop:
         """The net in its full architecture for the duration of a `with` block."""
         if self.shrinker:
             self.shrinker.expand()
-        yield
-        if self.shrinker:
-            self.shrinker.shrink()
+        try:
+            yield
+        finally:
+            if self.shrinker:
+                self.shrinker.shrink()
+
+    @contextmanager
+    def _expanded_at_the_end(self) -> Iterator[None]:
+        """Give the caller's net back at full size, even after Ctrl-C: the same call can then go on with it."""
+        try:
+            yield
+        finally:
+            if self.shrinker:
+                self.shrinker.expand()
+                self.shrinker = None
 
     def _measure(self, pretraining: bool, epoch: int) -> dict[str, Any]:
         """Information and kept units by layer (always), error and r_W (when due)."""
@@ -255,18 +266,6 @@ class _Loop:
                 "Remedy: lower learning_rate or gamma, or resume from the last checkpoint with other settings"
             )
 
-    def _check_shapes(self) -> None:
-        self.net.eval()
-        try:
-            with torch.no_grad():
-                outputs = self.net(self.x[:2])
-            likelihood_loss(outputs.float(), self.y[:2], self.data.likelihood)
-        except (RuntimeError, ValueError, IndexError, VibTheoryError) as error:
-            shapes = (
-                f"inputs {list(self.x.shape[1:])} and targets {list(self.y.shape[1:])} ({str(error).splitlines()[0]})"
-            )
-            reject("data", shapes, "what the network takes and returns", "check the input shape and number of outputs")
-
 
 def size_row(net: nn.Module) -> dict[str, Any]:
     """r_W, r_N (percent), FLOP and architecture for a row of the history; empty for nets without gates or chains."""
@@ -277,6 +276,22 @@ def size_row(net: nn.Module) -> dict[str, Any]:
     except InvalidInputError:  # a chain of modules that the metrics do not know: r_W is not defined there
         return {}
     return {"r_w": size.r_w, "r_n": size.r_n, "flop": size.flop, "architecture": size.architecture}
+
+
+def check_fit(net: nn.Module, x: Tensor, y: Tensor, likelihood: str) -> None:
+    """Raise InvalidInputError unless `net` takes inputs like x [N, ...] and its outputs fit every target in y."""
+    net.eval()
+    remedy = "check the input shape and number of outputs"
+    try:
+        with torch.no_grad():
+            outputs: Tensor = net(x[:2])
+        likelihood_loss(outputs.float(), torch.zeros_like(y[:2]), likelihood)
+    except (RuntimeError, ValueError, IndexError, VibTheoryError) as error:
+        shapes = f"inputs {list(x.shape[1:])} and targets {list(y.shape[1:])} ({str(error).splitlines()[0]})"
+        reject("data", shapes, "what the network takes and returns", remedy)
+    if likelihood == "multinomial" and not 0 <= int(y.min()) <= int(y.max()) < outputs.shape[1]:
+        labels = f"labels {int(y.min())} … {int(y.max())}"
+        reject("data", labels, f"0 … {outputs.shape[1] - 1}, one output per class", remedy)
 
 
 def likelihood_loss(outputs: Tensor, targets: Tensor, likelihood: str) -> Tensor:
@@ -297,6 +312,9 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         reject("device", repr(name), "auto, cpu or cuda", "use auto")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        reject("device", repr(name), "a device that is present", "use auto or cpu; no CUDA device was found")
+    if device.type not in ("cpu", "cuda"):
+        reject("device", repr(name), "auto, cpu or cuda", "use auto")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= found:
+        reject("device", repr(name), "a device that is present", f"use auto or cpu; {found} CUDA devices were found")
     return device

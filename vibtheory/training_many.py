@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from vibtheory.augmentation import Shifts
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import DivergedError, reject
 from vibtheory.evaluation import evaluate
 from vibtheory.gates import gate_information, log1p_alpha, named_gates
 from vibtheory.recipe import Recipe
 from vibtheory.run import Run
-from vibtheory.shrinking import close_dead
-from vibtheory.training import choose_device, likelihood_loss, size_row
+from vibtheory.shrinking import check_shrinkable, close_dead
+from vibtheory.training import check_fit, choose_device, likelihood_loss, size_row
 
 __all__ = ["train_many"]
 
@@ -52,7 +53,8 @@ def train_many(
         One Run per pair, in order.
 
     Raises:
-        InvalidInputError: no pairs, a recipe with `distill` or a γ per layer.
+        InvalidInputError: no pairs, a recipe with `distill` or a γ per layer, data that do not fit the nets, a layer
+            name in layer_weights that is none.
         DivergedError: a non-finite loss; names the pairs.
     """
     recipe = Recipe.from_dict({**(recipe or Recipe()).to_dict(), **changes})
@@ -60,6 +62,8 @@ def train_many(
         reject("pairs", "none", "at least one (gamma, seed)", "list the runs to train")
     if recipe.distill or isinstance(recipe.gamma, dict):
         reject("recipe", "distill or a gamma per layer", "neither", "use train, or layer_weights")
+    if evaluate_every < 1:
+        reject("evaluate_every", evaluate_every, "an integer >= 1", "use 1 for every epoch")
     recipes = [Recipe.from_dict({**recipe.to_dict(), "gamma": gamma}) for gamma, _ in pairs]
     place = choose_device(device)
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
@@ -88,12 +92,19 @@ class _Batch:
         self.recipe, self.device, self.evaluate_every = recipes[0], device, evaluate_every
         self.randomness = "same" if share_noise else "different"
         self.gates = list(named_gates(nets[0]))
+        weights = self.recipe.layer_weights
+        if weights is not None and set(weights) != set(self.gates):
+            reject("layer_weights", sorted(weights), f"exactly the gated layers {self.gates}", "name each layer once")
         if self.recipe.initial_log_variance is not None:
             for net in nets:
                 for gate in named_gates(net).values():
                     nn.init.constant_(gate.log_var, self.recipe.initial_log_variance)
         self.x = torch.from_numpy(data.x_train).to(device)
         self.y = torch.from_numpy(data.y_train).to(device)
+        check_fit(nets[0], self.x, self.y, data.likelihood)
+        if self.recipe.prune_every and self.gates:
+            check_shrinkable(nets[0])
+        self.shifts = Shifts(self.x, self.recipe.shift) if self.recipe.shift else None
         self.parameters, self.buffers = stack_module_state(nets)  # each [K, ...]
         gate_names = [f"{name}.{key}" for name in self.gates for key in ("mu", "log_var")]
         self.optimizer = torch.optim.Adam(
@@ -167,7 +178,7 @@ class _Batch:
 
     def _step(self, batch: Tensor, prices: dict[str, Tensor] | None) -> Tensor:
         """One update of all K; returns their mean losses [K] in nats."""
-        x, y = self.x[batch], self.y[batch]
+        x, y = self.shifts.batch(batch) if self.shifts else self.x[batch], self.y[batch]
 
         def loss_of(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
             outputs = functional_call(self.nets[0], (parameters, buffers), (x,))
@@ -219,5 +230,6 @@ class _Batch:
         if bad:
             pairs = ", ".join(f"(gamma {self.recipes[k].gamma}, seed {self.seeds[k]})" for k in bad)
             raise DivergedError(
-                f"loss: not finite in epoch {epoch + 1} for {pairs}. Remedy: lower learning_rate, or leave those pairs out"
+                f"loss: not finite in epoch {epoch + 1} for {pairs}. "
+                "Remedy: lower learning_rate, or leave those pairs out"
             )

@@ -56,8 +56,8 @@ def restore(folder: Path, loop: _Loop, seed: int) -> bool:
         for key, value in tensors.items():
             if key.startswith("optimizer."):
                 name, _, what = key.removeprefix("optimizer.").rpartition(":")
-                on_device = value if what == "step" else value.to(loop.device)
-                loop.optimizer.state[parameters[name]][what] = on_device.clone()
+                # the step count too: a fused Adam keeps it on the device
+                loop.optimizer.state[parameters[name]][what] = value.to(loop.device).clone()
         torch.set_rng_state(tensors["random.cpu"])
         if loop.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], loop.device)

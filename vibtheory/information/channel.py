@@ -60,9 +60,9 @@ class GatedChannel:
                 "pass tau > 0 to state the noise, or sigma > 0",
             )
         self.is_open = (mean != 0) | (deviation != 0)
-        self.f = features[:, self.is_open]
-        self.mu = mean[self.is_open]
-        self.sigma = deviation[self.is_open]
+        self.f: Array = features[:, self.is_open]
+        self.mu: Array = mean[self.is_open]
+        self.sigma: Array = deviation[self.is_open]
 
     @classmethod
     def regular(cls, f: ArrayLike, tau: float) -> GatedChannel:
@@ -72,12 +72,12 @@ class GatedChannel:
     @property
     def n(self) -> int:
         """N, the number of rows."""
-        return self.f.shape[0]
+        return len(self.f)
 
     @property
     def d(self) -> int:
         """Number of open gates."""
-        return self.f.shape[1]
+        return len(self.mu)
 
     @property
     def width(self) -> int:
@@ -87,7 +87,8 @@ class GatedChannel:
     @property
     def mean(self) -> Array:
         """E[h|x], [N, d]."""
-        return self.f * self.mu
+        mean: Array = self.f * self.mu
+        return mean
 
     @property
     def variance(self) -> Array:
@@ -98,11 +99,7 @@ class GatedChannel:
     @property
     def active(self) -> NDArray[np.bool_]:
         """[N, d]: where h_j given x has a density; False at atoms. All True with τ > 0."""
-        if self.tau > 0:
-            return np.ones(self.f.shape, dtype=np.bool_)
-        # not f != 0: (fσ)² may underflow, and then h is 0 to machine precision as well
-        active: NDArray[np.bool_] = self.variance > 0
-        return active
+        return self._has_density(self.f)
 
     @cached_property
     def pattern(self) -> NDArray[np.intp]:
@@ -111,7 +108,8 @@ class GatedChannel:
             return np.zeros(self.n, dtype=np.intp)
         packed = np.ascontiguousarray(np.packbits(self.active, axis=1))  # [N, ⌈d/8⌉] bytes
         keys = packed.view(np.dtype((np.void, packed.shape[1])))[:, 0]
-        return np.unique(keys, return_inverse=True)[1].reshape(-1)
+        number: NDArray[np.intp] = np.unique(keys, return_inverse=True)[1].reshape(-1)
+        return number
 
     def pattern_entropy(self) -> float:
         """H(zero pattern) in nats over the N rows; it is part of I(h; x), since the pattern is a function of both."""
@@ -132,8 +130,8 @@ class GatedChannel:
         h: Array = f * gate
         if self.tau > 0:
             h += self.tau * generator.standard_normal(f.shape)
-        elif self.d:
-            h[(f * self.sigma) ** 2 == 0] = 0.0
+        else:
+            h[~self._has_density(f)] = 0.0
         return h
 
     def log_density(self, h: ArrayLike, pattern: ArrayLike | None = None) -> Array:
@@ -166,9 +164,20 @@ class GatedChannel:
         """log p(h_b | x_{rows_b}) − log p(h_b) in nats, [B]: its mean over draws is I(h; x).
 
         p(h) is the mixture over all N rows, so the ratio does not depend on the dominating measure.
+
+        Args:
+            h: [B, d], points drawn by `sample`.
+            rows: [B] integers, the row that each point was drawn from.
+
+        Raises:
+            InvalidInputError: `rows` is not one row number per point, or a point cannot have come from its row.
         """
         index = np.asarray(rows)
         density = self.log_density(h)
+        fits = index.shape == (len(density),) and index.dtype.kind in "iu"
+        if not fits or not ((index >= 0) & (index < self.n)).all():
+            got = f"{index.dtype} array of shape {list(index.shape)}"
+            reject("rows", got, f"{len(density)} integers in 0 ... {self.n - 1}", "pass the row of each point")
         own = density[np.arange(len(index)), index]
         if np.isneginf(own).any():
             reject("h", "a point with another zero pattern than its row", "points drawn from `rows`", "use sample()")
@@ -176,6 +185,13 @@ class GatedChannel:
         marginal = top + np.log(np.exp(density - top[:, None]).mean(axis=1))
         ratio: Array = own - marginal
         return ratio
+
+    def _has_density(self, f: Array) -> NDArray[np.bool_]:
+        if self.tau > 0:
+            return np.ones(f.shape, dtype=np.bool_)
+        # not f != 0: where (fσ)² underflows, 1/v would overflow, and h is 0 to machine precision as well
+        result: NDArray[np.bool_] = (f * self.sigma) ** 2 >= np.finfo(np.float64).tiny
+        return result
 
     @cached_property
     def _terms(self) -> tuple[Array, Array, Array, Array]:
@@ -203,4 +219,4 @@ def _per_unit(argument: str, value: ArrayLike, width: int) -> Array:
     array = as_array(argument, value)
     if array.shape not in ((), (width,)):
         reject(argument, f"shape {list(array.shape)}", f"a scalar or shape [{width}]", "one number per column of f")
-    return np.broadcast_to(array, (width,)).astype(np.float64)
+    return np.full(width, array)

@@ -35,7 +35,8 @@ class MutualInformation:
         method: the name that `estimate` knows it by.
         stderr: standard error in nats over the draw of the rows and of the noise; it does not contain the bias. NaN
             where none is known.
-        ceiling: nats that this method cannot exceed on this many rows, whatever the channel; inf if there is none.
+        ceiling: nats that this method cannot exceed on this many rows, whatever the channel, or (leave-one-out) that
+            I itself cannot; inf if there is none.
         assumes: what the direction rests on, one sentence each.
         parts: named parts of the value, in nats.
         saturated_part: name of a part that has reached log N although the sum has no ceiling; "" if none.

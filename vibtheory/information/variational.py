@@ -52,17 +52,19 @@ def log1p_alpha(channel: GatedChannel) -> Array:
 
 def unit_terms(channel: GatedChannel) -> UnitTerms:
     """ψ⁺, 1 − π and the best ξ of each open gate (THEORY P2); τ plays no part here."""
-    nonzero = channel.f != 0
+    nonzero = channel.active if channel.tau == 0 else channel.f != 0
     count = np.maximum(nonzero.sum(axis=0), 1)
-    square = (channel.f**2).sum(axis=0) / count
-    log_square = 2 * np.log(np.abs(np.where(nonzero, channel.f, 1.0))).sum(axis=0) / count
     live = nonzero.any(axis=0)
+    scale = np.where(live, np.abs(channel.f).max(axis=0), 1.0)  # ψ does not depend on it; f² might underflow
+    f = np.where(nonzero, channel.f, 0.0) / scale
+    square = (f**2).sum(axis=0) / count
+    log_square = 2 * np.log(np.abs(np.where(nonzero, f, 1.0))).sum(axis=0) / count
     psi = np.where(live, np.log(np.where(live, square, 1.0)) - log_square, 0.0)
     return UnitTerms(
         log1p_alpha=log1p_alpha(channel),
         psi=np.maximum(psi, 0.0),  # Jensen; rounding can take it 1e-16 below
         zero_share=1.0 - nonzero.mean(axis=0),
-        xi=(channel.mu**2 + channel.sigma**2) * square,
+        xi=(channel.mu**2 + channel.sigma**2) * square * scale**2,
     )
 
 
@@ -75,7 +77,7 @@ def variational(channel: GatedChannel) -> MutualInformation:
     Direction: upper. Assumes: nothing. Cost: Nd. Ceiling: none, but H(pattern) ≤ log N, and at log N it is flagged.
     """
     if channel.tau > 0:
-        return _variational_without_atoms(channel)
+        return _without_atoms(channel, "variational")
     return _with_atoms(channel, factorised=False)
 
 
@@ -85,7 +87,7 @@ def variational_factorised(channel: GatedChannel) -> MutualInformation:
     Direction: upper. Assumes: nothing. Cost: Nd. Ceiling: none. With τ > 0 it is `variational`.
     """
     if channel.tau > 0:
-        return _variational_without_atoms(channel)
+        return _without_atoms(channel, "variational_factorised")
     return _with_atoms(channel, factorised=True)
 
 
@@ -113,11 +115,9 @@ def _with_atoms(channel: GatedChannel, factorised: bool) -> MutualInformation:
     gates = float(0.5 * (share * terms.log1p_alpha).sum())
     psi = float(0.5 * (share * terms.psi).sum())
     # influence of one row on Σ_j ½[π log(1+α) + π log(E f²/π) − E 1 log f²], plus that on the pattern's entropy
-    second = np.where(share > 0, (channel.f**2).mean(axis=0), 1.0)
-    safe = np.where(share > 0, share, 1.0)
-    log_square = 2 * np.log(np.abs(np.where(nonzero, channel.f, 1.0)))
-    influence = nonzero * (terms.log1p_alpha + np.log(second / safe) - log_square) + safe * channel.f**2 / second
-    row = 0.5 * influence.sum(axis=1)
+    typical = np.where(share > 0, terms.xi / (channel.mu**2 + channel.sigma**2), 1.0)  # E[f²|f≠0] = E f²/π
+    relative = np.where(nonzero, channel.f**2 / typical, 1.0)
+    row = 0.5 * (nonzero * (terms.log1p_alpha - np.log(relative) + relative - 1)).sum(axis=1)
     row += _pattern_influence(channel, nonzero, share, factorised)
     full = not factorised and entropy >= math.log(channel.n) - SATURATION_MARGIN
     return MutualInformation(
@@ -147,7 +147,7 @@ def _pattern_influence(channel: GatedChannel, nonzero: NDArray[np.bool_], share:
     return own
 
 
-def _variational_without_atoms(channel: GatedChannel) -> MutualInformation:
+def _without_atoms(channel: GatedChannel, method: str) -> MutualInformation:
     variance = channel.variance
     second = variance + channel.mean**2
     xi = second.mean(axis=0)
@@ -155,7 +155,7 @@ def _variational_without_atoms(channel: GatedChannel) -> MutualInformation:
     return MutualInformation(
         nats=float(0.5 * (np.log(xi) - log_variance.mean(axis=0)).sum()),
         kind="upper",
-        method="variational",
+        method=method,
         stderr=standard_error(0.5 * (second / xi - log_variance).sum(axis=1)),
         assumes=("holds for every channel with tau > 0",),
     )

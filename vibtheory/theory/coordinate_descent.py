@@ -83,7 +83,8 @@ def _sweeps(problem: NormalisedProblem, x: Array, count: int) -> tuple[Array, in
     linear: list[float] = problem.linear.tolist()
     price4: list[float] = (4.0 * problem.price).tolist()
     used = 0
-    for used in range(1, count + 1):
+    while used < count:
+        used += 1
         current = np.array(values)
         response = problem.response(current)
         candidates = np.flatnonzero((current != 0) | (np.abs(response) > thresholds))

@@ -53,7 +53,7 @@ def majorise_minimise(
     """
     raw, used = reweighted_steps(problem, x, max_iterations, solvers, tolerance)
     if used >= max_iterations:
-        return descend(problem, raw, 0)[:2] + (used,)
+        return (*descend(problem, raw, 0)[:2], used)
     candidate = raw.copy()
     slope = 2.0 * np.sqrt(problem.price)
     small = (np.abs(raw) <= _ZERO * max(1.0, float(np.abs(raw).max(initial=0.0)))) & (

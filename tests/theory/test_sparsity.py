@@ -145,6 +145,20 @@ def test_a_point_that_is_not_certified_is_not_judged(monkeypatch: pytest.MonkeyP
     assert check_sparsity_bound(bound, start=np.ones(100)).to_frame()["verdict"].tolist() == ["not applicable"]
 
 
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_run_that_overflowed_is_a_status_not_an_error(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    bound = _bound(5, 12, 0.3)
+    found = find_local_minimum(bound, max_iterations=0)
+    alpha = found.alpha.copy()
+    alpha[0] = value
+    monkeypatch.setattr(sparsity, "find_local_minimum", lambda *_: replace(found, alpha=alpha))
+    report = check_sparsity_bound(bound)
+    assert report.verdict == "not applicable"
+    assert report.collinearity is None
+    assert "not computed" in str(report)
+    json.loads(report.to_json())
+
+
 def test_a_false_rank_is_reported_as_violated(monkeypatch: pytest.MonkeyPatch) -> None:
     bound = _bound(20, 100, 0.3)
     honest = check_sparsity_bound(bound)

@@ -21,6 +21,8 @@ from vibtheory.theory.sparsity_report import SparsityReport, Statement, Verdict
 
 __all__ = ["NetworkReport", "SparsityReport", "Statement", "check_sparsity_bound"]
 
+_HUGE = 1e150  # stands for an α that overflowed
+
 
 def check_sparsity_bound(bound: QuadraticBound, start: ArrayLike | None = None, solver: str = "fast") -> SparsityReport:
     """Go to a certified local minimum of Φ and decide T2, T3 and T4a there.
@@ -45,8 +47,10 @@ def check_sparsity_bound(bound: QuadraticBound, start: ArrayLike | None = None, 
         )
     minimum = find_local_minimum(bound, bound.trained_mu if start is None else start, solver)
     rank = numerical_rank(bound)
-    soft = soft_rank_of(bound, minimum.alpha)
-    pairs = check_collinearity(bound, minimum)
+    # A point that ran away to α = inf is reported ("not applicable"), not raised: a numerical failure is a status.
+    finite = bool(np.isfinite(minimum.alpha).all())
+    soft = soft_rank_of(bound, minimum.alpha if finite else np.nan_to_num(minimum.alpha, nan=_HUGE, posinf=_HUGE))
+    pairs = check_collinearity(bound, minimum) if finite else None
     statements = _statements(minimum.nonzeros, rank.rank, soft.plain, soft.sharp, bound.live.size, pairs)
     unresolved = minimum.nonzeros > rank.rank and soft.threshold <= max(rank.resolution, rank.tolerance) ** 2
     verdict, reason = _judge(statements, minimum.certificate, unresolved)
@@ -60,7 +64,7 @@ def check_sparsity_bound(bound: QuadraticBound, start: ArrayLike | None = None, 
 
 
 def _statements(
-    nonzeros: int, rank: int, soft: int, sharp: int, live: int, pairs: CollinearityReport
+    nonzeros: int, rank: int, soft: int, sharp: int, live: int, pairs: CollinearityReport | None
 ) -> tuple[Statement, ...]:
     counts = [
         ("T2 (poster): nonzeros <= rank[A] + 1", rank + 1),
@@ -70,8 +74,8 @@ def _statements(
     ]
     found = [Statement(name, nonzeros, limit, limit >= live) for name, limit in counts]
     name = "T4a: cos² <= its limit for every pair of survivors"
-    if pairs.worst_pair is None:
-        return (*found, Statement(f"{name} (no pair)", 0.0, 1.0, True))
+    if pairs is None or pairs.worst_pair is None:
+        return (*found, Statement(f"{name} ({'no pair' if pairs else 'not computed'})", 0.0, 1.0, True))
     at = int(np.argmin(pairs.limits - pairs.squared_cosines))
     return (*found, Statement(name, float(pairs.squared_cosines[at]), float(pairs.limits[at])))
 

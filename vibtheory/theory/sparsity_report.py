@@ -69,7 +69,7 @@ class SparsityReport:
         statements: T2 (poster), T2 (tight), T3, T3 (sharp), T4a, each with both sides.
         minimum: the local minimum of Φ that was judged, with its certificate.
         rank_report, soft_rank_report: how rank and soft rank were found, and how far to trust them.
-        collinearity: T4a in full.
+        collinearity: T4a in full; None where α overflowed.
         d, live: gates, and gates whose column is not zero.
         trained_nonzeros: gates of the trained network with α > 1; None if ḡ carries no trained gates. Never judged.
         guarantee: on what grounds ḡ bounds the loss. layer: its name or None.
@@ -82,7 +82,7 @@ class SparsityReport:
     minimum: LocalMinimum
     rank_report: RankReport
     soft_rank_report: SoftRank
-    collinearity: CollinearityReport
+    collinearity: CollinearityReport | None
     d: int
     live: int
     trained_nonzeros: int | None

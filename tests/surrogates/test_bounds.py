@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,10 +13,12 @@ import torch
 from torch import nn
 
 from vibtheory.bridge import quadratic_bound, verify_bound
-from vibtheory.datasets import Dataset
+from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError, SolverError
 from vibtheory.gates import Gate, named_gates
 from vibtheory.surrogates import fitted, lipschitz
+from vibtheory.surrogates.activations import GatedLayer
+from vibtheory.surrogates.tangent import gauss_newton
 from vibtheory.theory.quadratic import QuadraticBound
 
 Dense = Callable[..., nn.Module]
@@ -24,8 +27,6 @@ Data = Callable[..., Dataset]
 
 def _true_loss(net: nn.Module, data: Dataset, layer: str, z: np.ndarray) -> float:
     """g(z) by setting the gate to z in a float64 copy of the whole network; shares nothing with the bridge."""
-    import copy
-
     net = copy.deepcopy(net).double().eval()
     gate = named_gates(net)[layer]
     gate.threshold = 0.0
@@ -188,8 +189,6 @@ def test_fitted_recovers_an_exact_quadratic(dense: Dense, flat_data: Data) -> No
 def test_fitted_beyond_the_full_size_is_diagonal_plus_low_rank(
     dense: Dense, flat_data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vibtheory.surrogates.activations import GatedLayer
-
     data = flat_data()
     layer = GatedLayer(dense(), "h1", data.x_train, data.y_train, "multinomial")
     result = fitted.fitted_bound(layer, layer.anchor, layer.sigma, None, np.random.default_rng(0), full=2, rank=2)
@@ -213,3 +212,37 @@ def test_a_failing_solver_is_an_error_with_each_status() -> None:
     x = cvxpy.Variable()
     with pytest.raises(SolverError, match=r"CLARABEL: unbounded; SCS: .*Remedy"):
         fitted._run(cvxpy.Problem(cvxpy.Minimize(x)))
+
+
+@pytest.mark.parametrize(("gain", "target"), [(1.7, -3.0), (0.4, 9.0), (-2.0, -5.0)])
+def test_lipschitz_touches_the_loss_where_every_inequality_is_tight(gain: float, target: float) -> None:
+    # one example, f = 3, ŷ = relu(3·gain·z + 8), loss ½(ŷ − y)²: Young's inequality is an equality at s = δ = σ|3·gain|
+    net = nn.Sequential(nn.Flatten(), Gate(1, threshold=0), nn.Linear(1, 1), nn.ReLU())
+    gate, linear = named_gates(net)["1"], net[2]
+    gate.mu.data.fill_(0.5)
+    gate.log_var.data.fill_(2 * np.log(0.3))
+    linear.weight.data.fill_(gain)
+    linear.bias.data.fill_(8.0)
+    data = from_arrays([[3.0]], [[target]], [[3.0]], [[target]], likelihood="gaussian")
+    bound = quadratic_bound(net, data, "1", "lipschitz", 0.1)
+    toward = np.sign((3 * gain * 0.5 + 8 - target) * gain)  # the side on which the loss rises
+    z = np.array([0.5 + 0.3 * toward])
+    assert bound.value(z) == pytest.approx(0.5 * (3 * gain * z[0] + 8 - target) ** 2, rel=1e-6)
+    assert bound.value(np.array([0.5 - 0.3 * toward])) > 0.5 * (3 * gain * (0.5 - 0.3 * toward) + 8 - target) ** 2
+
+
+def test_gauss_newton_is_half_the_hessian_where_the_rest_is_affine(dense: Dense, flat_data: Data) -> None:
+    net, data = dense(), flat_data()
+    layer = GatedLayer(net, "h2", data.x_train, data.y_train, "multinomial")
+    at = np.array([0.3, -0.5, 0.9, 0.2])
+    curvature, gradient, value = gauss_newton(layer, at)
+    h = 1e-4
+    step = h * np.eye(4)
+    points = np.concatenate([at + s * step[i] + t * step[j] for i in range(4) for j in range(4) for s, t in _SIGNS])
+    g = layer.mean_loss(points.reshape(-1, 4)).reshape(4, 4, 4)
+    np.testing.assert_allclose(2 * curvature, (g @ np.array([1, -1, -1, 1])) / (4 * h * h), atol=2e-5)
+    np.testing.assert_allclose(gradient, _gradient(net, data, "h2", at), atol=1e-5)
+    assert value == pytest.approx(_true_loss(net, data, "h2", at), rel=1e-5)
+
+
+_SIGNS = [(1, 1), (1, -1), (-1, 1), (-1, -1)]

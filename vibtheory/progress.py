@@ -38,7 +38,6 @@ class Progress:
             return
         kept = "-".join(str(value) for key, value in row.items() if key.startswith("kept_"))
         facts = [f"CE {row['cross_entropy']:.4f}", f"kept {kept}" if kept else ""]
-        facts += [
-            f"{name} {row[key]:.2f} %" for key, name in (("error", "error"), ("r_w", "r_W")) if row.get(key) is not None
-        ]
+        percentages = ((name, row.get(key)) for key, name in (("error", "error"), ("r_w", "r_W")))
+        facts += [f"{name} {value:.2f} %" for name, value in percentages if value is not None]
         self._bar.update(self._task, advance=1, description=", ".join(fact for fact in facts if fact))

@@ -99,7 +99,7 @@ class _Loop:
         self.x = torch.from_numpy(data.x_train).to(device)
         self.y = torch.from_numpy(data.y_train).to(device)
         self.kept_inputs: Tensor | None = None  # indices of the flattened inputs that are left; None: all
-        self.small_x = self.x  # the training inputs without the closed ones
+        self.inputs = self.x  # this epoch's training inputs: shifted if so wished, without the closed ones
         check_fit(net, self.x, self.y, data.likelihood)
         if recipe.prune_every and self.gates:
             check_shrinkable(net)
@@ -161,6 +161,8 @@ class _Loop:
         for gate in self.gates.values():
             gate.train(not pretraining)
             gate.requires_grad_(not pretraining)
+        if self.shifts:
+            self.inputs = self._without_closed(self.shifts.draw())
         order = torch.randperm(len(self.x)).to(self.device)
         losses = torch.stack(
             [self._step(batch, price, step) for step, batch in enumerate(torch.split(order, recipe.batch_size))]
@@ -181,7 +183,7 @@ class _Loop:
     def _step(self, batch: Tensor, price: float | dict[str, float], step: int) -> Tensor:
         """One update; returns the batch's mean loss in nats, without the information."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            outputs = self.net(self._inputs(batch))
+            outputs = self.net(self.inputs[batch])
         outputs = outputs.float()
         loss = likelihood_loss(outputs, self.y[batch], self.data.likelihood)
         fit = loss
@@ -197,9 +199,9 @@ class _Loop:
         self.optimizer.step()
         return loss.detach()
 
-    def _inputs(self, batch: Tensor) -> Tensor:
-        """What the net takes for the examples `batch`: shifted if so wished, without closed inputs."""
-        return self.shifts.batch(batch, self.kept_inputs) if self.shifts else self.small_x[batch]
+    def _without_closed(self, x: Tensor) -> Tensor:
+        """What the net takes now: `x` itself, or its open inputs once closed ones are cut out."""
+        return x if self.kept_inputs is None else x.flatten(1).index_select(1, self.kept_inputs)
 
     def _prune(self) -> None:
         """Close dead units for good and cut them out of the computation."""
@@ -213,8 +215,7 @@ class _Loop:
         self.shrinker = self.shrinker or Shrinker(self.net, self.optimizer)
         self.shrinker.shrink()
         self.kept_inputs = self.shrinker.kept_inputs()
-        if self.kept_inputs is not None and self.shifts is None:
-            self.small_x = self.x.flatten(1).index_select(1, self.kept_inputs)
+        self.inputs = self._without_closed(self.x)
 
     @contextmanager
     def full_size(self) -> Iterator[None]:

@@ -129,7 +129,9 @@ def soft_rank_of(bound: QuadraticBound, alpha: ArrayLike) -> SoftRank:
         return replace(dense, plain=min(dense.plain, m), sharp=min(dense.sharp, m))
     plain, ties, margin = _count(inner, np.full(m, 1 / (2 + snr.max())), tolerance)
     sharp, ties_sharp, margin_sharp = _count(weighted, np.ones(m), tolerance_sharp)
-    return _result(plain, sharp, snr, max(tolerance, tolerance_sharp), (margin, margin_sharp), (ties, ties_sharp))
+    # the eigenvalues that are exactly 0, not listed here, lie at the thresholds' own distance
+    margins = min(margin, 1 / (2 + float(snr.max()))), min(margin_sharp, 1.0)
+    return _result(plain, sharp, snr, max(tolerance, tolerance_sharp), margins, (ties, ties_sharp))
 
 
 def _result(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from vibtheory.errors import check_choice, reject
@@ -138,7 +138,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        plain = asdict(self)
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
         plain["milestones"] = list(self.milestones)
         plain["gamma"] = dict(self.gamma) if isinstance(self.gamma, Mapping) else self.gamma
         plain["layer_weights"] = None if self.layer_weights is None else dict(self.layer_weights)

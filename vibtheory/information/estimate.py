@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
-from vibtheory.errors import check_choice
+from vibtheory.errors import check_choice, reject
+from vibtheory.information.binning import binning
 from vibtheory.information.channel import GatedChannel
 from vibtheory.information.gaussian import gaussian, gaussian_tight, logdet
 from vibtheory.information.known_conditional import infonce, leave_one_out
+from vibtheory.information.ksg import ksg
 from vibtheory.information.pairwise import pairwise, pairwise_bhattacharyya
+from vibtheory.information.per_unit import per_unit
 from vibtheory.information.result import MutualInformation
 from vibtheory.information.variational import plain, variational, variational_factorised
 
@@ -26,6 +30,9 @@ METHODS: dict[str, Callable[..., MutualInformation]] = {
     "infonce": infonce,
     "pairwise": pairwise,
     "pairwise_bhattacharyya": pairwise_bhattacharyya,
+    "per_unit": per_unit,
+    "ksg": ksg,
+    "binning": binning,
 }
 
 
@@ -35,10 +42,17 @@ def estimate(channel: GatedChannel, method: str = "pairwise", **options: Any) ->
     Args:
         channel: the gated layer's law.
         method: one of `METHODS`; each one's docstring declares direction, assumptions, cost and ceiling.
-        options: handed to the method: `seed` (infonce, leave_one_out), `device`, `precision` (pairwise).
+        options: handed to the method: `seed` (infonce, leave_one_out, ksg, binning), `device` and `precision`
+            (pairwise, pairwise_bhattacharyya), `k` (ksg), `bins` (binning).
 
     Raises:
-        InvalidInputError: an unknown method, or a channel that the method does not apply to.
+        InvalidInputError: not a channel, an unknown method or option, or a channel that the method does not apply to.
     """
     check_choice("method", method, METHODS)
+    if not isinstance(channel, GatedChannel):
+        reject("channel", type(channel).__name__, "a GatedChannel", "build one: GatedChannel(f, mu, sigma, tau)")
+    known = list(inspect.signature(METHODS[method]).parameters)[1:]
+    for name in options:
+        if name not in known:
+            reject(name, f"an option of {method!r}", f"one of {known}" if known else "no option", "leave it out")
     return METHODS[method](channel, **options)

@@ -28,10 +28,9 @@ def network(name: str) -> nn.Module:
     if ":" in name:
         return _from_factory(name)
     check_choice("NETWORK", name, [*NETWORKS, "module:factory"])
-    from vibtheory import networks, vgg
+    from vibtheory import networks
 
-    home = vgg if name in vgg.__all__ else networks
-    built: nn.Module = getattr(home, name)()
+    built: nn.Module = getattr(networks, name)()
     return built
 
 

@@ -1,0 +1,62 @@
+"""A folder of one's own with tiny models and data, and a way to call the command line in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from vibtheory.cli import app
+
+MODELS = """
+from torch import nn
+from vibtheory.networks import mlp
+
+def gated():
+    return mlp((4, 5, 2))
+
+def plain():
+    return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+
+def number():
+    return 3
+
+def needs_more(width):
+    return mlp((width, 2))
+"""
+
+
+class Answer:
+    """What a command printed, and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+Call = Callable[..., Answer]
+
+
+@pytest.fixture
+def call() -> Call:
+    def run(*arguments: object) -> Answer:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        return Answer(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: tiny_models.py, points.npz (two classes), targets.npz (regression)."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny_models.py").write_text(MODELS, encoding="utf-8")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4)) * [1.0, 3.0, 0.2, 1.0]
+    y = (x[:, 0] + x[:, 1] > 0).astype(np.int64)
+    np.savez("points.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+    targets = x[:, :2] * 1.5
+    np.savez("targets.npz", x_train=x[:40], y_train=targets[:40], x_test=x[40:], y_test=targets[40:])
+    return tmp_path

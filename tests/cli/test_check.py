@@ -1,0 +1,158 @@
+"""`vibtheory check`: each exit code, the files it writes, models of ours and of others, bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vibtheory.cli.exit_codes import DEFECT, INTERRUPTED
+from vibtheory.datasets import from_arrays
+from vibtheory.networks import mlp
+from vibtheory.training import train
+
+from .conftest import Call
+
+
+@pytest.fixture
+def run(here: Path) -> Path:
+    """A saved run of the tiny network on points.npz."""
+    with np.load("points.npz") as arrays:
+        data = from_arrays(**arrays, name="points")
+    torch.manual_seed(3)
+    return train(mlp((4, 5, 2)), data, gamma=2e-3, epochs=2, seed=1).save(here / "run")
+
+
+def test_a_saved_run_holds_and_is_written_down(run: Path, call: Call) -> None:
+    answer = call("check", run, "--data", "points.npz", "--json", "r.json", "--csv", "r.csv", "--figure", "deep/r.svg")
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("holds: 2 gated layers")
+    written = json.loads(Path("r.json").read_text(encoding="utf-8"))
+    assert [layer["layer"] for layer in written["layers"]] == ["input", "h1"]
+    frame = pd.read_csv("r.csv")
+    assert list(frame["verdict"]) == ["holds", "holds"]
+    assert (frame["nonzeros"] <= frame["rank"]).all()
+    assert Path("deep/r.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
+
+
+def test_one_layer_of_a_kind_in_detail(run: Path, call: Call) -> None:
+    answer = call("check", run, "--data", "points.npz", "--layer", "h1", "--kind", "bohning", "--details")
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("h1: holds")
+    assert "T3 (sharp)" in answer.out
+
+
+def test_a_plain_model_with_its_state(here: Path, call: Call) -> None:
+    torch.manual_seed(5)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))
+    save_file(net.state_dict(), here / "state.safetensors")
+    arguments = ("check", "tiny_models:plain", "--state", "state.safetensors", "--data", "points.npz")
+    answer = call(*arguments, "--gamma", 1e-3, "--json", "a.json")
+    assert answer.code == 0, answer.err
+    with torch.no_grad():
+        net[0].weight.zero_()
+    save_file(net.state_dict(), here / "state.safetensors")
+    assert call(*arguments, "--gamma", 1e-3, "--json", "b.json").code == 0
+    one, two = (json.loads((here / name).read_text(encoding="utf-8")) for name in ("a.json", "b.json"))
+    assert one["layers"][0]["spectrum"] != two["layers"][0]["spectrum"]  # the weights came from the file
+
+
+def test_a_factory_with_the_folder_of_its_run(run: Path, call: Call) -> None:
+    answer = call("check", "tiny_models:gated", "--state", run, "--data", "points.npz")  # γ from the run
+    assert answer.code == 0, answer.err
+
+
+def test_regression_data_use_the_exact_bound(here: Path, call: Call) -> None:
+    answer = call("check", "tiny_models:gated", "--data", "targets.npz", "--gamma", 1e-2, "--layer", "h1")
+    assert answer.code == 0, answer.err
+    assert "exact" in answer.out
+
+
+class _Report:
+    def __init__(self, verdict: str) -> None:
+        self.verdict = verdict
+
+    def __str__(self) -> str:
+        return self.verdict
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("holds", 0), ("violated", 1), ("not applicable", 3)])
+def test_exit_code_of_each_verdict(
+    run: Path, call: Call, monkeypatch: pytest.MonkeyPatch, verdict: str, code: int
+) -> None:
+    monkeypatch.setattr("vibtheory.bridge.check_network", lambda *a, **k: _Report(verdict))
+    answer = call("check", run, "--data", "points.npz")
+    assert (answer.code, answer.out.strip()) == (code, verdict)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [(RuntimeError("boom"), DEFECT, "boom"), (KeyboardInterrupt(), INTERRUPTED, "interrupted")],
+)
+def test_a_defect_or_an_interrupt_is_no_verdict(
+    run: Path, call: Call, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, words: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vibtheory.bridge.check_network", fail)
+    answer = call("check", run, "--data", "points.npz")
+    assert answer.code == code
+    assert words in answer.err
+
+
+BAD = {
+    "no such model": (("nowhere",), "MODEL"),
+    "an empty folder": (("empty",), "run.json"),
+    "no such module": (("no_such_module:build",), "no_such_module"),
+    "no such factory": (("tiny_models:none",), "none"),
+    "a factory with arguments": (("tiny_models:needs_more",), "width"),
+    "not a module": (("tiny_models:number",), "int"),
+    "no state file": (("tiny_models:plain", "--state", "gone.safetensors"), "gone.safetensors"),
+    "a pickle": (("tiny_models:plain", "--state", "state.pt"), "pickles are not read"),
+    "another state": (("tiny_models:plain", "--state", "other.safetensors"), "does not fit"),
+    "a run and a state": (("run", "--state", "other.safetensors"), "leave it out"),
+    "no data": (("tiny_models:gated",), "--data"),
+    "data of another name": (("run", "--data", "letters"), "mnist"),
+    "data of another shape": (("run", "--data", "wide.npz"), "x"),
+    "not an archive": (("run", "--data", "broken.npz"), "broken.npz"),
+    "an archive without labels": (("run", "--data", "half.npz"), "y_train"),
+    "a pickled array": (("run", "--data", "objects.npz"), "objects.npz"),
+    "too many examples": (("run", "--data", "points.npz", "--examples", 41), "40"),
+    "no such layer": (("run", "--data", "points.npz", "--layer", "h7"), "input, h1"),
+    "no such kind": (("run", "--data", "points.npz", "--kind", "best"), "auto"),
+    "a kind that does not apply": (("run", "--data", "points.npz", "--kind", "exact"), "exact"),
+    "no price": (("tiny_models:plain", "--data", "points.npz"), "gamma"),
+    "a price of 0": (("tiny_models:plain", "--data", "points.npz", "--gamma", 0), "gamma"),
+    "a figure of no known form": (("run", "--data", "points.npz", "--figure", "r.doc"), "--figure"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_code_2(run: Path, call: Call, case: str) -> None:
+    arguments, words = BAD[case]
+    (run.parent / "empty").mkdir()
+    torch.save({}, "state.pt")
+    save_file({"weight": torch.ones(3)}, "other.safetensors")
+    Path("broken.npz").write_bytes(b"PK\x03\x04 and then nothing")
+    points = dict(np.load("points.npz"))
+    np.savez("half.npz", x_train=points["x_train"])
+    np.savez("wide.npz", **{**points, "x_train": np.ones((40, 7)), "x_test": np.ones((20, 7))})
+    np.savez("objects.npz", **{**points, "y_train": np.array([None] * 40)})
+    answer = call("check", *arguments)
+    assert answer.code == 2, answer.err
+    assert answer.err.startswith("error: ")
+    assert len(answer.err.splitlines()) == 1
+    assert words in answer.err
+
+
+def test_debug_shows_the_trace(here: Path, call: Call) -> None:
+    answer = call("--debug", "check", "nowhere")
+    assert answer.code == 2
+    assert "Traceback" in answer.err
+    assert answer.err.splitlines()[-1].startswith("error: MODEL")

@@ -1,0 +1,144 @@
+"""train, export, data, version; what starting the command line loads; unknown commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+
+import vibtheory
+from vibtheory.compression import compress
+from vibtheory.run import load
+
+from .conftest import Call
+
+TRAIN = ("train", "tiny_models:gated", "--data", "points.npz", "--out", "run", "--gamma", 1e-3, "--epochs", 2)
+
+
+def test_train_saves_a_run_and_repeats_nothing(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = call(*TRAIN, "--seed", 4)
+    assert first.code == 0, first.err
+    run = load("run")
+    assert (run.seed, run.recipe.gamma, run.recipe.epochs, len(run.rows)) == (4, 1e-3, 2, 2)
+    monkeypatch.setattr("vibtheory.training._Loop._step", None)  # a finished run takes no step
+    again = call(*TRAIN, "--seed", 4)
+    assert (again.code, again.out) == (0, first.out)
+
+
+def test_a_stopped_run_goes_on(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vibtheory import training
+
+    real = training.snapshot
+
+    def stop(*arguments: object) -> None:
+        real(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "snapshot", stop)
+        assert call(*TRAIN).code == 130
+    assert call(*TRAIN).code == 0
+    undisturbed = [*TRAIN]
+    undisturbed[TRAIN.index("run")] = "other"
+    assert call(*undisturbed).code == 0
+    for name, tensor in load("other").net.state_dict().items():
+        assert torch.equal(tensor, load("run").net.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("text", ["epochs = 1\nbatch_size = 7\n", "[recipe]\nepochs = 1\nbatch_size = 7\n"])
+def test_a_recipe_file(here: Path, call: Call, text: str) -> None:
+    Path("recipe.toml").write_text(text, encoding="utf-8")
+    answer = call(*TRAIN[:6], "--recipe", "recipe.toml", "--gamma", 0.5)
+    assert answer.code == 0, answer.err
+    recipe = load("run").recipe
+    assert (recipe.epochs, recipe.batch_size, recipe.gamma) == (1, 7, 0.5)
+
+
+def test_a_collapsed_run_is_code_3(here: Path, call: Call) -> None:
+    Path("recipe.toml").write_text("gate_learning_rate = 1.0\n", encoding="utf-8")
+    answer = call(*TRAIN[:6], "--recipe", "recipe.toml", "--gamma", 1e4, "--epochs", 40)
+    assert answer.code == 3, answer.out
+    assert load("run").status == "collapsed"
+
+
+BAD = {
+    "no such network": (("train", "lenet", "--out", "run"), "lenet_300_100"),
+    "another run in the folder": ((*TRAIN[:6], "--gamma", 2), "another run"),
+    "a negative price": ((*TRAIN[:5], "new", "--gamma", -1), "gamma"),
+    "no such recipe": ((*TRAIN[:5], "new", "--recipe", "gone.toml"), "gone.toml"),
+    "a recipe that is not TOML": ((*TRAIN[:5], "new", "--recipe", "bad.toml"), "TOML"),
+    "a recipe that is no section": ((*TRAIN[:5], "new", "--recipe", "flat.toml"), "[recipe]"),
+    "an unknown setting": ((*TRAIN[:5], "new", "--recipe", "unknown.toml"), "gama"),
+    "no such device": ((*TRAIN[:5], "new", "--device", "abacus"), "abacus"),
+    "export: no shape": (("export", "run", "a.onnx"), "--shape"),
+    "export: a bad shape": (("export", "run", "a.onnx", "--shape", "4,-1"), "4,-1"),
+    "export: no folder": (("export", "run", "gone/a.onnx", "--shape", "4"), "gone"),
+    "data: no such name": (("data", "fetch", "letters"), "mnist"),
+    "verify: no such name": (("data", "verify", "letters"), "mnist"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(here: Path, call: Call, case: str) -> None:
+    arguments, words = BAD[case]
+    for name, text in (("bad", "epochs ="), ("flat", "recipe = 3"), ("unknown", "gama = 1.0")):
+        Path(f"{name}.toml").write_text(text, encoding="utf-8")
+    assert call(*TRAIN).code == 0
+    answer = call(*arguments)
+    assert answer.code == 2, answer.out
+    assert answer.err.startswith("error: ")
+    assert words in answer.err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's exporter without onnxscript
+def test_export_writes_the_compressed_network(here: Path, call: Call) -> None:
+    assert call(*TRAIN).code == 0
+    answer = call("export", "run", "small.onnx", "--shape", "4")
+    assert answer.code == 0, answer.err
+    x = torch.linspace(-2, 2, 12).reshape(3, 4)
+    (got,) = onnxruntime.InferenceSession("small.onnx").run(None, {"input": x.numpy()})
+    wanted = compress(load("run").net)(x).detach()
+    torch.testing.assert_close(torch.as_tensor(got), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_data_list_and_verify(tmp_path: Path, call: Call) -> None:
+    listed = call("data", "list", "--root", tmp_path)
+    assert listed.code == 0
+    assert all(name in listed.out for name in ("mnist", "fashion-mnist", "cifar10", "cifar100"))
+    assert "verified" in call("data", "verify", "mnist").out
+    missing = call("data", "verify", "cifar10", "--root", tmp_path)
+    assert missing.code == 2
+    assert "missing" in missing.out
+
+
+def test_fetch_of_what_is_packaged_verifies_it(call: Call) -> None:
+    answer = call("data", "fetch", "mnist")
+    assert answer.code == 0
+    assert "verified" in answer.out
+
+
+def test_usage_errors_are_code_2(call: Call) -> None:
+    assert call("foo").code == 2
+    assert call("check").code == 2
+    assert call("table", "one").code == 2
+
+
+def test_version_by_script_and_by_module() -> None:
+    root = Path(__file__).resolve().parents[2]
+    script = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]["vibtheory"]
+    assert script == "vibtheory.cli:main"
+    done = subprocess.run([sys.executable, "-m", "vibtheory", "version"], capture_output=True, text=True, check=True)
+    assert f"vibtheory {vibtheory.__version__}" in done.stdout
+    assert f"torch {torch.__version__}" in done.stdout
+
+
+def test_starting_loads_nothing_heavy() -> None:
+    heavy = ["torch", "cvxpy", "pandas", "matplotlib", "scipy", "pooch"]
+    code = f"import sys, vibtheory.cli\nprint(*[m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,280 @@
+"""The certificate (T6): each condition on its own, the known traps, and what must never be certified."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from vibtheory.errors import InvalidInputError
+from vibtheory.theory.certificate import CERTIFIED, NOT_CONVERGED, STATIONARY, certify
+from vibtheory.theory.copositivity import copositivity_violation
+from vibtheory.theory.minima import find_local_minimum
+from vibtheory.theory.normalised import garrote, normalise, root_noise
+from vibtheory.theory.quadratic import QuadraticBound
+
+
+def _phi(A, b, gamma, mu):
+    """Φ from the definition alone, by minimising over σ in closed form written differently: σ² solves a quadratic."""
+    w = (A**2).sum(axis=0)
+    mu = np.atleast_2d(mu)
+    s2 = (-(mu**2) + np.sqrt(mu**4 + 4 * gamma * mu**2 / w)) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        penalty = np.where(mu == 0, 0.0, gamma * np.log1p(mu**2 / s2) + w * s2)
+    return ((mu @ A.T) ** 2).sum(axis=1) + mu @ b + penalty.sum(axis=1)
+
+
+@pytest.fixture(scope="module")
+def solved():
+    rng = np.random.default_rng(3)
+    A = 0.7 * rng.standard_normal((4, 7))
+    bound = QuadraticBound(A, -2 * A.T @ (3 * rng.standard_normal(4)), 1.3, 0.2)
+    minimum = find_local_minimum(bound)
+    assert minimum.certificate.status == CERTIFIED
+    assert 0 < minimum.nonzeros < 7
+    return bound, minimum
+
+
+def test_kkt_gradient_on_the_support(solved):
+    bound, minimum = solved
+    on = minimum.mu != 0
+    unit = np.sqrt(bound.gamma * bound.w)
+    assert np.abs(bound.gradient(minimum.mu)[on] / unit[on]).max() < 1e-12
+
+
+def test_kkt_strict_slack_off_the_support(solved):
+    bound, minimum = solved
+    off = minimum.mu == 0
+    smooth = 2 * bound.A.T @ (bound.A @ minimum.mu) + bound.b
+    slack = (2 * np.sqrt(bound.gamma * bound.w) - np.abs(smooth))[off]
+    assert slack.min() > 0
+    # reported in x = μ√(w/γ₀), F = Φ/γ₀: divide by √(γw)
+    normal = (2 - np.abs(smooth) / np.sqrt(bound.gamma * bound.w))[off].min()
+    assert minimum.certificate.off_support_slack == pytest.approx(normal, rel=1e-9)
+
+
+def test_kkt_second_order_on_the_support(solved):
+    bound, minimum = solved
+    on = minimum.mu != 0
+    w, alpha = bound.w[on], minimum.alpha[on]
+    unit = bound.A[:, on] / np.sqrt(w)
+    m = 2 * np.linalg.eigvalsh(unit.T @ unit - np.diag(1 / (2 + alpha)))[0]
+    assert 0 < minimum.certificate.min_eigenvalue <= m
+    assert minimum.certificate.min_eigenvalue == pytest.approx(m, rel=1e-9)
+    assert minimum.certificate.support == tuple(np.flatnonzero(on))
+
+
+def test_kantorovich_numbers(solved):
+    certificate = solved[1].certificate
+    assert certificate.radius == 2 * certificate.newton_bound
+    assert certificate.kantorovich <= 0.5
+    assert certificate.newton_bound >= certificate.gradient_norm / certificate.min_eigenvalue * (1 - 1e-12)
+    assert certificate.newton_bound < 1e-10
+
+
+def test_alpha_sigma_are_stationary_in_sigma(solved):
+    bound, minimum = solved
+    on = minimum.mu != 0
+    for factor in (0.9, 1.1):
+        sigma = minimum.sigma.copy()
+        sigma[on] *= factor
+        assert bound.objective(minimum.mu, sigma) > bound.objective(minimum.mu, minimum.sigma)
+    assert bound.objective(minimum.mu, minimum.sigma) == pytest.approx(minimum.value, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-5, 1e-3, 0.1, 1.0])
+def test_perturbed_points_never_certify(solved, size):
+    bound, minimum = solved
+    rng = np.random.default_rng(5)
+    on = minimum.mu != 0
+    unit = np.sqrt(bound.gamma / bound.w)
+    for _ in range(20):
+        mu = minimum.mu + size * unit * rng.standard_normal(7) * on
+        assert certify(bound, mu).status != CERTIFIED
+        assert certify(bound, minimum.mu + size * unit * rng.standard_normal(7)).status != CERTIFIED
+
+
+def test_interior_point_dust_never_certifies(solved):
+    """1e-7 is not a zero (T6)."""
+    bound, minimum = solved
+    dusty = np.where(minimum.mu == 0, 1e-7, minimum.mu)
+    assert certify(bound, dusty).status == NOT_CONVERGED
+
+
+def test_wrong_zero_is_not_converged(solved):
+    bound, minimum = solved
+    mu = minimum.mu.copy()
+    mu[np.argmax(np.abs(mu))] = 0.0
+    assert certify(bound, mu).status == NOT_CONVERGED
+
+
+def _tie():
+    """T6's tie: μ = (.3, 0), gradient₂ = −2 exactly."""
+    A = np.array([[1.0, 0.95], [0.0, np.sqrt(1 - 0.95**2)]])
+    mu = np.array([0.3, 0.0])
+    u = 0.15 * (np.sqrt(4.09) - 0.3)
+    b = -2 * A.T @ A @ mu + np.array([-2 * np.sqrt(1 - u), -2.0])
+    return A, b, mu, QuadraticBound(A, b, 0.0, 1.0)
+
+
+def test_tie_with_its_numbers():
+    A, b, mu, bound = _tie()
+    assert (2 * A.T @ A @ mu + b)[1] == pytest.approx(-2, abs=1e-14)
+    certificate = certify(bound, mu)
+    assert certificate.status == STATIONARY
+    assert certificate.ties == (1,)
+    assert "copositive" in certificate.reason
+    u = 0.15 * (np.sqrt(4.09) - 0.3)  # λ_min of the 1×1 matrix on S: 1 − 1/(2+α), 1/(2+α) = (1−u)/(2−u)
+    assert certificate.min_eigenvalue / 2 == pytest.approx(1 - (1 - u) / (2 - u), abs=1e-12)
+    assert certificate.min_eigenvalue / 2 == pytest.approx(0.574, abs=1e-3)
+    angle = np.linspace(0, 2 * np.pi, 2001)
+    circle = mu + 0.1 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    fall = _phi(A, b, 1.0, mu)[0] - _phi(A, b, 1.0, circle).min()
+    assert fall == pytest.approx(0.004, abs=1e-3)
+
+
+def test_escape_from_the_tie_goes_down_to_a_certified_minimum():
+    A, b, mu, bound = _tie()
+    minimum = find_local_minimum(bound, mu)
+    assert minimum.certificate.status == CERTIFIED
+    assert minimum.value < _phi(A, b, 1.0, mu)[0] - 0.004
+
+
+def test_tie_that_is_copositive_is_certified():
+    """Orthogonal columns: the tied coordinate alone has Φ = x² + (−2)x + ρ, minimum exactly at 0."""
+    A = np.eye(2)
+    u = 0.15 * (np.sqrt(4.09) - 0.3)
+    bound = QuadraticBound(A, [-0.6 - 2 * np.sqrt(1 - u), -2.0], 0.0, 1.0)
+    certificate = certify(bound, [0.3, 0.0])
+    assert certificate.status == CERTIFIED
+    assert certificate.ties == (1,)
+    step = np.array([[0.3, 1e-3], [0.3, -1e-3], [0.3, 1e-2], [0.301, 1e-3]])
+    assert (_phi(A, bound.b, 1.0, step) > _phi(A, bound.b, 1.0, np.array([0.3, 0.0]))[0]).all()
+
+
+def _saddle(sign):
+    """Two nearly collinear columns, both open with equal μ: stationary by symmetry, indefinite on the support."""
+    A = 3.0 * np.array([[1.0, sign * 0.9], [0.0, np.sqrt(1 - 0.81)]])
+    mu = np.array([0.05, sign * 0.05])
+    bound = QuadraticBound(A, np.zeros(2), 0.0, 1.0)
+    return QuadraticBound(A, -bound.gradient(mu), 0.0, 1.0), mu
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_planted_saddle_is_stationary_and_left_downwards(sign):
+    bound, mu = _saddle(sign)
+    certificate = certify(bound, mu)
+    assert certificate.status == STATIONARY
+    assert certificate.min_eigenvalue < 0
+    assert certificate.gradient_norm < 1e-12
+    step = 1e-3 * certificate.escape / np.linalg.norm(certificate.escape)
+    here = _phi(bound.A, bound.b, 1.0, mu)[0]
+    assert min(_phi(bound.A, bound.b, 1.0, mu + step)[0], _phi(bound.A, bound.b, 1.0, mu - step)[0]) < here
+    minimum = find_local_minimum(bound, mu)
+    assert minimum.certificate.status == CERTIFIED
+    assert minimum.value < here
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize("gamma", [1e-6, 1e-2, 1e2])
+def test_verdict_and_numbers_do_not_depend_on_scale(scale, gamma):
+    rng = np.random.default_rng(11)
+    A = rng.standard_normal((5, 8))
+    beta = 4 * rng.standard_normal(5)
+    reference = find_local_minimum(QuadraticBound(A, -2 * A.T @ beta, 0.0, 1.0))
+    root = np.sqrt(gamma)
+    bound = QuadraticBound(scale * A, -2 * scale * A.T @ beta * root, 0.0, gamma)
+    certificate = certify(bound, reference.mu * root / scale)
+    assert certificate.status == CERTIFIED
+    assert certificate.min_eigenvalue == pytest.approx(reference.certificate.min_eigenvalue, rel=1e-8)
+    assert certificate.off_support_slack == pytest.approx(reference.certificate.off_support_slack, rel=1e-8)
+    assert certify(bound, reference.mu * root / scale * 1.001).status == NOT_CONVERGED
+
+
+def test_empty_support_zero_columns_and_dimension_one():
+    assert certify(QuadraticBound(np.zeros((2, 3)), np.zeros(3), 0.0, 1.0), np.ones(3)).status == CERTIFIED
+    closed = certify(QuadraticBound([[2.0]], [-3.9], 0.0, 1.0), [0.0])
+    assert closed.status == CERTIFIED
+    assert closed.off_support_slack == pytest.approx(2 - 3.9 / 2)
+    assert closed.support == ()
+    assert certify(QuadraticBound([[2.0]], [-4.1], 0.0, 1.0), [0.0]).status == NOT_CONVERGED
+    stuck = certify(QuadraticBound([[1.0, 0.0]], [0.0, 1.0], 0.0, 1.0), [0.0, 0.0])
+    assert stuck.status == NOT_CONVERGED
+    assert "w = 0" in stuck.reason
+
+
+def test_certificate_reads_as_text(solved):
+    text = str(solved[1].certificate)
+    assert text.startswith(CERTIFIED)
+    assert "slack" in text
+    assert solved[1].certificate.certified
+
+
+@pytest.mark.parametrize("mu", [np.zeros(6), np.zeros((7, 1)), np.full(7, np.nan), np.full(7, np.inf), ["a"] * 7])
+def test_bad_mu_is_rejected(solved, mu):
+    with pytest.raises(InvalidInputError, match="mu"):
+        certify(solved[0], mu)
+
+
+def test_garrote_is_the_coordinate_minimiser():
+    """x² + qx + D r(|x|/√D) on a grid, r = u + log(1+α) from the definition of u."""
+    for q, price in itertools.product([-30.0, -4.1, -2.3, 0.0, 1.9, 2.1, 7.0], [1.0, 3.7]):
+        x = np.linspace(-20, 20, 400_001)
+        t = np.abs(x) / np.sqrt(price)
+        u = t / 2 * (np.sqrt(t**2 + 4) - t)
+        objective = x**2 + q * x + price * (u - np.log1p(-u))
+        best = float(garrote(np.array([q]), np.array([price]))[0])
+        assert best == pytest.approx(x[np.argmin(objective)], abs=2e-4)
+        if abs(q) <= 2 * np.sqrt(price):
+            assert best == 0.0
+
+
+def test_third_derivative_bound_falls_with_t():
+    """r''' = 4(v/(1+v²))³ ≤ ½, decreasing: against differences of r'' = −2/(2+α) from the definition of α."""
+    t = np.linspace(0.01, 20, 500)
+    h = 1e-5
+    alpha = lambda s: s * (s + np.sqrt(s**2 + 4)) / 2  # noqa: E731
+    third = (-2 / (2 + alpha(t + h)) + 2 / (2 + alpha(t - h))) / (2 * h)
+    v = root_noise(t)
+    np.testing.assert_allclose(4 * (v / (1 + v**2)) ** 3, third, rtol=1e-5, atol=1e-8)
+    assert (np.diff(third) < 0).all()
+    assert third.max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("matrix", "copositive"),
+    [
+        (np.eye(3), True),
+        (np.array([[1.0, 5.0], [5.0, 1.0]]), True),  # indefinite, non-negative
+        (np.array([[1.0, -2.0], [-2.0, 1.0]]), False),
+        (np.array([[0.0, 1.0], [1.0, 1.0]]), False),  # copositive, not strictly
+        (np.array([[1, -1, 1, 1, -1], [-1, 1, -1, 1, 1], [1, -1, 1, -1, 1], [1, 1, -1, 1, -1], [-1, 1, 1, -1, 1]]), False),
+        (np.eye(5) * 0.1 + np.array([[1, -1, 1, 1, -1], [-1, 1, -1, 1, 1], [1, -1, 1, -1, 1], [1, 1, -1, 1, -1], [-1, 1, 1, -1, 1]]), True),
+        (np.diag([1.0] * 11 + [-1.0]), False),  # larger than the exact test: the safe answer
+    ],
+)  # fmt: skip
+def test_strict_copositivity(matrix, copositive):
+    """Horn's matrix (rows 4, 5) is copositive but not strictly, and not a sum of a semidefinite and a positive one."""
+    direction = copositivity_violation(np.asarray(matrix, dtype=float), 0.0 if copositive else 1e-9)
+    assert (direction is None) == copositive
+    if direction is not None and direction.any():
+        assert (direction >= 0).all()
+        assert direction @ matrix @ direction <= 1e-8
+    sample = np.abs(np.random.default_rng(0).standard_normal((2000, len(matrix))))
+    if copositive:
+        assert (np.einsum("ni,ij,nj->n", sample, matrix, sample) > 0).all()
+
+
+def test_both_forms_of_the_bound_give_the_same_certificate():
+    rng = np.random.default_rng(2)
+    A = rng.standard_normal((4, 9))
+    b = -2 * A.T @ (4 * rng.standard_normal(4))
+    one = QuadraticBound(A, b, 0.0, 0.5)
+    two = QuadraticBound.from_gram(A.T @ A, b, 0.0, 0.5)
+    assert normalise(one).rows is not None
+    assert normalise(two).rows is None
+    mu = find_local_minimum(one).mu
+    first, second = certify(one, mu), certify(two, mu)
+    assert first.status == second.status == CERTIFIED
+    assert first.min_eigenvalue == pytest.approx(second.min_eigenvalue, rel=1e-9)

@@ -102,5 +102,5 @@ def test_bad_values(bad: dict[str, Any]) -> None:
 
 
 def test_unknown_key_is_named() -> None:
-    with pytest.raises(InvalidInputError, match="learning_rat,? "):
+    with pytest.raises(InvalidInputError, match="unknown learning_rat, expected keys among gamma"):
         Recipe.from_dict({"learning_rat": 1e-3})

@@ -54,8 +54,11 @@ def ksg_samples(x: ArrayLike, y: ArrayLike, k: int = 3) -> MutualInformation:
     assumes = ("rows drawn independently, from a law with a density",)
     if first.shape[1] == 0 or second.shape[1] == 0:
         return MutualInformation(0.0, "estimate", "ksg", ceiling=ceiling, assumes=("a constant carries nothing",))
-    radius = cKDTree(np.hstack([first, second])).query(np.hstack([first, second]), k + 1, p=np.inf)[0][:, k]
-    strict = np.nextafter(radius, 0)  # eq. 8 counts points strictly inside the distance to the k-th neighbour
+    joint = np.hstack([first, second])
+    distance, _ = cKDTree(joint).query(joint, [k + 1], p=np.inf)  # the nearest point is the point itself
+    strict = np.nextafter(
+        np.asarray(distance).reshape(n), 0
+    )  # eq. 8 counts points strictly inside the distance to the k-th neighbour
     total = np.zeros(n)
     for points in (first, second):
         inside = cKDTree(points).query_ball_point(points, strict, p=np.inf, return_length=True)  # n_x + 1

@@ -1,0 +1,98 @@
+"""`estimate` by name, what a result says of itself, and what importing the package loads."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import vibtheory.information as information
+from vibtheory.errors import InvalidInputError
+from vibtheory.information.result import standard_error
+
+CHANNEL = information.GatedChannel(np.random.default_rng(0).normal(size=(30, 1)) * 20, 0.3, 0.1, 2.0)
+KINDS = {
+    "variational": "upper",
+    "variational_factorised": "upper",
+    "plain": "estimate",
+    "gaussian": "upper",
+    "gaussian_tight": "upper",
+    "logdet": "estimate",
+    "leave_one_out": "upper",
+    "infonce": "lower",
+    "pairwise": "upper",
+    "pairwise_bhattacharyya": "lower",
+    "per_unit": "upper",
+    "ksg": "estimate",
+    "binning": "estimate",
+}
+
+
+@pytest.mark.parametrize("method", KINDS)
+def test_every_method_by_name(method):
+    result = information.estimate(CHANNEL, method)
+    assert (result.method, result.kind) == (method, KINDS[method])
+    assert result.bits == pytest.approx(result.nats / math.log(2))
+    assert method in str(result)
+    assert {"upper": "≤", "lower": "≥", "estimate": "≈"}[result.kind] in str(result)
+    assert result.assumes
+
+
+def test_the_table_of_methods_is_complete_and_options_pass_through():
+    assert set(information.METHODS) == set(KINDS)
+    assert information.estimate(CHANNEL) == information.pairwise(CHANNEL)
+    assert information.estimate(CHANNEL, "infonce", seed=4) == information.infonce(CHANNEL, 4)
+    assert information.estimate(CHANNEL, "infonce", seed=4) != information.estimate(CHANNEL, "infonce", seed=5)
+
+
+@pytest.mark.parametrize(
+    ("channel", "method", "options", "message"),
+    [
+        (CHANNEL, "magic", {}, "method: got 'magic'"),
+        (np.ones((3, 2)), "pairwise", {}, "channel: got ndarray"),
+        (CHANNEL, "infonce", {"bins": 3}, "bins: got an option of 'infonce'"),
+        (CHANNEL, "plain", {"seed": 3}, "expected no option"),
+    ],
+)
+def test_rejected(channel, method, options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        information.estimate(channel, method, **options)
+
+
+@pytest.mark.parametrize(
+    ("nats", "ceiling", "part", "saturated", "why"),
+    [
+        (3.0, 3.2, "", False, ""),
+        (3.0, 3.09, "", True, "its ceiling is 3.09 nats"),
+        (3.0, 2.0, "", True, "its ceiling is 2 nats"),
+        (3.0, math.inf, "", False, ""),
+        (math.inf, math.inf, "", True, "the bound is infinite"),
+        (3.0, math.inf, "pattern entropy", True, "the part 'pattern entropy' is at log N"),
+    ],
+)
+def test_saturation_is_said(nats, ceiling, part, saturated, why):
+    result = information.MutualInformation(nats, "upper", "test", ceiling=ceiling, saturated_part=part)
+    assert result.saturated is saturated
+    assert ("SATURATED" in str(result)) is saturated
+    assert why in str(result)
+    assert ("Remedy" in str(result)) is saturated
+
+
+def test_standard_error_of_influence_values():
+    values = np.array([1.0, 5.0, 3.0])
+    assert standard_error(values) == pytest.approx(2 / math.sqrt(3))
+    assert math.isnan(standard_error(values[:1]))
+    assert math.isnan(standard_error(np.array([1.0, np.inf])))
+    assert "±" in str(information.MutualInformation(1.0, "upper", "test", stderr=0.2))
+    assert "±" not in str(information.MutualInformation(1.0, "upper", "test"))
+
+
+def test_exports_are_the_objects_and_torch_is_not_loaded():
+    for name in information.__all__:
+        assert getattr(information, name).__class__.__name__ != "module", name
+    code = "import sys, vibtheory.information; print([m for m in ('torch', 'cvxpy', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

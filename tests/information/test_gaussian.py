@@ -1,0 +1,66 @@
+"""Maximum-entropy bounds under stated noise: above the truth, exact for Gaussian laws, constants accounted for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vibtheory.errors import InvalidInputError
+from vibtheory.information.channel import GatedChannel
+from vibtheory.information.gaussian import gaussian, gaussian_tight, logdet
+
+RNG = np.random.default_rng(8)
+F = np.maximum(RNG.normal(size=(80, 4)) @ np.diag([0.1, 3.0, 50.0, 1.0]), 0)
+MU, SIGMA, TAU = np.array([9.0, -1.0, 0.1, 2.0]), np.array([2.0, 0.0, 0.02, 3.0]), 0.4
+CHANNEL = GatedChannel(F, MU, SIGMA, TAU)
+
+
+@pytest.mark.parametrize("bound", [gaussian, gaussian_tight])
+def test_above_the_truth(product_channels, bound):
+    seen = 0
+    for name, f, mu, sigma, tau, truth in product_channels:
+        if tau > 0:
+            result = bound(GatedChannel(f, mu, sigma, tau))
+            assert result.kind == "upper"
+            assert result.nats >= truth - 1e-9, name
+            seen += 1
+    assert seen == 2
+
+
+def test_against_the_formula_written_out():
+    noise = np.diag((F**2).mean(0) * SIGMA**2)
+    covariance = np.cov((F * MU).T, bias=True) + noise
+    logdet_i = np.linalg.slogdet(np.eye(4) + covariance / TAU**2)[1]
+    conditional = np.log(TAU**2 + F**2 * SIGMA**2).sum(1).mean()
+    assert gaussian(CHANNEL).nats == pytest.approx(0.5 * logdet_i, rel=1e-12)
+    whole = np.linalg.slogdet(TAU**2 * np.eye(4) + covariance)[1]
+    assert gaussian_tight(CHANNEL).nats == pytest.approx(0.5 * (whole - conditional), rel=1e-12)
+    assert logdet(CHANNEL).nats == pytest.approx(0.5 * whole, rel=1e-12)
+    assert logdet(CHANNEL).kind == "estimate"
+    assert gaussian_tight(CHANNEL).nats < gaussian(CHANNEL).nats
+    assert gaussian(CHANNEL).nats - logdet(CHANNEL).nats == pytest.approx(-4 * np.log(TAU))
+
+
+def test_closed_gates_enter_logdet_as_pure_noise_and_gaussian_not_at_all():
+    wide = GatedChannel(np.column_stack([F, F[:, :2]]), [*MU, 0, 0], [*SIGMA, 0, 0], TAU)
+    assert gaussian(wide).nats == pytest.approx(gaussian(CHANNEL).nats, rel=1e-13)
+    assert logdet(wide).nats == pytest.approx(logdet(CHANNEL).nats + 2 * np.log(TAU), rel=1e-13)
+    closed = GatedChannel(F, 0.0, 0.0, TAU)
+    assert gaussian(closed).nats == 0
+    assert gaussian_tight(closed).nats == 0
+    assert logdet(closed).nats == pytest.approx(4 * np.log(TAU))
+
+
+@pytest.mark.parametrize("bound", [gaussian, gaussian_tight, logdet])
+def test_standard_error_is_the_jackknife_s(bound):
+    rng = np.random.default_rng(1)
+    channel = GatedChannel(rng.normal(size=(150, 2)) * [0.1, 30.0], [5.0, 0.2], [1.0, 0.1], 0.3)
+    left_out = np.array([bound(channel.rows(np.arange(150) != i)).nats for i in range(150)])
+    jackknife = np.sqrt(149 / 150 * ((left_out - left_out.mean()) ** 2).sum())
+    assert bound(channel).stderr == pytest.approx(jackknife, rel=0.05)
+
+
+@pytest.mark.parametrize("bound", [gaussian, gaussian_tight, logdet])
+def test_without_stated_noise_it_is_refused(bound):
+    with pytest.raises(InvalidInputError, match="tau > 0"):
+        bound(GatedChannel(F, 1.0, 1.0))

@@ -1,0 +1,80 @@
+"""InfoNCE and leave-one-out: their sides of the truth in expectation, unique zero patterns, ceilings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vibtheory.errors import InvalidInputError
+from vibtheory.information import known_conditional
+from vibtheory.information.channel import GatedChannel
+from vibtheory.information.known_conditional import infonce, leave_one_out
+
+
+def _mean_and_error(bound, channel, seeds=80):
+    values = np.array([bound(channel, seed).nats for seed in range(seeds)])
+    return values.mean(), values.std(ddof=1) / np.sqrt(seeds)
+
+
+def test_infonce_is_unbiased_on_the_rows_and_leave_one_out_above(product_channels):
+    for name, f, mu, sigma, tau, truth in product_channels:
+        channel = GatedChannel(np.repeat(f, 2, axis=0), mu, sigma, tau)  # twice each row: no pattern is unique
+        mean, error = _mean_and_error(infonce, channel)
+        assert abs(mean - truth) < 4 * error, name
+        mean, error = _mean_and_error(leave_one_out, channel)
+        assert mean > truth - 4 * error, name
+
+
+def test_against_the_population():
+    """x ~ N(0, s²), h = x + τn: I = ½ log(1 + s²/τ²); InfoNCE below it in expectation, leave-one-out above."""
+    rng = np.random.default_rng(0)
+    truth = 0.5 * np.log1p(30.0**2 / 2.0**2)
+    low, high = [], []
+    for _ in range(200):
+        channel = GatedChannel.regular(30.0 * rng.normal(size=(20, 1)), 2.0)
+        low.append(infonce(channel, rng).nats)
+        high.append(leave_one_out(channel, rng).nats)
+    assert np.mean(low) < truth - 4 * np.std(low) / np.sqrt(200)
+    assert np.mean(high) > truth + 2 * np.std(high) / np.sqrt(200)
+
+
+def test_written_out_and_in_blocks(monkeypatch):
+    rng = np.random.default_rng(3)
+    channel = GatedChannel(np.maximum(rng.normal(size=(40, 2)) * [1, 50], 0), [2.0, 0.1], [0.5, 0.3])
+    h = channel.sample(np.random.default_rng(6))
+    density = np.exp(channel.log_density(h))
+    own = np.diag(density)
+    expected = np.log(own / density.mean(1))
+    assert infonce(channel, 6).nats == pytest.approx(expected.mean(), rel=1e-12)
+    monkeypatch.setattr(known_conditional, "_BLOCK_ENTRIES", 120)
+    assert infonce(channel, 6).nats == pytest.approx(expected.mean(), rel=1e-12)
+    assert infonce(channel, 6).ceiling == pytest.approx(np.log(40))
+    assert infonce(channel, 6).kind == "lower"
+
+
+def test_a_unique_pattern_makes_leave_one_out_infinite():
+    channel = GatedChannel([[0.0, 3.0], [0.0, 2.0], [5.0, 0.0]], [1.0, 4.0], [0.2, 0.1])
+    result = leave_one_out(channel)
+    assert result.nats == np.inf
+    assert result.kind == "upper"
+    assert np.isnan(result.stderr)
+    assert result.saturated
+    assert "infinite" in str(result)
+    assert "1 of 3 zero patterns are unique" in result.assumes
+    assert np.isfinite(infonce(channel).nats)
+
+
+def test_all_patterns_unique_gives_log_n_exactly():
+    f = np.maximum(np.random.default_rng(1).normal(size=(100, 60)) * 7, 0)
+    result = infonce(GatedChannel(f, 1.3, 0.4))
+    assert result.nats == pytest.approx(np.log(100), abs=1e-12)
+    assert result.saturated
+    assert "ceiling" in str(result)
+
+
+def test_closed_gates_and_one_row():
+    closed = GatedChannel(np.ones((5, 2)), 0.0, 0.0)
+    assert infonce(closed).nats == pytest.approx(0, abs=1e-14)
+    assert leave_one_out(closed).nats == pytest.approx(0, abs=1e-14)
+    with pytest.raises(InvalidInputError, match="at least two rows"):
+        leave_one_out(GatedChannel([[1.0]], 1.0, 1.0))

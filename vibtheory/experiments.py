@@ -141,10 +141,11 @@ def _run_one(
     from vibtheory.compression import compress
     from vibtheory.training import train
 
-    settings = json.dumps([plan.network, plan.dataset, recipe.to_dict(), plan.finetune and plan.finetune.to_dict()])
-    fingerprint = hashlib.sha256(settings.encode()).hexdigest()[:10]
-    folder = runs / f"{plan.name}-gamma{recipe.gamma:g}-seed{seed}-{fingerprint}"
-    finished = folder / "rows.json"
+    # Fine-tuning has a key of its own: changing it must not train again.
+    trained = _fingerprint([plan.network, plan.dataset, recipe.to_dict()])
+    tuning = _fingerprint(plan.finetune and plan.finetune.to_dict())
+    folder = runs / f"{plan.name}-gamma{recipe.gamma:g}-seed{seed}-{trained}"
+    finished = folder / f"rows-{tuning}.json"
     if finished.exists():
         rows: list[dict[str, Any]] = json.loads(finished.read_text(encoding="utf-8"))
         return [{**row, "mode": mode} for row in rows]
@@ -157,10 +158,14 @@ def _run_one(
     rows = [_row(plan, run.history, recipe, seed, "pruned", run.status)]
     if plan.finetune is not None and run.status == "completed":
         small = compress(net)
-        tuned = train(small, data, plan.finetune, seed=seed, checkpoint=folder / "finetune", progress=progress)
+        tuned = train(small, data, plan.finetune, seed=seed, checkpoint=folder / f"finetune-{tuning}", progress=progress)
         rows.append({**rows[0], "stage": "finetuned", **_errors(tuned.history), "epochs": plan.finetune.epochs})
     write_text(finished, json.dumps(rows, indent=1) + "\n")
     return [{**row, "mode": mode} for row in rows]
+
+
+def _fingerprint(settings: Any) -> str:
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:10]
 
 
 def _row(plan: Experiment, history: DataFrame, recipe: Recipe, seed: int, stage: str, status: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vibtheory.errors import InvalidInputError, reject
 from vibtheory.gates import named_gates
-from vibtheory.surrogates.affine import affine_prefix, is_affine
+from vibtheory.surrogates.affine import affine_prefix, is_affine, matrix_of
 from vibtheory.surrogates.chain import Chain, modules_after
 from vibtheory.surrogates.likelihood import Likelihood
 
@@ -27,6 +27,7 @@ __all__ = ["Batch", "GatedLayer"]
 
 Array = NDArray[np.float64]
 _ELEMENTS = 1 << 22  # float64 entries per intermediate tensor: 32 MiB
+_FORMED = 4096  # most gates for which the affine map after the gate is formed as a matrix
 
 
 class _Reached(Exception):
@@ -103,6 +104,8 @@ class GatedLayer:
             reject("samples", samples, "0 here" if samples > 0 else "an integer >= 0",
                    f"hold the other gates at their means; {self.reason or 'samples cannot be negative'}")  # fmt: skip
         self._cache: list[Batch] | None = None
+        self._linear: tuple[Tensor, Tensor] | None = None
+        self._after: tuple[int, ...] = ()
         self.shape = self._check()
 
     @property
@@ -157,14 +160,25 @@ class GatedLayer:
                 rows = len(batch.f)
                 step = max(1, _ELEMENTS // max(batch.f.numel(), 1)) if self.prefix is not None else 1
                 for start in range(0, len(points), step):
-                    some = points[start : start + step]  # [s, d]; stacked with the examples: [s·n, ...]
-                    stacked = Batch(
-                        batch.x, batch.f.repeat(len(some), *(1,) * (batch.f.ndim - 1)) if step > 1 else batch.f,
-                        batch.y.repeat(len(some), *(1,) * (batch.y.ndim - 1)),
-                    )  # fmt: skip
-                    output = self.output(stacked, some.repeat_interleave(rows, 0))
-                    total[start : start + step] += self.likelihood.loss(output, stacked.y).reshape(-1, rows).sum(1)
+                    some = points[start : start + step]  # [s, d]
+                    output = self._stacked(batch, some)  # [s·n, K]
+                    y = batch.y.repeat(len(some), *(1,) * (batch.y.ndim - 1))
+                    total[start : start + step] += self.likelihood.loss(output, y).reshape(-1, rows).sum(1)
         return np.asarray((total / self.n).cpu().numpy(), dtype=np.float64)
+
+    def _stacked(self, batch: Batch, z: Tensor) -> Tensor:
+        """Outputs [s·n, K] for every pair of z [s, d] and example."""
+        if self.prefix is None or self.tail is None:
+            return torch.cat([self.output(batch, one) for one in z])
+        if batch.f.ndim == 2 and self.d <= _FORMED:
+            if self._linear is None:
+                self._linear = matrix_of(self.prefix, self.shape)
+                self._after = tuple(self.prefix(batch.f[:1]).shape[1:])
+            v, offset = self._linear  # V(f⊙z) = (V·diag z)f: no copy of f per z
+            after = torch.matmul(batch.f, (v * z[:, None, :]).transpose(1, 2)) + offset  # [s, n, m]
+            return _two_axes(self.tail(after.reshape(-1, *self._after)))
+        stacked = Batch(batch.x, batch.f.repeat(len(z), *(1,) * (batch.f.ndim - 1)), batch.y)
+        return self.output(stacked, z.repeat_interleave(len(batch.f), 0))
 
     def _batch(self, start: int, entropy: np.random.SeedSequence) -> Batch:
         x = torch.as_tensor(self.x[start : start + self.batch]).to(self.device, self.dtype)

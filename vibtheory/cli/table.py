@@ -76,7 +76,7 @@ def _read(file: Path) -> DataFrame | None:
     if not file.exists():
         return None
     try:
-        frame = pd.read_csv(file, float_precision="round_trip")  # γ must compare equal to a new run's
+        frame = pd.read_csv(file, converters={"gamma": float})  # exactly: γ must compare equal to a new run's
     except (OSError, ValueError) as error:
         reject("--out", f"{file} ({error})", "a table that this command wrote", "move the file away and run again")
     missing = {"mode", "network", "gamma", "stage", "seed"} - set(frame.columns)

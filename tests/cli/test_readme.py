@@ -1,0 +1,59 @@
+"""README: its Python runs, its commands parse, the files that it names are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from .conftest import Call
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = sorted({
+    line.strip("`").partition(" #")[0]
+    for line in [*re.findall(r"^vibtheory .*$", README, re.MULTILINE), *re.findall(r"`vibtheory [^`]*`", README)]
+    if "…" not in line
+})  # fmt: skip
+
+
+def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 3
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "784-300-100" in printed
+    assert "certified local minimum" in printed
+    assert "bound: holds" in printed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_parse(command: str, call: Call) -> None:
+    answer = call(*shlex.split(command)[1:], "--help")  # an unknown option or command fails before the help
+    assert answer.code == 0, answer.err
+    assert len(COMMANDS) > 5
+
+
+def test_the_options_would_be_missed(call: Call) -> None:
+    assert call("check", "runs/a", "--no-such-option", "--help").code == 2
+
+
+def test_the_files_it_names_are_there() -> None:
+    rows = re.search(r"## Layout.*?\n\n(.*?)\n\n", README, re.DOTALL)
+    assert rows is not None
+    for line in rows.group(1).splitlines()[2:]:
+        cell = line.split("|")[1]
+        folder = ""
+        for name in re.findall(r"`([^`]+)`", cell):
+            folder = name.rpartition("/")[0] if "/" in name else folder
+            path = name if "/" in name else f"{folder}/{name}"
+            assert (ROOT / path).exists() or path in ("notebooks/", "figures/"), name
+
+
+def test_results_stand_between_their_marks() -> None:
+    assert README.count("<!-- results -->") == README.count("<!-- /results -->") == 1

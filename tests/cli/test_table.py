@@ -1,0 +1,112 @@
+"""`vibtheory table`: published rows beside ours, what is trained, kept, merged and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vibtheory import building, datasets, networks, training
+from vibtheory.cli.table import _merged, _one_mode_per_gamma
+from vibtheory.datasets import from_arrays
+
+from .conftest import Call
+
+PLAN = """
+table = 1
+network = "tiny"
+dataset = "mnist"
+[recipe]
+gamma = 1e-3
+epochs = 2
+batch_size = 20
+[quick]
+seeds = [0]
+recipe = { epochs = 1 }
+[curve]
+seeds = [3, 4]
+gammas = [1e-3, 1e-1]
+"""
+
+
+@pytest.fixture
+def tiny(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    with np.load("points.npz") as arrays:
+        data = from_arrays(**arrays, name="mnist")
+    monkeypatch.setattr(datasets, "load", lambda name: data)
+    monkeypatch.setitem(building._BUILDERS, "tiny", lambda: networks.mlp((4, 5, 2)))
+    (here / "tiny.toml").write_text(PLAN, encoding="utf-8")
+    return here
+
+
+def test_published_rows_alone(here: Path, call: Call) -> None:
+    for number, method in ((1, "DN"), (2, "SBP"), (3, "NS-Best"), (4, "VIBNet")):
+        answer = call("table", number)
+        assert answer.code == 0
+        assert f"| {method} |" in answer.out
+        assert "| ours | not run |" in answer.out
+    assert not list(here.glob("figures/*"))
+
+
+def test_quick_then_curve(tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = call("table", 1, "--network", "tiny.toml", "--quick", "--jobs", 1)
+    assert quick.code == 0, quick.err
+    assert "ours, γ = 0.001, pruned (quick)" in quick.out
+    first = pd.read_csv("figures/table1.csv")
+    assert list(first["mode"]) == ["quick"]
+    assert Path("figures/table1.png").read_bytes().startswith(b"\x89PNG")
+    curve = call("table", 1, "--network", "tiny.toml", "--curve", "--quick", "--jobs", 1)
+    assert curve.code == 0, curve.err
+    both = pd.read_csv("figures/table1.csv")
+    assert sorted(both["mode"]) == ["curve"] * 4 + ["quick"]  # the quick row once, not twice
+    assert "ours, γ = 0.1, pruned (curve)" in curve.out
+    assert "mean ± std of 2 seeds" in curve.out
+    monkeypatch.setattr(training, "train", None)  # from here on nothing may train
+    assert call("table", 1, "--network", "tiny.toml", "--curve", "--jobs", 1).out == curve.out
+    shown = call("table", 1)
+    assert shown.out == curve.out
+    pd.testing.assert_frame_equal(pd.read_csv("figures/table1.csv").sort_values("mode"), both.sort_values("mode"))
+
+
+def _rows(*rows: tuple[str, str, float, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["mode", "network", "gamma", "r_w"])
+
+
+def test_new_rows_replace_those_of_their_mode_and_network() -> None:
+    old = _rows(("quick", "a", 1.0, 1.0), ("full", "a", 1.0, 2.0), ("quick", "b", 1.0, 3.0))
+    merged = _merged(old, _rows(("quick", "a", 2.0, 9.0)))
+    assert sorted(merged["r_w"]) == [2.0, 3.0, 9.0]
+
+
+def test_the_figure_has_each_price_once() -> None:
+    rows = _rows(
+        ("quick", "a", 1.0, 1.0), ("curve", "a", 1.0, 2.0), ("full", "a", 1.0, 3.0), ("full", "a", 1.0, 4.0),
+        ("curve", "a", 2.0, 5.0), ("quick", "a", 2.0, 6.0), ("quick", "a", 3.0, 7.0), ("quick", "b", 1.0, 8.0),
+    )  # fmt: skip
+    assert list(_one_mode_per_gamma(rows)["r_w"]) == [3.0, 4.0, 5.0, 7.0, 8.0]
+
+
+BAD = {
+    "no such table": ((5,), "1, 2, 3 or 4"),
+    "no recipe for it": ((3, "--quick"), "--network"),
+    "a recipe of another table": ((2, "--quick", "--network", "tiny.toml"), "table 1"),
+    "no such recipe": ((1, "--quick", "--network", "gone"), "gone"),
+    "a mode that the recipe lacks": ((1, "--full", "--network", "tiny.toml"), "quick, curve"),
+    "no processes": ((1, "--quick", "--network", "tiny.toml", "--jobs", 0), "jobs"),
+    "a results file that is no table": ((1, "--out", "empty"), "table1.csv"),
+    "a results file of something else": ((1, "--out", "other"), "mode"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(tiny: Path, call: Call, case: str) -> None:
+    arguments, words = BAD[case]
+    for folder, text in (("empty", ""), ("other", "a,b\n1,2\n")):
+        Path(folder).mkdir()
+        Path(folder, "table1.csv").write_text(text, encoding="utf-8")
+    answer = call("table", *arguments)
+    assert answer.code == 2, answer.err
+    assert answer.err.splitlines()[-1].startswith("error: ")
+    assert words in answer.err

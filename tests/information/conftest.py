@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -23,7 +25,7 @@ def _scalar_information(f, mu, sigma, tau=0.0):
         return (np.exp(log_p) * (log_p - mixture)).sum() / len(f)
 
     edges = np.unique((centre[:, None] + scale[:, None] * np.array([-10, -6, -3, 0, 3, 6, 10])).ravel())
-    return total + sum(quad(integrand, a, b, epsabs=1e-12, epsrel=1e-11)[0] for a, b in zip(edges[:-1], edges[1:]))
+    return total + sum(quad(integrand, a, b, epsabs=1e-12, epsrel=1e-11)[0] for a, b in itertools.pairwise(edges))
 
 
 @pytest.fixture(scope="session")

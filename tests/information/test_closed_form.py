@@ -1,0 +1,121 @@
+"""The ground truth itself: other closed forms, scipy's quadrature, and every rejected input."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+
+from vibtheory.errors import InvalidInputError
+from vibtheory.information.closed_form import (
+    discrete_memoryless,
+    gaussian_channel,
+    multivariate_gaussian,
+    scalar_gated_channel,
+    uniform_additive_noise,
+)
+
+COVARIANCE = np.array([[4.0, 30.0], [30.0, 400.0]])
+
+
+def test_gaussian_channel_and_pair_agree():
+    assert gaussian_channel(9.0, 3.0) == pytest.approx(np.log(2))
+    assert gaussian_channel([9.0, 0.0], [3.0, 7.0]) == pytest.approx(np.log(2))
+    pair = np.array([[9.0, 9.0], [9.0, 12.0]])  # (X, X + N)
+    assert multivariate_gaussian(pair, 1) == pytest.approx(np.log(2))
+    assert multivariate_gaussian(COVARIANCE, 1) == pytest.approx(-0.5 * np.log(1 - 900 / 1600))
+
+
+def test_multivariate_gaussian_is_a_difference_of_entropies_in_any_unit():
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(5, 7))
+    matrix = root @ root.T
+    ld = lambda m: np.linalg.slogdet(m)[1]  # noqa: E731
+    expected = 0.5 * (ld(matrix[:2, :2]) + ld(matrix[2:, 2:]) - ld(matrix))
+    unit = np.diag([1e-6, 1e5, 3.0, 1e-3, 40.0])
+    assert multivariate_gaussian(unit @ matrix @ unit, 2) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("signal", "noise"), [(7.0, 0.5), (0.5, 7.0), (3.0, 3.0)])
+def test_uniform_additive_noise_against_the_trapezoid(signal, noise):
+    def density(y):  # overlap of [y − noise, y] with [0, signal]
+        return max(0.0, min(signal, y) - max(0.0, y - noise)) / (signal * noise)
+
+    edges = sorted({0.0, signal, noise, signal + noise})
+    pieces = [
+        quad(lambda y: -density(y) * np.log(density(y)), a, b, epsabs=1e-12)[0] for a, b in itertools.pairwise(edges)
+    ]
+    assert uniform_additive_noise(signal, noise) == pytest.approx(sum(pieces) - np.log(noise), abs=1e-9)
+
+
+def test_discrete_memoryless_channels():
+    e, h = 0.11, -(0.11 * np.log(0.11) + 0.89 * np.log(0.89))
+    assert discrete_memoryless([[1 - e, e], [e, 1 - e]]) == pytest.approx(np.log(2) - h)
+    erasure = [[0.7, 0.0, 0.3], [0.0, 0.7, 0.3]]
+    assert discrete_memoryless(erasure, [0.2, 0.8]) == pytest.approx(-0.7 * (0.2 * np.log(0.2) + 0.8 * np.log(0.8)))
+    assert discrete_memoryless(np.eye(5)) == pytest.approx(np.log(5))
+    assert discrete_memoryless([[0.4, 0.6]] * 3) == pytest.approx(0, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("f", "mu", "sigma", "tau"),
+    [
+        ([0.0, 0.0, 3.0, 40.0], 0.7, 0.2, 0.0),
+        ([0.01, -5.0, 3.0], -2.0, 30.0, 0.0),
+        ([1.0, 2.0, 100.0], 1.0, 0.01, 0.0),
+        ([1.0, -2.0, 50.0], 0.0, 3.0, 0.0),
+        ([0.0, 2.0, 3.0], 4.0, 0.0, 2.5),
+        ([0.0, 2.0, -30.0], 0.4, 0.3, 0.9),
+        ([5.0], 1.0, 1.0, 0.0),
+    ],
+)
+def test_scalar_gated_channel_to_1e_8(scalar_information, f, mu, sigma, tau):
+    truth = scalar_information(f, mu, sigma, tau)
+    assert scalar_gated_channel(f, mu, sigma, tau) == pytest.approx(truth, abs=1e-9)
+    # a law of x given as repetitions and as probabilities
+    law = np.arange(1, len(f) + 1)
+    repeated = scalar_gated_channel(np.repeat(f, law), mu, sigma, tau)
+    assert scalar_gated_channel(f, mu, sigma, tau, p_x=law / law.sum()) == pytest.approx(repeated, abs=1e-9)
+
+
+def test_scalar_gated_channel_edges():
+    assert scalar_gated_channel([0.0, 0.0], 1.0, 1.0) == 0
+    assert scalar_gated_channel([1.0, 2.0], 0.0, 0.0) == 0
+    assert scalar_gated_channel([1.0, 2000.0], 1.0, 0.01) == pytest.approx(np.log(2), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: gaussian_channel([-1.0], 1.0), "signal_variance: got smallest"),
+        (lambda: gaussian_channel(1.0, 0.0), "noise_variance: got smallest"),
+        (lambda: gaussian_channel([1.0, 2.0], [1.0]), "noise_variance: got shape"),
+        (lambda: multivariate_gaussian(np.ones((2, 3)), 1), "covariance: got shape"),
+        (lambda: multivariate_gaussian([[1.0, 0.5], [0.1, 1.0]], 1), "covariance: got shape"),
+        (lambda: multivariate_gaussian(COVARIANCE, 2), "split: got 2"),
+        (lambda: multivariate_gaussian(COVARIANCE, 0), "split: got 0"),
+        (lambda: multivariate_gaussian(np.ones((2, 2)), 1), "not positive definite"),
+        (lambda: multivariate_gaussian([[-1.0, 0.0], [0.0, 1.0]], 1), "not positive definite"),
+        (lambda: uniform_additive_noise(0.0, 1.0), "signal_width: got smallest"),
+        (lambda: uniform_additive_noise(1.0, -1.0), "noise_width: got smallest"),
+        (lambda: discrete_memoryless([[0.5, 0.6]]), "transition: got sums"),
+        (lambda: discrete_memoryless([[1.5, -0.5]]), "transition: got sums"),
+        (lambda: discrete_memoryless(np.ones((0, 2))), "transition: got sums"),
+        (lambda: discrete_memoryless(np.eye(2), [0.5, 0.6]), "p_x: got sums"),
+        (lambda: discrete_memoryless(np.eye(2), [1.0]), "p_x: got shape"),
+        (lambda: scalar_gated_channel([[1.0]], 1.0, 1.0), "f: got shape"),
+        (lambda: scalar_gated_channel([], 1.0, 1.0), "f: got no inputs"),
+        (lambda: scalar_gated_channel([1.0], [1.0], 1.0), "mu: got shape"),
+        (lambda: scalar_gated_channel([1.0], 1.0, -1.0), "sigma: got -1"),
+        (lambda: scalar_gated_channel([1.0], 1.0, 1.0, -1.0), "tau: got -1"),
+        (lambda: scalar_gated_channel([1.0], 1.0, 0.0), "sigma: got a noiseless gate"),
+        (lambda: scalar_gated_channel([1.0], 1.0, 1.0, order=1), "order: got 1"),
+        (lambda: scalar_gated_channel([1.0], 1.0, 1.0, p_x=[0.5, 0.5]), "p_x: got shape"),
+        (lambda: scalar_gated_channel([1.0], 1.0, 1.0, p_x=[0.4]), "p_x: got sums"),
+    ],
+)
+def test_rejected(call, message):
+    with pytest.raises(InvalidInputError, match=message):
+        call()

@@ -1,0 +1,63 @@
+"""Σ_j I(h_j; x) by quadrature: 1e-8 against the closed form, above the truth, over many scales."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vibtheory.information import per_unit, unit_information
+from vibtheory.information.channel import GatedChannel
+from vibtheory.information.closed_form import scalar_gated_channel
+
+GATES = [
+    (2.0, 0.3, 0.0),
+    (2.0, 0.3, 0.5),
+    (0.0, 1.0, 0.0),
+    (0.0, 1.0, 0.01),
+    (1.0, 0.0, 0.2),
+    (1.0, 0.011, 0.0),
+    (-3.0, 5.0, 0.0),
+    (1.0, 0.3, 1e-4),
+]
+
+
+@pytest.mark.parametrize(("mu", "sigma", "tau"), GATES)
+@pytest.mark.parametrize("shape", ["relu", "wide", "far"])
+def test_scalar_channels_to_1e_8(mu, sigma, tau, shape):
+    noise = np.random.default_rng(3).normal(size=12)
+    f = {"relu": np.maximum(7 * noise, 0), "wide": np.exp(3 * noise), "far": 100 + noise}[shape]
+    truth = scalar_gated_channel(f, mu, sigma, tau)
+    assert per_unit(GatedChannel(f[:, None], mu, sigma, tau)).nats == pytest.approx(truth, abs=1e-8)
+
+
+def test_sum_over_units_is_exact_for_independent_inputs_and_an_upper_bound(product_channels):
+    for name, f, mu, sigma, tau, truth in product_channels:
+        assert per_unit(GatedChannel(f, mu, sigma, tau)).nats == pytest.approx(truth, abs=2e-8), name
+    # the same input twice: the sum counts it twice
+    f = np.array([1.0, 30.0, 4.0])
+    twice = per_unit(GatedChannel(np.column_stack([f, f]), 1.0, 0.01))
+    assert twice.kind == "upper"
+    assert twice.nats == pytest.approx(2 * np.log(3), abs=1e-6)
+    assert unit_information(GatedChannel(np.column_stack([f, 0 * f]), 1.0, 0.01)) == pytest.approx([np.log(3), 0])
+
+
+def test_one_unit_at_log_n_is_flagged():
+    assert per_unit(GatedChannel([[1.0], [30.0], [4.0]], 1.0, 0.01)).saturated
+    assert not per_unit(GatedChannel([[1.0], [1.1], [0.9]], 1.0, 1.0)).saturated
+
+
+def test_standard_error_is_the_jackknife_s_and_blocks_do_not_matter(monkeypatch):
+    import sys
+
+    f = np.maximum(np.random.default_rng(1).normal(size=(60, 2)) * [1, 50] + 1, 0)
+    channel = GatedChannel(f, [1.0, 0.2], [0.7, 0.3])
+    result = per_unit(channel)
+    left_out = np.array([per_unit(channel.rows(np.arange(60) != i)).nats for i in range(60)])
+    jackknife = np.sqrt(59 / 60 * ((left_out - left_out.mean()) ** 2).sum())
+    assert result.stderr == pytest.approx(jackknife, rel=0.06)
+    monkeypatch.setattr(sys.modules["vibtheory.information.per_unit"], "_BLOCK_ENTRIES", 700)
+    assert per_unit(channel).nats == pytest.approx(result.nats, rel=1e-13)
+
+
+def test_closed_gates():
+    assert per_unit(GatedChannel(np.ones((3, 2)), 0.0, 0.0)).nats == 0

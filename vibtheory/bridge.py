@@ -51,6 +51,7 @@ def quadratic_bound(
     others: int = 0,
     samples: int | None = None,
     level_samples: int | None = None,
+    full: int = 30,
     seed: int = 0,
     batch: int = 2000,
 ) -> QuadraticBound:
@@ -68,6 +69,8 @@ def quadratic_bound(
         others: 0 holds the other gates at their masked means; S ≥ 1 averages over S seeded samples of those before it.
         samples: of z for fitted (default 10 per unknown) and tangent (default 200); each costs a pass over the data.
         level_samples: fresh z that measure the level of fitted and tangent; default 1000, and 200 for tangent.
+        full: most gates for which fitted's Q is a full matrix (about 50 s at 30, growing like d⁵); past it, diagonal
+            plus rank 10.
         seed: of every sample.
         batch: examples per forward pass.
 
@@ -94,7 +97,7 @@ def quadratic_bound(
     elif kind == "lipschitz":
         result = lipschitz_bound(view, centre, spread)
     elif kind == "fitted":
-        result = fitted_bound(view, centre, spread, samples, generator)
+        result = fitted_bound(view, centre, spread, samples, generator, full)
     else:
         result = tangent_bound(view, centre, spread, 200 if samples is None else samples, generator)
     if _LEVEL[kind] == "statistical":

@@ -105,6 +105,9 @@ class _Batch:
         if self.recipe.prune_every and self.gates:
             check_shrinkable(nets[0])
         self.shifts = Shifts(self.x, self.recipe.shift) if self.recipe.shift else None
+        self.inputs = self.x  # this epoch's training inputs: shifted if so wished
+        for net in nets:
+            net.train()  # stacking wants them all in one mode
         self.parameters, self.buffers = stack_module_state(nets)  # each [K, ...]
         gate_names = [f"{name}.{key}" for name in self.gates for key in ("mu", "log_var")]
         self.optimizer = torch.optim.Adam(
@@ -142,6 +145,8 @@ class _Batch:
             for key in ("mu", "log_var"):
                 self.parameters[f"{name}.{key}"].requires_grad_(not pretraining)
         prices = None if pretraining else self._prices(epoch)
+        if self.shifts:
+            self.inputs = self.shifts.draw()
         order = torch.randperm(len(self.x)).to(self.device)
         batches = torch.split(order, recipe.batch_size)
         losses = torch.stack([self._step(batch, prices) for batch in batches]).mean(dim=0)  # [K]
@@ -178,7 +183,7 @@ class _Batch:
 
     def _step(self, batch: Tensor, prices: dict[str, Tensor] | None) -> Tensor:
         """One update of all K; returns their mean losses [K] in nats."""
-        x, y = self.shifts.batch(batch) if self.shifts else self.x[batch], self.y[batch]
+        x, y = self.inputs[batch], self.y[batch]
 
         def loss_of(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
             outputs = functional_call(self.nets[0], (parameters, buffers), (x,))

@@ -95,25 +95,25 @@ def test_failed_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(VibTheoryError, match="No space left.*Remedy"):
+    with pytest.raises(VibTheoryError, match=r"No space left.*Remedy"):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
-    with pytest.raises(VibTheoryError, match="could not write.*Remedy"):
+    with pytest.raises(VibTheoryError, match=r"could not write.*Remedy"):
         write_bytes(path / "below a file", b"new")
 
 
 def test_lock_is_exclusive_and_released(tmp_path: Path) -> None:
     with locked(tmp_path / "new"):
         assert (tmp_path / "new").is_dir()
-        with pytest.raises(VibTheoryError, match="in use.*Remedy"), locked(tmp_path / "new"):
+        with pytest.raises(VibTheoryError, match=r"in use.*Remedy"), locked(tmp_path / "new"):
             pass
     with pytest.raises(KeyError), locked(tmp_path / "new"):
         raise KeyError
     with locked(tmp_path / "new"):
         pass
     (tmp_path / "file").write_text("")
-    with pytest.raises(VibTheoryError, match="could not use.*Remedy"), locked(tmp_path / "file"):
+    with pytest.raises(VibTheoryError, match=r"could not use.*Remedy"), locked(tmp_path / "file"):
         pass
 
 
@@ -142,5 +142,5 @@ def test_right_checksum_but_no_safetensors(tmp_path: Path) -> None:
     name = f"run-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     (tmp_path / name).write_bytes(content)
     (tmp_path / "run.json").write_text(json.dumps({"tensors": name}))
-    with pytest.raises(CheckpointError, match="SafetensorError.*Remedy"):
+    with pytest.raises(CheckpointError, match=r"SafetensorError.*Remedy"):
         read_state(tmp_path, "run")

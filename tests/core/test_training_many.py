@@ -1,0 +1,142 @@
+"""Batched training is the sequential loop: same weights when the noise is shared, same history, same refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vibtheory import networks
+from vibtheory.datasets.dataset import from_arrays
+from vibtheory.errors import DivergedError, InvalidInputError
+from vibtheory.gates import Gate
+from vibtheory.recipe import Recipe
+from vibtheory.run import Run
+from vibtheory.training import train
+from vibtheory.training_many import train_many
+
+RNG = np.random.default_rng(4)
+X = RNG.normal(scale=2.0, size=(240, 1, 3, 3))
+DATA = from_arrays(X[:160], X[:160, 0, 0].argmax(axis=1), X[160:], X[160:, 0, 0].argmax(axis=1))
+REGRESSION = from_arrays(X[:160], X[:160, 0, 1, :2] * 3, X[160:], X[160:, 0, 1, :2] * 3, likelihood="gaussian")
+QUICK: dict[str, Any] = {"epochs": 4, "pretrain_epochs": 1, "batch_size": 32, "device": "cpu"}
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def _build() -> nn.Sequential:
+    return networks.mlp((9, 8, 3))
+
+
+def _one(gamma: float, seed: int, **changes: Any) -> Run:
+    torch.manual_seed(seed)
+    return train(_build(), DATA, seed=seed, gamma=gamma, **{**QUICK, **changes})
+
+
+def _assert_same(a: Run, b: Run) -> None:
+    other = b.net.state_dict()
+    for name, tensor in a.net.state_dict().items():
+        torch.testing.assert_close(tensor, other[name], **TOLERANCE)
+    assert len(a.rows) == len(b.rows)
+    for first, second in zip(a.rows, b.rows, strict=True):
+        for key in ("epoch", "phase", "error", "kept_input", "kept_h1", "r_w"):
+            if "error" in first or key in ("epoch", "phase"):  # train_many counts units when it evaluates
+                assert first[key] == second[key]
+        assert ("error" in first) == ("error" in second)
+        assert first["cross_entropy"] == pytest.approx(second["cross_entropy"], rel=1e-4)
+    assert (a.seed, a.status, a.message, a.data) == (b.seed, b.status, b.message, b.data)
+    assert a.recipe == b.recipe
+    assert a.net.vib_config == b.net.vib_config
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "shift": {"shift": 1},
+    "prices": {"warmup_epochs": 2, "relax_at": 0.6, "layer_weights": {"input": 2.0, "h1": 0.3}},
+    "noisy gates, decay": {"initial_log_variance": -1.5, "gate_weight_decay": 0.2, "schedule": "cosine"},
+    "rarely evaluated": {"evaluate_every": 3},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_one_pair_is_train(name: str) -> None:
+    (many,) = train_many(_build, DATA, [(2e-3, 7)], share_noise=True, **QUICK, **OPTIONS[name])
+    _assert_same(many, _one(2e-3, 7, **OPTIONS[name]))
+
+
+def test_shared_noise_is_the_sequential_loop_for_every_gamma() -> None:
+    gammas = (0.0, 1e-3, 3e-2)
+    many = train_many(_build, DATA, [(gamma, 5) for gamma in gammas], share_noise=True, **QUICK)
+    for gamma, run in zip(gammas, many, strict=True):
+        _assert_same(run, _one(gamma, 5))
+    assert many[0].rows[-1]["information"] > many[2].rows[-1]["information"]
+
+
+def test_seeds_decide_the_initial_weights_and_the_noise_differs() -> None:
+    first, second, third = train_many(_build, DATA, [(1e-3, 1), (1e-3, 2), (1e-3, 1)], **QUICK)
+    still = train_many(_build, DATA, [(1e-3, 1), (1e-3, 2)], **{**QUICK, "epochs": 0, "pretrain_epochs": 0})
+    for seed, run in zip((1, 2), still, strict=True):
+        torch.manual_seed(seed)
+        assert torch.equal(run.net.get_parameter("linear1.weight"), _build()[2].weight)
+    weights = [run.net.get_parameter("linear1.weight") for run in (first, second, third)]
+    assert (weights[0] - weights[1]).abs().max() > 0.1
+    assert 1e-5 < (weights[0] - weights[2]).abs().max() < 0.1  # one start, one order, noise of its own
+
+
+def test_the_global_random_state_is_left_alone() -> None:
+    torch.manual_seed(9)
+    expected = torch.rand(2)
+    torch.manual_seed(9)
+    train_many(_build, DATA, [(1e-3, 1)], **QUICK)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_regression() -> None:
+    recipe = Recipe(epochs=12, batch_size=20, learning_rate=3e-2, gamma=1.0)
+    many = train_many(lambda: networks.mlp((9, 8, 2)), REGRESSION, [(1e-4, 0), (1e-4, 1)], recipe, device="cpu")
+    variance = 0.5 * REGRESSION.y_test.var(axis=0).sum()
+    assert all(run.rows[-1]["test_loss"] < 0.2 * variance for run in many)
+    assert all(run.rows[-1]["error"] is None and run.recipe.gamma == 1e-4 for run in many)
+
+
+def test_pruning_closes_for_good_and_a_dead_layer_is_reported() -> None:
+    changes = {**QUICK, "epochs": 12, "gate_learning_rate": 0.3, "prune_every": 1, "initial_log_variance": -3.0}
+    alive, dead = train_many(_build, DATA, [(2e-3, 0), (1e3, 0)], share_noise=True, **changes)
+    assert alive.status == "completed"
+    assert int(alive.net.get_submodule("input").active.sum()) < 9
+    assert dead.status == "collapsed"
+    assert "survived; use a smaller gamma" in dead.message
+    assert not alive.net.training
+
+
+def test_divergence_names_the_pairs() -> None:
+    with pytest.raises(DivergedError, match=r"gamma 0.25, seed 3.*Remedy"):
+        train_many(_build, DATA, [(0.25, 3)], **{**QUICK, "learning_rate": 1e36})
+
+
+BAD: dict[str, Any] = {
+    "no pairs": lambda: train_many(_build, DATA, []),
+    "distill": lambda: train_many(_build, DATA, [(1e-3, 0)], distill=0.5, pretrain_epochs=1),
+    "gamma per layer": lambda: train_many(_build, DATA, [(1e-3, 0)], gamma={"input": 1.0, "h1": 1.0}),
+    "negative gamma": lambda: train_many(_build, DATA, [(-1e-3, 0)]),
+    "evaluate_every": lambda: train_many(_build, DATA, [(1e-3, 0)], evaluate_every=0),
+    "layer weights": lambda: train_many(_build, DATA, [(1e-3, 0)], layer_weights={"h1": 1.0}),
+    "input width": lambda: train_many(lambda: networks.mlp((8, 3)), DATA, [(1e-3, 0)]),
+    "outputs": lambda: train_many(lambda: networks.mlp((9, 2)), DATA, [(1e-3, 0)]),
+    "device": lambda: train_many(_build, DATA, [(1e-3, 0)], device="tpu"),
+    "unknown keyword": lambda: train_many(_build, DATA, [(1e-3, 0)], gama=1.0),
+    "prune before a sigmoid": lambda: train_many(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(9, 4), Gate(4), nn.Sigmoid(), nn.Linear(4, 3)),
+        DATA,
+        [(1e-3, 0)],
+        prune_every=1,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(case: str) -> None:
+    with pytest.raises(InvalidInputError, match="Remedy"):
+        BAD[case]()

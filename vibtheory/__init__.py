@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vibtheory import bridge, compression, datasets, figures, gates, information, metrics, networks, tables, theory
-    from vibtheory.bridge import check_network, quadratic_bound
+    from vibtheory.bridge import check_network, quadratic_bound, verify_bound
     from vibtheory.compression import compress
     from vibtheory.errors import VibTheoryError
     from vibtheory.gates import Gate
@@ -54,6 +54,7 @@ _HOME = {
     "sparsity_path": "theory.path",
     "quadratic_bound": "bridge",
     "check_network": "bridge",
+    "verify_bound": "bridge",
     "merge_redundant": "merging",
     "VibTheoryError": "errors",
 }
@@ -98,6 +99,7 @@ __all__ = [
     "theory",
     "train",
     "train_many",
+    "verify_bound",
 ]
 
 

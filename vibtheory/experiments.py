@@ -50,6 +50,8 @@ class Experiment:
         check_choice("mode", mode, self.modes)
         plan = self.modes[mode]
         changed = {**self.recipe.to_dict(), **plan.get("recipe", {})}
+        if not isinstance(self.recipe.gamma, int | float):
+            reject("recipe gamma", self.recipe.gamma, "one number", "put the layers' factors into layer_weights")
         gammas = plan.get("gammas", [self.recipe.gamma])
         return [(Recipe.from_dict({**changed, "gamma": gamma}), seed) for gamma in gammas for seed in plan["seeds"]]
 
@@ -149,17 +151,22 @@ def _run_one(
     if finished.exists():
         rows: list[dict[str, Any]] = json.loads(finished.read_text(encoding="utf-8"))
         return [{**row, "mode": mode} for row in rows]
-    torch.set_num_threads(threads)
     data = datasets.load(plan.dataset)
-    torch.manual_seed(seed)
-    net = build({"builder": plan.network})
-    run = train(net, data, recipe, seed=seed, checkpoint=folder / "checkpoint", progress=progress)
-    run.save(folder)
-    rows = [_row(plan, run.history, recipe, seed, "pruned", run.status)]
-    if plan.finetune is not None and run.status == "completed":
-        small = compress(net)
-        tuned = train(small, data, plan.finetune, seed=seed, checkpoint=folder / f"finetune-{tuning}", progress=progress)
-        rows.append({**rows[0], "stage": "finetuned", **_errors(tuned.history), "epochs": plan.finetune.epochs})
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = build({"builder": plan.network})
+        run = train(net, data, recipe, seed=seed, checkpoint=folder / "checkpoint", progress=progress)
+        run.save(folder)
+        rows = [_row(plan, run.history, recipe, seed, "pruned", run.status)]
+        if plan.finetune is not None and run.status == "completed":
+            small, place = compress(net), folder / f"finetune-{tuning}"
+            tuned = train(small, data, plan.finetune, seed=seed, checkpoint=place, progress=progress)
+            rows.append({**rows[0], "stage": "finetuned", **_errors(tuned.history), "epochs": plan.finetune.epochs})
+    finally:
+        torch.set_num_threads(before)
     write_text(finished, json.dumps(rows, indent=1) + "\n")
     return [{**row, "mode": mode} for row in rows]
 
@@ -169,19 +176,19 @@ def _fingerprint(settings: Any) -> str:
 
 
 def _row(plan: Experiment, history: DataFrame, recipe: Recipe, seed: int, stage: str, status: str) -> dict[str, Any]:
-    trained = history[history["phase"] == "train"]
-    last = trained.iloc[-1]
+    trained = history[history["phase"] == "train"] if len(history) else history
+    errors = _errors(trained)
     return {
         "table": plan.table,
         "network": plan.network,
         "gamma": recipe.gamma,
         "seed": seed,
         "stage": stage,
-        **_errors(trained),
-        "r_w": float(last["r_w"]),
-        "r_n": float(last["r_n"]),
-        "flop": int(last["flop"]),
-        "architecture": str(last["architecture"]),
+        **errors,
+        "r_w": float(trained["r_w"].iloc[-1]),
+        "r_n": float(trained["r_n"].iloc[-1]),
+        "flop": int(trained["flop"].iloc[-1]),
+        "architecture": str(trained["architecture"].iloc[-1]),
         "epochs": int(recipe.epochs),
         "status": status,
         "seconds": round(float(history["seconds"].sum()), 1),
@@ -189,7 +196,9 @@ def _row(plan: Experiment, history: DataFrame, recipe: Recipe, seed: int, stage:
 
 
 def _errors(history: DataFrame) -> dict[str, float]:
-    error = history["error"].dropna()
+    import pandas as pd
+
+    error = history["error"].dropna() if "error" in history else pd.Series(dtype=float)
     if error.empty:
         raise InvalidInputError("history: no epoch was evaluated, expected at least one. Remedy: set epochs >= 1")
     return {"error_last": float(error.iloc[-1]), "error_best": float(error.min())}

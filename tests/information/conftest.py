@@ -36,7 +36,7 @@ def scalar_information():
 
 @pytest.fixture(scope="session")
 def product_channels(scalar_information):
-    """Channels of two units with independent inputs, x = (a, b): I(h; x) = I₁ + I₂ exactly. (name, f, mu, sigma, tau, I)."""
+    """[(name, f, mu, sigma, tau, I)]: two units with independent inputs, so that I(h; x) = I₁ + I₂ exactly."""
     relu = np.array([0.0, 0.0, 3.0, 40.0, 7.0])
     cases = {
         "relu": (relu, np.array([0.0, 0.02, 0.05]), [0.7, -20.0], [0.2, 9.0], 0.0),

@@ -14,7 +14,7 @@ from vibtheory.information import GatedChannel, estimate
 S, TAU = 6.0, 4.0  # x ~ N(0, S²), h = x + τn
 R = S**2 / TAU**2
 TRUTH = 0.5 * np.log1p(R)
-# The population's value of each statistic, in closed form. A Gaussian kernel's mean over x' ~ N(0, S²) is Gaussian in x.
+# The population's value of each statistic. A Gaussian kernel's mean over x' ~ N(0, S²) is again Gaussian in x.
 POPULATION = {
     "variational": TRUTH,
     "gaussian": TRUTH,

@@ -242,6 +242,11 @@ def test_third_derivative_bound_falls_with_t():
     assert third.max() < 0.5
 
 
+_HORN = np.array(
+    [[1, -1, 1, 1, -1], [-1, 1, -1, 1, 1], [1, -1, 1, -1, 1], [1, 1, -1, 1, -1], [-1, 1, 1, -1, 1]], dtype=float
+)
+
+
 @pytest.mark.parametrize(
     ("matrix", "copositive"),
     [
@@ -249,13 +254,13 @@ def test_third_derivative_bound_falls_with_t():
         (np.array([[1.0, 5.0], [5.0, 1.0]]), True),  # indefinite, non-negative
         (np.array([[1.0, -2.0], [-2.0, 1.0]]), False),
         (np.array([[0.0, 1.0], [1.0, 1.0]]), False),  # copositive, not strictly
-        (np.array([[1, -1, 1, 1, -1], [-1, 1, -1, 1, 1], [1, -1, 1, -1, 1], [1, 1, -1, 1, -1], [-1, 1, 1, -1, 1]]), False),
-        (np.eye(5) * 0.1 + np.array([[1, -1, 1, 1, -1], [-1, 1, -1, 1, 1], [1, -1, 1, -1, 1], [1, 1, -1, 1, -1], [-1, 1, 1, -1, 1]]), True),
+        (_HORN, False),
+        (_HORN + 0.1 * np.eye(5), True),
         (np.diag([1.0] * 11 + [-1.0]), False),  # larger than the exact test: the safe answer
     ],
-)  # fmt: skip
+)
 def test_strict_copositivity(matrix, copositive):
-    """Horn's matrix (rows 4, 5) is copositive but not strictly, and not a sum of a semidefinite and a positive one."""
+    """Horn's matrix is copositive but not strictly, and not a sum of a semidefinite and a positive one."""
     direction = copositivity_violation(np.asarray(matrix, dtype=float), 0.0 if copositive else 1e-9)
     assert (direction is None) == copositive
     if direction is not None and direction.any():

@@ -22,7 +22,7 @@ def _trap():
 
 
 def test_interior_point_trap():
-    """d = 100, rank 20: counting |μ| > 1e-6 in a raw interior-point answer "breaks" the bound; the pipeline does not."""
+    """d = 100, rank 20: counting |μ| > 1e-6 in an interior-point answer "breaks" the bound; the pipeline does not."""
     bound = _trap()
     problem = normalise(bound)
     raw, _ = reweighted_steps(problem, problem.coordinates(np.ones(100)), 1, ("CLARABEL",))

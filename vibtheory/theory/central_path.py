@@ -85,10 +85,10 @@ def _barrier_step(gram: Array, linear: Array, price: Array, y: Array, barrier: A
     step = -np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
     slope = np.einsum("ni,ni->n", gradient, step)
     here = _barrier_value(gram, linear, price, y, barrier)
-    far = -slope > np.maximum(1e-2 * barrier, 1e-12 * (1.0 + np.abs(here)))
+    far = -slope > np.maximum(1e-2 * barrier, 1e-11 * (1.0 + np.abs(here)))
     result, size = y.copy(), np.ones(len(y))
     waiting = np.flatnonzero(far)
-    for _ in range(25):
+    for _ in range(12):
         if not len(waiting):
             break
         trial = y[waiting] + size[waiting, None] * step[waiting]
@@ -96,14 +96,14 @@ def _barrier_step(gram: Array, linear: Array, price: Array, y: Array, barrier: A
         good = value <= here[waiting] + 0.1 * size[waiting] * slope[waiting]
         result[waiting[good]] = trial[good]
         waiting = waiting[~good]
-        size[waiting] *= 0.4
+        size[waiting] *= 0.3
     far[waiting] = False  # no step is accepted any more: rounding
     return result, far
 
 
 def _barrier_value(gram: Array, linear: Array, price: Array, y: Array, barrier: Array) -> Array:
     """F − τ(log det M + Σ log y) [n]; inf outside the region."""
-    inside = (y > 0).all(axis=1)
+    inside: Mask = np.asarray((y > 0).all(axis=1))
     safe = np.where(inside[:, None], y, 1.0)
     eigenvalues = np.linalg.eigvalsh(_matrix(gram, safe, price))
     inside &= eigenvalues[:, 0] > 0.1 * SINGULAR

@@ -142,9 +142,7 @@ def certify_normalised(problem: NormalisedProblem, x: Array) -> Certificate:
         return _failed(NOT_CONVERGED, reason, found, gradient_norm, smallest_slack)
 
     hessian, m, vector = _curvature(problem, support, v)
-    eta = gradient_norm / m if m > 0 else (0.0 if not len(support) else np.inf)
-    if not len(support):
-        m, eta = np.inf, 0.0
+    eta = gradient_norm / m if m > 0 else np.inf  # nothing open: gradient 0, m = inf, eta = 0
     # What rounding and the distance to the exact stationary point could do to |response_j|.
     doubt = error + (4.0 * eta * problem.cross_norms(support) if np.isfinite(eta) and eta > 0 else 0.0)
     opening = closed & (slack < -doubt)
@@ -184,7 +182,7 @@ def certify_normalised(problem: NormalisedProblem, x: Array) -> Certificate:
 
 def support_hessian(problem: NormalisedProblem, support: Index, v: Array) -> Array:
     """H = 2(G_S − diag(1/(2+α_S))), 1/(2+α) = v²/(1+v²): the Hessian of F on S."""
-    hessian = 2.0 * problem.block(support, support)
+    hessian = np.asarray(2.0 * problem.block(support, support))
     hessian[np.diag_indices(len(support))] -= 2.0 * v**2 / (1.0 + v**2)
     return hessian
 
@@ -207,13 +205,13 @@ def _tie_escape(
 ) -> Array | None:
     """None if H on S ∪ T is strictly copositive on the critical cone, else a direction [k] (0 if undecided)."""
     signs = -np.sign(response[tied])
-    corner = 2.0 * problem.block(tied, tied) - np.eye(len(tied))  # α_T = 0: 2·1/(2+0) = 1
+    corner: Array = 2.0 * problem.block(tied, tied) - np.eye(len(tied))  # α_T = 0: 2·1/(2+0) = 1
     solved = np.zeros((0, len(tied)))
     if hessian is not None:
         across = 2.0 * problem.block(support, tied)
         solved = np.linalg.solve(hessian, across)
         corner = corner - across.T @ solved
-    corner = signs[:, None] * corner * signs
+    corner = np.asarray(signs[:, None] * corner * signs)
     margin = 1e-10 * (1.0 + float(np.abs(corner).max()))
     outward = copositivity_violation(0.5 * (corner + corner.T), margin)
     if outward is None:

@@ -34,6 +34,7 @@ def default_start(problem: NormalisedProblem) -> Array:
     def apply(vector: Array) -> Array:
         if problem.rows is not None:
             return np.asarray(problem.rows @ (vector @ problem.rows) + _RIDGE * vector)
+        assert problem.gram is not None
         return np.asarray(problem.gram @ vector + _RIDGE * vector)
 
     operator = LinearOperator((problem.size, problem.size), matvec=apply, dtype=np.float64)

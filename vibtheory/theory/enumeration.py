@@ -49,8 +49,8 @@ def enumerate_local_minima(bound: QuadraticBound) -> tuple[LocalMinimum, ...]:
     """All certified local minima of Φ, the lowest (global) first.
 
     Args:
-        bound: ḡ with at most 12 columns of w_j > 0 (the others are free and cost nothing). It need not be bounded below;
-            if it is not, the first entry is only the lowest local minimum, and where w_j = 0 ≠ b_j there is none.
+        bound: ḡ with at most 12 columns of w_j > 0 (the others are free and cost nothing). Φ need not be
+            bounded below; if it is not, the first entry is only the lowest local minimum, and where w_j = 0 ≠ b_j there is none.
 
     Returns:
         LocalMinimum records sorted by Φ; never empty for a bounded Φ, except where every minimum is degenerate (a tie
@@ -71,7 +71,9 @@ def enumerate_local_minima(bound: QuadraticBound) -> tuple[LocalMinimum, ...]:
     found = [np.zeros(problem.size)]
     for order in range(1, problem.size + 1):
         supports = np.array(list(combinations(range(problem.size), order)))
-        independent = np.linalg.eigvalsh(gram[supports[:, :, None], supports[:, None, :]])[:, 0] > SINGULAR * order
+        independent: Mask = (
+            np.linalg.eigvalsh(gram[supports[:, :, None], supports[:, None, :]])[:, 0] > SINGULAR * order
+        )
         kept, signs = supports[independent], np.array(list(product((1.0, -1.0), repeat=order)))
         step = max(1, _CHUNK // len(signs))
         for first in range(0, len(kept), step):
@@ -185,7 +187,8 @@ def _may_stay_closed(problem: NormalisedProblem, gram: Array, regions: _Regions)
 def _degenerate(regions: _Regions, y: Array, barrier: Array) -> Mask:
     """Step 3: True where every local minimum of the region has λ_min(M) or some y_j below `DEGENERATE`.
 
-    With Z = τM(ŷ)⁻¹ (up to a factor), ζ_j = −Z_jj c'_j ≥ 0 and λ = ∇F(ŷ) − ζ, a minimum y* in the region satisfies, F and c being convex,
+    With Z = τM(ŷ)⁻¹ (up to a factor), ζ_j = −Z_jj c'_j ≥ 0 and λ = ∇F(ŷ) − ζ, a minimum y* in the
+    region satisfies, F and c being convex,
 
         λ_min(M(y*)) tr Z ≤ ⟨Z, M(y*)⟩ ≤ τk + ζᵀ(y* − ŷ)   and   (ζ + λ)ᵀ(y* − ŷ) ≤ 0,
 

@@ -1,4 +1,4 @@
-"""The reference solver: majorise–minimise with cvxpy (issue of record: same answers as the fast one).
+"""The reference solver: majorise–minimise with cvxpy (the same minima as the fast one, slowly).
 
 ρ is concave in |μ|, so its tangent at the current |μ| majorises it: each step is the weighted-ℓ1 quadratic program
 
@@ -97,18 +97,22 @@ def reweighted_steps(
 
 
 def _program(problem: NormalisedProblem) -> tuple[Any, Any, Any]:
-    import cvxpy
+    import cvxpy as cp
 
+    cvxpy: Any = cp  # its functions are exported dynamically
     variable = cvxpy.Variable(problem.size)
     weights = cvxpy.Parameter(problem.size, nonneg=True)
-    factor = problem.rows.T if problem.rows is not None else _factor(problem.gram)
+    factor = _factor(problem)
     objective = cvxpy.sum_squares(factor @ variable) + problem.linear @ variable + weights @ cvxpy.abs(variable)
     return cvxpy.Problem(cvxpy.Minimize(objective)), variable, weights
 
 
-def _factor(gram: Array | None) -> Array:
-    """F [r, k] with FᵀF = G up to rounding, from the positive eigenvalues."""
-    values, vectors = np.linalg.eigh(gram)
+def _factor(problem: NormalisedProblem) -> Array:
+    """F [r, k] with FᵀF = G: Ã itself, or from the positive eigenvalues of G."""
+    if problem.rows is not None:
+        return problem.rows.T
+    assert problem.gram is not None
+    values, vectors = np.linalg.eigh(problem.gram)
     kept = values > len(values) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
     return np.asarray((vectors[:, kept] * np.sqrt(values[kept])).T)
 

@@ -89,14 +89,19 @@ def _clamped_step(
     start = x[support]
     points = start + _REACH[:, None] * direction
     points[np.sign(points) != np.sign(start)] = 0.0
-    full = np.zeros((len(points), problem.size))
-    full[:, support] = points
-    values = np.array([problem.value(point) for point in full])
+    points = np.vstack([start, points])
+    price, linear = problem.price[support], problem.linear[support]
+    majoriser[np.diag_indices(len(support))] -= _RIDGE  # 2G_S again
+    t = np.abs(points) / np.sqrt(price)
+    noise = root_noise(t)
+    values = np.einsum("ns,ns->n", points, 0.5 * (points @ majoriser) + linear)
+    values += (t * noise - 2.0 * np.log(noise)) @ price
     best = int(np.argmin(values))
-    here = problem.value(x)
-    if not values[best] < here - 1e-13 * abs(here) or points[best].all():
+    if not values[best] < values[0] - 1e-13 * abs(values[0]) or points[best].all():
         return None
-    return np.asarray(full[best])
+    result = x.copy()
+    result[support] = points[best]
+    return result
 
 
 def _line_search(

@@ -15,6 +15,7 @@ import csv
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -174,17 +175,30 @@ def search_above_rank(seed: int, trials: int) -> Counter[str]:
 
 def stress(instances: int, seed: int, jobs: int = 1) -> Counter[str]:
     """Counts over `instances` random instances and instances/100 adversarial climbs."""
-    total: Counter[str] = Counter(dict.fromkeys(FAILURES, 0))
+    total = Counter(dict.fromkeys(FAILURES, 0))
+    for counts in _batches(instances, seed, jobs):
+        total.update(counts)
+    return total
+
+
+def _batches(instances: int, seed: int, jobs: int) -> Iterator[Counter[str]]:
+    """The counts of successive batches of 1,000 instances, each with its share of the adversarial search."""
+    starts = range(0, instances, 1000)
     if jobs == 1:
-        for index in range(instances):
-            total.update(one(seed, index))
+        yield from (_batch(seed, first, min(instances, first + 1000)) for first in starts)
     else:
         import joblib
 
-        for counts in joblib.Parallel(jobs, batch_size=200)(joblib.delayed(one)(seed, i) for i in range(instances)):
-            total.update(counts)
-    total.update(search_above_rank(seed, max(5, instances // 100)))
-    return total
+        parallel = joblib.Parallel(jobs, return_as="generator_unordered")
+        yield from parallel(joblib.delayed(_batch)(seed, first, min(instances, first + 1000)) for first in starts)
+
+
+def _batch(seed: int, first: int, last: int) -> Counter[str]:
+    counts = Counter({"instances": last - first})
+    for index in range(first, last):
+        counts.update(one(seed, index))
+    counts.update(search_above_rank(seed + first, max(5, (last - first) // 100)))
+    return counts
 
 
 def main() -> int:
@@ -195,12 +209,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "stress_theory.csv")
     arguments = parser.parse_args()
     begin = time.perf_counter()
-    counts = stress(arguments.instances, arguments.seed, arguments.jobs)
-    rows = [("instances", arguments.instances), ("seed", arguments.seed), *sorted(counts.items())]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.out.open("w", newline="") as file:
-        csv.writer(file).writerows([("count of", "number"), *rows])
-    for name, number in rows:
+    counts = Counter(dict.fromkeys(FAILURES, 0))
+    for batch in _batches(arguments.instances, arguments.seed, arguments.jobs):
+        counts.update(batch)  # the file is rewritten after each batch: a run cut short still says what it did
+        with arguments.out.open("w", newline="") as file:
+            csv.writer(file).writerows([("count of", "number"), ("seed", arguments.seed), *sorted(counts.items())])
+    for name, number in sorted(counts.items()):
         print(f"{name:45s} {number}")
     failed = sum(counts[name] for name in (*FAILURES, "|alpha|_0 = rank + 1", "adversarial: |alpha|_0 > rank"))
     print(f"{failed} failures in {time.perf_counter() - begin:.0f} s")

@@ -205,12 +205,12 @@ def _tie_escape(
 ) -> Array | None:
     """None if H on S ∪ T is strictly copositive on the critical cone, else a direction [k] (0 if undecided)."""
     signs = -np.sign(response[tied])
-    corner: Array = 2.0 * problem.block(tied, tied) - np.eye(len(tied))  # α_T = 0: 2·1/(2+0) = 1
-    solved = np.zeros((0, len(tied)))
+    corner = np.asarray(2.0 * problem.block(tied, tied) - np.eye(len(tied)), dtype=np.float64)  # α_T = 0: 2·1/(2+0) = 1
+    solved: Array = np.zeros((0, len(tied)))
     if hessian is not None:
         across = 2.0 * problem.block(support, tied)
-        solved = np.linalg.solve(hessian, across)
-        corner = corner - across.T @ solved
+        solved = np.asarray(np.linalg.solve(hessian, across), dtype=np.float64)
+        corner = np.asarray(corner - across.T @ solved)
     corner = np.asarray(signs[:, None] * corner * signs)
     margin = 1e-10 * (1.0 + float(np.abs(corner).max()))
     outward = copositivity_violation(0.5 * (corner + corner.T), margin)

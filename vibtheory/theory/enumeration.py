@@ -49,8 +49,9 @@ def enumerate_local_minima(bound: QuadraticBound) -> tuple[LocalMinimum, ...]:
     """All certified local minima of Φ, the lowest (global) first.
 
     Args:
-        bound: ḡ with at most 12 columns of w_j > 0 (the others are free and cost nothing). Φ need not be
-            bounded below; if it is not, the first entry is only the lowest local minimum, and where w_j = 0 ≠ b_j there is none.
+        bound: ḡ with at most 12 columns of w_j > 0 (the others are free and cost nothing). Φ need not be bounded below:
+            where b leaves the row space the first entry is only the lowest local minimum, and where w_j = 0 ≠ b_j there
+            is none.
 
     Returns:
         LocalMinimum records sorted by Φ; never empty for a bounded Φ, except where every minimum is degenerate (a tie

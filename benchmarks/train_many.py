@@ -1,0 +1,75 @@
+"""Batched against sequential training: `train_many` for K nets against K calls of `train`, LeNet-300-100 on MNIST.
+
+    python benchmarks/train_many.py [--examples 600] [--repeats 3] [--device cpu]
+
+Only the ratio is meant. Both take turns, so that other load on the machine hits both; the times are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from vibtheory.datasets import load
+from vibtheory.networks import lenet_300_100
+from vibtheory.recipe import Recipe
+from vibtheory.training import train
+from vibtheory.training_many import train_many
+
+RESULTS = Path(__file__).parent / "results" / "train_many.csv"
+
+
+def seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", type=int, default=600, help="training examples per epoch (one epoch is timed)")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--networks", type=int, nargs="+", default=[4, 8], help="K")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+
+    data = load("mnist").subset(options.examples, 10)
+    recipe = Recipe(gamma=1e-4, epochs=1)
+    rows = []
+    print(f"{'K':>3} {'threads':>7} {'sequential / batched':>21}")
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        for count in options.networks:
+            pairs = [(1e-4 * (k + 1), k) for k in range(count)]
+
+            def one_by_one(pairs: list[tuple[float, int]] = pairs) -> None:
+                for gamma, seed in pairs:
+                    torch.manual_seed(seed)
+                    train(lenet_300_100(), data, recipe, gamma=gamma, seed=seed, device=options.device)
+
+            def together(pairs: list[tuple[float, int]] = pairs) -> None:
+                train_many(lenet_300_100, data, pairs, recipe, device=options.device)
+
+            together()  # warm up
+            times = [(seconds(one_by_one), seconds(together)) for _ in range(options.repeats)]
+            ratio = statistics.median(a / b for a, b in times)
+            rows.append({"device": options.device, "K": count, "threads": threads, "ratio": round(ratio, 2)})
+            print(f"{count:>3} {threads:>7} {ratio:>21.2f}")
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from vibtheory.building import build, description
@@ -43,7 +44,7 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row per epoch: phase, cross_entropy and information in nats (apart), error in percent, kept units, r_w."""
+        """A row per epoch: phase, cross_entropy and information in nats, error in percent, kept units, r_w."""
         import pandas as pd
 
         return pd.DataFrame(self.rows)
@@ -99,7 +100,9 @@ def load(folder: str | Path, net: nn.Module | None = None) -> Run:
         )
     tensors, plain = found
     try:
-        net = build(plain["network"]) if net is None else net
+        if net is None:
+            with torch.random.fork_rng(devices=[]):  # its fresh weights are overwritten below
+                net = build(plain["network"])
         net.load_state_dict(tensors)
         recipe = Recipe.from_dict(plain["recipe"])
         config = {"gamma": recipe.layer_gamma, "likelihood": plain["likelihood"]}

@@ -89,10 +89,16 @@ def write_state(folder: Path, name: str, tensors: Mapping[str, Tensor], descript
     content = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
     weights = f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     write_bytes(folder / weights, content)
-    write_text(folder / f"{name}.json", json.dumps({**description, "tensors": weights}, indent=1) + "\n")
-    for stale in folder.glob(f"{name}-*.safetensors"):
+    plain = {**description, "tensors": weights}
+    write_text(folder / f"{name}.json", json.dumps({**plain, "checksum": _checksum(plain)}, indent=1) + "\n")
+    # What earlier states, and writers killed half-way, left behind; the folder's lock is ours.
+    for stale in (*folder.glob(f"{name}-*.safetensors"), *folder.glob(f".{name}-*"), *folder.glob(f".{name}.json.*")):
         if stale.name != weights:
             stale.unlink(missing_ok=True)
+
+
+def _checksum(plain: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def read_state(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -110,6 +116,8 @@ def read_state(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, An
     remedy = "Remedy: restore the folder from a copy, or delete it and run again"
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
+        if description.pop("checksum") != _checksum(description):
+            raise ValueError(f"{path.name} does not match its own checksum")
         weights = description["tensors"]
         if not isinstance(weights, str) or Path(weights).name != weights:
             raise ValueError(f"tensors is {weights!r}, not a file name")
@@ -117,7 +125,7 @@ def read_state(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, An
         if weights != f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors":
             raise ValueError(f"{weights} does not match the checksum in its name")
         tensors = load(content)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(
             f"folder: {path} is not a readable checkpoint ({type(error).__name__}: {error}), "
             f"expected what Run.save or train(checkpoint=...) wrote. {remedy}"

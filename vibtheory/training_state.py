@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vibtheory.errors import CheckpointError
@@ -81,10 +84,16 @@ def _identity(loop: _Loop, seed: int) -> dict[str, Any]:
         "format": 1,
         "recipe": loop.recipe.to_dict(),
         "seed": seed,
-        "data": [loop.data.name, *loop.x.shape],
+        "data": [loop.data.name, *loop.x.shape, *(_crc(array) for array in (loop.data.x_train, loop.data.y_train))],
+        "amp": loop.amp,
         "shapes": {name: list(tensor.shape) for name, tensor in _full_shapes(loop).items()},
     }
 
 
 def _full_shapes(loop: _Loop) -> dict[str, Tensor]:
     return dict(loop.net.named_parameters())
+
+
+def _crc(array: NDArray[Any]) -> int:
+    """A quick fingerprint of the data's content."""
+    return zlib.crc32(np.ascontiguousarray(array).data)

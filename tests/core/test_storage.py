@@ -137,10 +137,27 @@ def test_unreadable_descriptions(content: str, tmp_path: Path) -> None:
         read_state(tmp_path, "run")
 
 
+def test_a_changed_digit_in_the_description_is_found(tmp_path: Path) -> None:
+    write_state(tmp_path, "run", {"w": torch.ones(2)}, {"seed": 17})
+    path = tmp_path / "run.json"
+    path.write_text(path.read_text().replace("17", "18"))
+    with pytest.raises(CheckpointError, match="checksum"):
+        read_state(tmp_path, "run")
+
+
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
+    (tmp_path / ".run-0123.safetensors.abc").write_bytes(b"half")
+    (tmp_path / ".run.json.xyz").write_bytes(b"half")
+    write_state(tmp_path, "run", {"w": torch.ones(2)}, {})
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".safetensors"]
+
+
 def test_right_checksum_but_no_safetensors(tmp_path: Path) -> None:
     content = b"something else"
     name = f"run-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     (tmp_path / name).write_bytes(content)
-    (tmp_path / "run.json").write_text(json.dumps({"tensors": name}))
+    plain = {"tensors": name}
+    checksum = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    (tmp_path / "run.json").write_text(json.dumps({**plain, "checksum": checksum}))
     with pytest.raises(CheckpointError, match=r"SafetensorError.*Remedy"):
         read_state(tmp_path, "run")

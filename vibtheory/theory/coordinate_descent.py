@@ -23,6 +23,7 @@ __all__ = ["default_start", "descend"]
 Array = NDArray[np.float64]
 _SWEEPS_PER_ROUND = 6
 _NEWTON_STEPS = 30
+_LARGE = 300
 _RIDGE = 0.1
 
 
@@ -57,8 +58,15 @@ def descend(problem: NormalisedProblem, x: Array, max_iterations: int) -> tuple[
     used = 0
     previous = math.inf
     while True:
-        x, swept = _sweeps(problem, x, min(_SWEEPS_PER_ROUND, max_iterations - used))
-        used += swept
+        open_before = problem.size + 1
+        while used < max_iterations:
+            x, swept = _sweeps(problem, x, min(_SWEEPS_PER_ROUND, max_iterations - used))
+            used += swept
+            open_now = int(np.count_nonzero(x))
+            # A Newton step costs |S|³: on a large support, sweep on while that closes gates quickly.
+            if open_now <= _LARGE or open_now > 0.97 * open_before:
+                break
+            open_before = open_now
         if used < max_iterations:
             x, stepped = newton_on_support(problem, x, min(_NEWTON_STEPS, max_iterations - used))
             used += stepped
@@ -121,17 +129,19 @@ def _sweep_rows(
 def _sweep_gram(
     gram: Array, response: Array, values: list[float], candidates: NDArray[np.intp], price4: list[float]
 ) -> float:
-    """One sweep with the response 2Gx + p restricted to the candidates and kept up to date: O(|candidates|) each."""
-    block = 2.0 * gram[np.ix_(candidates, candidates)]
-    local = response[candidates]
+    """One sweep with the response 2Gx + p kept up to date, on the candidates alone where they are few."""
+    few = 2 * len(candidates) < len(gram)
+    block = gram[np.ix_(candidates, candidates)] if few else gram
+    local = response[candidates] if few else response.copy()
+    places = range(len(candidates)) if few else candidates.tolist()
     buffer = np.empty_like(local)
     largest = 0.0
-    for i, (j, row) in enumerate(zip(candidates.tolist(), block, strict=True)):
+    for i, j in zip(places, candidates.tolist(), strict=True):
         old = values[j]
         q = float(local[i]) - 2.0 * old
         new = -0.5 * q * (1.0 - price4[j] / (q * q)) if q * q > price4[j] else 0.0
         if new != old:
-            np.multiply(row, new - old, out=buffer)
+            np.multiply(block[i], 2.0 * (new - old), out=buffer)
             local += buffer
             values[j] = new
             largest = max(largest, abs(new - old) / (0.5 * math.sqrt(price4[j]) + abs(new)))

@@ -22,6 +22,7 @@ _FRACTIONS = 0.5 ** np.arange(0, 12)
 _REACH = 2.0 ** np.arange(-12, 9)
 _CROSSINGS = 64
 _RIDGE = 1e-2
+_LARGE = 600
 
 
 def newton_on_support(problem: NormalisedProblem, x: Array, steps: int) -> tuple[Array, int]:
@@ -52,6 +53,8 @@ def newton_on_support(problem: NormalisedProblem, x: Array, steps: int) -> tuple
             if clamped is not None:
                 x = clamped
                 continue
+            if len(support) > _LARGE:
+                return x, used + 1  # an eigenvector costs too much here; more sweeps close gates faster
             direction = np.linalg.eigh(hessian)[1][:, 0]
             definite = False
         moved = _line_search(problem, x, support, direction, response, hessian, v, definite)

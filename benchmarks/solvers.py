@@ -83,6 +83,9 @@ def plot(table: pd.DataFrame, path: Path) -> None:
                 axes[1].loglog(part["rank"], part["fast_s"], "o-", label=f"fast, d = {size}, γ = 0.1")
         axes[1].set(xlabel="rank of A")
         axes[1].legend()
+        for axis, ticks in ((axes[0], by_size["d"]), (axes[1], table["rank"])):
+            axis.set_xticks(sorted(set(ticks)), [str(tick) for tick in sorted(set(ticks))])
+            axis.minorticks_off()
         save(figure, path, ("png",))
 
 

@@ -214,7 +214,9 @@ def main() -> int:
     for batch in _batches(arguments.instances, arguments.seed, arguments.jobs):
         counts.update(batch)  # the file is rewritten after each batch: a run cut short still says what it did
         with arguments.out.open("w", newline="") as file:
-            csv.writer(file).writerows([("count of", "number"), ("seed", arguments.seed), *sorted(counts.items())])
+            csv.writer(file, lineterminator="\n").writerows(
+                [("count of", "number"), ("seed", arguments.seed), *sorted(counts.items())]
+            )
     for name, number in sorted(counts.items()):
         print(f"{name:45s} {number}")
     failed = sum(counts[name] for name in (*FAILURES, "|alpha|_0 = rank + 1", "adversarial: |alpha|_0 > rank"))

@@ -8,7 +8,7 @@ epoch's end, and on one CPU ends with the same bits as an undisturbed run.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ def train(
     device: str = "auto",
     amp: bool | None = None,
     progress: bool = False,
+    on_epoch: Callable[[nn.Module, int], None] | None = None,
     checkpoint: str | Path | None = None,
     evaluate_every: int = 1,
     **changes: Any,
@@ -58,6 +59,9 @@ def train(
         device: "auto" (CUDA if present), "cpu", "cuda", "cuda:1", ….
         amp: bfloat16 autocast; None: on CUDA only. Gates and statistics stay float32.
         progress: a live bar with error, kept units and r_W.
+        on_epoch: called with the net (full size, evaluation mode) and the number of epochs done: at the start (0) and
+            after each epoch, before its checkpoint is written; it must leave the net and torch's random state alone.
+            A resumed run calls it for the epochs that it trains.
         checkpoint: folder for resuming; the same call continues a stopped run. None: no checkpoint.
         evaluate_every: epochs between evaluations on `data.x_test`; the last epoch is always evaluated.
 
@@ -84,6 +88,7 @@ def train(
     ):
         torch.manual_seed(seed)
         loop = _Loop(net.to(place), data, recipe, place, use_amp, evaluate_every)
+        loop.on_epoch = on_epoch
         return loop.run(seed, folder, progress)
 
 
@@ -120,6 +125,7 @@ class _Loop:
         self.teacher: Tensor | None = None  # the pretrained net's logits [N, K], where the recipe distils
         self.rows: list[dict[str, Any]] = []
         self.shrinker: Shrinker | None = None
+        self.on_epoch: Callable[[nn.Module, int], None] | None = None
 
     def run(self, seed: int, folder: Path | None, progress: bool) -> Run:
         recipe, total = self.recipe, self.recipe.pretrain_epochs + self.recipe.epochs
@@ -127,6 +133,8 @@ class _Loop:
         if folder and restore(folder, self, seed) and self.rows:
             status = self.rows[-1]["status"]
         with self._expanded_at_the_end(), Progress(progress, total, len(self.rows)) as bar:
+            if not self.rows:
+                self._report()
             while len(self.rows) < total and status == "completed":
                 done = len(self.rows)
                 pretraining = done < recipe.pretrain_epochs
@@ -136,6 +144,7 @@ class _Loop:
                 self.rows.append({**row, "status": status})
                 if recipe.distill and done + 1 == recipe.pretrain_epochs:
                     self.teacher = self._predictions()
+                self._report()
                 if folder:
                     snapshot(folder, self, seed)
                 bar.advance(row)
@@ -146,6 +155,13 @@ class _Loop:
         config = {"gamma": recipe.layer_gamma, "likelihood": self.data.likelihood}
         object.__setattr__(self.net, "vib_config", config)
         return Run(self.net, recipe, seed, status, message, self.rows, self.data.name)
+
+    def _report(self) -> None:
+        """Show the net at full size to whoever asked for it."""
+        if self.on_epoch:
+            with self.full_size():
+                self.net.eval()
+                self.on_epoch(self.net, len(self.rows))
 
     def _epoch(self, epoch: int, pretraining: bool) -> dict[str, Any]:
         """One pass over the training data; returns its row of the history."""

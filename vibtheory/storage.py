@@ -50,8 +50,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for one writer.
+def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
+    """Hold `folder` for one writer, after waiting for the one before at most `wait` seconds.
 
     Raises:
         VibTheoryError: another run holds it now, or the folder cannot be made.
@@ -60,7 +60,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
+        lock = FileLock(folder / ".lock", timeout=wait)
         lock.acquire()
     except Timeout as error:
         raise VibTheoryError(

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from vibtheory.compression import compress
     from vibtheory.errors import VibTheoryError
     from vibtheory.gates import Gate
+    from vibtheory.gamma_sweep import sweep
     from vibtheory.insertion import insert_gates
     from vibtheory.merging import merge_redundant
     from vibtheory.recipe import Recipe
     from vibtheory.run import Run, load
+    from vibtheory.sweep_estimators import Estimator
     from vibtheory.theory.enumeration import enumerate_local_minima
     from vibtheory.theory.minima import find_local_minimum
     from vibtheory.theory.path import sparsity_path
@@ -56,6 +58,8 @@ _HOME = {
     "check_network": "bridge",
     "verify_bound": "bridge",
     "merge_redundant": "merging",
+    "sweep": "gamma_sweep",
+    "Estimator": "sweep_estimators",
     "VibTheoryError": "errors",
 }
 _MODULES = (
@@ -72,6 +76,7 @@ _MODULES = (
 )
 
 __all__ = [
+    "Estimator",
     "Gate",
     "QuadraticBound",
     "Recipe",
@@ -95,6 +100,7 @@ __all__ = [
     "networks",
     "quadratic_bound",
     "sparsity_path",
+    "sweep",
     "tables",
     "theory",
     "train",

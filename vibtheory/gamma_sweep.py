@@ -1,0 +1,213 @@
+"""`sweep`: γ × seeds × recorded epochs → one table of size, error and information; resumable row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vibtheory.errors import check_choice, reject
+from vibtheory.recipe import Recipe
+from vibtheory.storage import write_text
+from vibtheory.sweep_estimators import DEFAULT_ESTIMATORS, Estimator, as_estimators
+from vibtheory.sweep_jobs import side_by_side
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from vibtheory.datasets import Dataset
+    from vibtheory.sweep_run import SweepRun
+
+__all__ = ["COLUMNS", "Estimator", "SweepResult", "sweep"]
+
+COLUMNS = (
+    "network", "dataset", "gated", "gamma", "seed", "epoch", "error", "r_w", "r_n", "flop", "cross_entropy",
+    "layer", "method", "tau", "n", "nats", "stderr", "kind", "saturated", "ceiling", "seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    """What `sweep` returns.
+
+    Attributes:
+        table: one row per (gated, gamma, seed, epoch, method, tau, n), columns `COLUMNS`. Epoch 0 is the net before
+            any noisy epoch (after pretraining, if there is any). error: test set, percent. r_w, r_n: percent.
+            cross_entropy: mean −log q(y|x) on the sweep's n training inputs, gates at their masked means, nats.
+            nats, stderr, ceiling: of I(h; x), nats; kind: upper, lower or estimate. seconds: of that estimate.
+        path: the CSV with the same content.
+        status: "completed", or which runs collapsed (their later epochs are not in the table), with the remedy.
+    """
+
+    table: DataFrame
+    path: Path
+    status: str
+
+    def __str__(self) -> str:
+        runs = len(self.table.groupby(["gated", "gamma", "seed"]))
+        return f"Sweep of {runs} runs, {len(self.table)} estimates in {self.path}: {self.status}"
+
+
+def sweep(
+    *,
+    gammas: Sequence[float],
+    seeds: int | Sequence[int] = 5,
+    dataset: str | Dataset = "mnist",
+    network: str | Mapping[str, Any] = "lenet_300_100",
+    out: str | Path = "runs/sweep",
+    epochs: int | None = None,
+    record: int | Sequence[int] = 5,
+    estimators: str | Sequence[Any] = DEFAULT_ESTIMATORS,
+    layer: str = "h1",
+    gated: bool | Sequence[bool] = True,
+    recipe: Recipe | Mapping[str, Any] | None = None,
+    n: int = 5000,
+    full_at_last: bool = True,
+    jobs: int = 1,
+    cluster: str | None = None,
+    device: str = "auto",
+) -> SweepResult:
+    """Train a network for each γ and seed, and record size, error and I(h; x) of one layer at chosen epochs.
+
+    Each run keeps a checkpoint, its rows, and the net at each recorded epoch in `out`: the same call continues a
+    stopped sweep and ends with the same table (but for `seconds`); other estimators are computed without training.
+
+    Args:
+        gammas: prices of information; each replaces the recipe's.
+        seeds: how many (0, 1, …), or which.
+        dataset: a name for `vibtheory.datasets.load`, or a Dataset.
+        network: a function of `vibtheory.networks`, or {"builder": "mlp", "arguments": {"sizes": […]}}.
+        out: folder of table.csv and of the runs. table.csv holds the rows of the last call.
+        epochs: noisy epochs; None: the recipe's.
+        record: epochs to record, or an integer: every so many. Epoch 0 and the last one are always recorded.
+        estimators: "default", or `Estimator`s, or tuples (method, tau, options).
+        layer: gate of a dense layer whose information is recorded.
+        gated: False trains the regular net of the same shape instead: no gates, no price (γ = 0 in the table), one run
+            per seed; of the estimators those with tau > 0 are recorded. (True, False) does both.
+        recipe: how to train; None: `Recipe(prune_every=1)`, so that closed units cost no more time. Regular nets follow
+            it without gates.
+        n: training inputs for estimators that do not set their own.
+        full_at_last: estimators marked `full` are computed on all training inputs too at the last epoch.
+        jobs: processes on this machine, one thread each.
+        cluster: address of a Dask scheduler ("tcp://…") to use instead; its workers must see `out`.
+        device: as in `train`.
+
+    Returns:
+        SweepResult, also written to `out`/table.csv after each finished run.
+
+    Raises:
+        InvalidInputError: an argument out of range, an unknown name, a cluster that does not answer.
+        MissingDependencyError: `cluster` without the extra of that name.
+        CheckpointError, DataError, DivergedError: from the runs.
+    """
+    from vibtheory.sweep_run import finish
+
+    runs = _plan(gammas, seeds, dataset, network, Path(out), epochs, record, estimators, layer, gated, recipe, n,
+                 full_at_last, device)  # fmt: skip
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        reject("jobs", repr(jobs), "an integer >= 1", "pass the number of processes")
+    path = Path(out) / "table.csv"
+    results: dict[int, tuple[list[dict[str, Any]], str]] = {}
+    for place, result in side_by_side(finish, runs, jobs, cluster):
+        results[place] = result
+        table = _table([results[k][0] for k in sorted(results)])
+        write_text(path, table.to_csv(index=False))
+    collapsed = [runs[k].folder.name for k in sorted(results) if results[k][1] == "collapsed"]
+    status = "completed"
+    if collapsed:
+        status = f"{len(collapsed)} of {len(runs)} runs collapsed ({', '.join(collapsed)}); use smaller gammas there"
+    return SweepResult(table, path, status)
+
+
+def _plan(
+    gammas: Sequence[float],
+    seeds: int | Sequence[int],
+    dataset: str | Dataset,
+    network: str | Mapping[str, Any],
+    out: Path,
+    epochs: int | None,
+    record: int | Sequence[int],
+    estimators: str | Sequence[Any],
+    layer: str,
+    gated: bool | Sequence[bool],
+    recipe: Recipe | Mapping[str, Any] | None,
+    n: int,
+    full_at_last: bool,
+    device: str,
+) -> list[SweepRun]:
+    """Every run, in the table's order; every complaint before the work."""
+    from vibtheory.sweep_run import SweepRun, measure_layer_names
+
+    if isinstance(network, str):
+        check_choice("network", network, ("lenet_300_100", "lenet_5_caffe", "vgg16_cifar", "vgg19_cifar"))
+    built = {"builder": network} if isinstance(network, str) else dict(network)
+    measure_layer_names(built, layer)
+    base = Recipe(prune_every=1) if recipe is None else recipe
+    if not isinstance(base, Recipe):
+        base = Recipe.from_dict(base)
+    if epochs is not None:
+        base = replace(base, epochs=epochs)
+    if base.epochs < 1:
+        reject("epochs", base.epochs, "an integer >= 1", "train for at least one epoch")
+    if isinstance(n, bool) or not isinstance(n, int) or n < 2:
+        reject("n", repr(n), "an integer >= 2", "pass a number of training inputs")
+    kinds = [gated] if isinstance(gated, bool) else list(gated)
+    if not kinds or not all(isinstance(kind, bool) for kind in kinds) or len(set(kinds)) < len(kinds):
+        reject("gated", repr(gated), "True, False or (True, False)", "say which nets to train")
+    prices = list(gammas)
+    if not prices or len(set(prices)) < len(prices):
+        reject("gammas", prices, "at least one price, each once", "list the prices of the sweep")
+    chosen = _seeds(seeds)
+    wanted = _recorded(record, base.epochs)
+    listed = as_estimators(estimators)
+    noisy = tuple(estimator for estimator in listed if estimator.tau > 0)
+    if False in kinds and not noisy:
+        reject("estimators", "none with tau > 0", "one with stated noise for nets without gates", "set tau > 0")
+    runs = []
+    for kind in kinds:
+        for gamma in prices if kind else [0.0]:
+            changes: dict[str, Any] = (
+                {"gamma": gamma} if kind else {"gamma": 0.0, "layer_weights": None, "prune_every": 0}
+            )
+            for seed in chosen:
+                runs.append(
+                    SweepRun(
+                        network=built,
+                        dataset=dataset,
+                        gated=kind,
+                        recipe=replace(base, **changes),
+                        seed=seed,
+                        record=wanted,
+                        estimators=listed if kind else noisy,
+                        layer=layer,
+                        n=n,
+                        full_at_last=full_at_last,
+                        out=out,
+                        device=device,
+                    )
+                )
+    return runs
+
+
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    chosen = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
+    whole = isinstance(chosen, Sequence) and all(isinstance(s, int) and not isinstance(s, bool) for s in chosen)
+    if not whole or not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
+        reject("seeds", repr(seeds), "a number >= 1, or different integers >= 0", "pass seeds=5, or the seeds")
+    return list(chosen)
+
+
+def _recorded(record: int | Sequence[int], epochs: int) -> tuple[int, ...]:
+    """Epochs to record: 0, those asked for, and the last."""
+    every = range(0, epochs, record) if isinstance(record, int) and record >= 1 else record
+    whole = isinstance(every, Sequence) and all(isinstance(e, int) and not isinstance(e, bool) for e in every)
+    if isinstance(record, bool) or not whole or not all(0 <= e <= epochs for e in every):
+        reject("record", repr(record), f"epochs between 0 and {epochs}, or an integer >= 1", "pass record=5, or a list")
+    return tuple(sorted({0, *every, epochs}))
+
+
+def _table(parts: list[list[dict[str, Any]]]) -> DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame([row for rows in parts for row in rows], columns=list(COLUMNS))

@@ -1,0 +1,69 @@
+"""Independent jobs side by side: in this process, in local processes, or on a Dask cluster, through joblib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, TypeVar
+
+from vibtheory.errors import MissingDependencyError, reject
+
+__all__ = ["side_by_side"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def side_by_side(
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int = 1, cluster: str | None = None
+) -> Iterator[tuple[int, Result]]:
+    """(place, function(item)) of every item, as they finish.
+
+    Args:
+        function, items: picklable, unless `jobs` is 1 and there is no cluster.
+        jobs: processes on this machine; 1: this one.
+        cluster: address of a Dask scheduler to use instead. A job whose worker dies is run again on another one.
+
+    Raises:
+        MissingDependencyError: `cluster` without the extra of that name.
+        InvalidInputError: no scheduler answers there, or it has no workers.
+    """
+    if cluster is None and jobs == 1:
+        yield from ((place, function(item)) for place, item in enumerate(items))
+        return
+    from joblib import Parallel, delayed, parallel_config
+
+    with ExitStack() as stack:
+        if cluster is not None:
+            stack.enter_context(_client(cluster))
+            stack.enter_context(parallel_config("dask"))
+            pool = Parallel(n_jobs=-1, return_as="generator_unordered", batch_size=1)
+        else:
+            stack.enter_context(parallel_config("loky", inner_max_num_threads=1))
+            pool = Parallel(n_jobs=min(jobs, len(items)), return_as="generator_unordered", max_nbytes=None)
+        yield from pool(delayed(_placed)(function, place, item) for place, item in enumerate(items))
+
+
+def _placed(function: Callable[[Item], Result], place: int, item: Item) -> tuple[int, Result]:
+    return place, function(item)
+
+
+def _client(address: str) -> AbstractContextManager[Any]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise MissingDependencyError(
+            "cluster: distributed is not installed, expected the extra `cluster`. "
+            "Remedy: pip install 'vibtheory[cluster]', or use jobs= on this machine"
+        ) from error
+    try:
+        client = Client(address, timeout=10, set_as_default=True)
+    except (OSError, ValueError, TypeError) as error:
+        reject(
+            "cluster", f"{address} ({error})", "the address of a running Dask scheduler", "start one: dask scheduler"
+        )
+    if not client.scheduler_info()["workers"]:
+        client.close()
+        reject("cluster", f"{address} without workers", "at least one worker", f"start some: dask worker {address}")
+    found: AbstractContextManager[Any] = client
+    return found

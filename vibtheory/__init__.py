@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from vibtheory.bridge import check_network, quadratic_bound, verify_bound
     from vibtheory.compression import compress
     from vibtheory.errors import VibTheoryError
-    from vibtheory.gates import Gate
     from vibtheory.gamma_sweep import sweep
+    from vibtheory.gates import Gate
     from vibtheory.insertion import insert_gates
     from vibtheory.merging import merge_redundant
     from vibtheory.recipe import Recipe

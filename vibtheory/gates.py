@@ -34,6 +34,8 @@ class Gate(nn.Module):
         active: boolean buffer [d]; False where `close` has shut a gate for good: z = 0 there, α = 0, no information.
         sample_in_eval: `eval()` multiplies by μ⊙keep; set True to sample z on the kept units instead, and average
             the outputs of several passes.
+        union: (n, start): draw noise for n examples and take the rows from `start` on. Processes that share a
+            batch of n thus use the noise that one process would; None: the batch is all there is.
 
     Raises:
         InvalidInputError: features < 1, multiplier < 0, threshold < 0 or axis 0.
@@ -67,6 +69,7 @@ class Gate(nn.Module):
         self.multiplier = float(multiplier)
         self.threshold = float(threshold)
         self.sample_in_eval = False
+        self.union: tuple[int, int] | None = None
         self.mu = nn.Parameter(torch.full((features,), float(mean)))
         self.log_var = nn.Parameter(torch.full((features,), float(log_variance)))
         self.register_buffer("active", torch.ones(features, dtype=torch.bool))
@@ -119,7 +122,8 @@ class Gate(nn.Module):
             return h * self.mean().to(h.dtype).view(shape)
         open_ = self.active if self.training else self.keep
         mu, sigma = self.mu * open_, self.sigma * open_
-        noise = torch.randn(h.shape[0], self.features, device=h.device, dtype=mu.dtype)
+        n, start = self.union or (h.shape[0], 0)
+        noise = torch.randn(n, self.features, device=h.device, dtype=mu.dtype)[start : start + h.shape[0]]
         z = torch.addcmul(mu, sigma, noise)  # [N, d]
         return h * z.to(h.dtype).view(h.shape[0], *shape[1:])
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from vibtheory.errors import check_choice, reject
 
-__all__ = ["Recipe"]
+__all__ = ["AUGMENTATIONS", "Recipe"]
+
+AUGMENTATIONS = ("none", "flip", "crop+flip")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ class Recipe:
         temperature: softening of those predictions.
         shift: augmentation: each training image is moved by up to so many pixels each way, filled with 0; 0: none.
         initial_log_variance: log σ² at which the gates start; None leaves them as they are.
+        augment: images only, drawn anew for each batch on the device (`vibtheory.augmentation.Batches`): "none", "flip"
+            or "crop+flip" (4 pixels of padding). It also turns on the image path: bytes on the device, channels last.
+            None: the data as they are, with `shift` if so wished.
+        initial_spread: standard deviation at which the gates start around μ = 1 and log σ² = `initial_log_variance`
+            (−9 where that is None); 0: all alike.
+        pretrain_schedule: learning rate of the pretraining epochs: "constant" or "cosine" (to 0).
 
     Raises:
         InvalidInputError: a value outside its range.
@@ -66,6 +74,9 @@ class Recipe:
     temperature: float = 2.0
     shift: int = 0
     initial_log_variance: float | None = None
+    augment: str | None = None
+    initial_spread: float = 0.0
+    pretrain_schedule: str = "constant"
 
     def __post_init__(self) -> None:
         prices = self.gamma.values() if isinstance(self.gamma, Mapping) else [self.gamma]
@@ -85,11 +96,16 @@ class Recipe:
             value = getattr(self, name)
             if not _is_number(value) or value <= 0:
                 reject(name, repr(value), "a finite number > 0", f"set {name} to a positive number")
-        for name in ("weight_decay", "gate_weight_decay"):
+        for name in ("weight_decay", "gate_weight_decay", "initial_spread"):
             value = getattr(self, name)
             if not _is_number(value) or value < 0:
                 reject(name, repr(value), "a finite number >= 0", f"set {name} to 0 for none")
         check_choice("schedule", self.schedule, ("step", "cosine", "constant"))
+        check_choice("pretrain_schedule", self.pretrain_schedule, ("constant", "cosine"))
+        if self.augment is not None:
+            check_choice("augment", self.augment, AUGMENTATIONS)
+            if self.shift:
+                reject("shift", self.shift, "0 with augment", 'use augment = "crop+flip" or shift, not both')
         if isinstance(self.milestones, str) or not isinstance(self.milestones, Sequence) or None in self.milestones:
             reject("milestones", repr(self.milestones), "a sequence of fractions in [0, 1]", "use () for none")
         object.__setattr__(self, "milestones", tuple(self.milestones))
@@ -105,8 +121,11 @@ class Recipe:
         if self.distill and not self.pretrain_epochs:
             reject("distill", self.distill, "0 without pretrain_epochs", "set pretrain_epochs: the teacher is that net")
 
-    def learning_rate_factor(self, epoch: int) -> float:
-        """Factor on both learning rates in `epoch` (from 0)."""
+    def learning_rate_factor(self, epoch: int, pretraining: bool = False) -> float:
+        """Factor on both learning rates in `epoch` (from 0 in each phase)."""
+        if pretraining:
+            cosine = 0.5 * (1 + math.cos(math.pi * epoch / max(self.pretrain_epochs, 1)))
+            return cosine if self.pretrain_schedule == "cosine" else 1.0
         progress = epoch / max(self.epochs, 1)
         if self.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * progress))
@@ -137,8 +156,14 @@ class Recipe:
         return bool(self.prune_every) and done >= self.prune_from and done % self.prune_every == 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Plain JSON types.
+
+        Settings newer than the first saved runs are left out at their defaults: a recipe keeps the fingerprint by which
+        such a run is found and continued.
+        """
+        newer = {"augment": None, "initial_spread": 0.0, "pretrain_schedule": "constant"}
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {key: value for key, value in plain.items() if key not in newer or value != newer[key]}
         plain["milestones"] = list(self.milestones)
         plain["gamma"] = dict(self.gamma) if isinstance(self.gamma, Mapping) else self.gamma
         plain["layer_weights"] = None if self.layer_weights is None else dict(self.layer_weights)

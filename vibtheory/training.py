@@ -7,6 +7,7 @@ epoch's end, and on one CPU ends with the same bits as an undisturbed run.
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -17,10 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vibtheory.augmentation import Shifts
+from vibtheory.augmentation import Batches, Shifts
 from vibtheory.datasets.dataset import Dataset
+from vibtheory.distributed import lost_worker_explained, parallel, synchronised, world
 from vibtheory.errors import DivergedError, InvalidInputError, VibTheoryError, reject
 from vibtheory.evaluation import evaluate
+from vibtheory.fast_step import GraphedStep, check_acceleration, joint_information, unit_prices
 from vibtheory.gates import gate_information, named_gates, objective
 from vibtheory.metrics import compression
 from vibtheory.progress import Progress
@@ -28,7 +31,7 @@ from vibtheory.recipe import Recipe
 from vibtheory.run import Run
 from vibtheory.shrinking import Shrinker, check_shrinkable, close_dead
 from vibtheory.storage import locked
-from vibtheory.training_state import restore, snapshot
+from vibtheory.training_state import data_fingerprint, restore, snapshot
 
 __all__ = ["choose_device", "likelihood_loss", "train"]
 
@@ -44,7 +47,9 @@ def train(
     progress: bool = False,
     on_epoch: Callable[[nn.Module, int], None] | None = None,
     checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 0.0,
     evaluate_every: int = 1,
+    accelerate: str = "none",
     **changes: Any,
 ) -> Run:
     """Train `net` in place, gates and weights together.
@@ -63,7 +68,9 @@ def train(
             after each epoch, before its checkpoint is written; it must leave the net and torch's random state alone.
             A resumed run calls it for the epochs that it trains.
         checkpoint: folder for resuming; the same call continues a stopped run. None: no checkpoint.
+        checkpoint_seconds: write it no more often than that (and at the end); 0: after every epoch.
         evaluate_every: epochs between evaluations on `data.x_test`; the last epoch is always evaluated.
+        accelerate: "none", "compile" (torch.compile), "graph" (the whole step as one CUDA graph) or "compile+graph".
 
     Returns:
         Run: the net (in evaluation mode), its history, and a status.
@@ -79,39 +86,62 @@ def train(
         reject("gamma", sorted(recipe.layer_gamma), f"exactly the gated layers {list(gates)}", "name each layer once")
     if evaluate_every < 1:
         reject("evaluate_every", evaluate_every, "an integer >= 1", "use 1 for every epoch")
-    place = choose_device(device)
+    place, processes = choose_device(device), world()
+    check_acceleration(accelerate, place, processes.size)
     use_amp = place.type == "cuda" if amp is None else amp
     folder = None if checkpoint is None else Path(checkpoint)
     with (
-        locked(folder) if folder else nullcontext(),
+        locked(folder) if folder and processes.rank == 0 else nullcontext(),
         torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
     ):
         torch.manual_seed(seed)
-        loop = _Loop(net.to(place), data, recipe, place, use_amp, evaluate_every)
+        loop = _Loop(net.to(place), data, recipe, place, use_amp, evaluate_every, accelerate)
         loop.on_epoch = on_epoch
-        return loop.run(seed, folder, progress)
+        with lost_worker_explained(processes, folder), synchronised(net, processes):
+            return loop.run(seed, folder, progress, checkpoint_seconds)
 
 
 class _Loop:
     """The state of one run: network, optimizer, history, and where it stands."""
 
     def __init__(
-        self, net: nn.Module, data: Dataset, recipe: Recipe, device: torch.device, amp: bool, evaluate_every: int
+        self,
+        net: nn.Module,
+        data: Dataset,
+        recipe: Recipe,
+        device: torch.device,
+        amp: bool,
+        evaluate_every: int = 1,
+        accelerate: str = "none",
     ) -> None:
         self.net, self.data, self.recipe, self.device, self.amp = net, data, recipe, device, amp
-        self.evaluate_every = evaluate_every
+        self.evaluate_every, self.accelerate, self.world = evaluate_every, accelerate, world()
+        self.world.check_batches(len(data.x_train), recipe.batch_size)
         self.gates = named_gates(net)
-        self.x = torch.from_numpy(data.x_train).to(device)
+        self.batches = None if recipe.augment is None else Batches(data.x_train, recipe.augment, device)
+        self.x = torch.from_numpy(data.x_train)
+        if self.batches:  # the images are on the device as bytes already
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        else:
+            self.x = self.x.to(device)
         self.y = torch.from_numpy(data.y_train).to(device)
+        self.x_test, self.y_test = (torch.from_numpy(array).to(device) for array in (data.x_test, data.y_test))
         self.kept_inputs: Tensor | None = None  # indices of the flattened inputs that are left; None: all
         self.inputs = self.x  # this epoch's training inputs: shifted if so wished, without the closed ones
-        check_fit(net, self.x, self.y, data.likelihood)
+        check_fit(net, self.x[:2].to(device), self.y, data.likelihood)
         if recipe.prune_every and self.gates:
             check_shrinkable(net)
+            if self.world.size > 1:
+                reject("prune_every", recipe.prune_every, "0 with several processes", "set prune_every = 0 there")
         self.shifts = Shifts(self.x, recipe.shift) if recipe.shift else None
         if recipe.initial_log_variance is not None:
             for gate in self.gates.values():
                 nn.init.constant_(gate.log_var, recipe.initial_log_variance)
+        if recipe.initial_spread:
+            start = -9.0 if recipe.initial_log_variance is None else recipe.initial_log_variance
+            for gate in self.gates.values():
+                nn.init.normal_(gate.mu, 1.0, recipe.initial_spread)
+                nn.init.normal_(gate.log_var, start, recipe.initial_spread)
         own = {id(p) for gate in self.gates.values() for p in gate.parameters()}
         weights = [p for p in net.parameters() if id(p) not in own]
         gate_parameters = [p for gate in self.gates.values() for p in gate.parameters()]
@@ -121,17 +151,27 @@ class _Loop:
                 {"params": gate_parameters, "lr": recipe.gate_learning_rate, "weight_decay": recipe.gate_weight_decay},
             ],
             fused=True,
+            capturable="graph" in accelerate,
         )
+        self.model: Callable[[Tensor], Tensor] = net  # what a step calls: wrapped for several processes, or compiled
+        self.phase: tuple[bool, Any] | None = None  # (pretraining, price) that `model` and `graphed` were made for
+        self.prices: Tensor | None = None  # of every unit, where all gates are priced at once
+        self.graphed: GraphedStep | None = None
         self.teacher: Tensor | None = None  # the pretrained net's logits [N, K], where the recipe distils
         self.rows: list[dict[str, Any]] = []
+        self.fingerprint: list[Any] = []  # of the data, for checkpoints
         self.shrinker: Shrinker | None = None
         self.on_epoch: Callable[[nn.Module, int], None] | None = None
 
-    def run(self, seed: int, folder: Path | None, progress: bool) -> Run:
+    def run(self, seed: int, folder: Path | None, progress: bool, checkpoint_seconds: float = 0.0) -> Run:
         recipe, total = self.recipe, self.recipe.pretrain_epochs + self.recipe.epochs
         status, message = "completed", "completed"
+        if folder:
+            self.fingerprint = data_fingerprint(self.data)
         if folder and restore(folder, self, seed) and self.rows:
             status = self.rows[-1]["status"]
+        self.world.check_same_progress(len(self.rows))
+        written = time.monotonic()
         with self._expanded_at_the_end(), Progress(progress, total, len(self.rows)) as bar:
             if not self.rows:
                 self._report()
@@ -145,8 +185,11 @@ class _Loop:
                 if recipe.distill and done + 1 == recipe.pretrain_epochs:
                     self.teacher = self._predictions()
                 self._report()
-                if folder:
+                over = len(self.rows) == total or status != "completed"
+                due = over or time.monotonic() - written >= checkpoint_seconds
+                if folder and due and self.world.rank == 0:
                     snapshot(folder, self, seed)
+                    written = time.monotonic()
                 bar.advance(row)
         if status == "collapsed":
             dead = [name for name in self.gates if self.rows[-1][f"kept_{name}"] == 0]
@@ -167,22 +210,22 @@ class _Loop:
         """One pass over the training data; returns its row of the history."""
         started = time.perf_counter()
         recipe = self.recipe
-        factor = 1.0 if pretraining else recipe.learning_rate_factor(epoch)
+        factor = recipe.learning_rate_factor(epoch, pretraining)
         for group, base in zip(
             self.optimizer.param_groups, (recipe.learning_rate, recipe.gate_learning_rate), strict=True
         ):
-            group["lr"] = base * factor
+            self._set_learning_rate(group, base * factor)
         price = 0.0 if pretraining else recipe.price(epoch)
         self.net.train()
         for gate in self.gates.values():
             gate.train(not pretraining)
             gate.requires_grad_(not pretraining)
+        self._enter_phase(pretraining, price)
         if self.shifts:
             self.inputs = self._without_closed(self.shifts.draw())
         order = torch.randperm(len(self.x)).to(self.device)
-        losses = torch.stack(
-            [self._step(batch, price, step) for step, batch in enumerate(torch.split(order, recipe.batch_size))]
-        )
+        take_step = self.graphed or (lambda batch: self._step(batch, price))
+        losses = self.world.mean(torch.stack([take_step(batch) for batch in torch.split(order, recipe.batch_size)]))
         self._check_finite(losses, epoch)
         row: dict[str, Any] = {
             "epoch": len(self.rows) + 1,
@@ -190,16 +233,47 @@ class _Loop:
             "cross_entropy": float(losses.mean()),
             "learning_rate": recipe.learning_rate * factor,
         }
+        if self.batches:
+            row |= self._speed(time.perf_counter() - started)
         if not pretraining and recipe.prunes_after(epoch):
             self._prune()
         row |= self._measure(pretraining, epoch)
         row["seconds"] = time.perf_counter() - started
         return row
 
-    def _step(self, batch: Tensor, price: float | dict[str, float], step: int) -> Tensor:
-        """One update; returns the batch's mean loss in nats, without the information."""
+    def _enter_phase(self, pretraining: bool, price: float | dict[str, float]) -> None:
+        """Make anew what holds for one price and one set of learning parameters only."""
+        if self.phase == (pretraining, price):
+            return
+        if self.phase is None or self.phase[0] != pretraining:
+            self.model = parallel(self.net, self.device, self.world)
+            if "compile" in self.accelerate:
+                self.model = torch.compile(self.model)
+        self.phase = (pretraining, price)
+        self.prices = unit_prices(self.gates, price) if self.batches and self.gates and price else None
+        self.graphed = GraphedStep(lambda batch: self._step(batch, price)) if "graph" in self.accelerate else None
+
+    def _set_learning_rate(self, group: dict[str, Any], rate: float) -> None:
+        if "graph" not in self.accelerate:
+            group["lr"] = rate
+        elif isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)  # the graph reads this very tensor
+        else:
+            group["lr"] = torch.tensor(rate, device=self.device)
+
+    def _step(self, batch: Tensor, price: float | dict[str, float]) -> Tensor:
+        """One update on this process' share of a batch; returns its mean loss in nats, without the information."""
+        n, mine = len(batch), self.world.share(len(batch))
+        if self.world.size > 1:
+            for gate in self.gates.values():
+                gate.union = (n, mine.start)
+        if self.batches:
+            inputs = self._without_closed(self.batches.take(batch[mine], self.batches.draw(n)[:, mine]))
+        else:
+            inputs = self.inputs[batch[mine]]
+        batch = batch[mine]
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            outputs = self.net(self.inputs[batch])
+            outputs = self.model(inputs)
         outputs = outputs.float()
         loss = likelihood_loss(outputs, self.y[batch], self.data.likelihood)
         fit = loss
@@ -209,11 +283,25 @@ class _Loop:
             student = (outputs / t).log_softmax(dim=1)
             divergence = functional.kl_div(student, target, reduction="batchmean", log_target=True)
             fit = (1 - self.recipe.distill) * loss + self.recipe.distill * t * t * divergence
-        total = objective(fit, self.gates, price) if price else fit
+        if self.world.size > 1:  # the mean over processes is then the mean over the union batch
+            weight = len(batch) * self.world.size / n
+            loss, fit = weight * loss, weight * fit
+        if self.prices is not None:
+            total = fit + joint_information(self.gates, self.prices)
+        else:
+            total = objective(fit, self.gates, price) if price else fit
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.detach()
+
+    def _speed(self, seconds: float) -> dict[str, float]:
+        """Images per second of this epoch's training, and the memory that was needed at most so far."""
+        if self.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self.device)
+        else:
+            peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux
+        return {"images_per_second": len(self.x) / seconds, "peak_memory_mib": peak / 2**20}
 
     def _without_closed(self, x: Tensor) -> Tensor:
         """What the net takes now: `x` itself, or its open inputs once closed ones are cut out."""
@@ -231,7 +319,9 @@ class _Loop:
         self.shrinker = self.shrinker or Shrinker(self.net, self.optimizer)
         self.shrinker.shrink()
         self.kept_inputs = self.shrinker.kept_inputs()
-        self.inputs = self._without_closed(self.x)
+        self.phase = None
+        if not self.batches:
+            self.inputs = self._without_closed(self.x)
 
     @contextmanager
     def full_size(self) -> Iterator[None]:
@@ -263,14 +353,14 @@ class _Loop:
         last = epoch + 1 == (self.recipe.pretrain_epochs if pretraining else self.recipe.epochs)
         if last or (len(self.rows) + 1) % self.evaluate_every == 0:
             with self.full_size():
-                result = evaluate(self.net, self.data.x_test, self.data.y_test, likelihood=self.data.likelihood)
+                result = evaluate(self.net, self.x_test, self.y_test, likelihood=self.data.likelihood)
                 row |= {"test_loss": result.loss, "error": result.error, **size_row(self.net)}
         return row
 
     def _predictions(self) -> Tensor:
         self.net.eval()
         with torch.no_grad():
-            return torch.cat([self.net(batch).float() for batch in torch.split(self.x, 2000)])
+            return torch.cat([self.net(batch.to(self.device)).float() for batch in torch.split(self.x, 2000)])
 
     def _check_finite(self, losses: Tensor, epoch: int) -> None:
         bad = (~losses.isfinite()).nonzero().flatten()

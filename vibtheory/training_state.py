@@ -15,9 +15,10 @@ from vibtheory.errors import CheckpointError
 from vibtheory.storage import read_state, write_state
 
 if TYPE_CHECKING:
+    from vibtheory.datasets.dataset import Dataset
     from vibtheory.training import _Loop
 
-__all__ = ["restore", "snapshot"]
+__all__ = ["data_fingerprint", "restore", "snapshot"]
 
 
 def snapshot(folder: Path, loop: _Loop, seed: int) -> None:
@@ -60,7 +61,10 @@ def restore(folder: Path, loop: _Loop, seed: int) -> bool:
             if key.startswith("optimizer."):
                 name, _, what = key.removeprefix("optimizer.").rpartition(":")
                 # the step count too: a fused Adam keeps it on the device
-                loop.optimizer.state[parameters[name]][what] = value.to(loop.device).clone()
+                value = value.to(loop.device).clone()
+                if value.shape == parameters[name].shape:  # moments in their parameter's memory layout
+                    value = torch.empty_like(parameters[name]).copy_(value)
+                loop.optimizer.state[parameters[name]][what] = value
         torch.set_rng_state(tensors["random.cpu"])
         if loop.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], loop.device)
@@ -84,7 +88,7 @@ def _identity(loop: _Loop, seed: int) -> dict[str, Any]:
         "format": 1,
         "recipe": loop.recipe.to_dict(),
         "seed": seed,
-        "data": [loop.data.name, *loop.x.shape, *(_crc(array) for array in (loop.data.x_train, loop.data.y_train))],
+        "data": loop.fingerprint,
         "amp": loop.amp,
         "shapes": {name: list(tensor.shape) for name, tensor in _full_shapes(loop).items()},
     }
@@ -94,6 +98,10 @@ def _full_shapes(loop: _Loop) -> dict[str, Tensor]:
     return dict(loop.net.named_parameters())
 
 
+def data_fingerprint(data: Dataset) -> list[Any]:
+    """Name, shape and checksums of the training data."""
+    return [data.name, *data.x_train.shape, *(_crc(array) for array in (data.x_train, data.y_train))]
+
+
 def _crc(array: NDArray[Any]) -> int:
-    """A quick fingerprint of the data's content."""
     return zlib.crc32(np.ascontiguousarray(array).data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import copy
 import os
 import tempfile
@@ -113,7 +114,7 @@ def export_onnx(
 
 def _library(name: str) -> ModuleType:
     try:
-        return __import__(name)
+        return importlib.import_module(name)
     except ImportError as missing:
         raise MissingDependencyError(
             f'{name}: not installed, needed for ONNX export. Remedy: pip install "vibtheory[export]"'

@@ -8,6 +8,7 @@ rounding. BatchNorm takes its statistics over the union batch too.
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import signal
 from collections.abc import Iterator
@@ -153,7 +154,11 @@ def parallel(net: nn.Module, device: torch.device, processes: World) -> nn.Modul
     if processes.size == 1:
         return net
     ids = [device.index] if device.type == "cuda" and device.index is not None else None
-    return DistributedDataParallel(net, device_ids=ids, broadcast_buffers=False)
+    # Buffers are the same everywhere, so no step has to send them; the option's name depends on torch's version.
+    known = inspect.signature(DistributedDataParallel).parameters
+    option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {option: False}
+    return DistributedDataParallel(net, device_ids=ids, **options)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,9 @@ class Experiment:
         dataset: a name for `vibtheory.datasets.load`.
         recipe: the record's recipe.
         finetune: the recipe after compression, on the small plain net; None: no fine-tuning.
-        modes: for each of "quick", "full", "curve": its γs, its seeds, and changes to the recipe.
+        modes: for each of "quick", "full", "curve": its γs, its seeds, and changes to the recipe and to fine-tuning.
+        row: which of the table's comparisons it belongs to, such as "3.1"; "": the table has only one.
+        arguments: of `network`.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Experiment:
     recipe: Recipe
     finetune: Recipe | None
     modes: dict[str, dict[str, Any]]
+    row: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
 
     def jobs(self, mode: str) -> list[tuple[Recipe, int]]:
         """(recipe, seed) of every run of a mode, γ by γ. Raises InvalidInputError for an unknown mode."""
@@ -54,6 +58,18 @@ class Experiment:
             reject("recipe gamma", self.recipe.gamma, "one number", "put the layers' factors into layer_weights")
         gammas = plan.get("gammas", [self.recipe.gamma])
         return [(Recipe.from_dict({**changed, "gamma": gamma}), seed) for gamma in gammas for seed in plan["seeds"]]
+
+    def tuning(self, mode: str) -> Recipe | None:
+        """Fine-tuning in a mode."""
+        changes = self.modes[mode].get("finetune")
+        if self.finetune is None or not changes:
+            return self.finetune
+        return Recipe.from_dict({**self.finetune.to_dict(), **changes})
+
+    def with_decayed_gates(self) -> Experiment:
+        """The same with the weights' L2 penalty on μ and log σ² too, as in the authors' runs; under another name."""
+        recipe = replace(self.recipe, gate_weight_decay=self.recipe.weight_decay)
+        return replace(self, name=f"{self.name}_decayed_gates", recipe=recipe)
 
 
 def experiment(name: str | Path) -> Experiment:
@@ -81,24 +97,36 @@ def experiment(name: str | Path) -> Experiment:
 
 
 def _experiment(name: str, plain: dict[str, Any]) -> Experiment:
-    required, optional = {"table", "network", "dataset", "recipe"}, {"finetune", *MODES}
+    required, optional = {"table", "network", "dataset", "recipe"}, {"row", "arguments", "finetune", *MODES}
     missing, unknown = required - set(plain), set(plain) - required - optional
     if missing or unknown:
         got = f"{name}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}"
         reject("recipe", got, f"the keys {sorted(required)} and any of {sorted(optional)}", "correct the file")
     modes = {mode: plain[mode] for mode in MODES if mode in plain}
     for mode, plan in modes.items():
-        strange = set(plan) - {"gammas", "seeds", "recipe"}
+        strange = set(plan) - {"gammas", "seeds", "recipe", "finetune"}
         seeds = plan.get("seeds")
         if strange or not isinstance(seeds, list) or not seeds or not all(isinstance(s, int) for s in seeds):
-            reject(f"recipe [{mode}]", plan, "seeds = [0, …], and optionally gammas and recipe", "correct that section")
+            reject(
+                f"recipe [{mode}]", plan, "seeds = [0, …], and any of gammas, recipe, finetune", "correct that section"
+            )
+    if not isinstance(plain.get("arguments", {}), dict):
+        reject("recipe arguments", plain["arguments"], "a table such as { classes = 10 }", "correct the file")
     finetune = Recipe.from_dict({"gamma": 0.0, **plain["finetune"]}) if "finetune" in plain else None
     return Experiment(name, plain["table"], plain["network"], plain["dataset"], Recipe.from_dict(plain["recipe"]),
-                      finetune, modes)  # fmt: skip
+                      finetune, modes, str(plain.get("row", "")), dict(plain.get("arguments", {})))  # fmt: skip
 
 
 def run_experiment(
-    plan: Experiment, mode: str, *, runs: str | Path = "runs", jobs: int = 1, progress: bool = False
+    plan: Experiment,
+    mode: str,
+    *,
+    runs: str | Path = "runs",
+    jobs: int = 1,
+    progress: bool = False,
+    device: str = "auto",
+    root: str | Path | None = None,
+    accelerate: str = "none",
 ) -> DataFrame:
     """Train, compress, fine-tune and measure every run of a mode; finished runs are read back, stopped ones resumed.
 
@@ -108,11 +136,14 @@ def run_experiment(
         runs: where checkpoints and results of each run are kept.
         jobs: processes side by side; torch's threads are divided among them.
         progress: a live bar for each run (one job only).
+        device, accelerate: as in `vibtheory.train`.
+        root: folder with the data set's files; None: where `vibtheory.datasets.load` looks.
 
     Returns:
         One row per run and stage ("pruned", "finetuned"): table, network, mode, gamma, seed, stage, error_last and
         error_best (test set, percent; best over the epochs after pretraining), r_w, r_n (percent), flop, architecture,
-        epochs, status, seconds.
+        epochs, status, seconds; for rows of Tables 3 and 4 also row, device, images_per_second (training) and
+        peak_memory_mib.
 
     Raises:
         InvalidInputError: jobs < 1 or an unknown mode.
@@ -125,7 +156,9 @@ def run_experiment(
         reject("jobs", jobs, "an integer >= 1", "pass the number of processes")
     threads = max(1, (os.cpu_count() or 1) // jobs)
     tasks = [
-        delayed(_run_one)(plan, mode, recipe, seed, Path(runs), threads, progress and jobs == 1)
+        delayed(_run_one)(
+            plan, mode, recipe, seed, Path(runs), threads, progress and jobs == 1, device, root, accelerate
+        )
         for recipe, seed in plan.jobs(mode)
     ]
     results = Parallel(n_jobs=min(jobs, len(tasks)))(tasks)
@@ -133,7 +166,16 @@ def run_experiment(
 
 
 def _run_one(
-    plan: Experiment, mode: str, recipe: Recipe, seed: int, runs: Path, threads: int, progress: bool
+    plan: Experiment,
+    mode: str,
+    recipe: Recipe,
+    seed: int,
+    runs: Path,
+    threads: int,
+    progress: bool,
+    device: str = "auto",
+    root: str | Path | None = None,
+    accelerate: str = "none",
 ) -> list[dict[str, Any]]:
     """One γ and one seed, from pretraining to fine-tuning; its rows are kept in its folder."""
     import torch
@@ -144,27 +186,33 @@ def _run_one(
     from vibtheory.training import train
 
     # Fine-tuning has a key of its own: changing it must not train again.
-    trained = _fingerprint([plan.network, plan.dataset, recipe.to_dict()])
-    tuning = _fingerprint(plan.finetune and plan.finetune.to_dict())
+    network = [plan.network, plan.arguments] if plan.arguments else [plan.network]
+    trained = _fingerprint([*network, plan.dataset, recipe.to_dict()])
+    finetune = plan.tuning(mode)
+    tuning = _fingerprint(finetune and finetune.to_dict())
     folder = runs / f"{plan.name}-gamma{recipe.gamma:g}-seed{seed}-{trained}"
     finished = folder / f"rows-{tuning}.json"
     if finished.exists():
         rows: list[dict[str, Any]] = json.loads(finished.read_text(encoding="utf-8"))
         return [{**row, "mode": mode} for row in rows]
-    data = datasets.load(plan.dataset)
+    data = datasets.load(plan.dataset) if root is None else datasets.load(plan.dataset, root)
+    # Big nets in short epochs: their checkpoints would take longer than the training between them.
+    options: dict[str, Any] = {"checkpoint_seconds": 30.0} if plan.row else {}
+    options |= {"seed": seed, "device": device, "progress": progress, "accelerate": accelerate}
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = build({"builder": plan.network})
-        run = train(net, data, recipe, seed=seed, checkpoint=folder / "checkpoint", progress=progress)
+            net = build({"builder": plan.network, "arguments": plan.arguments})
+        run = train(net, data, recipe, checkpoint=folder / "checkpoint", **options)
         run.save(folder)
-        rows = [_row(plan, run.history, recipe, seed, "pruned", run.status)]
-        if plan.finetune is not None and run.status == "completed":
+        rows = [_row(plan, run.history, recipe, seed, "pruned", run.status, device)]
+        if finetune is not None and run.status == "completed":
             small, place = compress(net), folder / f"finetune-{tuning}"
-            tuned = train(small, data, plan.finetune, seed=seed, checkpoint=place, progress=progress)
-            rows.append({**rows[0], "stage": "finetuned", **_errors(tuned.history), "epochs": plan.finetune.epochs})
+            tuned = train(small, data, finetune, checkpoint=place, **options)
+            tuned_row = {"stage": "finetuned", **_errors(tuned.history), "epochs": finetune.epochs}
+            rows.append({**rows[0], **tuned_row, **(_speed(tuned.history) if plan.row else {})})
     finally:
         torch.set_num_threads(before)
     write_text(finished, json.dumps(rows, indent=1) + "\n")
@@ -175,12 +223,14 @@ def _fingerprint(settings: Any) -> str:
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:10]
 
 
-def _row(plan: Experiment, history: DataFrame, recipe: Recipe, seed: int, stage: str, status: str) -> dict[str, Any]:
+def _row(
+    plan: Experiment, history: DataFrame, recipe: Recipe, seed: int, stage: str, status: str, run_device: str = "auto"
+) -> dict[str, Any]:
     trained = history[history["phase"] == "train"] if len(history) else history
     errors = _errors(trained)
     return {
         "table": plan.table,
-        "network": plan.network,
+        "network": plan.name if plan.row else plan.network,
         "gamma": recipe.gamma,
         "seed": seed,
         "stage": stage,
@@ -192,7 +242,26 @@ def _row(plan: Experiment, history: DataFrame, recipe: Recipe, seed: int, stage:
         "epochs": int(recipe.epochs),
         "status": status,
         "seconds": round(float(history["seconds"].sum()), 1),
+        **({"row": plan.row, "device": _device_name(run_device), **_speed(history)} if plan.row else {}),
     }
+
+
+def _speed(history: DataFrame) -> dict[str, float]:
+    """Seconds in all, training images per second (median over epochs) and peak memory of a history."""
+    return {
+        "seconds": round(float(history["seconds"].sum()), 1),
+        "images_per_second": round(float(history["images_per_second"].median()), 1),
+        "peak_memory_mib": round(float(history["peak_memory_mib"].max()), 1),
+    }
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    from vibtheory.training import choose_device
+
+    place = choose_device(device)
+    return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
 
 
 def _errors(history: DataFrame) -> dict[str, float]:

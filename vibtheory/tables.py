@@ -19,8 +19,8 @@ __all__ = ["TITLES", "beside", "markdown", "published", "rendered", "summarise"]
 TITLES = {
     1: "Table 1. LeNet-300-100 on MNIST",
     2: "Table 2. LeNet-5-Caffe on MNIST",
-    3: "Table 3. VGG-16 on CIFAR-10",
-    4: "Table 4. VGG-16 on CIFAR-100",
+    3: "Table 3. VGG on CIFAR-10",
+    4: "Table 4. VGG on CIFAR-100",
 }
 _NUMBERS = ("r_w", "r_n", "flop", "error_last", "error_best")
 _RESULT_COLUMNS = ("table", "network", "gamma", "seed", "stage", *_NUMBERS, "architecture", "epochs")
@@ -58,8 +58,8 @@ def summarise(results: DataFrame, table: int) -> DataFrame:
         table: which of the poster's tables to take.
 
     Returns:
-        Columns network, gamma, stage, seeds, epochs, architecture (of the seed with the least r_w) and for each number
-        `name` and `name_std` (NaN with one seed); flop in multiply-adds.
+        Columns network, gamma, stage, seeds, epochs, architecture (of the seed with the least r_w), row (where the
+        results have it) and for each number `name` and `name_std` (NaN with one seed); flop in multiply-adds.
 
     Raises:
         InvalidInputError: a column is missing, or no row belongs to the table.
@@ -78,6 +78,8 @@ def summarise(results: DataFrame, table: int) -> DataFrame:
     frame["seeds"] = groups["seed"].nunique()
     frame["epochs"] = groups["epochs"].max()
     frame["architecture"] = rows.loc[groups["r_w"].idxmin()].set_index(["network", "gamma", "stage"])["architecture"]
+    if "row" in rows:
+        frame["row"] = groups["row"].first()
     return frame.reset_index()
 
 
@@ -106,7 +108,7 @@ def beside(table: int, results: DataFrame | None = None) -> DataFrame:
         best = _spread(row["error_best"], row["error_best_std"], 2)
         rows.append(
             {
-                "method": f"ours, γ = {row['gamma']:g}, {row['stage']}",
+                "method": f"ours{_comparison(row)}, γ = {row['gamma']:g}, {row['stage']}",
                 "r_W (%)": _spread(row["r_w"], row["r_w_std"], 2),
                 "r_N (%)": _spread(row["r_n"], row["r_n_std"], 2),
                 "FLOP (M)": _spread(row["flop"] / 1e6, row["flop_std"] / 1e6, 3),
@@ -120,6 +122,12 @@ def beside(table: int, results: DataFrame | None = None) -> DataFrame:
 
 def _records(frame: DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(frame.columns, values, strict=True)) for values in frame.itertuples(index=False, name=None)]
+
+
+def _comparison(row: dict[str, Any]) -> str:
+    """ " 3.1", and whether the gates were decayed; nothing for tables with one comparison."""
+    name = str(row.get("row") or "")
+    return f" {name}" + (" (gates decayed)" if str(row["network"]).endswith("_decayed_gates") else "") if name else ""
 
 
 def _plain(value: float, digits: int) -> str:

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["table"]
 
-_RECIPES = {1: "lenet_300_100", 2: "lenet_5_caffe"}
+_RECIPES = {
+    1: ("lenet_300_100",),
+    2: ("lenet_5_caffe",),
+    3: ("vgg_3_1", "vgg_3_2", "vgg_3_3"),
+    4: ("vgg_4_1", "vgg_4_2"),
+}
 _MODES = ("full", "curve", "quick")  # the order of precedence in the figure, where two modes have the same γ
 
 
@@ -25,7 +30,15 @@ def table(
     quick: Annotated[bool, typer.Option("--quick", help="Train the short version first (minutes).")] = False,
     full: Annotated[bool, typer.Option("--full", help="Train the record first: all epochs, five seeds.")] = False,
     curve: Annotated[bool, typer.Option("--curve", help="Train the γ sweep of the figure first.")] = False,
-    jobs: Annotated[int, typer.Option(help="Runs side by side.")] = 2,
+    row: Annotated[str | None, typer.Option(help="Tables 3, 4: train one comparison only, such as 3.1.")] = None,
+    decay_gates: Annotated[
+        bool, typer.Option("--decay-gates", help="Weight decay on the gates too, as in the authors' runs.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(help="Runs side by side; one at a time for Tables 3 and 4.")] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    accelerate: Annotated[str, typer.Option(help="none, compile, graph or compile+graph.")] = "none",
+    root: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    figure: Annotated[bool, typer.Option("--figure", help="Draw the figure even if nothing was trained.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for tableN.csv and tableN.png.")] = Path("figures"),
     runs: Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not repeated.")] = Path("runs"),
 ) -> None:
@@ -43,19 +56,29 @@ def table(
     file = out / f"table{number}.csv"
     results = _read(file)
     modes = [mode for mode, wanted in (("quick", quick), ("full", full), ("curve", curve)) if wanted]
-    if modes:
-        name = network or _RECIPES.get(number)
-        if name is None:
-            reject("N", number, "a table with a packaged recipe: 1 or 2", "pass --network FILE.toml with a recipe")
-        plan = experiment(name)
+    plans = [experiment(name) for name in ([network] if network else _RECIPES[number])]
+    for plan in plans:
         if plan.table != number:
-            reject("--network", f"{name}, of table {plan.table}", f"a recipe of table {number}", "name another recipe")
-        planned = {mode: plan.jobs(mode) for mode in modes}  # refuses a mode that the recipe lacks
-        for mode, tasks in planned.items():
-            typer.echo(f"{plan.name}, {mode}: {len(tasks)} runs of {tasks[0][0].epochs} epochs, in {runs}", err=True)
-            new = run_experiment(plan, mode, runs=runs, jobs=min(jobs, len(tasks)), progress=sys.stderr.isatty())
-            results = _merged(results, new)
-            write_text(file, results.to_csv(index=False))
+            reject(
+                "--network", f"{plan.name}, of table {plan.table}", f"a recipe of table {number}", "name another one"
+            )
+    if row is not None:
+        known = [plan.row for plan in plans if plan.row]
+        plans = [plan for plan in plans if plan.row == row]
+        if not plans:
+            reject(
+                "--row", row, f"one of {', '.join(known) or 'none: this table has one comparison'}", "name one of them"
+            )
+    if decay_gates:
+        plans = [plan.with_decayed_gates() for plan in plans]
+    planned = [(plan, mode, plan.jobs(mode)) for plan in plans for mode in modes]  # refuses a mode that a recipe lacks
+    for plan, mode, tasks in planned:
+        typer.echo(f"{plan.name}, {mode}: {len(tasks)} runs of {tasks[0][0].epochs} epochs, in {runs}", err=True)
+        side_by_side = min(jobs, 1 if plan.row else len(tasks))
+        new = run_experiment(plan, mode, runs=runs, jobs=side_by_side, progress=sys.stderr.isatty(),
+                             device=device, root=root, accelerate=accelerate)  # fmt: skip
+        results = _merged(results, new)
+        write_text(file, results.to_csv(index=False))
     shown = _beside(number, results)
     if sys.stdout.isatty():
         from rich.console import Console
@@ -63,10 +86,11 @@ def table(
         Console().print(rendered(shown, TITLES[number]))
     else:
         typer.echo(f"{TITLES[number]}\n\n{markdown(shown)}", nl=False)
-    if modes and results is not None:
-        figure = file.with_suffix(".png")
-        write_bytes(figure, drawn(lambda: tradeoff(_one_mode_per_gamma(results), number), "png"))
-        typer.echo(f"wrote {file} and {figure}", err=True)
+    if figure or modes:
+        points = None if results is None else _one_mode_per_gamma(results)
+        picture = file.with_suffix(".png")
+        write_bytes(picture, drawn(lambda: tradeoff(points, number), "png"))
+        typer.echo(f"wrote {f'{file} and ' if modes else ''}{picture}", err=True)
 
 
 def _read(file: Path) -> DataFrame | None:
@@ -76,7 +100,9 @@ def _read(file: Path) -> DataFrame | None:
     if not file.exists():
         return None
     try:
-        frame = pd.read_csv(file, converters={"gamma": float})  # exactly: γ must compare equal to a new run's
+        frame = pd.read_csv(
+            file, converters={"gamma": float, "row": str}
+        )  # exactly: γ must compare equal to a new run's
     except (OSError, ValueError) as error:
         reject("--out", f"{file} ({error})", "a table that this command wrote", "move the file away and run again")
     missing = {"mode", "network", "gamma", "stage", "seed"} - set(frame.columns)
@@ -110,11 +136,23 @@ def _beside(number: int, results: DataFrame | None) -> DataFrame:
         ours = beside(number, results[results["mode"] == mode]).iloc[len(printed) :].copy()
         ours["method"] += f" ({mode})"
         parts.append(ours)
-    if len(parts) == 1:
-        how = f"`vibtheory table {number} --quick`" if number in _RECIPES else "needs a GPU"
-        row = dict.fromkeys(printed.columns, "not run")
-        parts.append(pd.DataFrame([{**row, "method": "ours", "net": "", "note": how}]))
+    blank = {**dict.fromkeys(printed.columns, "not run"), "net": ""}
+    full = pd.DataFrame() if results is None else results[results["mode"] == "full"]
+    done = set(full["row"].astype(str)) if "row" in full else set()
+    rows = _rows_of(number)
+    if results is None and not rows:
+        parts.append(pd.DataFrame([{**blank, "method": "ours", "note": f"`vibtheory table {number} --quick`"}]))
+    for row in (row for row in rows if row not in done):
+        note = f"`vibtheory table {number} --full --row {row} --device cuda`"
+        parts.append(pd.DataFrame([{**blank, "method": f"ours {row}", "note": note}]))
     return pd.concat(parts, ignore_index=True)
+
+
+def _rows_of(number: int) -> list[str]:
+    """The comparisons of a table that has several, such as 3.1, 3.2, 3.3."""
+    from vibtheory.experiments import experiment
+
+    return [row for row in (experiment(name).row for name in _RECIPES[number]) if row]
 
 
 def _one_mode_per_gamma(results: DataFrame) -> DataFrame:

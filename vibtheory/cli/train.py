@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE
 from vibtheory.cli.inputs import NETWORKS
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["train"]
 
@@ -26,16 +29,20 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     root: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
     examples: Annotated[int | None, typer.Option(help="Train on so many random training examples.")] = None,
+    accelerate: Annotated[str, typer.Option(help="none, compile, graph or compile+graph.")] = "none",
+    checkpoint_seconds: Annotated[float, typer.Option(help="Least time between checkpoints; 0: each epoch.")] = 0.0,
 ) -> None:
-    """Train a network and save the run. Stopped however you like, the same command goes on from the last epoch.
+    """Train a network and save the run. Stopped however you like, the same command goes on from the last checkpoint.
 
-    Exit code 3: a layer lost all its units, and training stopped.
+    A packaged recipe of a network brings that network's arguments along. Under torchrun the processes share each batch
+    (docs/several_machines.md). Exit code 3: a layer lost all its units, and training stopped.
     """
     import sys
 
     import torch
 
     from vibtheory.cli import inputs
+    from vibtheory.distributed import process_group, world
     from vibtheory.metrics import compression
     from vibtheory.recipe import Recipe
     from vibtheory.training import train
@@ -43,15 +50,34 @@ def train(
     settings = inputs.recipe(recipe)
     given = {key: value for key, value in (("gamma", gamma), ("epochs", epochs)) if value is not None}
     settings = Recipe.from_dict({**settings.to_dict(), **given})
-    torch.manual_seed(seed)
-    net = inputs.network(network)
     loaded = inputs.dataset(data, root, examples, seed)
-    checkpoint, progress = out / "checkpoint", sys.stderr.isatty()
-    run = train(net, loaded, settings, seed=seed, device=device, checkpoint=checkpoint, progress=progress)
-    run.save(out)
-    typer.echo(str(run))
+    torch.manual_seed(seed)
+    net = _network(network, recipe)
+    with process_group(device) as place:
+        first = world().rank == 0
+        run = train(net, loaded, settings, seed=seed, device=place, checkpoint=out / "checkpoint",
+                    checkpoint_seconds=checkpoint_seconds, accelerate=accelerate,
+                    progress=first and sys.stderr.isatty())  # fmt: skip
+        if first:
+            run.save(out)
+    if first:
+        typer.echo(str(run))
     if run.status != "completed":
         raise typer.Exit(NOT_APPLICABLE)
-    if network in NETWORKS:
-        typer.echo(str(compression(run.net)))
-    typer.echo(f"saved in {out}")
+    if first:
+        if network in NETWORKS:
+            typer.echo(str(compression(run.net)))
+        typer.echo(f"saved in {out}")
+
+
+def _network(name: str, recipe: str | None) -> nn.Module:
+    """The network, with the arguments that a packaged recipe (or table file) has for it."""
+    from vibtheory.building import build
+    from vibtheory.cli import inputs
+    from vibtheory.experiments import experiment
+
+    if recipe is not None and not Path(recipe).is_file():
+        plan = experiment(recipe)
+        if plan.network == name and plan.arguments:
+            return build({"builder": name, "arguments": plan.arguments})
+    return inputs.network(name)

@@ -1,30 +1,36 @@
-"""Error against r_W: our γ sweep as a curve with error bars over seeds, the published methods as labelled points."""
+"""Error against size: our nets with error bars over seeds, the published methods as labelled points.
+
+Tables 1 and 2: one panel, r_W, with our γ sweep as a curve. Tables 3 and 4: multiply-adds and r_N, a colour for each of
+the table's comparisons (nets of different depth, so their points do not lie on one curve).
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vibtheory.errors import check_choice
+from vibtheory.errors import check_choice, reject
 from vibtheory.figures.style import COLORS, style
 from vibtheory.tables import TITLES, published, summarise
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
 __all__ = ["tradeoff"]
 
 
-def tradeoff(results: DataFrame, table: int, error: str = "error_last") -> Figure:
+def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -> Figure:
     """The trade-off of one table, from the results table only.
 
     Args:
-        results: as `vibtheory.tables.summarise` takes them.
+        results: as `vibtheory.tables.summarise` takes them; None for Tables 3 and 4: the published points alone.
         table: 1 to 4.
         error: "error_last" (last epoch) or "error_best" (best epoch over training).
 
     Returns:
-        A figure: r_W in percent (logarithmic) against test error in percent.
+        A figure: size (logarithmic r_W in percent; or millions of multiply-adds and r_N in percent) against test error
+        in percent.
 
     Raises:
         InvalidInputError: as `summarise`; or an unknown `error`.
@@ -33,6 +39,10 @@ def tradeoff(results: DataFrame, table: int, error: str = "error_last") -> Figur
     from matplotlib.ticker import LogLocator, NullFormatter
 
     check_choice("error", error, ("error_last", "error_best"))
+    if table in (3, 4):
+        return _two_panels(results, table, error)
+    if results is None:
+        reject("results", None, "rows of ours for Tables 1 and 2", f"run `vibtheory table {table} --quick` first")
     ours, rows = summarise(results, table), published(table).dropna(subset=["r_w"])
     with style():
         figure, axes = plt.subplots(figsize=(5.2, 3.6))
@@ -69,3 +79,72 @@ def tradeoff(results: DataFrame, table: int, error: str = "error_last") -> Figur
         axes.set(xlabel="$r_W$ (% of weights kept)", ylabel=f"test error (%), {which} epoch", title=TITLES[table])
         axes.legend()
     return figure
+
+
+_COMPARISON_COLORS = ("blue", "orange", "purple")
+
+
+def _two_panels(results: DataFrame | None, table: int, error: str) -> Figure:
+    import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
+
+    rows = published(table)
+    # A comparison ends with the poster's own row: 3.1, 3.2, 3.3 and 4.1, 4.2.
+    part = rows["method"].eq("VIBNet").shift(fill_value=False).cumsum()
+    rows["color"] = [COLORS[_COMPARISON_COLORS[i]] for i in part]
+    ours = None if results is None else summarise(results, table)
+    with style():
+        figure, panels = plt.subplots(1, 2, figsize=(8.4, 3.6), sharey=True)
+        for axes, column in zip(panels, ("flop_mil", "r_n"), strict=True):
+            _published_points(axes, rows.dropna(subset=[column]), column)
+            if ours is not None and "row" in ours:
+                _our_points(axes, ours, column, error, table)
+            axes.margins(x=0.12, y=0.12)
+        which = "last" if error == "error_last" else "best"
+        panels[0].set(xlabel="multiply-adds (millions)", ylabel=f"test error (%), ours: {which} epoch")
+        panels[1].set(xlabel=f"$r_N$ (% of activations kept; not printed for {'NS' if table == 3 else 'NS and RNP'})")
+        looks = [
+            Line2D([], [], ls="", marker=marker, color=COLORS["black"], label=label)
+            for marker, label in (("x", "published"), ("*", "VIBNet, published"))
+        ]
+        looks += [
+            Line2D([], [], color=COLORS[_COMPARISON_COLORS[i]], label=f"comparison {table}.{i + 1}")
+            for i in range(int(part.max()) + 1)
+        ]
+        if ours is None:
+            looks.append(Line2D([], [], ls="", label="ours: not run"))
+        else:
+            for marker, label in (("o", "ours, pruned"), ("s", "ours, fine-tuned")):
+                looks.append(Line2D([], [], ls="", marker=marker, color=COLORS["black"], label=label))
+        figure.legend(handles=looks, loc="outside lower center", ncols=4)
+        figure.suptitle(TITLES[table], fontsize=10)
+    return figure
+
+
+def _published_points(axes: Axes, rows: DataFrame, column: str) -> None:
+    last: list[tuple[float, float]] = []
+    span = rows[column].max() - rows[column].min()
+    for row in rows.sort_values(["error", column]).to_dict("records"):
+        x, y, theirs = row[column], row["error"], row["method"] == "VIBNet"
+        axes.plot(x, y, "*" if theirs else "x", color=row["color"], markersize=9 if theirs else 6, zorder=3)
+        crowded = sum(abs(x - a) < 0.15 * span and abs(y - b) < 0.11 for a, b in last)  # labels would overlap
+        last.append((x, y))
+        place = (4, 3 + 9 * crowded)
+        axes.annotate(row["method"], (x, y), xytext=place, textcoords="offset points", fontsize=7, color=row["color"])
+
+
+def _our_points(axes: Axes, ours: DataFrame, column: str, error: str, table: int) -> None:
+    scale, name = (1e-6, "flop") if column == "flop_mil" else (1.0, "r_n")
+    for row in ours.to_dict("records"):
+        part = int(str(row["row"]).partition(".")[2] or 1) - 1
+        axes.errorbar(
+            scale * row[name],
+            row[error],
+            xerr=scale * row[f"{name}_std"] if row["seeds"] > 1 else None,
+            yerr=row[f"{error}_std"] if row["seeds"] > 1 else None,
+            fmt="o" if row["stage"] == "pruned" else "s",
+            mfc="none" if str(row["network"]).endswith("_decayed_gates") else None,
+            color=COLORS[_COMPARISON_COLORS[part]],
+            markersize=5,
+            capsize=2,
+        )

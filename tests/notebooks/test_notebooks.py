@@ -1,0 +1,62 @@
+"""Every committed notebook: executed again with its solutions, compared with what is committed, small, and tidy."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vibtheory.teaching import compare, notebooks
+
+ROOT = Path(__file__).parents[2]
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_all_notebooks_are_there():
+    assert [path.name[:2] for path in PATHS] == ["00", "01", "02", "03", "04", "05", "06", "07", "08"]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_runs_again_and_says_the_same(path):
+    committed = notebooks.read(path)
+    fresh = notebooks.run(committed, path.parent)
+    assert compare.differences(committed, fresh) == []
+    assert "expected" in compare.printed(fresh.cells[-1])  # the headline table
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_is_small_stripped_and_has_exercises(path):
+    notebook = notebooks.read(path)
+    assert path.stat().st_size < 1_000_000
+    text = path.read_text(encoding="utf-8")
+    assert "widget-view" not in text
+    assert "headline(" in notebook.cells[-1].source
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            assert output.output_type != "error"
+            if any(kind.startswith("image/") for kind in output.get("data", {})):
+                assert len(output["data"]["text/plain"]) > 30, "a picture without alternative text"
+    title, sentence = notebooks.summary(notebook)
+    assert title
+    assert 40 < len(sentence) < 260
+    details = sum(cell.source.count("<details>") for cell in notebook.cells if cell.cell_type == "markdown")
+    assert details == len(notebooks.solutions(notebook)) >= 2
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_is_thin(path):
+    """Reusable logic lives in the package: a notebook defines few and short functions, and no class."""
+    for cell in notebooks.read(path).cells:
+        if cell.cell_type == "code":
+            assert not re.search(r"^class ", cell.source, re.MULTILINE)
+            assert cell.source.count("\ndef ") + cell.source.startswith("def ") <= 2
+
+
+def test_recorded_tables_name_their_command():
+    for path in sorted((ROOT / "notebooks/recorded").glob("*.csv")):
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        assert first == f"# python -m vibtheory.teaching record {path.stem}"
+        assert path.stat().st_size < 300_000

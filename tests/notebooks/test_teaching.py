@@ -1,0 +1,208 @@
+"""What the notebooks stand on: pictures, sliders, headline numbers, comparison, records."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from vibtheory.errors import DataError, InvalidInputError
+from vibtheory.teaching import (
+    Explorer,
+    HeadlineError,
+    Slider,
+    animate,
+    compare,
+    headline,
+    live,
+    notebooks,
+    project_file,
+    recorded,
+    show,
+)
+from vibtheory.teaching.__main__ import main
+from vibtheory.teaching.recorded import write_recorded
+from vibtheory.teaching.records import record_all
+
+v4 = nbformat.v4
+
+
+def _draw(height=1.0, width=1.0):
+    figure, axes = plt.subplots(figsize=(2, 2))
+    axes.bar([0], [height], width=width)
+    axes.set(xlim=(-5, 5), ylim=(0, 10))
+    return figure
+
+
+def _explorer(**more):
+    return Explorer(_draw, "a bar", height=Slider("height", [1, 5, 9], start=1), **more)
+
+
+def test_show_closes_the_figure_and_is_the_same_every_time():
+    before = plt.get_fignums()
+    first, second = show(_draw(3), "a bar"), show(_draw(3), "a bar")
+    assert first.data == second.data
+    assert plt.get_fignums() == before
+    data, metadata = first._repr_mimebundle_()
+    assert set(data) == {"image/png", "text/plain"}
+    assert metadata["image/png"]["alt"] == str(first) == "a bar"
+
+
+def test_animation_has_one_frame_per_value():
+    picture = animate(_draw, [1, 4, 9], "a growing bar", seconds=0.2)
+    image = Image.open(io.BytesIO(picture.data))
+    assert image.n_frames == 3
+    assert picture.mime == "image/gif"
+    frames = []
+    for place in range(3):
+        image.seek(place)
+        frames.append(np.asarray(image.convert("L"), dtype=float))
+    dark = [(frame < 200).sum() for frame in frames]
+    assert dark[0] < dark[1] < dark[2]
+
+
+def test_moving_the_slider_changes_the_picture_and_back():
+    explorer = _explorer()
+    widget = explorer.widget()
+    hand, image = widget.children
+    first = bytes(image.value)
+    hand.value = 2
+    assert explorer.setting == {"height": 9}
+    assert bytes(image.value) != first
+    assert bytes(image.value) == show(_draw(9), "the same").data
+    hand.value = 1
+    assert bytes(image.value) == first
+
+
+def test_two_sliders_and_set():
+    explorer = _explorer(width=Slider("width", [0.5, 3.0]))
+    first = explorer.picture
+    assert explorer.set(width=1).setting == {"height": 5, "width": 3.0}
+    assert explorer.picture != first
+
+
+def test_explorer_displays_widget_and_picture():
+    bundle, metadata = _explorer()._repr_mimebundle_()
+    assert {"image/png", "text/plain"} < set(bundle)
+    assert any("widget" in key for key in bundle)
+    assert metadata["image/png"]["alt"] == bundle["text/plain"] == "a bar"
+
+
+def test_headline_passes_prints_and_fails():
+    table = str(headline(("count", 3, 3), ("length", 1.26, 1.25, 0.02), ("word", "yes", "yes")))
+    assert "1.25 ± 0.02" in table
+    with pytest.raises(HeadlineError, match=r"length: 1.3, expected 1.25 ± 0.02; word: no"):
+        headline(("length", 1.3, 1.25, 0.02), ("word", "no", "yes"))
+    with pytest.raises(HeadlineError, match="lost"):
+        headline(("lost", float("nan"), 1.0, 5.0))
+
+
+def _notebook(text, tags=(), picture="words"):
+    cell = v4.new_code_cell("x", metadata={"tags": list(tags)})
+    cell.outputs = [
+        v4.new_output("stream", text=text),
+        v4.new_output("display_data", data={"text/plain": picture, "application/vnd.jupyter.widget-view+json": {}}),
+    ]
+    return v4.new_notebook(cells=[v4.new_markdown_cell("# T\n\nOne\nline.\n\nMore."), cell])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "tags", "count"),
+    [
+        ("a 1.0000 b", "a 1.0001 b", [], 0),
+        ("a 1.000 b", "a 1.010 b", [], 1),
+        ("a 1.000 b", "a 1.010 b", ["approximate"], 0),
+        ("a 1.000 b", "a 1.200 b", ["approximate"], 1),
+        ("a 1e-12 b", "a 3e-16 b", [], 0),
+        ("a −2 b", "a 2 b", [], 1),
+        ("open", "closed", [], 1),
+        ("open 1", "open 1 2", [], 1),
+        ("3.2 s", "9.9 s and more", ["varies"], 0),
+    ],
+)
+def test_differences(old, new, tags, count):
+    assert len(compare.differences(_notebook(old, tags), _notebook(new, tags))) == count
+
+
+def test_strip_removes_widgets_and_keeps_tags():
+    notebook = _notebook("x", ["thumbnail"])
+    notebook.metadata["widgets"] = {"state": 1}
+    notebook.cells[1].metadata["execution"] = {"time": 1}
+    stripped = notebooks.strip(notebook)
+    assert set(stripped.metadata) == {"kernelspec", "language_info"}
+    assert stripped.cells[1].metadata == {"tags": ["thumbnail"]}
+    assert set(stripped.cells[1].outputs[1].data) == {"text/plain"}
+    assert notebooks.summary(stripped) == ("T", "One line.")
+
+
+def test_run_executes_cells_and_solutions(tmp_path):
+    source = v4.new_notebook(cells=[
+        v4.new_markdown_cell("# T"), v4.new_code_cell("a = 3\nprint(a)"),
+        v4.new_markdown_cell("<details><summary>S</summary>\n\n```python\nassert a == 3\n```\n</details>\n"
+                             "```python\nraise SystemError('outside details')\n```"),
+    ])  # fmt: skip
+    path = tmp_path / "n.ipynb"
+    notebooks.write(source, path)
+    done = notebooks.run(notebooks.read(path), tmp_path)
+    assert compare.printed(done.cells[1]) == "3\n"
+    assert len(done.cells) == 3
+    source.cells[2].source = source.cells[2].source.replace("a == 3", "a == 4")
+    from nbclient.exceptions import CellExecutionError
+
+    with pytest.raises(CellExecutionError):
+        notebooks.run(source, tmp_path)
+
+
+def test_records_round_trip(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = pd.DataFrame({"a": [1, 2], "b": [0.5, 1 / 3]})
+    path = write_recorded("small", table, tmp_path / "notebooks" / "recorded")
+    assert path.read_text().startswith("# python -m vibtheory.teaching record small\n")
+    inside = tmp_path / "notebooks"
+    monkeypatch.chdir(inside)
+    pd.testing.assert_frame_equal(recorded("small"), table, rtol=1e-7)
+    assert project_file("notebooks/recorded/small.csv") == path
+
+
+def test_live_reads_the_environment(monkeypatch):
+    for value, answer in (("1", True), ("0", False), ("", False)):
+        monkeypatch.setenv("VIBTHEORY_LIVE", value)
+        assert live() is answer
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: show(_draw(), " "),
+        lambda: animate(_draw, [], "nothing"),
+        lambda: animate(_draw, [1], "a bar", seconds=0),
+        lambda: Slider("x", [1]),
+        lambda: Slider("x", [1, 2], start=2),
+        lambda: Explorer(_draw, "no sliders"),
+        lambda: _explorer().set(depth=0),
+        lambda: _explorer().set(height=3),
+        headline,
+        lambda: headline(("what", 1)),
+        lambda: record_all(["nothing"], None),
+    ],
+)
+def test_invalid_input(call):
+    with pytest.raises(InvalidInputError):
+        call()
+    plt.close("all")
+
+
+def test_missing_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="open the notebook inside"):
+        recorded("nothing")
+    (tmp_path / "n.ipynb").write_text("no json")
+    with pytest.raises(DataError, match=r"pass a \.ipynb file"):
+        notebooks.read(tmp_path / "n.ipynb")
+    assert main(["run", str(tmp_path / "missing.ipynb")]) == 2
+    assert "Remedy" in capsys.readouterr().err

@@ -1,0 +1,144 @@
+"""Sliders above a picture. Where no kernel runs (GitHub, the gallery, a reopened file) the picture stays.
+
+A cell that ends in an `Explorer` stores two things: the widget, for a page with a kernel behind it, and a PNG of the
+first setting. `vibtheory.teaching.notebooks` keeps only the PNG in committed files, so they are the same at every run.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vibtheory.errors import MissingDependencyError, reject
+from vibtheory.teaching.picture import png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Explorer", "Slider"]
+
+
+@dataclass(frozen=True)
+class Slider:
+    """One slider over listed values.
+
+    Args:
+        label: what is varied, with its unit.
+        values: what the slider stops at, in order; at least two.
+        start: index of the first setting.
+        text: how a value is written beside the slider.
+
+    Raises:
+        InvalidInputError: fewer than two values, or `start` outside them.
+    """
+
+    label: str
+    values: Sequence[Any]
+    start: int = 0
+    text: Callable[[Any], str] = "{:.3g}".format
+
+    def __post_init__(self) -> None:
+        if len(self.values) < 2:
+            reject("values", f"{len(self.values)} of them", "at least two", "pass what the slider stops at")
+        if not 0 <= self.start < len(self.values):
+            reject("start", self.start, f"an index in 0 … {len(self.values) - 1}", "pass the first setting's index")
+
+
+class Explorer:
+    """A picture and the sliders that redraw it.
+
+    Args:
+        draw: called with one keyword per slider; returns a figure.
+        alt: what the picture shows, in words.
+        sliders: by `draw`'s keyword.
+
+    Attributes:
+        setting: the values now shown, by keyword.
+        picture: PNG bytes of that setting.
+
+    Raises:
+        InvalidInputError: no slider.
+    """
+
+    def __init__(self, draw: Callable[..., Figure], alt: str, **sliders: Slider) -> None:
+        if not sliders:
+            reject("sliders", "none", "at least one Slider", "pass e.g. beta=Slider('β', [1, 2, 3])")
+        self._draw, self._alt, self._sliders = draw, alt, sliders
+        self._index = {name: slider.start for name, slider in sliders.items()}
+        self._drawn: dict[tuple[int, ...], bytes] = {}
+        self._widget: Any = None
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        return {name: slider.values[self._index[name]] for name, slider in self._sliders.items()}
+
+    @property
+    def picture(self) -> bytes:
+        key = tuple(self._index.values())
+        if key not in self._drawn:
+            self._drawn[key] = png(self._draw(**self.setting))
+        return self._drawn[key]
+
+    def set(self, **indices: int) -> Explorer:
+        """Move sliders to positions (indices into their values), as a hand would; returns self.
+
+        Raises:
+            InvalidInputError: an unknown slider, or an index outside its values.
+        """
+        for name, index in indices.items():
+            if name not in self._sliders:
+                reject("slider", repr(name), "one of " + ", ".join(self._sliders), "use one of those names")
+            if not 0 <= index < len(self._sliders[name].values):
+                reject(name, index, f"an index in 0 … {len(self._sliders[name].values) - 1}", "stay inside the values")
+        self._index.update(indices)
+        return self
+
+    def widget(self) -> Any:
+        """The sliders and the picture as one ipywidget; made once.
+
+        Raises:
+            MissingDependencyError: ipywidgets is not installed.
+        """
+        if self._widget is None:
+            try:
+                import ipywidgets
+            except ImportError as error:
+                raise MissingDependencyError(
+                    "ipywidgets is not installed. Remedy: pip install 'vibtheory[notebooks]'"
+                ) from error
+            image = ipywidgets.Image(value=self.picture, format="png", layout={"max_width": "100%"})
+            image.add_class("vibtheory-picture")
+            hands = [self._hand(ipywidgets, name, slider, image) for name, slider in self._sliders.items()]
+            self._widget = ipywidgets.VBox([*hands, image])
+        return self._widget
+
+    def _hand(self, ipywidgets: Any, name: str, slider: Slider, image: Any) -> Any:
+        hand = ipywidgets.SelectionSlider(
+            options=[(slider.text(value), index) for index, value in enumerate(slider.values)],
+            value=self._index[name],
+            description=slider.label,
+            continuous_update=False,
+            style={"description_width": "initial"},
+            layout={"width": "min(34em, 100%)"},
+        )
+
+        def moved(change: dict[str, Any]) -> None:
+            self.set(**{name: int(change["new"])})
+            image.value = self.picture
+
+        hand.observe(moved, "value")
+        return hand
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+        """IPython's display protocol: the widget where it can live, the picture everywhere."""
+        bundle: dict[str, Any] = {
+            "image/png": base64.b64encode(self.picture).decode("ascii"),
+            "text/plain": self._alt,
+        }
+        try:
+            bundle |= {k: v for k, v in self.widget()._repr_mimebundle_().items() if "widget" in k}
+        except MissingDependencyError:
+            pass  # the picture alone, as on a page without a kernel
+        return bundle, {"image/png": {"alt": self._alt}}

@@ -1,0 +1,147 @@
+"""All notebooks as one static HTML site: an index of thumbnails, light and dark, readable on a phone, no network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vibtheory.errors import DataError, MissingDependencyError
+from vibtheory.teaching import notebooks
+
+__all__ = ["Gallery", "build_gallery"]
+
+_STYLE = Path(__file__).with_name("gallery.css")
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What `build_gallery` wrote.
+
+    Attributes:
+        index: the site's first page.
+        pages: one per notebook.
+        bytes: size of all pages together.
+    """
+
+    index: Path
+    pages: tuple[Path, ...]
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{len(self.pages)} notebooks, {self.bytes / 1e6:.1f} MB: open {self.index}"
+
+
+def build_gallery(folder: str | Path = "notebooks", out: str | Path = "site") -> Gallery:
+    """Render every notebook of `folder` as it is committed; nothing is executed.
+
+    Args:
+        folder: holds the .ipynb files.
+        out: where the site goes; pages of the same name are replaced.
+
+    Raises:
+        DataError: no notebook, or one without a picture.
+        MissingDependencyError: nbconvert is not installed.
+    """
+    paths = sorted(Path(folder).glob("*.ipynb"))
+    if not paths:
+        raise DataError(f"no notebooks in {folder}. Remedy: pass the folder that holds the .ipynb files")
+    target = Path(out)
+    target.mkdir(parents=True, exist_ok=True)
+    cards, pages, size = [], [], 0
+    for number, path in enumerate(paths):
+        notebook = notebooks.read(path)
+        title, sentence = notebooks.summary(notebook)
+        page = target / f"{path.stem}.html"
+        before = paths[number - 1] if number else None
+        after = paths[number + 1] if number + 1 < len(paths) else None
+        size += _write(page, title, _navigation(before, after) + _body(notebook) + _navigation(before, after))
+        pages.append(page)
+        cards.append(
+            f'<a class="card" href="{page.name}"><img src="data:image/png;base64,{_thumbnail(notebook, path)}" alt="">'
+            f"<h2>{html.escape(path.stem[:2])} · {html.escape(title)}</h2><p>{_inline(sentence)}</p></a>"
+        )
+    head = (
+        "<header><h1>vibtheory: notebooks</h1><p>From the information-bottleneck principle to a certified sparse "
+        "network. Pictures with sliders show their first setting here; in JupyterLab (<code>make lab</code>) they move."
+        "</p></header>"
+    )
+    index = target / "index.html"
+    size += _write(index, "vibtheory: notebooks", f'{head}<main class="cards">{"".join(cards)}</main>')
+    return Gallery(index, tuple(pages), size)
+
+
+def _body(notebook: Any) -> str:
+    try:
+        from nbconvert import HTMLExporter
+    except ImportError as error:
+        raise MissingDependencyError(
+            "nbconvert is not installed. Remedy: pip install 'vibtheory[notebooks]'"
+        ) from error
+    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    body, _ = exporter.from_notebook_node(notebook)
+    return f"<main>{body}</main>"
+
+
+def _thumbnail(notebook: Any, path: Path) -> str:
+    """The last picture of the cell tagged "thumbnail", else of the first cell that has one; scaled, base64."""
+    cells = [cell for cell in notebook.cells if "thumbnail" in cell.metadata.get("tags", [])] + list(notebook.cells)
+    for cell in cells:
+        for output in cell.get("outputs", []):
+            picture = output.get("data", {}).get("image/png")
+            if picture:
+                return _scaled(base64.b64decode(picture))
+    raise DataError(f"{path} has no picture. Remedy: execute it: python -m vibtheory.teaching run {path}")
+
+
+def _scaled(data: bytes, width: int = 560) -> str:
+    import io
+
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.quantize(128).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _navigation(before: Path | None, after: Path | None) -> str:
+    links = ['<a href="index.html">all notebooks</a>']
+    if before is not None:
+        links.insert(0, f'<a href="{before.stem}.html">← {before.stem[:2]}</a>')
+    if after is not None:
+        links.append(f'<a href="{after.stem}.html">{after.stem[:2]} →</a>')
+    return f"<nav>{' · '.join(links)}</nav>"
+
+
+def _inline(text: str) -> str:
+    """Markdown's emphasis and code in one sentence, as HTML."""
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    text = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text)
+    return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", text)
+
+
+def _write(path: Path, title: str, body: str) -> int:
+    partial = path.with_name(f".{path.name}.partial")
+    text = _PAGE.format(title=html.escape(title), style=_STYLE.read_text(encoding="utf-8"), body=body)
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+    return len(text.encode("utf-8"))

@@ -1,0 +1,45 @@
+"""g(z): a network's mean loss as a function of one layer's gates, computed by running the network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from vibtheory.errors import as_array
+from vibtheory.evaluation import evaluate
+from vibtheory.gates import named_gates
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vibtheory.datasets.dataset import Dataset
+
+__all__ = ["gate_losses"]
+
+
+def gate_losses(net: nn.Module, data: Dataset, layer: str, points: ArrayLike) -> NDArray[np.float64]:
+    """Mean training loss in nats at each z of `points` [S, d]; all other gates at their means, as in `eval()`.
+
+    Raises:
+        InvalidInputError: points of the wrong width.
+    """
+    gate = named_gates(net)[layer]
+    rows = as_array("points", points, (None, gate.features), "pass one z per row")
+    values = []
+    for z in rows:
+        factor = torch.as_tensor(z, dtype=torch.float32)
+
+        def replace(_: Any, inputs: tuple[Any, ...], __: Any, factor: torch.Tensor = factor) -> torch.Tensor:
+            h = inputs[0]
+            shaped: torch.Tensor = h * factor.view(1, -1, *[1] * (h.ndim - 2))
+            return shaped
+
+        handle = gate.register_forward_hook(replace)
+        try:
+            values.append(evaluate(net, data.x_train, data.y_train, likelihood=data.likelihood).loss)
+        finally:
+            handle.remove()
+    return np.array(values)

@@ -1,0 +1,122 @@
+"""Run a notebook as it is committed, with its exercises' solutions; keep nothing in it that changes from run to run."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from vibtheory.errors import DataError, MissingDependencyError
+
+__all__ = ["read", "run", "solutions", "strip", "summary", "write"]
+
+_DETAILS = re.compile(r"<details>.*?</details>", re.DOTALL)
+_CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def read(path: str | Path) -> Any:
+    """The notebook at `path` (nbformat 4).
+
+    Raises:
+        DataError: missing or no notebook.
+        MissingDependencyError: nbformat is not installed.
+    """
+    nbformat = _module("nbformat")
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, nbformat.reader.NotJSONError) as error:
+        raise DataError(f"{path}: {error}. Remedy: pass a .ipynb file") from error
+
+
+def write(notebook: Any, path: str | Path) -> None:
+    """Write `notebook`, atomically."""
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.partial")
+    _module("nbformat").write(notebook, partial)
+    partial.replace(target)
+
+
+def solutions(notebook: Any) -> list[str]:
+    """The Python code inside every `<details>` of the Markdown cells, in order: the exercises' solutions."""
+    return [
+        code
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for block in _DETAILS.findall(cell.source)
+        for code in _CODE.findall(block)
+    ]
+
+
+def summary(notebook: Any) -> tuple[str, str]:
+    """Title and first paragraph of the notebook's first Markdown cell."""
+    lines = notebook.cells[0].source.strip().splitlines()
+    paragraph: list[str] = []
+    for line in lines[1:]:
+        if line.strip():
+            paragraph.append(line.strip())
+        elif paragraph:
+            break
+    return lines[0].lstrip("# ").strip(), " ".join(paragraph)
+
+
+def run(notebook: Any, folder: str | Path, *, live: bool = False, timeout: int = 600) -> Any:
+    """Execute all cells, then each solution, in a fresh kernel; returns a new notebook without the solutions.
+
+    Args:
+        notebook: as `read` returns it; left as it is.
+        folder: the kernel's working directory.
+        live: train instead of reading records.
+        timeout: seconds per cell.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell or a solution failed.
+        MissingDependencyError: nbclient is not installed.
+    """
+    nbclient, v4 = _module("nbclient"), _module("nbformat").v4
+    job = v4.new_notebook(cells=[v4.new_code_cell(c.source) if c.cell_type == "code" else v4.new_markdown_cell("")
+                                 for c in notebook.cells])  # fmt: skip
+    job.cells += [v4.new_code_cell(code) for code in solutions(notebook)]
+    with tempfile.TemporaryDirectory() as profile:
+        environment = os.environ | {
+            "VIBTHEORY_LIVE": "1" if live else "",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONHASHSEED": "0",
+            "IPYTHONDIR": profile,
+        }
+        client = nbclient.NotebookClient(
+            job, timeout=timeout, kernel_name="python3", record_timing=False,
+            resources={"metadata": {"path": str(folder)}},
+        )  # fmt: skip
+        client.execute(env=environment)
+    done = v4.new_notebook(cells=[c.copy() for c in notebook.cells])
+    for cell, fresh in zip(done.cells, job.cells, strict=False):
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = fresh.outputs, fresh.execution_count
+    return strip(done)
+
+
+def strip(notebook: Any) -> Any:
+    """Remove what differs between equal runs or needs a kernel: widget models, timings, versions."""
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{index:02d}"
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
+        for output in cell.get("outputs", []):
+            if "data" in output:
+                output.data = {k: v for k, v in output.data.items() if "widget" not in k}
+                output.metadata = {k: v for k, v in output.metadata.items() if k.startswith("image/")}
+    return notebook
+
+
+def _module(name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(f"{name} is not installed. Remedy: pip install 'vibtheory[notebooks]'") from error

@@ -1,0 +1,138 @@
+"""What the recorded runs are: one function per CSV file in notebooks/recorded/. `python -m vibtheory.teaching record`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vibtheory.errors import check_choice
+from vibtheory.teaching.recorded import project_file, write_recorded
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["JOINT", "RECORDS", "alpha_histograms", "record_all"]
+
+# p(x, y) of notebook 01: rows 1 and 2 speak for small y, rows 3 and 4 for large y and nearly alike.
+JOINT = np.array(
+    [[0.20, 0.03, 0.01, 0.01], [0.12, 0.09, 0.03, 0.01], [0.01, 0.03, 0.05, 0.16], [0.01, 0.01, 0.02, 0.21]]
+)
+
+
+def record_all(names: Iterable[str], folder: Path) -> list[Path]:
+    """Make the records `names` again, in `folder`; returns their paths.
+
+    Raises:
+        InvalidInputError: an unknown name.
+    """
+    wanted = list(names)
+    for name in wanted:
+        check_choice("name", name, RECORDS)
+    return [write_recorded(name, RECORDS[name](), folder) for name in wanted]
+
+
+def bottleneck_curve() -> pd.DataFrame:
+    """Blahut–Arimoto on `JOINT` over β: information in nats and the encoder, row by row (p_tx = p(t|x))."""
+    import pandas as pd
+
+    from vibtheory.information import blahut_arimoto
+
+    rows: list[dict[str, float]] = []
+    start = None
+    for beta in np.concatenate([[1.0, 1.2, 1.4], np.geomspace(1.45, 100, 42)]):
+        solution = blahut_arimoto(JOINT, float(beta), restarts=4, start=start)
+        start = solution.encoder
+        padded = np.pad(solution.encoder, ((0, 0), (0, 4 - solution.clusters)))
+        cells = {f"p_{t}{x}": float(padded[x, t]) for x in range(4) for t in range(4)}
+        rows.append({"beta": float(beta), "i_tx": solution.i_tx, "i_ty": solution.i_ty, **cells})
+    return pd.DataFrame(rows)
+
+
+def bottleneck_exact() -> pd.DataFrame:
+    """The exact information curve of `JOINT` by linear programming, with its remaining gap, in nats."""
+    from vibtheory.information import exact_ib_curve
+
+    return exact_ib_curve(JOINT, np.linspace(0.1, 1.3, 13), grid=12).to_frame()
+
+
+def alpha_histogram() -> pd.DataFrame:
+    """Counts of log₁₀ α per layer and epoch while LeNet-300-100 trains on 20,000 MNIST images (γ = 1e-3, one seed)."""
+    import vibtheory as vt
+
+    net = vt.networks.lenet_300_100()
+    data = vt.datasets.load("mnist").subset(20_000, 1000)
+    return alpha_histograms(net, data, gamma=1e-3, epochs=40, gate_learning_rate=3e-3)
+
+
+def alpha_histograms(net: Any, data: Any, *, bins: int = 40, **recipe: Any) -> pd.DataFrame:
+    """Train `net` on `data` and count log₁₀ α of every gate in `bins` bins from −6 to 6, epoch by epoch.
+
+    Returns:
+        Columns epoch, layer, log10_alpha (bin centre), gates (count); values outside are counted in the end bins.
+    """
+    import pandas as pd
+
+    import vibtheory as vt
+    from vibtheory.gates import Gate, named_gates
+
+    edges = np.linspace(-6, 6, bins + 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+    gates = named_gates(net)
+    batches = -(-len(data.x_train) // recipe.get("batch_size", vt.Recipe().batch_size))
+    passes = 0
+    rows: list[dict[str, Any]] = []
+
+    def look(epoch: int) -> None:
+        for name, gate in gates.items():
+            values = np.clip(gate.log_alpha.detach().numpy() / np.log(10), -5.999, 5.999)
+            counts, _ = np.histogram(values, edges)
+            rows.extend(
+                {"epoch": epoch, "layer": name, "log10_alpha": float(c), "gates": int(k)}
+                for c, k in zip(centres, counts, strict=True)
+            )
+
+    def count(gate: Gate, *_: Any) -> None:
+        nonlocal passes
+        if gate.training:
+            if passes % batches == 0:
+                look(passes // batches)
+            passes += 1
+
+    hook = next(iter(gates.values())).register_forward_pre_hook(count)
+    try:
+        vt.train(net, data, pretrain_epochs=0, device="cpu", seed=0, **recipe)
+    finally:
+        hook.remove()
+    look(passes // batches)
+    return pd.DataFrame(rows)
+
+
+def input_pixels() -> pd.DataFrame:
+    """α of the 784 input gates of Table 1's first net, and which survive; needs `vibtheory table 1 --full` before."""
+    import pandas as pd
+
+    import vibtheory as vt
+    from vibtheory.liveness import alive
+
+    folder = min(project_file("runs").glob("lenet_300_100-gamma0.00055-seed0-*"))
+    net = vt.load(folder).net
+    gate = net.get_submodule("input")
+    return pd.DataFrame(
+        {
+            "row": np.arange(784) // 28,
+            "column": np.arange(784) % 28,
+            "log10_alpha": np.maximum(gate.log_alpha.detach().numpy() / np.log(10), -12),
+            "alive": alive(net)["input"].numpy().astype(int),
+        }
+    )
+
+
+RECORDS: dict[str, Callable[[], Any]] = {
+    "bottleneck_curve": bottleneck_curve,
+    "bottleneck_exact": bottleneck_exact,
+    "alpha_histogram": alpha_histogram,
+    "input_pixels": input_pixels,
+}

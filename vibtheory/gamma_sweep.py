@@ -89,7 +89,7 @@ def sweep(
             it without gates.
         n: training inputs for estimators that do not set their own.
         full_at_last: estimators marked `full` are computed on all training inputs too at the last epoch.
-        jobs: processes on this machine, one thread each.
+        jobs: processes on this machine, one thread each. With 1, OPENBLAS_NUM_THREADS=1 makes it the same to the bit.
         cluster: address of a Dask scheduler ("tcp://…") to use instead; its workers must see `out`.
         device: as in `train`.
 
@@ -137,12 +137,12 @@ def _plan(
     device: str,
 ) -> list[SweepRun]:
     """Every run, in the table's order; every complaint before the work."""
-    from vibtheory.sweep_run import SweepRun, measure_layer_names
+    from vibtheory.sweep_run import SweepRun, gated_layer
 
     if isinstance(network, str):
         check_choice("network", network, ("lenet_300_100", "lenet_5_caffe", "vgg16_cifar", "vgg19_cifar"))
     built = {"builder": network} if isinstance(network, str) else dict(network)
-    measure_layer_names(built, layer)
+    gated_layer(built, layer)
     base = Recipe(prune_every=1) if recipe is None else recipe
     if not isinstance(base, Recipe):
         base = Recipe.from_dict(base)
@@ -191,20 +191,28 @@ def _plan(
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
-    chosen = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
-    whole = isinstance(chosen, Sequence) and all(isinstance(s, int) and not isinstance(s, bool) for s in chosen)
-    if not whole or not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
+    chosen = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else _integers(seeds)
+    if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
         reject("seeds", repr(seeds), "a number >= 1, or different integers >= 0", "pass seeds=5, or the seeds")
-    return list(chosen)
+    return chosen
 
 
 def _recorded(record: int | Sequence[int], epochs: int) -> tuple[int, ...]:
     """Epochs to record: 0, those asked for, and the last."""
-    every = range(0, epochs, record) if isinstance(record, int) and record >= 1 else record
-    whole = isinstance(every, Sequence) and all(isinstance(e, int) and not isinstance(e, bool) for e in every)
-    if isinstance(record, bool) or not whole or not all(0 <= e <= epochs for e in every):
+    if isinstance(record, int) and not isinstance(record, bool) and record >= 1:
+        every: list[int] | None = list(range(0, epochs, record))
+    else:
+        every = _integers(record)
+    if every is None or not all(0 <= epoch <= epochs for epoch in every):
         reject("record", repr(record), f"epochs between 0 and {epochs}, or an integer >= 1", "pass record=5, or a list")
     return tuple(sorted({0, *every, epochs}))
+
+
+def _integers(values: object) -> list[int] | None:
+    """`values` as a list if it is a sequence of integers, else None."""
+    if not isinstance(values, Sequence) or not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+        return None
+    return list(values)
 
 
 def _table(parts: list[list[dict[str, Any]]]) -> DataFrame:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeVar
 
 from vibtheory.errors import MissingDependencyError, reject
 
-__all__ = ["side_by_side"]
+__all__ = ["abandoned", "side_by_side"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_owner: int | None = None  # in a local process: the sweep's process
 
 
 def side_by_side(
@@ -33,6 +37,7 @@ def side_by_side(
         return
     from joblib import Parallel, delayed, parallel_config
 
+    owner = os.getpid() if cluster is None else None
     with ExitStack() as stack:
         if cluster is not None:
             stack.enter_context(_client(cluster))
@@ -41,23 +46,32 @@ def side_by_side(
         else:
             stack.enter_context(parallel_config("loky", inner_max_num_threads=1))
             pool = Parallel(n_jobs=min(jobs, len(items)), return_as="generator_unordered", max_nbytes=None)
-        yield from pool(delayed(_placed)(function, place, item) for place, item in enumerate(items))
+        yield from pool(delayed(_placed)(function, place, item, owner) for place, item in enumerate(items))
 
 
-def _placed(function: Callable[[Item], Result], place: int, item: Item) -> tuple[int, Result]:
+def abandoned() -> bool:
+    """Whether this is a local process whose sweep was killed: it should end, and write nothing more."""
+    return _owner is not None and os.getppid() != _owner
+
+
+def _placed(function: Callable[[Item], Result], place: int, item: Item, owner: int | None) -> tuple[int, Result]:
+    global _owner
+    _owner = owner
+    if abandoned():
+        os._exit(1)
     return place, function(item)
 
 
 def _client(address: str) -> AbstractContextManager[Any]:
     try:
-        from distributed import Client
+        distributed: Any = importlib.import_module("distributed")
     except ImportError as error:
         raise MissingDependencyError(
             "cluster: distributed is not installed, expected the extra `cluster`. "
             "Remedy: pip install 'vibtheory[cluster]', or use jobs= on this machine"
         ) from error
     try:
-        client = Client(address, timeout=10, set_as_default=True)
+        client = distributed.Client(address, timeout=10, set_as_default=True)
     except (OSError, ValueError, TypeError) as error:
         reject(
             "cluster", f"{address} ({error})", "the address of a running Dask scheduler", "start one: dask scheduler"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 import zlib
@@ -33,11 +34,14 @@ from vibtheory.metrics import compression
 from vibtheory.recipe import Recipe
 from vibtheory.storage import locked, read_state, write_state, write_text
 from vibtheory.sweep_estimators import Estimator
+from vibtheory.sweep_jobs import abandoned
 from vibtheory.training import train
 
-__all__ = ["SweepRun", "finish", "measure_layer_names"]
+__all__ = ["SweepRun", "finish", "gated_layer"]
 
 _PATIENCE = 120.0  # seconds for which a killed sweep's workers may still hold a run
+_WRITE_EVERY = 5.0  # seconds of estimates that a kill may cost
+_BATCH = 1000
 _NEVER = 10**9
 
 
@@ -67,7 +71,7 @@ class SweepRun:
         return self.out / "runs" / f"{kind}-gamma{self.recipe.gamma:g}-seed{self.seed}-{fingerprint}"
 
 
-def measure_layer_names(network: dict[str, Any], layer: str) -> tuple[nn.Sequential, str]:
+def gated_layer(network: dict[str, Any], layer: str) -> tuple[nn.Sequential, str]:
     """The gated net with fresh weights, and the name of the module before its gate `layer`.
 
     Raises:
@@ -88,7 +92,6 @@ def finish(run: SweepRun) -> tuple[list[dict[str, Any]], str]:
         CheckpointError: the folder is damaged, or was trained past an epoch that is now to be recorded.
         DataError, DivergedError: from data and training.
     """
-    parent = os.getppid()
     with locked(run.folder, wait=_PATIENCE), _one_thread():
         log = _Log(run)
         if not log.complete():
@@ -96,8 +99,8 @@ def finish(run: SweepRun) -> tuple[list[dict[str, Any]], str]:
             recorder.measure_kept_nets()
 
             def on_epoch(net: nn.Module, done: int) -> None:
-                if os.getppid() != parent:  # the sweep was killed: leave the run to the next one
-                    os._exit(1)
+                if abandoned():
+                    os._exit(1)  # leave the run to the next sweep
                 recorder(net, done - run.recipe.pretrain_epochs)
 
             if log.status is None:
@@ -126,6 +129,7 @@ class _Log:
         self.run, self.path = run, run.folder / "rows.json"
         self.status: str | None = None
         self.epochs: dict[str, dict[str, dict[str, Any]]] = {}
+        self.written = 0.0
         if self.path.exists():
             try:
                 plain = json.loads(self.path.read_text(encoding="utf-8"))
@@ -156,12 +160,14 @@ class _Log:
         return self.status is not None and not any(self.missing(epoch) for epoch in due)
 
     def add(self, epoch: int, key: str, row: dict[str, Any]) -> None:
+        """One more row; written at the latest when `write` is called, and at once if the last writing was long ago."""
         self.epochs.setdefault(str(epoch), {})[key] = row
-        self._write()
+        if time.monotonic() - self.written > _WRITE_EVERY:
+            self.write()
 
     def close(self, status: str) -> None:
         self.status = status
-        self._write()
+        self.write()
 
     def check(self) -> None:
         if not self.complete():
@@ -175,8 +181,9 @@ class _Log:
         found = [(self.epochs.get(str(epoch), {}), self.wanted(epoch)) for epoch in self.run.record]
         return [rows[key] for rows, wanted in found for key, _, _ in wanted if key in rows]
 
-    def _write(self) -> None:
+    def write(self) -> None:
         write_text(self.path, json.dumps({"status": self.status, "epochs": self.epochs}) + "\n")
+        self.written = time.monotonic()
 
 
 class _Recorder:
@@ -190,7 +197,7 @@ class _Recorder:
             if n is not None and n > total:
                 reject("n", n, f"at most {total}, the training inputs", "ask for no more inputs than there are")
         self.order = np.random.default_rng(0).permutation(total)  # its first n are the subset of n
-        self.gated_net, before = measure_layer_names(run.network, run.layer)
+        self.gated_net, before = gated_layer(run.network, run.layer)  # its size is what a regular net keeps
         self.place = run.layer if run.gated else before
 
     def __call__(self, net: nn.Module, epoch: int) -> None:
@@ -214,18 +221,19 @@ class _Recorder:
         if not missing:
             return
         facts = self._facts(net, epoch)
-        largest = max(n or 0 for _, _, n in missing)
-        every = any(n is None for _, _, n in missing)
-        rows = np.arange(len(self.order)) if every else self.order[:largest]
-        law = layer_law(net, self.data.x_train[rows], self.place)
+        largest = max(len(self.order) if n is None else n for _, _, n in missing)
+        # Whole batches, always the same ones: an activation's last bit depends on what else is in its batch.
+        rows = self.order[: math.ceil(largest / _BATCH) * _BATCH]
+        law = layer_law(net, self.data.x_train[rows], self.place, batch=_BATCH)
         for key, estimator, n in missing:
-            part = None if n is None else (self.order[:n] if every else np.arange(n))
+            part = np.arange(len(self.order) if n is None else n)
             started = time.perf_counter()
             result = _estimate(law, estimator, part)
             seconds = time.perf_counter() - started
             self.log.add(
                 epoch, key, {**facts, **_row(run, estimator, result, n or len(self.order)), "seconds": seconds}
             )
+        self.log.write()
 
     def _facts(self, net: nn.Module, epoch: int) -> dict[str, Any]:
         run, data = self.run, self.data

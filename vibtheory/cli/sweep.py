@@ -1,0 +1,78 @@
+"""`vibtheory sweep`: γ × seeds × recorded epochs, to one table; stopped however you like, it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from vibtheory.cli.exit_codes import NOT_APPLICABLE
+
+__all__ = ["sweep"]
+
+Number = TypeVar("Number", int, float)
+
+
+def sweep(
+    gammas: Annotated[str, typer.Option(help="Prices of information, with commas: 1e-4,5e-4.")],
+    out: Annotated[Path, typer.Option(help="Folder of table.csv and of the runs.")],
+    seeds: Annotated[str, typer.Option(help="How many, or which ones with commas: 5 or 3,4,5.")] = "5",
+    epochs: Annotated[int | None, typer.Option(help="Noisy epochs, instead of the recipe's.")] = None,
+    record: Annotated[str, typer.Option(help="Record every so many epochs, or those listed with commas.")] = "5",
+    network: Annotated[str, typer.Option(help="A network of vibtheory.networks.")] = "lenet_300_100",
+    data: Annotated[
+        str, typer.Option(help="Data set, or an .npz file with x_train, y_train, x_test, y_test.")
+    ] = "mnist",
+    layer: Annotated[str, typer.Option(help="Gate of the dense layer whose information is recorded.")] = "h1",
+    recipe: Annotated[str | None, typer.Option(help="Packaged recipe, or a TOML file with its settings.")] = None,
+    regular: Annotated[bool, typer.Option("--regular", help="The regular net as well, without gates.")] = False,
+    n: Annotated[int, typer.Option("-n", help="Training inputs for the estimates.")] = 5000,
+    jobs: Annotated[int, typer.Option(help="Runs side by side.")] = 1,
+    cluster: Annotated[str | None, typer.Option(help="Address of a Dask scheduler (tcp://...) to use instead.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+) -> None:
+    """Train a network for each price and seed; record size, error and I(h; x) of one layer.
+
+    Exit code 3: in some run a layer lost all its units.
+    """
+    from vibtheory.cli import inputs
+    from vibtheory.gamma_sweep import sweep as run
+
+    result = run(
+        gammas=_numbers("--gammas", gammas, float),
+        seeds=_one_or_many("--seeds", seeds),
+        dataset=inputs.dataset(data) if data.endswith(".npz") else data,
+        network=network,
+        out=out,
+        epochs=epochs,
+        record=_one_or_many("--record", record),
+        layer=layer,
+        gated=(True, False) if regular else True,
+        recipe=None if recipe is None else inputs.recipe(recipe),
+        n=n,
+        jobs=jobs,
+        cluster=cluster,
+        device=device,
+    )
+    typer.echo(str(result))
+    if result.status != "completed":
+        raise typer.Exit(NOT_APPLICABLE)
+
+
+def _one_or_many(option: str, text: str) -> int | list[int]:
+    """One number, or a list where there is a comma ("3," is a list of one)."""
+    values = _numbers(option, text, int)
+    return values if "," in text else values[0]
+
+
+def _numbers(option: str, text: str, kind: type[Number]) -> list[Number]:
+    from vibtheory.errors import reject
+
+    try:
+        values = [kind(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        values = []
+    if not values:
+        reject(option, repr(text), "numbers with commas between them", "write 1e-4,5e-4 or 3,4,5")
+    return values

@@ -6,6 +6,9 @@ collapsed), 70 a defect of ours, 130 interrupted. Errors are one line on stderr;
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 from importlib import metadata
 from typing import Annotated
 
@@ -13,6 +16,7 @@ import typer
 
 from vibtheory.cli.check import check
 from vibtheory.cli.data import data
+from vibtheory.cli.doctor import doctor
 from vibtheory.cli.exit_codes import Commands
 from vibtheory.cli.export import export
 from vibtheory.cli.table import table
@@ -34,6 +38,7 @@ app.command()(table)
 app.command()(train)
 app.command()(check)
 app.command()(export)
+app.command()(doctor)
 app.add_typer(data, name="data")
 
 
@@ -51,5 +56,11 @@ def version() -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """The console script. What the terminal's encoding lacks is escaped; a closed stream is none to fail on."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

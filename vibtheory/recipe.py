@@ -85,7 +85,8 @@ class Recipe:
         if self.layer_weights is not None:
             if isinstance(self.gamma, Mapping):
                 reject("layer_weights", self.layer_weights, "None with a gamma per layer", "give one of the two")
-            if not all(_is_number(weight) and weight >= 0 for weight in self.layer_weights.values()):
+            factors = self.layer_weights.values() if isinstance(self.layer_weights, Mapping) else [None]
+            if not all(_is_number(weight) and weight >= 0 for weight in factors):
                 reject("layer_weights", self.layer_weights, "finite factors >= 0", "use 1 for the plain price")
         for name, least in (("epochs", 0), ("pretrain_epochs", 0), ("warmup_epochs", 0), ("prune_every", 0),
                             ("prune_from", 0), ("shift", 0), ("batch_size", 1)):  # fmt: skip
@@ -172,6 +173,8 @@ class Recipe:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Recipe:
         """The inverse of `to_dict`; unknown keys are refused. Raises InvalidInputError."""
+        if not isinstance(plain, Mapping):
+            reject("recipe", repr(plain)[:200], "settings by name", "write a section [recipe]")
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(plain) - set(known))
         if unknown:
@@ -180,4 +183,9 @@ class Recipe:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vibtheory.building import build, description
 from vibtheory.errors import CheckpointError
@@ -100,14 +100,14 @@ def load(folder: str | Path, net: nn.Module | None = None) -> Run:
         )
     tensors, plain = found
     try:
+        _check_types(plain)
         if net is None:
-            with torch.random.fork_rng(devices=[]):  # its fresh weights are overwritten below
-                net = build(plain["network"])
+            net = _rebuilt(plain["network"], tensors)
         net.load_state_dict(tensors)
         recipe = Recipe.from_dict(plain["recipe"])
         config = {"gamma": recipe.layer_gamma, "likelihood": plain["likelihood"]}
         run = Run(net.eval(), recipe, plain["seed"], plain["status"], plain["message"], plain["history"], plain["data"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         detail = str(error).splitlines()[0]
         raise CheckpointError(
             f"folder: {folder} does not hold a run of this network ({detail}), expected its own architecture. "
@@ -115,3 +115,32 @@ def load(folder: str | Path, net: nn.Module | None = None) -> Run:
         ) from error
     object.__setattr__(net, "vib_config", config)
     return run
+
+
+def _check_types(plain: dict[str, Any]) -> None:
+    """Raise TypeError where the description's entries have other types than `describe` writes."""
+    for key, kind in (("seed", int), ("status", str), ("message", str), ("data", str), ("history", list)):
+        if not isinstance(plain[key], kind):
+            raise TypeError(f"{key} is {plain[key]!r:.80}")
+    for row in plain["history"]:
+        if not isinstance(row, dict) or any(isinstance(value, dict | list) for value in row.values()):
+            raise TypeError(f"a row of the history is {row!r:.80}")
+        for key in ("error", "cross_entropy", "information", "r_w"):
+            if not isinstance(row.get(key, 0.0), int | float):
+                raise TypeError(f"{key} in the history is {row[key]!r:.80}")
+    if plain["likelihood"] not in ("multinomial", "gaussian", None):
+        raise TypeError(f"likelihood is {plain['likelihood']!r:.80}")
+
+
+def _rebuilt(network: Any, tensors: dict[str, Tensor]) -> nn.Module:
+    """The described network; memory is reserved for it only once its shapes are those of the tensors at hand."""
+    arguments = network.get("arguments") if isinstance(network, dict) else None
+    lists = [value for value in arguments.values() if isinstance(value, list)] if isinstance(arguments, dict) else []
+    if any(len(value) > len(tensors) for value in lists):
+        raise ValueError(f"it describes more layers than its {len(tensors)} tensors")
+    with torch.device("meta"):  # shapes only
+        shapes = {name: tensor.shape for name, tensor in build(network).state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
+        raise ValueError("its tensors have other names or shapes than the network that it describes")
+    with torch.random.fork_rng(devices=[]):  # its fresh weights are overwritten
+        return build(network)

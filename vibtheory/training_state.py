@@ -55,6 +55,7 @@ def restore(folder: Path, loop: _Loop, seed: int) -> bool:
             "Remedy: choose another folder, or repeat the call with the settings it was started with"
         )
     try:
+        _check_progress(tensors, plain, loop)
         loop.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
         parameters = dict(loop.net.named_parameters())
         for key, value in tensors.items():
@@ -72,7 +73,7 @@ def restore(folder: Path, loop: _Loop, seed: int) -> bool:
         loop.teacher = None if teacher is None else teacher.to(loop.device)
         loop.rows = list(plain["history"])
         shrunken = bool(plain["shrunken"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"checkpoint: {folder} cannot be continued ({str(error).splitlines()[0]}), expected a checkpoint of this "
             "network. Remedy: delete the folder to start afresh"
@@ -80,6 +81,30 @@ def restore(folder: Path, loop: _Loop, seed: int) -> bool:
     if shrunken:
         loop.shrink()
     return True
+
+
+_ADAM = {"step", "exp_avg", "exp_avg_sq"}
+
+
+def _check_progress(tensors: dict[str, Tensor], plain: dict[str, Any], loop: _Loop) -> None:
+    """Raise ValueError unless the history and the optimizer's state are whole, and of this network's shapes."""
+    rows = plain["history"]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("its history is no list of rows")
+    kept = [f"kept_{name}" for name in loop.gates]
+    for row in rows:
+        if row.get("status") not in ("completed", "collapsed") or not all(isinstance(row.get(k), int) for k in kept):
+            raise ValueError(f"a row of its history is {row!r:.80}")
+    found: dict[str, set[str]] = {}
+    parameters = dict(loop.net.named_parameters())
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            name, _, what = key.removeprefix("optimizer.").rpartition(":")
+            found.setdefault(name, set()).add(what)
+            if not value.is_floating_point() or value.shape != (() if what == "step" else parameters[name].shape):
+                raise ValueError(f"{key} has shape {list(value.shape)} and type {value.dtype}")
+    if any(what != _ADAM for what in found.values()):
+        raise ValueError("the optimizer's state is incomplete")
 
 
 def _identity(loop: _Loop, seed: int) -> dict[str, Any]:

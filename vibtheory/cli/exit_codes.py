@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from errno import EACCES, EDQUOT, EFBIG, EIO, ENOSPC, EPERM, EROFS
 from types import TracebackType
 from typing import Any
 
@@ -44,9 +45,25 @@ class _ExitCodes:
         if isinstance(error, KeyboardInterrupt):
             typer.echo("interrupted; what was written is whole, and the same command goes on from there", err=True)
             raise typer.Exit(INTERRUPTED) from error
+        trouble = _trouble(error)
+        if trouble:
+            if self.debug:
+                traceback.print_exception(error)
+            typer.echo(f"error: {trouble}; what was written before is whole", err=True)
+            raise typer.Exit(BAD_INPUT) from error
         ours = not isinstance(error, Exception) or hasattr(error, "exit_code")  # usage errors and typer.Exit
         if ours or isinstance(error, typer.Abort | BrokenPipeError):
             return
         traceback.print_exception(error)
         typer.echo("error: a defect of vibtheory, or of the model's own code: see the trace", err=True)
         raise typer.Exit(DEFECT) from error
+
+
+def _trouble(error: BaseException | None) -> str:
+    """What the machine refused, with its remedy, in one line; "" for any other error."""
+    if isinstance(error, MemoryError):
+        return "out of memory. Remedy: use fewer --examples, or a machine with more"
+    if isinstance(error, OSError) and error.errno in (EACCES, EDQUOT, EFBIG, EIO, ENOSPC, EPERM, EROFS):
+        place = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror}{place}. Remedy: free space, or choose a folder that can be read and written"
+    return ""

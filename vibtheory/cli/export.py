@@ -36,7 +36,7 @@ def export(
         shape = _SHAPES[CATALOGUE[trained_on].form]
     if shape is None:
         reject("--shape", "none", "the shape of one example", "pass it, such as --shape 1,28,28")
-    sizes = [int(size) if size.strip().isdigit() else 0 for size in shape.split(",")]
+    sizes = [int(size) if size.strip().isdecimal() and len(size) < 10 else 0 for size in shape.split(",")]
     if min(sizes) < 1:
         reject("--shape", shape, "whole numbers >= 1 with commas between", "pass it like --shape 1,28,28")
     example = torch.zeros((2, *sizes))

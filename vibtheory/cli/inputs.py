@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import math
+import struct
 import sys
 import tomllib
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +63,13 @@ def trained_model(name: str, state: Path | None = None) -> tuple[nn.Module, str 
     return net.eval(), None
 
 
+# Whatever a caller's own module may end in, sys.exit included.
+_MODEL_ERRORS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, NameError, OSError,
+    RuntimeError, StopIteration, SyntaxError, SystemExit, TypeError, ValueError,
+)  # fmt: skip
+
+
 def _from_factory(name: str) -> nn.Module:
     from torch import nn
 
@@ -69,7 +79,7 @@ def _from_factory(name: str) -> nn.Module:
     remedy = "name a function without arguments that returns a torch module, as module:function"
     try:
         net = getattr(importlib.import_module(module_name), attribute)()
-    except (ImportError, AttributeError, SyntaxError, TypeError, ValueError, RuntimeError) as error:
+    except _MODEL_ERRORS as error:  # `--debug` shows where in the caller's code
         reject("model", f"{name} ({type(error).__name__}: {error})", "an importable module:factory", remedy)
     if not isinstance(net, nn.Module):
         reject("model", f"{name}, which returned {type(net).__name__}", "a torch module", remedy)
@@ -81,8 +91,12 @@ def _fill(net: nn.Module, path: Path) -> None:
     from safetensors.torch import load_file
 
     try:
-        net.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        tensors = load_file(path)
+        strange = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+        if strange:
+            raise ValueError(f"NaN or infinite entries in {', '.join(strange)}")
+        net.load_state_dict(tensors)
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         detail = " ".join(str(error).split())
         raise CheckpointError(
             f"--state: {path} does not fit the model ({detail}), expected its state dict in safetensors. "
@@ -107,15 +121,36 @@ def _own_arrays(path: Path) -> Dataset:
     from vibtheory import datasets
 
     try:
+        _check_declared(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in _ARRAYS}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, NotImplementedError, MemoryError,
+            OverflowError, struct.error, zlib.error, zipfile.BadZipFile) as error:  # fmt: skip
         reject("--data", f"{path} ({error})", f"a file with the arrays {', '.join(_ARRAYS)}",
                "write it with numpy.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)")  # fmt: skip
     regression = np.issubdtype(arrays["y_train"].dtype, np.floating)
     return datasets.from_arrays(
         *(arrays[key] for key in _ARRAYS), likelihood="gaussian" if regression else "multinomial", name=path.stem
     )
+
+
+def _check_declared(path: Path) -> None:
+    """Raise ValueError where a member's header declares more than its bytes can hold, before memory is reserved."""
+    from numpy.lib import format as npy
+
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    with zipfile.ZipFile(path) as archive:
+        for name in _ARRAYS:
+            info = archive.getinfo(f"{name}.npy")
+            with archive.open(info) as member:
+                version = npy.read_magic(member)
+                if version not in readers:
+                    raise ValueError(f"{name}: npy version {version}")
+                shape, _, dtype = readers[version](member)
+            declared = math.prod(shape) * dtype.itemsize
+            most = min(info.file_size, 1100 * info.compress_size + 1000)  # deflate shrinks 1032 : 1 at most
+            if declared > most:
+                raise ValueError(f"{name}: shape {shape} of {dtype} needs {declared} bytes, at most {most} are there")
 
 
 def recipe(name: str | None) -> Recipe:
@@ -129,7 +164,7 @@ def recipe(name: str | None) -> Recipe:
         return experiment(name).recipe
     try:
         plain = tomllib.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reject("--recipe", f"{name} ({error})", "a readable TOML file", "correct the file")
     section = plain.get("recipe", plain)
     if not isinstance(section, dict):

@@ -34,13 +34,18 @@ def read_cifar(path: Path, examples: int, label_bytes: int, classes: int) -> tup
     Raises:
         DataError: the size is not that of `examples` records (checked before reading), or a label is out of range.
     """
-    size, expected = path.stat().st_size, examples * (label_bytes + _PIXELS)
+    expected = examples * (label_bytes + _PIXELS)
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size == expected else b""
+    except OSError as error:
+        raise DataError(f"{path}: not readable ({error}). Remedy: take the canonical binary version again") from error
     if size != expected:
         raise DataError(
             f"{path}: {size} bytes, expected {expected} for {examples} records of {label_bytes} + {_PIXELS} bytes. "
             "Remedy: take the canonical binary version again"
         )
-    records = np.fromfile(path, dtype=np.uint8).reshape(examples, label_bytes + _PIXELS)
+    records = np.frombuffer(content, dtype=np.uint8).reshape(examples, label_bytes + _PIXELS)
     labels = records[:, label_bytes - 1].copy()
     if int(labels.max()) >= classes:
         raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,7 +126,8 @@ def _extract(archive: Path, into: Path, entry: Entry) -> None:
             if missing:
                 raise DataError(f"{archive}: lacks {sorted(missing)}. Remedy: delete it and fetch again")
             tar.extractall(into, members=members, filter="data")
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:  # OSError: gzip's, or a full disk
         raise DataError(
-            f"{archive}: not a readable archive ({type(error).__name__}). Remedy: delete it and fetch again"
+            f"{archive}: not a readable archive, or no space for it ({type(error).__name__}: {error}). Remedy: delete it and fetch again; "
+            "if the disk is full or the folder read-only, mend that first"
         ) from error

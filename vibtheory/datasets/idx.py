@@ -40,7 +40,7 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
         with gzip.open(path) as stream:
             shape = _read_shape(path, stream, axes)
             size = math.prod(shape)
-            data = stream.read(size + 1)
+            data = _read(stream, size + 1)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Remedy: `vibtheory data fetch`, or pass root=") from None
     except (EOFError, zlib.error, OSError) as error:
@@ -49,6 +49,15 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
         found = "more bytes follow" if len(data) > size else f"only {len(data)} are there"
         raise DataError(f"{path}: the header declares {size} bytes for shape {list(shape)}, {found}. {_AGAIN}")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+
+
+def _read(stream: gzip.GzipFile, most: int) -> bytes:
+    """At most so many bytes, reserved as they come, not as the header declares them."""
+    parts, left = [], most
+    while left and (part := stream.read(min(left, 1 << 24))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 _AGAIN = "Remedy: fetch the canonical file again"

@@ -1,0 +1,117 @@
+"""SIGKILL at random moments: a child process runs, is killed, and is started again until it is done."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vibtheory import building, datasets, networks
+from vibtheory.datasets.dataset import Dataset, from_arrays
+from vibtheory.experiments import Experiment, run_experiment
+from vibtheory.recipe import Recipe
+from vibtheory.run import load
+from vibtheory.storage import write_text
+from vibtheory.training import train
+
+__all__ = ["RUNS", "KillReport", "killed_until_done"]
+
+TIMED = ("seconds", "images_per_second", "peak_memory_mib")
+
+
+@dataclass(frozen=True)
+class KillReport:
+    """How many children were killed, how many runs came to their end, and how many of those differ in a bit."""
+
+    kills: int
+    completed: int
+    differing: int
+
+
+def _data() -> Dataset:
+    rng = np.random.default_rng(2)
+    x = rng.normal(scale=2.0, size=(120, 9))
+    y = (x[:, 0] > x[:, 3]).astype(int)
+    return from_arrays(x[:80], y[:80], x[80:], y[80:], name="mnist")
+
+
+def _train(folder: Path) -> None:
+    torch.manual_seed(6)
+    recipe = {"epochs": 8, "pretrain_epochs": 2, "batch_size": 8, "gamma": 1e-3, "prune_every": 2,
+              "gate_learning_rate": 0.1}  # fmt: skip
+    run = train(networks.mlp((9, 7, 2)), _data(), seed=3, device="cpu", checkpoint=folder / "c", **recipe)
+    run.save(folder / "run")
+
+
+def _table(folder: Path) -> None:
+    building._BUILDERS["tiny"] = lambda: networks.mlp((9, 5, 2))
+    datasets.load = lambda name: _data()  # type: ignore[assignment]  # of this child only
+    plan = Experiment(
+        "tiny", 1, "tiny", "mnist", Recipe(gamma=1e-3, epochs=3, pretrain_epochs=1, batch_size=16),
+        Recipe(gamma=0.0, epochs=2, batch_size=16), {"quick": {"seeds": [0, 1]}},
+    )  # fmt: skip
+    table = run_experiment(plan, "quick", runs=folder / "runs", jobs=1)
+    write_text(folder / "table.csv", table.drop(columns="seconds").to_csv(index=False))
+
+
+RUNS: dict[str, Callable[[Path], None]] = {"train": _train, "table": _table}
+
+
+def _child(name: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    RUNS[name](folder)
+    os._exit(0)
+
+
+def _bits(folder: Path) -> list[Any]:
+    """Everything a finished run left that must not depend on the kills."""
+    found: list[Any] = []
+    for path in sorted(folder.rglob("run.json")):
+        run = load(path.parent, networks.mlp((9, 7 if path.parent.name == "run" else 5, 2)))
+        rows = [{key: value for key, value in row.items() if key not in TIMED} for row in run.rows]
+        found += [json.dumps(rows), *(tensor.numpy().tobytes() for tensor in run.net.state_dict().values())]
+    found += [path.read_bytes() for path in sorted(folder.glob("table.csv"))]
+    return found
+
+
+def killed_until_done(name: str, kills: int, seed: int, folder: Path) -> KillReport:
+    """Run, kill at a random moment, run again, until there were `kills` kills and the last run came to its end."""
+    context, rng = multiprocessing.get_context("fork"), np.random.default_rng([seed, len(name)])
+
+    def start(place: Path) -> Any:
+        child = context.Process(target=_child, args=(name, place))
+        child.start()
+        return child
+
+    began = time.monotonic()
+    child = start(folder / "undisturbed")
+    child.join()
+    if child.exitcode != 0:
+        raise AssertionError(f"the undisturbed run ended with {child.exitcode}")
+    wall, expected = time.monotonic() - began, _bits(folder / "undisturbed")
+    done = completed = differing = 0
+    while True:
+        child = start(folder / "killed")
+        if done < kills:
+            child.join(rng.uniform(0, wall))
+            child.kill()
+        child.join()
+        if child.exitcode == 0:
+            completed += 1
+            differing += _bits(folder / "killed") != expected
+            if done >= kills:
+                return KillReport(done, completed, differing)
+            shutil.rmtree(folder / "killed")
+        elif child.exitcode == -9:
+            done += 1
+        else:
+            raise AssertionError(f"a resumed run ended with {child.exitcode}")

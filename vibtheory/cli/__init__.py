@@ -19,6 +19,8 @@ from vibtheory.cli.data import data
 from vibtheory.cli.doctor import doctor
 from vibtheory.cli.exit_codes import Commands
 from vibtheory.cli.export import export
+from vibtheory.cli.figure import figure
+from vibtheory.cli.sweep import sweep
 from vibtheory.cli.table import table
 from vibtheory.cli.train import train
 
@@ -35,7 +37,9 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
 
 
 app.command()(table)
+app.command()(figure)
 app.command()(train)
+app.command()(sweep)
 app.command()(check)
 app.command()(export)
 app.command()(doctor)

@@ -1,0 +1,141 @@
+"""Figure 2 in numbers: which estimates rise, turn and fall, when, and how I(h₁; x) goes with r_W."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from vibtheory.errors import reject
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["REQUIRED", "estimates", "mean_interval", "shape_table"]
+
+REQUIRED = ("gated", "gamma", "seed", "epoch", "r_w", "method", "tau", "n", "nats", "stderr", "kind", "saturated",
+            "ceiling")  # fmt: skip
+_BOOTSTRAP = 2000
+Array = NDArray[np.float64]
+
+
+def estimates(table: DataFrame) -> list[tuple[str, float, int]]:
+    """(method, tau, n) of every curve, by method and tau; n is the smallest: larger ones are of last epochs only.
+
+    Raises:
+        InvalidInputError: a column is missing, or there is no row.
+    """
+    missing = [column for column in REQUIRED if column not in table.columns]
+    if missing:
+        reject("table", f"one without {', '.join(missing)}", "a table of vibtheory.sweep", "run vibtheory figure 2")
+    if table.empty:
+        reject("table", "no row", "a table of vibtheory.sweep", "run vibtheory figure 2 --quick")
+    smallest = table.groupby(["method", "tau"])["n"].min()
+    return [(str(method), float(tau), int(n)) for (method, tau), n in smallest.items()]
+
+
+def shape_table(table: DataFrame, seed: int = 0) -> DataFrame:
+    """One row per estimate and price: the shape of its curve against epoch; and its correlation with r_W.
+
+    Args:
+        table: from `vibtheory.sweep`, several of them concatenated.
+        seed: of the bootstrap.
+
+    Returns:
+        Columns method, tau, n, net ("VIBNet" or "regular"), gamma (0: regular), seeds, epochs (the last one); start,
+        top (at the epoch of the mean curve's maximum) and end: nats, mean over seeds; rise (top − start) and fall
+        (top − end) with 95 % intervals over seeds (rise_low … fall_high; Student's t, or the estimates' own standard
+        errors with one seed); turn: median over seeds of the recorded epoch of the largest value, turn_low, turn_high:
+        smallest and largest over seeds; saturated: share of the curve's points; shape in words. spearman with its
+        interval: rank correlation of I with r_W over recorded epochs after the first and seeds, 95 % by bootstrap over
+        seeds (NaN with one seed). A last row per estimate, net "all VIBNets", has the same over all prices, and
+        spearman_last, over the last epochs' nets only.
+
+    Raises:
+        InvalidInputError: as `estimates`.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for method, tau, n in estimates(table):
+        own = table[(table["method"] == method) & (table["tau"] == tau) & (table["n"] == n)]
+        key = {"method": method, "tau": tau, "n": n}
+        for (gated, gamma), part in own.groupby(["gated", "gamma"]):
+            if part["epoch"].nunique() > 1:
+                size = _correlation("spearman", _after(part), seed) if gated else {}
+                rows.append({**key, "net": "VIBNet" if gated else "regular", "gamma": gamma, **_shape(part), **size})
+        after = _after(own[own["gated"]])
+        if after["gamma"].nunique() > 1:
+            last = after[after["epoch"] == after.groupby(["gamma", "seed"])["epoch"].transform("max")]
+            both = {**_correlation("spearman", after, seed), **_correlation("spearman_last", last, seed)}
+            rows.append({**key, "net": "all VIBNets", **both})
+    return pd.DataFrame(rows)
+
+
+def mean_interval(values: Array, own_error: float = math.nan) -> tuple[float, float, float]:
+    """Mean and 95 % interval (Student's t) of independent values; with one value, ± 1.96 of its own standard error."""
+    mean = float(np.mean(values))
+    if len(values) > 1:
+        half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    else:
+        half = 1.96 * own_error
+    return mean, mean - half, mean + half
+
+
+def _shape(part: DataFrame) -> dict[str, Any]:
+    curves = part.pivot_table(index="seed", columns="epoch", values="nats", aggfunc="mean").dropna()  # [seeds, epochs]
+    errors = part.pivot_table(index="seed", columns="epoch", values="stderr", aggfunc="mean", dropna=False)
+    epochs, values = curves.columns.to_numpy(), curves.to_numpy()
+    turn = epochs[values.argmax(axis=1)]
+    high = values[:, values.mean(axis=0).argmax()]  # one epoch for all seeds: each one's own maximum picks up noise
+    noise = float(np.sqrt(2) * np.nanmax(errors.to_numpy())) if errors.notna().to_numpy().any() else math.nan
+    rise, rise_low, rise_high = mean_interval(high - values[:, 0], noise)
+    fall, fall_low, fall_high = mean_interval(high - values[:, -1], noise)
+    _, below_low, _ = mean_interval(values[:, 0] - values[:, -1], noise)
+    saturated = float(part["saturated"].mean())
+    return {
+        "seeds": len(values), "epochs": int(epochs[-1]), "start": float(values[:, 0].mean()), "top": float(high.mean()),
+        "end": float(values[:, -1].mean()), "rise": rise, "rise_low": rise_low, "rise_high": rise_high,
+        "fall": fall, "fall_low": fall_low, "fall_high": fall_high, "turn": float(np.median(turn)),
+        "turn_low": int(turn.min()), "turn_high": int(turn.max()), "saturated": saturated,
+        "shape": _words(rise_low > 0, fall_low > 0, below_low > 0, saturated),
+    }  # fmt: skip
+
+
+def _words(rises: bool, falls: bool, below: bool, saturated: float) -> str:
+    if saturated > 0.5:
+        return "saturated"
+    if rises and falls:
+        return "rises, turns, falls below its start" if below else "rises, turns, falls"
+    if falls:
+        return "falls from the start"
+    return "rises" if rises else "undecided"
+
+
+def _after(rows: DataFrame) -> DataFrame:
+    """Rows with training behind them: before it, all nets have r_W = 100 % and differ by chance."""
+    return rows[rows["epoch"] > 0]
+
+
+def _correlation(name: str, rows: DataFrame, seed: int) -> dict[str, float]:
+    """Spearman's ρ of I and r_W; interval by bootstrap over seeds, since epochs and prices of a seed go together."""
+    by_seed = [group[["nats", "r_w"]].to_numpy(dtype=np.float64) for _, group in rows.groupby("seed")]
+    low = high = math.nan
+    if len(by_seed) > 1:
+        generator = np.random.default_rng(seed)
+        picks = np.sort(generator.integers(0, len(by_seed), size=(_BOOTSTRAP, len(by_seed))), axis=1)
+        different, count = np.unique(picks, axis=0, return_counts=True)  # few: the order does not matter
+        drawn = np.repeat([_spearman([by_seed[k] for k in pick]) for pick in different], count)
+        low, high = np.quantile(drawn, (0.025, 0.975))
+    return {name: _spearman(by_seed), f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def _spearman(by_seed: list[Array]) -> float:
+    points = np.concatenate(by_seed)
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points) < 3 or (points.min(axis=0) == points.max(axis=0)).any():
+        return math.nan  # constant: no ranks to compare
+    return float(np.corrcoef(stats.rankdata(points, axis=0), rowvar=False)[0, 1])

@@ -128,6 +128,6 @@ def _extract(archive: Path, into: Path, entry: Entry) -> None:
             tar.extractall(into, members=members, filter="data")
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:  # OSError: gzip's, or a full disk
         raise DataError(
-            f"{archive}: not a readable archive, or no space for it ({type(error).__name__}: {error}). Remedy: delete it and fetch again; "
-            "if the disk is full or the folder read-only, mend that first"
+            f"{archive}: not a readable archive, or no space for it ({type(error).__name__}: {error}). "
+            "Remedy: delete it and fetch again; if the disk is full or the folder read-only, mend that first"
         ) from error

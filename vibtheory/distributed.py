@@ -101,18 +101,24 @@ def process_group(device: str) -> Iterator[str]:
         device = f"cuda:{local}" if torch.cuda.is_available() else "cpu" if device == "auto" else device
     if device.startswith("cuda") and torch.cuda.is_available():
         torch.cuda.set_device(device)
-    signal.signal(signal.SIGTERM, _interrupt)  # torchrun's, once another process has ended
+    before = signal.signal(signal.SIGTERM, _interrupt)  # torchrun's, once another process has ended
     try:
-        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(minutes=10))
+        _find_each_other("nccl" if device.startswith("cuda") else "gloo")
+        yield device
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _find_each_other(backend: str) -> None:
+    try:
+        distributed.init_process_group(backend, timeout=timedelta(minutes=10))
     except (RuntimeError, ValueError) as error:
         raise VibTheoryError(
             f"processes: they did not find each other ({_first_line(error)}), expected torchrun's settings. "
             "Remedy: start all of them with torchrun and the same --rdzv-endpoint, see docs/several_machines.md"
         ) from error
-    try:
-        yield device
-    finally:
-        distributed.destroy_process_group()
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -1,0 +1,181 @@
+"""One training step of VGG-16 on 32×32 images: images/s, multiply-add utilisation, the share of each stage.
+
+    python benchmarks/train_step.py                          # CPU: a thin VGG, so that it takes a minute
+    python benchmarks/train_step.py --device cuda            # GPU: the full nets, every way to accelerate a step
+
+Gated and dense nets take turns, so that other load on the machine hits both: the ratio is what is meant. Utilisation is
+three times the forward multiply-adds (forward, and backward to inputs and to weights) against the rate of one large
+matrix product in the same precision, measured in the same run. The images are random bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from vibtheory.datasets.dataset import Dataset, from_arrays
+from vibtheory.fast_step import ACCELERATIONS, joint_information
+from vibtheory.metrics import compression
+from vibtheory.recipe import Recipe
+from vibtheory.training import _Loop, likelihood_loss
+from vibtheory.vgg import _VGG16, _vgg
+
+RESULTS = Path(__file__).parent / "results" / "train_step.csv"
+
+
+def build(gated: bool, thinner: int) -> nn.Sequential:
+    """VGG-16 with one hidden layer; `thinner` divides the channels."""
+    torch.manual_seed(0)
+    blocks = tuple((width // thinner, repeats) for width, repeats in _VGG16)
+    return _vgg(blocks, 10, 1, nn.MaxPool2d(2), gated)
+
+
+def random_images(n: int) -> Dataset:
+    rng = np.random.default_rng(0)
+    x = (rng.integers(0, 256, size=(n, 3, 32, 32)).astype(np.uint8)).astype(np.float32) / np.float32(255)
+    y = rng.integers(0, 10, size=n)
+    return from_arrays(x, y, x[:10], y[:10], classes=10, name="random")
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    wait(device)
+    started = time.perf_counter()
+    call()
+    wait(device)
+    return time.perf_counter() - started
+
+
+def loop(gated: bool, options: argparse.Namespace, data: Dataset, accelerate: str) -> _Loop:
+    """The state of a run in its gated phase, as `train` makes it."""
+    recipe = Recipe(gamma=1e-5, augment="crop+flip", batch_size=options.batch)
+    device = torch.device(options.device)
+    made = _Loop(build(gated, options.thinner).to(device), data, recipe, device, options.amp, 1, accelerate)
+    made.net.train()
+    for group in made.optimizer.param_groups:
+        made._set_learning_rate(group, 1e-3)
+    made._enter_phase(False, recipe.gamma if gated else 0.0)
+    return made
+
+
+def step_of(state: _Loop, options: argparse.Namespace) -> Callable[[], object]:
+    order = torch.randperm(len(state.x), device=options.device)[: options.batch]
+    take = state.graphed or (lambda batch: state._step(batch, state.phase[1] if state.phase else 0.0))
+    return lambda: take(order)
+
+
+def stages(state: _Loop, options: argparse.Namespace) -> dict[str, float]:
+    """Median seconds of each stage of a plain step, each waited for."""
+    device, batches = state.device, state.batches
+    assert batches is not None
+    order = torch.randperm(len(state.x), device=device)[: options.batch]
+    times: dict[str, list[float]] = {}
+    held: dict[str, Any] = {}
+
+    def data() -> None:
+        held["x"] = batches.take(order, batches.draw(len(order)))
+
+    def forward() -> None:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.amp):
+            held["out"] = state.model(held["x"])
+        held["loss"] = likelihood_loss(held["out"].float(), state.y[order], "multinomial")
+
+    def information() -> None:
+        if state.prices is not None:
+            held["loss"] = held["loss"] + joint_information(state.gates, state.prices)
+
+    def backward() -> None:
+        state.optimizer.zero_grad(set_to_none=True)
+        held["loss"].backward()
+
+    def update() -> None:
+        state.optimizer.step()
+
+    for _ in range(options.repeats + 1):
+        for stage in (data, forward, information, backward, update):
+            times.setdefault(stage.__name__, []).append(seconds(stage, device))
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def peak_rate(options: argparse.Namespace) -> float:
+    """Multiply-adds per second of a large matrix product."""
+    device = torch.device(options.device)
+    size = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if options.amp else torch.float32)
+    for _ in range(2):
+        a @ a
+    return size**3 / min(seconds(lambda: a @ a, device) for _ in range(7))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--thinner", type=int, help="divide the channels by so much (1 on a GPU, 4 on a CPU)")
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    cuda = options.device.startswith("cuda")
+    options.amp = cuda
+    options.batch = options.batch or (128 if cuda else 32)
+    options.thinner = options.thinner or (1 if cuda else 4)
+    options.repeats = options.repeats or (30 if cuda else 7)
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    data = random_images(4 * options.batch)
+    peak, rows = peak_rate(options), []
+    name = torch.cuda.get_device_name(device) if cuda else "cpu"
+    print(f"{name}, batch {options.batch}, channels / {options.thinner}, matrix product {peak / 1e12:.3f} T MAC/s")
+    print(
+        f"{'accelerate':>14} {'net':>6} {'images/s':>9} {'utilisation':>11} {'gated/dense':>11}  shares of a plain step"
+    )
+    for accelerate in ACCELERATIONS if cuda else ("none",):
+        states = {gated: loop(gated, options, data, accelerate) for gated in (False, True)}
+        steps = {gated: step_of(state, options) for gated, state in states.items()}
+        for step in steps.values():
+            for _ in range(6):  # compiles, captures
+                step()
+        taken: dict[bool, list[float]] = {False: [], True: []}
+        for _ in range(options.repeats):
+            for gated, step in steps.items():
+                taken[gated].append(seconds(step, device))
+        ratio = statistics.median(b / a for a, b in zip(taken[False], taken[True], strict=True))
+        macs = compression(build(True, options.thinner)).flop
+        for gated, state in states.items():
+            duration = statistics.median(taken[gated])
+            shares = stages(state, options) if accelerate == "none" else {}
+            whole = sum(shares.values())
+            row = {
+                "device": name, "batch": options.batch, "thinner": options.thinner, "accelerate": accelerate,
+                "net": "gated" if gated else "dense", "images_per_second": round(options.batch / duration, 1),
+                "utilisation_percent": round(100 * 3 * macs * options.batch / duration / peak, 1),
+                "gated_over_dense": round(ratio, 3) if gated else "",
+                **{f"{stage}_percent": round(100 * t / whole, 1) for stage, t in shares.items()},
+            }  # fmt: skip
+            rows.append(row)
+            parts = ", ".join(f"{stage} {100 * t / whole:.0f} %" for stage, t in shares.items())
+            print(f"{accelerate:>14} {row['net']:>6} {row['images_per_second']:>9} {row['utilisation_percent']:>10} % "
+                  f"{row['gated_over_dense']:>11}  {parts}")  # fmt: skip
+    options.out.parent.mkdir(exist_ok=True)
+    with options.out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -85,7 +85,7 @@ class SoftmaxLoss:
 
     @cached_property
     def moments(self) -> Array:
-        """E[f fᵀ] [d, d], not centred."""
+        """E f fᵀ [d, d], not centred."""
         moments = np.zeros((self.d, self.d))
         for f, _ in self._batches():
             moments += f.T @ f

@@ -126,23 +126,23 @@ def plot_gaussian_bottleneck(solution: GaussianBottleneck, beta: float) -> Figur
     return figure
 
 
-def plot_binned_information(table: DataFrame, truth: float) -> Figure:
+def plot_binned_information(table: DataFrame) -> Figure:
     """Binned estimates of I(h;x) of a deterministic layer over the scale of its weights, beside the true value.
 
     Args:
-        table: columns activation, bins, scale, nats.
-        truth: I(h;x) in nats, the same at every scale.
+        table: columns activation, bins, scale, nats and truth, the true I(h;x) in nats, the same at every scale.
     """
     names = list(dict.fromkeys(table["activation"]))
     looks = dict(zip(sorted(set(table["bins"])), (("green", ":"), ("blue", "-"), ("purple", "--")), strict=False))
     with style():
         figure, panels = plt.subplots(1, len(names), figsize=(4 * len(names), 3.0), sharey=True, squeeze=False)
         for axes, name in zip(panels[0], names, strict=True):
-            axes.axhline(truth, color=COLORS["red"], label="true I(h;x) = log N")
-            for bins, rows in table[table["activation"] == name].groupby("bins"):
+            own = table[table["activation"] == name]
+            axes.axhline(own["truth"].iloc[0], color=COLORS["red"], label="true I(h;x)")
+            for bins, rows in own.groupby("bins"):
                 color, dash = looks[bins]
                 axes.semilogx(rows["scale"], rows["nats"], color=COLORS[color], ls=dash, label=f"{bins} bins")
-            axes.set(xlabel="scale of the weights", title=name, ylim=(0, 1.12 * truth))
+            axes.set(xlabel="scale of the weights", title=name, ylim=(0, 1.12 * table["truth"].max()))
         panels[0, 0].set_ylabel("“information” (nats)")
         panels[0, -1].legend(loc="lower left")
     return figure

@@ -38,11 +38,11 @@ def plot_gap(bound: LayerBound) -> Figure:
         terms.grid(axis="y", visible=False)
         left = bound.objective
         gap.barh(["L̃ − H(y)", "L"], [0, 0])
-        gap.axvline(bound.objective, color=COLORS["blue"], lw=2, label=f"L = {bound.objective:.4f}")
+        gap.axvline(bound.objective, ymax=0.25, color=COLORS["blue"], lw=2, label=f"L = {bound.objective:.4f}")
         for name, width, color in parts:
             gap.barh(["L̃ − H(y)"], [width], left=left, color=COLORS[color], height=0.5, label=f"{name}: {width:.4f}")
             left += width
-        gap.axvline(bound.bound - bound.entropy_y, color=COLORS["red"], lw=2, label=f"L̃ − H(y) = {left:.4f}")
+        gap.axvline(bound.bound - bound.entropy_y, ymax=0.25, color=COLORS["red"], lw=2, label=f"L̃ − H(y) = {left:.4f}")
         gap.set(xlabel="nats", yticks=[])
         gap.set_title(f"the gap: {bound.gap:.4f} nats", loc="left")
         gap.set_ylim(-0.4, 4.2)

@@ -7,11 +7,13 @@ first setting. `vibtheory.teaching.notebooks` keeps only the PNG in committed fi
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vibtheory.errors import MissingDependencyError, reject
+from vibtheory.teaching.notebooks import module
 from vibtheory.teaching.picture import png
 
 if TYPE_CHECKING:
@@ -102,12 +104,7 @@ class Explorer:
             MissingDependencyError: ipywidgets is not installed.
         """
         if self._widget is None:
-            try:
-                import ipywidgets
-            except ImportError as error:
-                raise MissingDependencyError(
-                    "ipywidgets is not installed. Remedy: pip install 'vibtheory[notebooks]'"
-                ) from error
+            ipywidgets = module("ipywidgets")
             image = ipywidgets.Image(value=self.picture, format="png", layout={"max_width": "100%"})
             image.add_class("vibtheory-picture")
             hands = [self._hand(ipywidgets, name, slider, image) for name, slider in self._sliders.items()]
@@ -137,8 +134,6 @@ class Explorer:
             "image/png": base64.b64encode(self.picture).decode("ascii"),
             "text/plain": self._alt,
         }
-        try:
+        with contextlib.suppress(MissingDependencyError):  # then the picture alone, as on a page without a kernel
             bundle |= {k: v for k, v in self.widget()._repr_mimebundle_().items() if "widget" in k}
-        except MissingDependencyError:
-            pass  # the picture alone, as on a page without a kernel
         return bundle, {"image/png": {"alt": self._alt}}

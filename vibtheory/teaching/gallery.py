@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vibtheory.errors import DataError, MissingDependencyError
+from vibtheory.errors import DataError
 from vibtheory.teaching import notebooks
 
 __all__ = ["Gallery", "build_gallery"]
@@ -89,13 +89,9 @@ def build_gallery(folder: str | Path = "notebooks", out: str | Path = "site") ->
 
 
 def _body(notebook: Any) -> str:
-    try:
-        from nbconvert import HTMLExporter
-    except ImportError as error:
-        raise MissingDependencyError(
-            "nbconvert is not installed. Remedy: pip install 'vibtheory[notebooks]'"
-        ) from error
-    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter = notebooks.module("nbconvert").HTMLExporter(
+        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True
+    )
     body, _ = exporter.from_notebook_node(notebook)
     return f"<main>{body}</main>"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from vibtheory.errors import DataError, MissingDependencyError
 
-__all__ = ["read", "run", "solutions", "strip", "summary", "write"]
+__all__ = ["module", "read", "run", "solutions", "strip", "summary", "write"]
 
 _DETAILS = re.compile(r"<details>.*?</details>", re.DOTALL)
 _CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -23,7 +23,7 @@ def read(path: str | Path) -> Any:
         DataError: missing or no notebook.
         MissingDependencyError: nbformat is not installed.
     """
-    nbformat = _module("nbformat")
+    nbformat = module("nbformat")
     try:
         return nbformat.read(path, as_version=4)
     except (OSError, nbformat.reader.NotJSONError) as error:
@@ -34,7 +34,7 @@ def write(notebook: Any, path: str | Path) -> None:
     """Write `notebook`, atomically."""
     target = Path(path)
     partial = target.with_name(f".{target.name}.partial")
-    _module("nbformat").write(notebook, partial)
+    module("nbformat").write(notebook, partial)
     partial.replace(target)
 
 
@@ -74,7 +74,7 @@ def run(notebook: Any, folder: str | Path, *, live: bool = False, timeout: int =
         nbclient.exceptions.CellExecutionError: a cell or a solution failed.
         MissingDependencyError: nbclient is not installed.
     """
-    nbclient, v4 = _module("nbclient"), _module("nbformat").v4
+    nbclient, v4 = module("nbclient"), module("nbformat").v4
     job = v4.new_notebook(cells=[v4.new_code_cell(c.source) if c.cell_type == "code" else v4.new_markdown_cell("")
                                  for c in notebook.cells])  # fmt: skip
     job.cells += [v4.new_code_cell(code) for code in solutions(notebook)]
@@ -106,6 +106,8 @@ def strip(notebook: Any) -> Any:
     for index, cell in enumerate(notebook.cells):
         cell.id = f"cell-{index:02d}"
         cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
+        if "outputs" in cell:
+            cell.outputs = _joined(cell.outputs)
         for output in cell.get("outputs", []):
             if "data" in output:
                 output.data = {k: v for k, v in output.data.items() if "widget" not in k}
@@ -113,10 +115,23 @@ def strip(notebook: Any) -> Any:
     return notebook
 
 
-def _module(name: str) -> Any:
+def _joined(outputs: list[Any]) -> list[Any]:
+    """Consecutive pieces of one stream as one: where a kernel cuts them is chance."""
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last is not None and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def module(name: str) -> Any:
+    """The optional module `name`, or MissingDependencyError with the extra that brings it."""
     import importlib
 
     try:
-        return importlib.import_module(name)
+        return importlib.importmodule(name)
     except ImportError as error:
         raise MissingDependencyError(f"{name} is not installed. Remedy: pip install 'vibtheory[notebooks]'") from error

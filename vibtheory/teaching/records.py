@@ -1,4 +1,4 @@
-"""What the recorded runs are: one function per CSV file in notebooks/recorded/. `python -m vibtheory.teaching record`."""
+"""One function per CSV file in notebooks/recorded/. On the command line: `python -m vibtheory.teaching record`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def bottleneck_exact() -> pd.DataFrame:
     """The exact information curve of `JOINT` by linear programming, with its remaining gap, in nats."""
     from vibtheory.information import exact_ib_curve
 
-    return exact_ib_curve(JOINT, np.linspace(0.1, 1.3, 13), grid=12).to_frame()
+    return exact_ib_curve(JOINT, np.linspace(0.05, 1.3, 26), grid=12).to_frame()
 
 
 def alpha_histogram() -> pd.DataFrame:
@@ -115,11 +115,12 @@ def input_pixels() -> pd.DataFrame:
     import pandas as pd
 
     import vibtheory as vt
+    from vibtheory.gates import named_gates
     from vibtheory.liveness import alive
 
     folder = min(project_file("runs").glob("lenet_300_100-gamma0.00055-seed0-*"))
     net = vt.load(folder).net
-    gate = net.get_submodule("input")
+    gate = named_gates(net)["input"]
     return pd.DataFrame(
         {
             "row": np.arange(784) // 28,

@@ -1,0 +1,145 @@
+"""In a real browser: JupyterLab opens notebooks 01 and 04, runs all cells, a slider moves, the picture changes.
+
+Not collected by default, since it needs Debian's chromium and playwright. Run it with
+
+    python -m pytest -q tests/notebooks/browser_notebooks.py
+
+Screenshots go to build/browser/.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from vibtheory.teaching.gallery import build_gallery
+
+ROOT = Path(__file__).parents[2]
+SHOTS = ROOT / "build" / "browser"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PATIENCE = 1000 * int(os.environ.get("VIBTHEORY_BROWSER_SECONDS", "600"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    assert CHROMIUM, "no chromium on the path. Remedy: apt-get install chromium"
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as play:
+        window = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield window
+        window.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A JupyterLab server on a free port, on a copy of the notebooks (saving must not touch the checkout)."""
+    work = tmp_path_factory.mktemp("lab")
+    for name in ("notebooks", "figures"):
+        shutil.copytree(ROOT / name, work / name)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex(16)
+    home = tmp_path_factory.mktemp("home")
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "IPYTHONDIR": str(home / "ipython"),
+    }
+    with open(home / "log", "w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
+             f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={work}", "--ServerApp.open_browser=False"],
+            env=environment, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token={token}", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, (home / "log").read_text()
+                time.sleep(1)
+        yield port, token
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _picture(page: Page) -> str:
+    """The address of the first live picture: a new one for new bytes."""
+    return str(page.locator("img.vibtheory-picture").first.get_attribute("src"))
+
+
+@pytest.mark.parametrize("name", ["01_information_bottleneck", "04_intrinsic_sparsity"])
+def test_runs_in_jupyterlab_and_the_slider_moves_the_picture(name, browser, lab):
+    port, token = lab
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}.ipynb?token={token}&reset")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_selector("img.vibtheory-picture", state="attached")
+    # Done when the last cell, the headline table, has a fresh output and the kernel rests.
+    page.wait_for_function(
+        """() => { const status = document.querySelector('.jp-Notebook-ExecutionIndicator');
+                   return status && status.dataset.status === 'idle'
+                       && ![...document.querySelectorAll('.jp-InputPrompt')].some(
+                              prompt => prompt.textContent.includes('[*]')); }"""
+    )
+    page.locator("img.vibtheory-picture").first.scroll_into_view_if_needed()
+    page.wait_for_function("() => document.querySelector('img.vibtheory-picture').naturalWidth > 100")
+    before = _picture(page)
+    page.screenshot(path=SHOTS / f"{name}_before.png")
+    page.locator(".noUi-handle").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "src => document.querySelector('img.vibtheory-picture').getAttribute('src') !== src", arg=before
+    )
+    page.screenshot(path=SHOTS / f"{name}_after.png")
+    assert _picture(page) != before
+    page.locator(".jp-Notebook .jp-CodeCell").last.scroll_into_view_if_needed()
+    page.wait_for_selector("text=expected")
+    assert (
+        page.locator('[data-mime-type="application/vnd.jupyter.error"], .jp-OutputArea-output.jp-mod-error').count()
+        == 0
+    )
+    page.close()
+
+
+@pytest.mark.parametrize(("device", "width"), [("phone", 390), ("desktop", 1280)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_gallery_without_network(device, width, scheme, browser, tmp_path):
+    gallery = build_gallery(ROOT / "notebooks", tmp_path)
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    wanted: list[str] = []
+    context.on("request", lambda request: wanted.append(request.url))
+    page = context.new_page()
+    for path in (gallery.index, *gallery.pages):
+        page.goto(path.as_uri())
+        inside = page.evaluate("document.documentElement.scrollWidth")
+        assert inside <= width, f"{path.name} is {inside} px wide on a {device}"
+        broken = page.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
+        assert broken == 0
+        page.screenshot(path=SHOTS / f"gallery_{path.stem}_{device}_{scheme}.png", full_page=path == gallery.index)
+    assert [url for url in wanted if re.match("https?:", url)] == []
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
+        "rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 26)"
+    )
+    context.close()

@@ -1,0 +1,69 @@
+"""The static site: one page per notebook, everything inside the files, no address outside them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from vibtheory.errors import DataError
+from vibtheory.teaching.__main__ import main
+from vibtheory.teaching.gallery import build_gallery
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    return build_gallery(NOTEBOOKS, tmp_path_factory.mktemp("site"))
+
+
+def test_every_notebook_has_a_page_and_a_card(site):
+    index = site.index.read_text(encoding="utf-8")
+    names = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+    assert [page.stem for page in site.pages] == names
+    for name in names:
+        assert f'href="{name}.html"' in index
+    assert index.count('src="data:image/png;base64,') == len(names)
+    assert "open" in str(site)
+
+
+def test_nothing_comes_from_elsewhere_and_the_reader_chooses_the_light(site):
+    for page in (site.index, *site.pages):
+        text = page.read_text(encoding="utf-8")
+        assert "<script" not in text
+        assert "<link" not in text
+        assert not re.search(r'(src|href)="(?!data:|[0-9a-z_]+\.html|#)', text)
+        assert "prefers-color-scheme: dark" in text
+        assert 'name="viewport"' in text
+
+
+def test_pictures_keep_their_alternative_text_and_solutions_their_fold(site):
+    text = (site.index.parent / "04_intrinsic_sparsity.html").read_text(encoding="utf-8")
+    assert text.count("<details>") == 4
+    images = re.findall(r"<img[^>]*>", text)
+    assert images
+    assert all(re.search(r'alt="[^"]{30,}"', image) for image in images)
+
+
+def test_what_cannot_be_shown_is_said(tmp_path, capsys):
+    with pytest.raises(DataError, match="no notebooks"):
+        build_gallery(tmp_path, tmp_path / "site")
+    bare = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# T\n\nS")])
+    nbformat.write(bare, tmp_path / "bare.ipynb")
+    with pytest.raises(DataError, match="has no picture"):
+        build_gallery(tmp_path, tmp_path / "site")
+    assert main(["gallery", "--notebooks", str(tmp_path / "none")]) == 2
+    assert "Remedy" in capsys.readouterr().err
+
+
+def test_command_line(tmp_path, capsys):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    shutil.copy(NOTEBOOKS / "04_intrinsic_sparsity.ipynb", folder)
+    assert main(["gallery", "--notebooks", str(folder), "--out", str(tmp_path / "site")]) == 0
+    assert "1 notebooks" in capsys.readouterr().out
+    assert (tmp_path / "site" / "index.html").exists()

@@ -10,6 +10,14 @@ from latex2mathml.converter import convert
 
 _MATH = re.compile(r'<(span|div) class="arithmatex">(?:\\\((.*?)\\\)|\\\[(.*?)\\\])</\1>', re.DOTALL)
 
+# What the converter takes for identifiers or for operators between two things; browsers would space or stretch it badly.
+_BETTER = (
+    (r"<mo[^>]*>(&#x0007C;|&#x02016;)</mo>", r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>'),
+    (r"<mi>(&#x02AB0;|&#x02AAF;|:)</mi>", r'<mo stretchy="false" lspace="0.28em" rspace="0.28em">\1</mo>'),
+    (r"<mi>(&#x0007C;|&#x02016;|&#x02032;)</mi>", r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>'),
+    (r"<mo>([a-z]{2,})</mo>", r'<mspace width="0.17em"/><mi>\1</mi><mspace width="0.1em"/>'),
+)
+
 
 def on_page_content(text: str, **_: Any) -> str:
     """Replace every formula of a page; a formula that cannot be read stops the build."""
@@ -20,4 +28,6 @@ def _formula(found: re.Match[str]) -> str:
     inline = found.group(2) is not None
     latex = html.unescape(found.group(2) if inline else found.group(3)).strip()
     mathml = convert(latex, display="inline" if inline else "block")
+    for pattern, better in _BETTER:
+        mathml = re.sub(pattern, better, mathml)
     return mathml if inline else f'<div class="formula" tabindex="0">{mathml}</div>'

@@ -118,7 +118,9 @@ def test_bohning_curvature_is_half_the_hadamard_product(dense: Dense, flat_data:
     f, v = caught[0].double().numpy(), net.get_submodule("linear3").weight.detach().double().numpy()
     b = 0.5 * (np.eye(3) - np.ones((3, 3)) / 3)
     expected = 0.5 * np.mean([np.diag(row) @ v.T @ b @ v @ np.diag(row) for row in f], axis=0)
-    np.testing.assert_allclose(quadratic_bound(net, data, "h2", gamma=1).gram, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        quadratic_bound(net, data, "h2", gamma=1).gram, expected, rtol=3e-6, atol=1e-7
+    )  # f is float32
 
 
 def test_exact_bound_is_the_loss(dense: Dense, flat_data: Data) -> None:

@@ -8,6 +8,7 @@ example, E over the noise is the same number for every ḡ here, because ḡ and
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +22,14 @@ from vibtheory.errors import InvalidInputError, reject
 from vibtheory.gates import named_gates
 from vibtheory.surrogates.affine import affine_prefix, is_affine, matrix_of
 from vibtheory.surrogates.chain import Chain, modules_after
+from vibtheory.surrogates.closed_units import reaches_output, without_closed_units
 from vibtheory.surrogates.likelihood import Likelihood
 
 __all__ = ["Batch", "GatedLayer"]
 
 Array = NDArray[np.float64]
 _ELEMENTS = 1 << 22  # float64 entries per intermediate tensor: 32 MiB
-_FORMED = 4096  # most gates for which the affine map after the gate is formed as a matrix
+_FORMED = 12_000_000  # most entries of the affine map after the gate for which it is formed as a matrix
 
 
 class _Reached(Exception):
@@ -41,6 +43,34 @@ class Batch:
     x: Tensor
     f: Tensor
     y: Tensor
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """p = V(f⊙z) + v₀ with V formed: rows that cannot reach the loss are left out.
+
+    Attributes:
+        v [m, D]: the rows of V that are listened to. offset [M]: v₀, all rows.
+        listened: boolean, of the shape of p (M entries, m of them True).
+    """
+
+    v: Tensor
+    offset: Tensor
+    listened: Tensor
+
+    def after(self, f: Tensor, z: Tensor) -> Tensor:
+        """p for every pair of z [s, d] and example of f [n, d, ...]: [s·n, *shape of p]; v₀ where not listened to."""
+        flat = f.reshape(len(f), -1)
+        columns = z.repeat_interleave(flat.shape[1] // z.shape[1], 1)  # [s, D]
+        used = (columns != 0).any(0)
+        weights = self.v[:, used] * columns[:, None, used]  # (V·diag z): no copy of f per z
+        p = torch.matmul(flat[:, used], weights.transpose(1, 2))  # [s, n, m]
+        rows = self.listened.reshape(-1)
+        if bool(rows.all()):
+            p = p + self.offset
+        else:
+            p = self.offset.repeat(*p.shape[:2], 1).index_add_(2, rows.nonzero()[:, 0], p)
+        return p.reshape(-1, *self.listened.shape)
 
 
 class GatedLayer:
@@ -60,6 +90,7 @@ class GatedLayer:
     Attributes:
         d: number of gates. shape: f's shape without the batch axis. anchor: masked means μ⊙keep [d]. sigma: σ [d].
         prefix, tail: the longest affine map after the gate and what follows it (float64), None where not a chain.
+            What only closed gates after the layer would listen to is left out: the same function, smaller.
         reason: why there is no chain. affine: whether the loss's argument is affine in z.
 
     Raises:
@@ -99,13 +130,13 @@ class GatedLayer:
         self.tail: nn.Sequential | None = None
         if chain.modules is not None:
             rest = copy.deepcopy(nn.Sequential(*chain.modules)).double()
-            self.prefix, self.tail = affine_prefix(list(rest))
+            self.prefix, self.tail = affine_prefix(without_closed_units(list(rest)))
+        self._head_modules = None if samples or chain.modules is None else self._upstream()
         if samples < 0 or (samples and chain.modules is None):
             reject("samples", samples, "0 here" if samples > 0 else "an integer >= 0",
                    f"hold the other gates at their means; {self.reason or 'samples cannot be negative'}")  # fmt: skip
         self._cache: list[Batch] | None = None
-        self._linear: tuple[Tensor, Tensor] | None = None
-        self._after: tuple[int, ...] = ()
+        self._map: AffineMap | None = None
         self.shape = self._check()
 
     @property
@@ -139,6 +170,8 @@ class GatedLayer:
 
     def output(self, batch: Batch, z: Tensor) -> Tensor:
         """Network output [n, K] with the gate's output replaced by f⊙z; z [d], or [n, d] one per example."""
+        if z.ndim == 1 and self.affine_map is not None:
+            return self._stacked(batch, z[None])
         z = z if z.ndim == 2 else z[None].expand(len(batch.f), -1)
         shape = [len(z)] + [1] * (batch.f.ndim - 1)
         shape[self.gate.axis] = self.d
@@ -151,6 +184,25 @@ class GatedLayer:
         finally:
             handle.remove()
 
+    @property
+    def listened(self) -> Tensor:
+        """Boolean, of the shape after `prefix`: the entries that can reach the output past closed gates."""
+        assert self.prefix is not None
+        assert self.tail is not None
+        with torch.no_grad():
+            probe = self.prefix(torch.zeros(1, *self.shape, dtype=torch.float64, device=self.device))
+        return reaches_output(list(self.tail), probe.shape[1:])
+
+    @property
+    def affine_map(self) -> AffineMap | None:
+        """`prefix` as a matrix; None where there is no chain or the matrix would be too large."""
+        if self._map is None and self.prefix is not None:
+            listened = self.listened
+            if listened.numel() * math.prod(self.shape) <= _FORMED:
+                v, offset = matrix_of(self.prefix, self.shape)
+                self._map = AffineMap(v[listened.reshape(-1)], offset, listened)
+        return self._map
+
     def mean_loss(self, z: Array) -> Array:
         """g(z) in nats for each row of z [S, d]: the truth that ḡ must bound. One pass over the data."""
         points = torch.as_tensor(np.atleast_2d(z), dtype=torch.float64, device=self.device)
@@ -158,7 +210,10 @@ class GatedLayer:
         with torch.no_grad():
             for batch in self.batches():
                 rows = len(batch.f)
-                step = max(1, _ELEMENTS // max(batch.f.numel(), 1)) if self.prefix is not None else 1
+                step = 1
+                if self.prefix is not None:
+                    width = batch.f[0].numel() if self.affine_map is None else self.affine_map.offset.numel()
+                    step = max(1, _ELEMENTS // max(rows * width, 1))
                 for start in range(0, len(points), step):
                     some = points[start : start + step]  # [s, d]
                     output = self._stacked(batch, some)  # [s·n, K]
@@ -170,19 +225,26 @@ class GatedLayer:
         """Outputs [s·n, K] for every pair of z [s, d] and example."""
         if self.prefix is None or self.tail is None:
             return torch.cat([self.output(batch, one) for one in z])
-        if batch.f.ndim == 2 and self.d <= _FORMED:
-            if self._linear is None:
-                self._linear = matrix_of(self.prefix, self.shape)
-                self._after = tuple(self.prefix(batch.f[:1]).shape[1:])
-            v, offset = self._linear  # V(f⊙z) = (V·diag z)f: no copy of f per z
-            after = torch.matmul(batch.f, (v * z[:, None, :]).transpose(1, 2)) + offset  # [s, n, m]
-            return _two_axes(self.tail(after.reshape(-1, *self._after)))
+        if self.affine_map is not None:
+            return _two_axes(self.tail(self.affine_map.after(batch.f, z)))
         stacked = Batch(batch.x, batch.f.repeat(len(z), *(1,) * (batch.f.ndim - 1)), batch.y)
         return self.output(stacked, z.repeat_interleave(len(batch.f), 0))
+
+    def _upstream(self) -> nn.Sequential | None:
+        """What comes before the gate, without what closed gates make idle; None where it is not a plain list."""
+        if not isinstance(self.net, nn.Sequential):
+            return None
+        names = list(self.net._modules)
+        if self.layer not in names:
+            return None
+        return nn.Sequential(*without_closed_units(list(self.net)[: names.index(self.layer)]))
 
     def _batch(self, start: int, entropy: np.random.SeedSequence) -> Batch:
         x = torch.as_tensor(self.x[start : start + self.batch]).to(self.device, self.dtype)
         y = torch.as_tensor(self.y[start : start + self.batch]).to(self.device)
+        if self._head_modules is not None:
+            with torch.no_grad():
+                return Batch(x, self._head_modules(x).double(), y)
         caught: list[Tensor] = []
 
         def stop(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

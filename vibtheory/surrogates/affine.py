@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vibtheory.fixed_modules import Select
 from vibtheory.gates import Gate
 
 __all__ = ["affine_prefix", "block_sum", "channel_contributions", "is_affine", "matrix_of"]
 
 _AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
-           nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, Gate)  # fmt: skip
+           nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, Gate, Select)  # fmt: skip
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 

@@ -10,9 +10,13 @@ constant of the rest and h the loss's half curvature (¼ for softmax cross-entro
     ḡ(z) = E[loss_n(z⁰) + κ‖∇_n‖δ_n/2] + (z − z⁰)ᵀQ(z − z⁰),  Q = E[c_n (V_nᵀV_n)],  c_n = hκ² + κ‖∇_n‖/(2δ_n),
 
 V_n the columns V(f_n⊙e_j). The δ_n that makes E ḡ over z ~ N(z⁰, σ²) smallest is δ_n² = E s_n² = Σ_j σ_j²‖V(f_n⊙e_j)‖².
+Entries of p that cannot reach the loss, because gates behind them are closed, are left out of V and of κ: as rigorous,
+tighter and cheaper.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -20,15 +24,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vibtheory.surrogates.activations import Batch, GatedLayer
-from vibtheory.surrogates.affine import block_sum, channel_contributions, matrix_of
+from vibtheory.surrogates.affine import block_sum, channel_contributions
 from vibtheory.surrogates.lipschitz_constants import lipschitz_constant, uncertified
 from vibtheory.surrogates.quadratic import Quadratic, about, symmetric
 
 __all__ = ["lipschitz_bound", "why_not"]
 
 Array = NDArray[np.float64]
-_FLAT = 4096  # entries of f up to which the D × D moment matrix is formed; past it, channel by channel
-_CHUNK = 1 << 24  # float64 entries of channel contributions held at once: 128 MiB
+_FLAT = 4096  # entries of f up to which the D × D moment matrix may be formed
+_CHUNK = 1 << 22  # float64 entries of channel contributions held at once: 32 MiB
 
 
 def why_not(layer: GatedLayer) -> str:
@@ -51,13 +55,12 @@ def lipschitz_bound(layer: GatedLayer, anchor: Array, sigma: Array) -> Quadratic
     """
     assert layer.prefix is not None
     assert layer.tail is not None
-    size = int(np.prod(layer.shape))
     with torch.no_grad():
         probe = layer.prefix(torch.zeros(1, *layer.shape, dtype=torch.float64, device=layer.device))
         kappa = lipschitz_constant(list(layer.tail), probe.shape[1:], layer.likelihood)
         z = torch.as_tensor(anchor, device=layer.device)
         variance = torch.as_tensor(sigma**2, device=layer.device)
-        accumulate = _Flat(layer, variance) if size <= _FLAT else _ByChannel(layer, variance)
+        accumulate = _accumulator(layer, variance)
         constant = 0.0
         for batch in layer.batches():
             output = layer.output(batch, z)
@@ -75,12 +78,21 @@ def _weights(slope: Tensor, spread: Tensor, curvature: float) -> tuple[Tensor, f
     return curvature + slope / (2 * delta), float((slope * delta).sum()) / 2
 
 
+def _accumulator(layer: GatedLayer, variance: Tensor) -> _Flat | _ByChannel:
+    """The cheaper of two ways to Q; rows of V that cannot reach the loss (behind closed gates) are left out of both."""
+    size, formed = math.prod(layer.shape), layer.affine_map
+    if formed is None:
+        return _ByChannel(layer, variance, layer.listened.reshape(-1), None)
+    rows = len(formed.v)
+    if size <= _FLAT and size * size <= size * rows + layer.d**2 * rows:  # multiplications per example
+        return _Flat(layer, variance, formed.v)
+    return _ByChannel(layer, variance, formed.listened.reshape(-1), formed.v)
+
+
 class _Flat:
     """Q through (VᵀV) ⊙ E[c f fᵀ] on all D entries of f, then summed over positions."""
 
-    def __init__(self, layer: GatedLayer, variance: Tensor) -> None:
-        assert layer.prefix is not None
-        v, _ = matrix_of(layer.prefix, layer.shape)  # [m, D]
+    def __init__(self, layer: GatedLayer, variance: Tensor, v: Tensor) -> None:
         self.d, self.kernel = layer.d, v.T @ v
         self.moment = torch.zeros_like(self.kernel)
         positions = v.shape[1] // layer.d
@@ -102,25 +114,32 @@ class _Flat:
 
 
 class _ByChannel:
-    """Q_jk = E[c_n⟨v_nj, v_nk⟩] with v_nj channel j's contribution to the next pre-activation."""
+    """Q_jk = E[c_n⟨v_nj, v_nk⟩] with v_nj channel j's contribution to the rows of the next pre-activation that matter.
 
-    def __init__(self, layer: GatedLayer, variance: Tensor) -> None:
+    Through V [m, D] where it is small enough to be formed, else by running the affine modules channel by channel.
+    """
+
+    def __init__(self, layer: GatedLayer, variance: Tensor, listened: Tensor, v: Tensor | None) -> None:
         assert layer.prefix is not None
         self.prefix: nn.Sequential = layer.prefix
-        self.variance = variance
-        with torch.no_grad():
-            probe = self.prefix(torch.zeros(1, *layer.shape, dtype=torch.float64, device=layer.device))
-        self.rows = max(1, _CHUNK // (layer.d * max(probe.numel(), int(np.prod(layer.shape)))))
+        self.d, self.variance, self.listened = layer.d, variance, listened
+        self.columns = None if v is None else v.T.reshape(layer.d, -1, len(v))  # [C, P, m]
+        held = max(listened.numel(), math.prod(layer.shape)) if v is None else len(v)
+        self.rows = max(1, _CHUNK // (layer.d * max(held, 1)))
         self.total = torch.zeros(layer.d, layer.d, dtype=torch.float64, device=layer.device)
 
     def add(self, batch: Batch, slope: Tensor, curvature: float) -> float:
         constant = 0.0
         for start in range(0, len(batch.f), self.rows):
-            v = channel_contributions(self.prefix, batch.f[start : start + self.rows])  # [n, C, m]
-            grams = v @ v.transpose(1, 2)  # [n, C, C]
-            own = grams.diagonal(dim1=1, dim2=2)
-            weight, part = _weights(slope[start : start + self.rows], own @ self.variance, curvature)
-            self.total += torch.einsum("n,njk->jk", weight, grams)
+            f = batch.f[start : start + self.rows]
+            if self.columns is None:
+                v = channel_contributions(self.prefix, f)[:, :, self.listened].transpose(0, 1)
+            else:
+                v = f.reshape(len(f), self.d, -1).transpose(0, 1) @ self.columns  # [C, n, m]
+            own = v.square().sum(2)  # [C, n]
+            weight, part = _weights(slope[start : start + self.rows], self.variance @ own, curvature)
+            scaled = (v * weight.sqrt()[:, None]).reshape(self.d, -1)
+            self.total.addmm_(scaled, scaled.T)
             constant += part
         return constant
 

@@ -133,7 +133,7 @@ def _single(module: nn.Module, shape: tuple[int, ...]) -> float:
     if isinstance(module, nn.AvgPool1d | nn.AvgPool2d | nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d):
         # pooling treats channels alike and is linear: the norm on one channel is the norm
         return spectral_norm(matrix_of(module, (1, *shape[1:]))[0])
-    return 1.0  # Flatten, Unflatten, Identity, Dropout
+    return 1.0  # Flatten, Unflatten, Identity, Dropout, Select
 
 
 def _channel_scale(module: nn.Module) -> Tensor | None:

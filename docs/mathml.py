@@ -10,7 +10,7 @@ from latex2mathml.converter import convert
 
 _MATH = re.compile(r'<(span|div) class="arithmatex">(?:\\\((.*?)\\\)|\\\[(.*?)\\\])</\1>', re.DOTALL)
 
-# What the converter takes for identifiers or for operators between two things; browsers would space or stretch it badly.
+# What the converter takes for identifiers or binary operators; browsers would space or stretch it badly.
 _BETTER = (
     (r"<mo[^>]*>(&#x0007C;|&#x02016;)</mo>", r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>'),
     (r"<mi>(&#x02AB0;|&#x02AAF;|:)</mi>", r'<mo stretchy="false" lspace="0.28em" rspace="0.28em">\1</mo>'),

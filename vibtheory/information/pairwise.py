@@ -42,7 +42,7 @@ def pairwise(channel: GatedChannel, device: str = "cpu", precision: str = "float
 
 
 def pairwise_bhattacharyya(channel: GatedChannel, device: str = "cpu", precision: str = "float64") -> MutualInformation:
-    """Lower bound −1/N Σ_i log 1/N Σ_j ∫√(p_i p_j).
+    """Lower bound −1/N Σ_i log 1/N Σ_j ∫√(p_i p_j), in nats.
 
     Direction: lower. Assumes: nothing. Cost: ~8N²d elementwise operations, no matrix product (2N²d as a matrix product
     with equal covariances). Ceiling: log N. `device`, `precision` and errors as in `pairwise`; float32 is accurate to

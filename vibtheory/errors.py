@@ -57,7 +57,7 @@ class MissingDependencyError(VibTheoryError, ImportError):
 
 
 def reject(argument: str, got: object, expected: str, remedy: str) -> NoReturn:
-    """Raise `InvalidInputError` in the one format that all messages share."""
+    """Raise `InvalidInputError` in the format of all messages: argument, what it got, what was expected, remedy."""
     raise InvalidInputError(f"{argument}: got {got}, expected {expected}. Remedy: {remedy}")
 
 
@@ -68,6 +68,8 @@ def as_array(
     remedy: str = "pass a finite real array of that shape",
 ) -> NDArray[np.float64]:
     """`value` as a finite float64 array; `shape` has one entry per axis, None where any length will do.
+
+    The message of the error names `argument`, what was got and expected, and the `remedy`.
 
     Raises:
         InvalidInputError: not numeric or complex, the wrong number of axes, a wrong length, NaN or infinity.
@@ -93,7 +95,7 @@ def as_array(
 
 
 def as_scalar(argument: str, value: Any, remedy: str = "pass one finite number") -> float:
-    """`value` as a finite float. Raises InvalidInputError otherwise."""
+    """`value` as a finite float. Raises InvalidInputError, with `argument` and `remedy`, otherwise."""
     return float(as_array(argument, value, (), remedy))
 
 
@@ -103,7 +105,7 @@ def as_positive(
     shape: Sequence[int | None] | None = None,
     remedy: str = "pass numbers greater than 0",
 ) -> NDArray[np.float64]:
-    """`as_array`, and every entry > 0. Raises InvalidInputError otherwise."""
+    """As `as_array`, and every entry > 0. Raises InvalidInputError otherwise."""
     array = as_array(argument, value, shape, remedy)
     if (array <= 0).any():
         reject(argument, f"smallest entry {array.min():g}", "entries > 0", remedy)
@@ -111,7 +113,7 @@ def as_positive(
 
 
 def check_choice(argument: str, value: object, choices: Iterable[str]) -> None:
-    """Raise InvalidInputError, listing `choices`, unless `value` is one of them."""
+    """Raise InvalidInputError about `argument`, listing `choices`, unless `value` is one of them."""
     allowed = list(choices)
     if value not in allowed:
         reject(argument, repr(value), "one of " + ", ".join(allowed), "choose one of those names")

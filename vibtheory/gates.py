@@ -133,7 +133,7 @@ class Gate(nn.Module):
 
 
 def log1p_alpha(mu: Tensor, log_var: Tensor) -> Tensor:
-    """log(1 + μ²/σ²), elementwise, finite with finite gradients for every finite (μ, log σ²).
+    """log(1 + μ²/σ²) of mu [d] and log_var = log σ² [d], with finite gradients wherever both are finite.
 
     log(1 + α) = softplus(log α). At μ = 0 log α is −∞ and its gradient 0·∞, so the logarithm is taken of 1e-30 there
     and the result replaced by 0; |μ| below 1e-30 counts as 0 (its slope 2/μ would overflow float32).

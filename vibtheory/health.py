@@ -53,6 +53,7 @@ class Health:
 
     @property
     def status(self) -> str:
+        """The worst of the findings, in words."""
         found = {finding.status for finding in self.findings}
         if "broken" in found:
             return "broken"

@@ -46,7 +46,10 @@ def mlp(sizes: Sequence[int], *, gated: bool = True) -> nn.Sequential:
 
 @builder
 def lenet_300_100(*, gated: bool = True) -> nn.Sequential:
-    """LeNet-300-100: 784-300-100-10, gates on input, h1 and h2 (Table 1). Input [N, 784] or [N, 1, 28, 28]."""
+    """LeNet-300-100: 784-300-100-10, gates on input, h1 and h2 unless gated=False (Table 1).
+
+    Input [N, 784] or [N, 1, 28, 28].
+    """
     return mlp((784, 300, 100, 10), gated=gated)
 
 

@@ -172,7 +172,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Recipe:
-        """The inverse of `to_dict`; unknown keys are refused. Raises InvalidInputError."""
+        """The inverse of `to_dict`: `plain` settings by name; unknown ones are refused. Raises InvalidInputError."""
         if not isinstance(plain, Mapping):
             reject("recipe", repr(plain)[:200], "settings by name", "write a section [recipe]")
         known = [field.name for field in fields(cls)]

@@ -148,7 +148,7 @@ def markdown(frame: DataFrame) -> str:
 
 
 def rendered(frame: DataFrame, title: str = "") -> Table:
-    """A data frame as a rich table for the terminal; our rows in bold."""
+    """A data frame as a rich table for the terminal, with `title` above it; our rows in bold."""
     from rich.table import Table
     from rich.text import Text
 

@@ -40,7 +40,7 @@ class Availability:
 
 
 def available(root: str | os.PathLike[str] | None = None) -> tuple[Availability, ...]:
-    """Every data set known here, and where it was found; nothing is read or downloaded."""
+    """Every data set known here, and where it was found (`root`: look only there); nothing is read or downloaded."""
     return tuple(_look(entry, root) for entry in CATALOGUE.values())
 
 
@@ -53,7 +53,7 @@ def _look(entry: Entry, root: str | os.PathLike[str] | None) -> Availability:
 
 
 def verify(name: str, root: str | os.PathLike[str] | None = None) -> Availability:
-    """Check every file of a data set against its canonical checksum.
+    """Check every file of a data set against its canonical checksum; `root`: look only there.
 
     Raises:
         InvalidInputError: an unknown name. (Missing or damaged files are a status.)

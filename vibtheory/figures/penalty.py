@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 
 def slide_surface(mu: ArrayLike, metric: ArrayLike) -> Array:
-    """ρ/γ + log 2λ at curvature metric λ = γ/w > 0 (no unit); at λ → 0 it tends to 1 + log 2μ².
+    """ρ/γ + log 2λ at mu = μ and metric λ = γ/w > 0 (no unit, they broadcast); at λ → 0 it tends to 1 + log 2μ².
 
     Raises:
         InvalidInputError: λ ≤ 0 or not finite.
@@ -61,9 +61,10 @@ def plot_penalty_surface() -> Figure:
             axes.set_xlabel("activation strength μ")
             axes.set_ylabel(label)
             axes.set_zlabel("penalty (nats / γ)")
+            axes.set_xticks([-2, -1, 0, 1, 2])
             axes.view_init(elev=22, azim=-38)
-            axes.set_box_aspect(None, zoom=0.82)
-            axes.set_title(title)
+            axes.set_box_aspect(None, zoom=0.85)
+            axes.set_title(title, y=0.92)
     return figure
 
 
@@ -77,7 +78,7 @@ def plot_penalty_comparison() -> Figure:
         left.plot(t, penalty(t, 1.0, 1.0), color=COLORS["blue"], lw=2.2, label="ρ/γ (profiled penalty)")
         for name, values in classical_penalties(t).items():
             left.plot(t, values, color=looks[name][0], ls=looks[name][1], label=notes[name])
-        left.set(xlabel="μ√(w/γ)", ylabel="penalty (nats / γ)", ylim=(0, 9.5), title="between log and ℓ1")
+        left.set(xlabel="μ√(w/γ)", ylabel="penalty (nats / γ)", ylim=(0, 13), title="between log and ℓ1")
         left.legend(loc="upper center")
         mu = np.linspace(-3, 3, 601)
         for w, color in ((0.01, "sky"), (0.1, "green"), (1.0, "blue"), (10.0, "purple"), (100.0, "red")):

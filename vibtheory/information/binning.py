@@ -1,4 +1,4 @@
-"""Binning, the estimator of the first information planes (Shwartz-Ziv & Tishby 2017): a baseline for teaching."""
+"""Binning, the estimator of the first information planes (Shwartz-Ziv & Tishby 2017), in nats: for teaching."""
 
 from __future__ import annotations
 

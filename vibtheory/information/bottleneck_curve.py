@@ -1,4 +1,7 @@
-"""The information curve: the largest I(T;Y) at each I(T;X), by Blahut–Arimoto and, for small alphabets, exactly."""
+"""The information curve: the largest I(T;Y) at each I(T;X), by Blahut–Arimoto and, for small alphabets, exactly.
+
+In nats. Source: Tishby, Pereira & Bialek, The information bottleneck method, 1999.
+"""
 
 from __future__ import annotations
 

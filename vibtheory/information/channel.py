@@ -1,4 +1,7 @@
-"""`GatedChannel`: the law of a gated layer h = f(x) ⊙ z + τn given its input, as a mixed measure (THEORY P3)."""
+"""`GatedChannel`: the law of a gated layer h = f(x) ⊙ z + τn given its input, as a mixed measure (THEORY P3).
+
+Its entropies and log densities are in nats; f, σ and τ share the unit of h.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +126,7 @@ class GatedChannel:
         return part
 
     def sample(self, seed: int | np.random.Generator, rows: ArrayLike | None = None) -> Array:
-        """One draw of h for each of `rows` (all by default): [N, d]."""
+        """One draw of h for each of `rows` (all by default), from `seed` or its generator: [N, d]."""
         generator = as_generator(seed)
         f = self.f if rows is None else self.f[np.asarray(rows)]
         gate = self.mu + self.sigma * generator.standard_normal(f.shape)

@@ -1,7 +1,7 @@
 """The Gaussian information bottleneck in closed form (Chechik, Globerson, Tishby & Weiss 2005).
 
 For jointly Gaussian x, y the optimal T is a noisy linear projection onto canonical directions of x, which enter one by
-one as β passes the critical values 1/ρ_i². Same β as in `bottleneck`: minimise I(T;X) − β I(T;Y).
+one as β passes the critical values 1/ρ_i². Same β as in `bottleneck`: minimise I(T;X) − β I(T;Y), in nats.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GaussianBottleneck:
-    """All optimal encoders of one Gaussian pair; information in nats.
+    """All optimal encoders of one Gaussian pair, one for each trade-off β = `beta`; information in nats.
 
     Attributes:
         correlations: [m], canonical correlations ρ_1 ≥ … ≥ ρ_m > 0 of x and y; λ_i = 1 − ρ_i² are Chechik's

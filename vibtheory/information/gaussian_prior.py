@@ -1,6 +1,6 @@
 """P2: the best Gaussian prior of a gated layer, the term ψ that the poster drops, and the bound that ReLU leaves valid.
 
-Everything needs only a few averages of the activations f [N, d], which can be gathered batch by batch.
+Everything needs only a few averages of the activations f [N, d], gathered batch by batch. Logarithms in nats.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True)
 class ActivationStatistics:
     """What P2 needs to know about a layer's activations f, per unit j; logarithms in nats.
+
+    Its methods take gates mu, sigma [d].
 
     Attributes:
         count: N, inputs seen.

@@ -1,4 +1,7 @@
-"""Sample bounds with a known conditional p(h|x): InfoNCE from below, leave-one-out from above (Poole et al. 2019)."""
+"""Sample bounds with a known conditional p(h|x): InfoNCE from below, leave-one-out from above (Poole et al. 2019).
+
+In nats; `seed`, or a generator, decides the draws of h.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _BLOCK_ENTRIES = 2**23  # 64 MiB of float64 per block of log densities
 
 
 def infonce(channel: GatedChannel, seed: int | np.random.Generator = 0) -> MutualInformation:
-    """Lower bound E log p(h|x) − log(1/N Σ_n p(h|x_n)), one draw of h per row (Poole et al. 2019, eq. 12).
+    """Lower bound E log p(h|x) − log(1/N Σ_n p(h|x_n)), a draw of h per row by `seed` (Poole et al. 2019, eq. 12).
 
     Direction: lower, in expectation, for the population behind the rows; for x uniform on the rows themselves its
     expectation is I(h; x) exactly. Assumes: rows drawn independently. Cost: 4N²d operations. Ceiling: log N.
@@ -39,7 +42,7 @@ def infonce(channel: GatedChannel, seed: int | np.random.Generator = 0) -> Mutua
 
 
 def leave_one_out(channel: GatedChannel, seed: int | np.random.Generator = 0) -> MutualInformation:
-    """Upper bound E log p(h|x) − log(1/(N−1) Σ_{n≠i} p(h|x_n)), one draw of h per row (Poole et al. 2019, eq. 13).
+    """Upper bound E log p(h|x) − log(1/(N−1) Σ_{n≠i} p(h|x_n)), h drawn by `seed` (Poole et al. 2019, eq. 13).
 
     Direction: upper, in expectation, for the rows and for the population. Assumes: rows drawn independently. Cost:
     4N²d operations. Ceiling: log N in use; itself unbounded, +inf as soon as one zero pattern is unique (THEORY P3).

@@ -1,4 +1,4 @@
-"""The nearest-neighbour estimator of Kraskov, Stögbauer & Grassberger (2004), algorithm 1: a baseline for teaching."""
+"""The nearest-neighbour estimator of Kraskov, Stögbauer & Grassberger (2004), algorithm 1, in nats: for teaching."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 
 def ksg(channel: GatedChannel, k: int = 3, seed: int | np.random.Generator = 0) -> MutualInformation:
-    """KSG on (f(x), h) with one draw of h per row; I(h; x) = I(h; f), since h depends on x through f only.
+    """KSG on (f(x), h) with a draw of h per row (by `seed`); I(h; x) = I(h; f), as h depends on x through f only.
 
     Direction: none. Assumes: densities (τ > 0, or no zeros), rows drawn independently, few units: its bias grows with
     d and with I. Cost: about N log N for few units, N² for many. Ceiling: ψ(N) − ψ(k+1), about log N − log k.

@@ -2,7 +2,7 @@
 
 y → x → h_1 → … → h_L, finite x and y, gated units h = f·z, z ~ N(μ, σ²). Every term is an integral of its own, so that
 the identity gap = γ KL(p(h_i)‖q(h_i)) + E KL(p(y|h_L)‖q(y|h_L)) + [I(h_i;y) − I(h_L;y)] is tested, not assumed.
-Densities are against Lebesgue measure plus an atom at 0 (P3), so ReLU zeros are exact too.
+Densities are against Lebesgue measure plus an atom at 0 (P3), so ReLU zeros are exact too. In nats.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`MutualInformation`: one number in nats, with the side it errs on, its standard error and its ceiling."""
+"""`MutualInformation`: one number in nats, the side it errs on, its standard error and its ceiling (THEORY P3, F)."""
 
 from __future__ import annotations
 

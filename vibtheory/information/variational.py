@@ -1,4 +1,4 @@
-"""The variational bound in closed form (THEORY P2): valid with ReLU zeros, beside the sum that training uses."""
+"""The variational bound in closed form (THEORY P2), nats: valid with ReLU zeros, beside training's sum."""
 
 from __future__ import annotations
 

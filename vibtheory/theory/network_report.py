@@ -1,4 +1,4 @@
-"""The sparsity reports of all gated layers of a network, in order."""
+"""The sparsity reports (T2, T3) of all gated layers of a network, in order."""
 
 from __future__ import annotations
 

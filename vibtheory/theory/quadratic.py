@@ -32,6 +32,8 @@ _GIVEN = Guarantee("given", "exact", "ḡ was given as it stands; nothing is cla
 class QuadraticBound:
     """ḡ(z) = zᵀAᵀAz + bᵀz + c with the prices γ of its d gates. Immutable; arrays are copied and read-only.
 
+    Its methods take gates mu and sigma of shape [d].
+
     Args:
         A: factor [m, d], real, finite, not empty; float32 and integers are converted to float64.
         b: linear term [d].

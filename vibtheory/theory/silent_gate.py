@@ -41,6 +41,7 @@ class ConstantUnit:
 
     @property
     def refutes(self) -> bool:
+        """Whether the open gate is better, which the bare statement of Prop 1 denies."""
         return self.open_value < self.closed_value
 
     def __str__(self) -> str:
@@ -67,6 +68,7 @@ class ClosedMeanInformation:
 
     @property
     def bits(self) -> float:
+        """The same in bits."""
         return self.nats / float(np.log(2))
 
     def __str__(self) -> str:

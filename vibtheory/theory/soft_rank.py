@@ -34,8 +34,8 @@ class SoftRank:
     """Both forms of T3, with what rounding could do to them.
 
     Attributes:
-        plain: #{λ_i(G) ≥ threshold}, the first form.
-        sharp: #{λ_i(D^½GD^½) ≥ 1}, never above `plain`.
+        plain: the number of λ_i(G) ≥ threshold, the first form.
+        sharp: the number of λ_i(D^½GD^½) ≥ 1, never above `plain`.
         threshold: 1/(2 + α_max), no unit.
         alpha_max: the largest α*.
         tolerance: eigenvalues of G − 1/(2+α_max), and of G − D⁻¹, above −tolerance were counted.

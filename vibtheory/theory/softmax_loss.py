@@ -34,6 +34,8 @@ _BOHNING = Guarantee("bohning", "rigorous", "softmax curvature at most (I − 11
 class SoftmaxLoss:
     """g, its derivatives and Böhning's bound for a gated layer that feeds an affine map to softmax logits.
 
+    Its methods take gates mu [d], and `support`, the indices of the open ones.
+
     Args:
         V: outgoing weights [K, d].
         v0: logits' bias [K].

@@ -1,0 +1,206 @@
+"""Docstrings are complete by rules that a machine can check, and every Python example in README and docs runs.
+
+Rules, for every public name: what `vibtheory` and its subpackages export, and `__all__` of its public modules.
+
+1. a docstring whose summary is one sentence on the first line;
+2. functions and public methods name each parameter in it (one typed as a class of ours explains itself); dataclasses
+   each field;
+3. arrays and tensors come with a shape, "[N, d]", or say that they broadcast;
+4. what can raise one of our errors says so (a section "Raises:", or a sentence with "raise");
+5. theory and information name their source, there or at the head of the module: a THEORY number, or authors and year;
+   information its unit, nats.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "vibtheory"
+SUBPACKAGES = ("datasets", "figures", "information", "theory")
+WHOLE = ("bridge", "compression", "errors", "gates", "health", "metrics", "networks", "tables", "theory/penalty",
+         "theory/soft_rank")  # fmt: skip
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+CHECKS = {"reject", "as_array", "as_positive", "as_scalar", "check_choice"}
+ARRAY = re.compile(r"ArrayLike|NDArray|Tensor|\bArray\b")
+SHAPE = re.compile(
+    r"\[[^\]]*\]|scalar|broadcast|shape|vector|matrix|diagonal|batch|arrays?\b|eigenvalues", re.IGNORECASE
+)
+SOURCE = re.compile(r"\bT\d[a-c]?\b|\bP[123]\b|\bProp\b|THEORY|poster|\b(19|20)\d\d\b")
+OURS = re.compile(
+    r"GatedChannel|QuadraticBound|SparsityPath|Report\b|Minimum|DataFrame|nn\.Module|Dataset|Solution|Figure"
+)
+Node = ast.FunctionDef | ast.ClassDef
+
+
+def _public_names() -> dict[Path, set[str]]:
+    """Public names by the file that defines them."""
+    found: dict[Path, set[str]] = {}
+    for part in ("", *SUBPACKAGES):
+        for node in ast.walk(ast.parse((PACKAGE / part / "__init__.py").read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vibtheory."):
+                path = ROOT / (str(node.module).replace(".", "/") + ".py")
+                if path.is_file():
+                    found.setdefault(path, set()).update(alias.name for alias in node.names)
+    for name in WHOLE:
+        path = PACKAGE / f"{name}.py"
+        found.setdefault(path, set()).update(_exported(ast.parse(path.read_text(encoding="utf-8"))))
+    return found
+
+
+def _exported(tree: ast.Module) -> set[str]:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def _public(tree: ast.Module, names: set[str]) -> Iterator[tuple[str, Node, str]]:
+    """(name, definition, docstring of the class around it) of public functions, classes and their public methods."""
+    for node in tree.body:
+        if isinstance(node, Node) and node.name in names:
+            yield node.name, node, ""
+            if isinstance(node, ast.ClassDef):
+                for inner in node.body:
+                    if isinstance(inner, ast.FunctionDef) and not inner.name.startswith(("_", "extra_repr")):
+                        yield f"{node.name}.{inner.name}", inner, ast.get_docstring(node) or ""
+
+
+def _complaints(name: str, node: Node, around: str, module: str, area: str) -> Iterator[str]:
+    text = ast.get_docstring(node) or ""
+    if not text:
+        yield f"{name}: no docstring"
+        return
+    if not re.search(r"[.:?!)…]$|\.$", text.split("\n\n")[0].strip()):
+        yield f"{name}: its summary is no sentence"
+    known = f"{text}\n{around}"
+    if isinstance(node, ast.FunctionDef):
+        yield from _of_function(name, node, text, known)
+    elif any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                word = field.target.id
+                if not word.startswith("_") and not re.search(rf"\b{word}\b", text):
+                    yield f"{name}: no word about {word}"
+    if area in ("theory", "information") and not SOURCE.search(f"{known}\n{module}"):
+        yield f"{name}: no source"
+    if area == "information" and "nats" not in f"{known}\n{module}":
+        yield f"{name}: no unit"
+
+
+def _of_function(name: str, node: ast.FunctionDef, text: str, known: str) -> Iterator[str]:
+    elsewhere = re.search(r"\b([Aa]s|[Ss]ee|Args and|behind) (in )?`", text)  # "as `snr`": described there
+    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    for argument in arguments:
+        word = argument.arg
+        kind = ast.unparse(argument.annotation) if argument.annotation else ""
+        explained = word in ("self", "cls", "indent") or elsewhere or OURS.search(kind)
+        if not explained and not re.search(rf"\b{word}\b", known):
+            yield f"{name}: no word about {word}"
+    types = " ".join(ast.unparse(a.annotation) for a in [*arguments] if a.annotation)
+    returns = ast.unparse(node.returns) if node.returns else ""
+    if ARRAY.search(f"{types} {returns}") and not elsewhere and not SHAPE.search(known):
+        yield f"{name}: arrays without a shape"
+    if _raises(node) and not re.search(r"[Rr]aise|refuse", known):
+        yield f"{name}: raises without saying so"
+
+
+def _raises(node: ast.FunctionDef) -> bool:
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Call) and ast.unparse(inner.func) in CHECKS:
+            return True
+        if isinstance(inner, ast.Raise) and inner.exc is not None and "Error" in ast.unparse(inner.exc):
+            return True
+    return False
+
+
+def _module_complaints(source: str, area: str, names: set[str]) -> list[str]:
+    tree = ast.parse(source)
+    module = ast.get_docstring(tree) or ""
+    found = [] if module else ["no module docstring"]
+    for name, node, around in _public(tree, names):
+        found += _complaints(name, node, around, module, area)
+    return found
+
+
+PUBLIC = _public_names()
+
+
+@pytest.mark.parametrize("path", sorted(PUBLIC), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_docstrings_are_complete(path: Path) -> None:
+    area = path.parent.name if path.parent != PACKAGE else ""
+    assert _module_complaints(path.read_text(encoding="utf-8"), area, PUBLIC[path]) == []
+
+
+def test_the_public_names_are_many() -> None:
+    assert sum(map(len, PUBLIC.values())) > 120
+
+
+BAD = {
+    "no docstring": "def f(x):\n    return x",
+    "its summary is no sentence": 'def f():\n    """about"""',
+    "no word about x": 'def f(x):\n    """Do it."""',
+    "arrays without a shape": 'def f(x: Tensor):\n    """Double x."""',
+    "raises without saying so": 'def f():\n    """Do it."""\n    reject("a", 1, "b", "c")',
+    "no source": 'def f():\n    """Information in nats."""',
+    "no unit": 'def f():\n    """Information (P2)."""',
+    "no word about width": 'def f():\n    """T1, nats."""\n@dataclass\nclass C:\n    """T1, nats."""\n    width: int',
+}
+
+
+@pytest.mark.parametrize("complaint", BAD)
+def test_each_gap_would_be_seen(complaint: str) -> None:
+    source = '"""About."""\n' + BAD[complaint]
+    assert any(complaint in line for line in _module_complaints(source, "information", {"f", "C"}))
+
+
+def test_every_public_name_is_documented_on_the_site() -> None:
+    """Each name in vibtheory.__all__ that is no module lives in a module that an API page shows."""
+    import vibtheory
+
+    shown = {line.split()[1] for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()
+             if line.startswith("::: ")}  # fmt: skip
+    homes = {f"vibtheory.{home}" for home in vibtheory._HOME.values()}
+    assert homes <= shown
+    for name in shown:
+        assert (ROOT / (name.replace(".", "/") + ".py")).is_file(), name
+
+
+def _blocks(page: Path) -> str:
+    """A page's Python, block after block, as one program."""
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page)], ids=lambda page: page.stem)
+def test_the_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "example.py"
+    program.write_text(_blocks(page), encoding="utf-8")
+    runpy.run_path(str(program))
+
+
+def test_docstrings_hold_no_examples_that_nobody_runs() -> None:
+    """Examples live in README and docs, where they are run; a docstring with one would need a doctest."""
+    for path in PACKAGE.rglob("*.py"):
+        assert ">>> " not in path.read_text(encoding="utf-8"), path
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_site_needs_nothing_from_elsewhere() -> None:
+    configuration = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "font: false" in configuration
+    assert "http" not in configuration
+    css = (ROOT / "docs/assets/site.css").read_text(encoding="utf-8")
+    assert "url(" not in css
+    assert "@import" not in css

@@ -196,6 +196,9 @@ def _run_one(
         rows: list[dict[str, Any]] = json.loads(finished.read_text(encoding="utf-8"))
         return [{**row, "mode": mode} for row in rows]
     data = datasets.load(plan.dataset) if root is None else datasets.load(plan.dataset, root)
+    if plan.arguments.get("classes", data.classes) != data.classes:
+        got, want = f"{plan.arguments['classes']} classes", f"{data.classes}, as {plan.dataset} has"
+        reject("recipe arguments", got, want, f"set classes = {data.classes} in {plan.name}")
     # Big nets in short epochs: their checkpoints would take longer than the training between them.
     options: dict[str, Any] = {"checkpoint_seconds": 30.0} if plan.row else {}
     options |= {"seed": seed, "device": device, "progress": progress, "accelerate": accelerate}

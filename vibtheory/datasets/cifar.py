@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vibtheory.errors import DataError
 
-__all__ = ["read_cifar"]
+__all__ = ["check_size", "read_cifar"]
 
 _PIXELS = 3 * 32 * 32
 Bytes = NDArray[np.uint8]
@@ -34,17 +34,11 @@ def read_cifar(path: Path, examples: int, label_bytes: int, classes: int) -> tup
     Raises:
         DataError: the size is not that of `examples` records (checked before reading), or a label is out of range.
     """
-    expected = examples * (label_bytes + _PIXELS)
     try:
-        size = path.stat().st_size
-        content = path.read_bytes() if size == expected else b""
+        check_size(path, examples, label_bytes)
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: not readable ({error}). Remedy: take the canonical binary version again") from error
-    if size != expected:
-        raise DataError(
-            f"{path}: {size} bytes, expected {expected} for {examples} records of {label_bytes} + {_PIXELS} bytes. "
-            "Remedy: take the canonical binary version again"
-        )
     records = np.frombuffer(content, dtype=np.uint8).reshape(examples, label_bytes + _PIXELS)
     labels = records[:, label_bytes - 1].copy()
     if int(labels.max()) >= classes:
@@ -52,3 +46,14 @@ def read_cifar(path: Path, examples: int, label_bytes: int, classes: int) -> tup
             f"{path}: label {labels.max()}, expected below {classes}. Remedy: check that it is the right file"
         )
     return records[:, label_bytes:].reshape(-1, 3, 32, 32), labels
+
+
+def check_size(path: Path, examples: int, label_bytes: int) -> None:
+    """Raise DataError unless the file has the size of so many records: says more than a wrong checksum."""
+    size, expected = path.stat().st_size, examples * (label_bytes + _PIXELS)
+    if size != expected:
+        short = "; a download that stopped half-way?" if size < expected else ""
+        raise DataError(
+            f"{path}: {size} bytes, expected {expected} for {examples} records of {label_bytes} + {_PIXELS} bytes"
+            f"{short}. Remedy: delete it and take the canonical binary version again"
+        )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.datasets.catalogue import CATALOGUE, DataFile, Entry
-from vibtheory.datasets.cifar import read_cifar
+from vibtheory.datasets.cifar import check_size, read_cifar
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.datasets.fetching import fetch
 from vibtheory.datasets.idx import read_idx
@@ -69,6 +69,8 @@ def _decode(
     entry: Entry, folder: Path, files: tuple[DataFile, ...], n: int, stamps: tuple[tuple[int, int] | None, ...]
 ) -> tuple[Bytes, Bytes]:
     for file in files:
+        if entry.form == "cifar" and (folder / file.name).is_file():
+            check_size(folder / file.name, n // len(files), entry.label_bytes)
         check_file(folder / file.name, file)
     if entry.form == "cifar":
         parts = [read_cifar(folder / f.name, n // len(files), entry.label_bytes, entry.classes) for f in files]

@@ -54,6 +54,7 @@ def locate(entry: Entry, root: str | os.PathLike[str] | None = None) -> Path:
         if any((folder / file.name).is_file() for file in entry.files):
             return folder
     pickled = [folder / name for folder in folders for name in _PICKLED if (folder / name).exists()]
+    pickled += [folder / "train" for folder in folders if (folder / "train").is_file() and (folder / "meta").is_file()]
     wrong = f" {pickled[0]} is the pickled python version, which is never read." if pickled else ""
     packed = [place for place in places if entry.archive and (place / entry.archive.name).is_file()]
     unpack = f"unpack {packed[0] / entry.archive.name}" if packed and entry.archive else ""

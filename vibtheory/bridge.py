@@ -82,6 +82,30 @@ def quadratic_bound(
             not apply to this layer.
         SolverError: the semidefinite program of `fitted` failed.
     """
+    bound, _ = bound_with_level(
+        net, data, layer, kind, gamma, anchor=anchor, sigma=sigma, others=others, samples=samples,
+        level_samples=level_samples, full=full, seed=seed, batch=batch,
+    )  # fmt: skip
+    return bound
+
+
+def bound_with_level(
+    net: nn.Module,
+    data: Any,
+    layer: str,
+    kind: str = "auto",
+    gamma: Gamma | None = None,
+    *,
+    anchor: ArrayLike | None = None,
+    sigma: ArrayLike | None = None,
+    others: int = 0,
+    samples: int | None = None,
+    level_samples: int | None = None,
+    full: int = 30,
+    seed: int = 0,
+    batch: int = 2000,
+) -> tuple[QuadraticBound, BoundCheck | None]:
+    """`quadratic_bound`, and for a statistical kind the numbers behind its level: fresh z, violations, their limit."""
     check_choice("kind", kind, KINDS)
     gate = _gate(net, layer)
     price = theory_gamma(net, layer, gamma)
@@ -100,18 +124,24 @@ def quadratic_bound(
         result = fitted_bound(view, centre, spread, samples, generator, full)
     else:
         result = tangent_bound(view, centre, spread, 200 if samples is None else samples, generator)
+    level: BoundCheck | None = None
     if _LEVEL[kind] == "statistical":
         fresh = level_samples or (1000 if kind == "fitted" else 200)
-        detail = _measured(view, result, centre, spread, fresh, np.random.default_rng([seed, 2]))
+        level = _measured(view, result, centre, spread, fresh, np.random.default_rng([seed, 2]))
+        detail = (
+            f"{level.violations} of {level.samples} fresh z ~ N(μ, σ²) violate it, rate ≤ {level.rate_limit:.3g} at "
+            f"95 % (Clopper–Pearson), worst violation {max(level.worst, 0.0):.3g} nats; {result.note}"
+        )
     else:
         detail = _PROVED[kind] + (f"; {result.note}" if result.note else "")
     if others:
         detail += f"; gates before {layer} averaged over {others} samples (seed {seed})"
-    return QuadraticBound.from_gram(
+    bound = QuadraticBound.from_gram(
         result.gram, result.b, result.c, price,
         guarantee=Guarantee(kind, _LEVEL[kind], detail), layer=layer,
         trained_mu=view.anchor, trained_sigma=gate.sigma.detach().double().cpu().numpy(),
     )  # fmt: skip
+    return bound, level
 
 
 _PROVED = {
@@ -217,6 +247,20 @@ def check_network(
         InvalidInputError: as `quadratic_bound`; no gates and no gamma.
     """
     check_choice("kind", kind, KINDS)
+    net = with_gates(net, data, gamma)
+    names = list(named_gates(net)) if layers is None else list(layers)
+    for name in names:
+        theory_gamma(net, name, gamma)  # every complaint before the work
+    from vibtheory.theory.network_report import NetworkReport
+    from vibtheory.theory.sparsity import check_sparsity_bound
+
+    return NetworkReport(
+        tuple(check_sparsity_bound(quadratic_bound(net, data, name, kind, gamma, **options)) for name in names)
+    )
+
+
+def with_gates(net: nn.Module, data: Any, gamma: Gamma | None) -> nn.Module:
+    """`net`, or a copy with a gate after each activation where it has none; then γ is required."""
     if not named_gates(net):
         if gamma is None:
             reject("gamma", None, "a price γ > 0, as the network has no gates and so no recorded one",
@@ -229,50 +273,52 @@ def check_network(
             reject(
                 "net", type(net).__name__, "a network with an activation to gate", "put vibtheory.Gate modules in it"
             )
-    names = list(named_gates(net)) if layers is None else list(layers)
-    for name in names:
-        theory_gamma(net, name, gamma)  # every complaint before the work
-    from vibtheory.theory.network_report import NetworkReport
-    from vibtheory.theory.sparsity import check_sparsity_bound
-
-    return NetworkReport(
-        tuple(check_sparsity_bound(quadratic_bound(net, data, name, kind, gamma, **options)) for name in names)
-    )
+    return net
 
 
 def _resolve(view: GatedLayer, kind: str) -> str:
     """The kind that "auto" means here, or a complaint where `kind` does not apply."""
-    gaussian = view.likelihood.name == "gaussian"
-    last = "exact" if gaussian else "bohning"
-    cannot = why_not(view)
     if kind == "auto":
-        return last if view.affine else ("tangent" if cannot else "lipschitz")
-    if kind in ("exact", "bohning") and (kind != last or not view.affine):
-        need = "gaussian" if kind == "exact" else "multinomial"
-        got = f"likelihood {view.likelihood.name!r}" if need != view.likelihood.name else (view.reason or "not affine")
-        reject("kind", f"{kind!r} for layer {view.layer!r} ({got})",
-               f'likelihood "{need}" and an affine map from the layer to the output', 'use kind="auto"')  # fmt: skip
-    if kind == "lipschitz" and cannot:
-        reject("kind", f"'lipschitz' for layer {view.layer!r} ({cannot})",
+        return next(k for k in ("exact", "bohning", "lipschitz", "tangent") if not _unfit(view, k))
+    reason = _unfit(view, kind)
+    if reason and kind == "lipschitz":
+        reject("kind", f"'lipschitz' for layer {view.layer!r} ({reason})",
                "a chain of modules with certified constants", 'use kind="tangent" or "fitted"')  # fmt: skip
+    if reason:
+        need = "gaussian" if kind == "exact" else "multinomial"
+        reject("kind", f"{kind!r} for layer {view.layer!r} ({reason})",
+               f'likelihood "{need}" and an affine map from the layer to the output', 'use kind="auto"')  # fmt: skip
     return kind
+
+
+def _unfit(view: GatedLayer, kind: str) -> str:
+    """Why `kind` does not apply to this layer, in words; empty where it does."""
+    if kind in ("exact", "bohning"):
+        need = "gaussian" if kind == "exact" else "multinomial"
+        if need != view.likelihood.name:
+            return f"likelihood {view.likelihood.name!r}"
+        return "" if view.affine else (view.reason or "not affine")
+    return why_not(view) if kind == "lipschitz" else ""
+
+
+def kinds_that_apply(net: nn.Module, data: Any, layer: str) -> dict[str, str]:
+    """Why each kind of ḡ does not apply to `layer`, in words; empty where it does. Raises as `quadratic_bound`."""
+    _gate(net, layer)
+    view = _view(net, data, layer, 0, 0, 2)
+    return {kind: _unfit(view, kind) for kind in KINDS if kind != "auto"}
 
 
 def _measured(
     view: GatedLayer, result: Quadratic, centre: Array, spread: Array, samples: int, generator: np.random.Generator
-) -> str:
-    """The guarantee's sentence of a statistical kind: violations on fresh z ~ N(centre, spread²)."""
+) -> BoundCheck:
+    """The level of a statistical kind: violations on fresh z ~ N(centre, spread²)."""
     z = centre + spread * generator.standard_normal((samples, view.d))
 
     def surrogate(points: Array) -> Array:
         return np.asarray(np.einsum("si,ij,sj->s", points, result.gram, points, optimize=True)
                           + points @ result.b + result.c)  # fmt: skip
 
-    check = compare(surrogate, view.mean_loss, z, "statistical", "")
-    return (
-        f"{check.violations} of {check.samples} fresh z ~ N(μ, σ²) violate it, rate ≤ {check.rate_limit:.3g} at 95 % "
-        f"(Clopper–Pearson), worst violation {max(check.worst, 0.0):.3g} nats; {result.note}"
-    )
+    return compare(surrogate, view.mean_loss, z, "statistical", "")
 
 
 def _points(mu: Array, sigma: Array, samples: int, generator: np.random.Generator, wide: bool) -> Array:

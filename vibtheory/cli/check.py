@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE, VIOLATED
 from vibtheory.errors import check_choice, reject
+
+if TYPE_CHECKING:
+    from vibtheory.bound_table import BoundTable
+    from vibtheory.theory.network_report import NetworkReport
 
 __all__ = ["check"]
 
@@ -25,11 +29,13 @@ def check(
     ] = None,
     layer: Annotated[list[str] | None, typer.Option(help="Only this layer; may be repeated.")] = None,
     kind: Annotated[
-        str, typer.Option(help="Quadratic bound: auto, exact, bohning, lipschitz, fitted or tangent.")
+        str,
+        typer.Option(help="Quadratic bound: auto, exact, bohning, lipschitz, fitted, tangent; or all, side by side."),
     ] = "auto",
     gamma: Annotated[float | None, typer.Option(help="Price of information γ, if none is recorded.")] = None,
     examples: Annotated[int | None, typer.Option(help="Use so many random training examples.")] = None,
     samples: Annotated[int | None, typer.Option(help="Of z, for kinds fitted and tangent.")] = None,
+    points: Annotated[int, typer.Option(help="With --kind all: z on which each rigorous bound is verified.")] = 100_000,
     seed: Annotated[int, typer.Option(help="Of every sample.")] = 0,
     root: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the whole report here.")] = None,
@@ -53,8 +59,16 @@ def check(
     if name is None:
         reject("--data", "none", "the data that the model was trained on", "pass --data mnist, or an .npz file")
     loaded = inputs.dataset(name, root, examples, seed)
-    report = check_network(net, loaded, gamma=gamma, kind=kind, layers=layer or None, samples=samples, seed=seed)
-    typer.echo("\n".join(map(str, report)) if details else str(report))
+    report: NetworkReport | BoundTable
+    if kind == "all":
+        from vibtheory.bound_table import compare_bounds
+
+        report = compare_bounds(net, loaded, gamma, layer or None, points=points, seed=seed)
+        parts = [str(report), *(str(row.report) for row in report if details and row.report is not None)]
+    else:
+        report = check_network(net, loaded, gamma=gamma, kind=kind, layers=layer or None, samples=samples, seed=seed)
+        parts = [str(each) for each in report] if details else [str(report)]
+    typer.echo("\n".join(parts))
     if json is not None:
         write_text(json, report.to_json(indent=1) + "\n")
     if csv is not None:

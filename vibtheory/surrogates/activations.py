@@ -63,8 +63,11 @@ class AffineMap:
         flat = f.reshape(len(f), -1)
         columns = z.repeat_interleave(flat.shape[1] // z.shape[1], 1)  # [s, D]
         used = (columns != 0).any(0)
-        weights = self.v[:, used] * columns[:, None, used]  # (V·diag z): no copy of f per z
-        p = torch.matmul(flat[:, used], weights.transpose(1, 2))  # [s, n, m]
+        v, flat, columns = self.v[:, used], flat[:, used], columns[:, used]
+        if len(flat) > len(v):
+            p = torch.matmul(flat, (v * columns[:, None]).transpose(1, 2))  # (V·diag z)f: no copy of f per z
+        else:
+            p = (flat * columns[:, None]) @ v.T  # [s, n, m]
         rows = self.listened.reshape(-1)
         if bool(rows.all()):
             p = p + self.offset

@@ -30,7 +30,7 @@ def gate_losses(net: nn.Module, data: Dataset, layer: str, points: ArrayLike) ->
     rows = as_array("points", points, (None, gate.features), "pass one z per row")
     values = []
     for z in rows:
-        factor = torch.as_tensor(z, dtype=torch.float32)
+        factor = torch.tensor(z, dtype=torch.float32)
 
         def replace(_: Any, inputs: tuple[Any, ...], __: Any, factor: torch.Tensor = factor) -> torch.Tensor:
             h = inputs[0]

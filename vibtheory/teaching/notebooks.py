@@ -132,6 +132,6 @@ def module(name: str) -> Any:
     import importlib
 
     try:
-        return importlib.importmodule(name)
+        return importlib.import_module(name)
     except ImportError as error:
         raise MissingDependencyError(f"{name} is not installed. Remedy: pip install 'vibtheory[notebooks]'") from error

@@ -2,6 +2,8 @@
 
 python benchmarks/solvers.py            # everything, some minutes
 python benchmarks/solvers.py --quick    # small sizes only
+python benchmarks/solvers.py --gram     # d = 1000, 2000, 5000 of full rank, from the Gram matrix alone
+python benchmarks/solvers.py --plot     # redraw figures/solver_cost from results/solvers.csv
 """
 
 from __future__ import annotations
@@ -62,38 +64,53 @@ def row(d: int, rank: int, gamma: float, with_cvxpy: bool) -> dict[str, object]:
     return line
 
 
-def plot(table: pd.DataFrame, path: Path) -> None:
-    import matplotlib.pyplot as plt
+def gram_row(d: int, gamma: float) -> dict[str, object]:
+    """Full rank from a Gram matrix alone (A of 2d rows, then dropped): CPU seconds of one core, checks included."""
+    rng = np.random.default_rng(0)
+    factor = rng.standard_normal((2 * d, d)) / np.sqrt(d)
+    gram, b = factor.T @ factor, -2 * factor.T @ rng.standard_normal(2 * d)
+    del factor
+    clock = [time.process_time()]
+    bound = QuadraticBound.from_gram(gram, b, 0.0, gamma)  # semidefiniteness
+    clock.append(time.process_time())
+    bound.require_bounded()
+    clock.append(time.process_time())
+    minimum = find_local_minimum(bound)
+    clock.append(time.process_time())
+    built, bounded, solved = np.diff(clock).round(2).tolist()
+    line: dict[str, object] = {
+        "d": d, "rank": d, "gamma": gamma, "semidefinite_cpu_s": built, "bounded_cpu_s": bounded,
+        "solve_cpu_s": solved, "total_cpu_s": round(built + bounded + solved, 2), "status": minimum.status,
+        "nonzeros": minimum.nonzeros, "phi": minimum.value,
+    }  # fmt: skip
+    print(line, flush=True)
+    return line
 
-    from vibtheory.figures.style import save, style
 
-    with style():
-        figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.8), sharey=True)
-        by_size = table[table["rank"] == 100].drop_duplicates(["d", "gamma"])
-        for gamma, part in by_size.groupby("gamma"):
-            part = part.sort_values("d")
-            axes[0].loglog(part["d"], part["fast_s"], "o-", label=f"fast, γ = {gamma:g}")
-            if part["cvxpy_s"].notna().any():
-                axes[0].loglog(part["d"], part["cvxpy_s"], "s--", label=f"cvxpy, γ = {gamma:g}")
-        axes[0].set(xlabel="gates d (rank 100)", ylabel="seconds to a certified minimum")
-        axes[0].legend()
-        for size, part in table[(table["d"].isin([784, 5000])) & (table["gamma"] == 0.1)].groupby("d"):
-            part = part.sort_values("rank")
-            if len(part) > 1:
-                axes[1].loglog(part["rank"], part["fast_s"], "o-", label=f"fast, d = {size}, γ = 0.1")
-        axes[1].set(xlabel="rank of A")
-        axes[1].legend()
-        for axis, ticks in ((axes[0], by_size["d"]), (axes[1], table["rank"])):
-            axis.set_xticks(sorted(set(ticks)), [str(tick) for tick in sorted(set(ticks))])
-            axis.minorticks_off()
-        save(figure, path, ("png",))
+def plot(table: pd.DataFrame) -> None:
+    """figures/solver_cost.png, .pdf and .csv."""
+    from vibtheory.figures.solver_cost import plot_solver_cost
+    from vibtheory.figures.style import save
+
+    target = Path(__file__).resolve().parents[1] / "figures" / "solver_cost"
+    save(plot_solver_cost(table), target, ("png", "pdf"))
+    table.to_csv(target.with_suffix(".csv"), index=False)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--plot", action="store_true", help="redraw figures/solver_cost from the table, run nothing")
+    parser.add_argument("--gram", type=int, nargs="*", help="full rank from a Gram matrix at these d, nothing else")
     parser.add_argument("--out", type=Path, default=RESULTS / "solvers")
     arguments = parser.parse_args()
+    if arguments.plot:
+        plot(pd.read_csv(arguments.out.with_suffix(".csv")))
+        return
+    if arguments.gram is not None:
+        table = pd.DataFrame([gram_row(d, 0.1) for d in arguments.gram or (1000, 2000, 5000)])
+        table.to_csv(arguments.out.with_name("solvers_gram.csv"), index=False)
+        return
     find_local_minimum(QuadraticBound(np.eye(2), [-6.0, 1.0], 0.0, 1.0), solver="cvxpy")  # imports, not timed
     cases = [(150, 100, g, True) for g in (0.1, 0.01)]
     if not arguments.quick:
@@ -103,7 +120,8 @@ def main() -> None:
     table = pd.DataFrame([row(*case) for case in cases])
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(arguments.out.with_suffix(".csv"), index=False)
-    plot(table, arguments.out)
+    if not arguments.quick:
+        plot(table)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,13 @@
 Each instance is solved from a random start and its certified minimum is held against T2, T3 (both forms), T4a and T7's
 budget. False certificates are sought with two truths that share no code with the certificate: Φ at random points
 around the certified one must not be lower (descent probing), and for d ≤ 3, every tenth time, the minimum must be
-one of the enumeration's. Perturbed points, truncated runs and planted saddles must never certify. Writes a small CSV.
+one of the enumeration's. Perturbed points, truncated runs and planted saddles must never certify. Writes a small CSV,
+with the index of each instance that stayed uncertified (`one(seed, index)` repeats it).
+
+Tightness: T2's limit is rank[A]. `search_above_rank` looks for rank + 1 on purpose (rank 1 to 4, one to three columns
+more, ‖β‖ ~ 10, γ = 0.1; it climbs on the number of open gates by perturbing A and β). Run with seed 0: of 10,000 steps
+9,021 ended at a certified minimum with exactly rank[A] open gates and none above; of 89,996 certified random instances
+43,146 were tight and none above.
 """
 
 from __future__ import annotations
@@ -129,6 +135,8 @@ def one(seed: int, index: int) -> Counter[str]:
     start = random_start(rng, bound)
     minimum = find_local_minimum(bound, start)
     counts[minimum.certificate.status] += 1
+    if not minimum.certificate.certified:
+        counts[f"uncertified: index {index}"] += 1
     counts["ties"] += int(bool(minimum.certificate.ties))
     if minimum.certificate.certified:
         judge(rng, instance, minimum, counts)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vibtheory.figures.penalty import plot_penalty_comparison, plot_penalty_surface, slide_surface
     from vibtheory.figures.real_loss import plot_descent
     from vibtheory.figures.redundancy import plot_collinearity
+    from vibtheory.figures.solver_cost import plot_solver_cost
     from vibtheory.figures.sparsity import plot_network, plot_sparsity
     from vibtheory.figures.style import COLORS, save
 
@@ -33,6 +34,7 @@ __all__ = [
     "plot_path",
     "plot_penalty_comparison",
     "plot_penalty_surface",
+    "plot_solver_cost",
     "plot_sparsity",
     "save",
     "slide_surface",
@@ -43,6 +45,7 @@ _NAMES = {
     "style": ("COLORS", "save"),
     "sparsity": ("plot_network", "plot_sparsity"),
     "path": ("plot_path",),
+    "solver_cost": ("plot_solver_cost",),
     "redundancy": ("plot_collinearity",),
     "penalty": ("plot_penalty_comparison", "plot_penalty_surface", "slide_surface"),
     "real_loss": ("plot_descent",),

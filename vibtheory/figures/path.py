@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from vibtheory.figures.style import COLORS, style
 
@@ -43,5 +44,6 @@ def plot_path(path: SparsityPath) -> Figure:
             counts.legend(loc="best", ncols=3)
         counts.set(xlabel="price γ (nats)", ylabel="survivors ‖α*‖₀")
         counts.set_ylim(bottom=0)
+        counts.yaxis.set_major_locator(MaxNLocator(integer=True))
         shares.set_title(f"{path.nonzeros[0]} to {path.nonzeros[-1]} survivors; {path.status}", loc="left")
     return figure

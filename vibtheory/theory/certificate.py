@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array
 from vibtheory.theory.copositivity import copositivity_violation
+from vibtheory.theory.least_eigenvalue import LARGE, least_eigenvalue
 from vibtheory.theory.normalised import EPS, NormalisedProblem, normalise, root_noise
 from vibtheory.theory.quadratic import QuadraticBound
 
@@ -141,6 +142,10 @@ def certify_normalised(problem: NormalisedProblem, x: Array) -> Certificate:
         reason = f"gradient on the support is {worst:.2g} of the gate's unit; run the solver longer, or polish"
         return _failed(NOT_CONVERGED, reason, found, gradient_norm, smallest_slack)
 
+    if len(support) > LARGE and (closed & (slack < -1e-6 * every_root)).any():  # spare the eigenvalue: no minimum
+        gate = int(problem.live[np.argmin(np.where(closed, slack, np.inf))])
+        reason = f"Φ falls when gate {gate} opens; run the solver longer"
+        return _failed(NOT_CONVERGED, reason, found, gradient_norm, smallest_slack)
     hessian, m, vector = _curvature(problem, support, v)
     eta = gradient_norm / m if m > 0 else np.inf  # nothing open: gradient 0, m = inf, eta = 0
     # What rounding and the distance to the exact stationary point could do to |response_j|.
@@ -194,10 +199,11 @@ def _curvature(problem: NormalisedProblem, support: Index, v: Array) -> tuple[Ar
         return None, np.inf, None
     hessian = support_hessian(problem, support, v)
     error = 2.0 * size * (problem.entry_error + 8 * EPS) + 10 * size * EPS * float(np.linalg.norm(hessian))
-    m = float(np.linalg.eigvalsh(hessian)[0]) - error
-    if m > 0:
-        return hessian, m, None
-    return hessian, m, np.asarray(np.linalg.eigh(hessian)[1][:, 0])
+    smallest, vector = least_eigenvalue(hessian)
+    m = smallest - error
+    if m <= 0 and vector is None:
+        vector = np.asarray(np.linalg.eigh(hessian)[1][:, 0])
+    return hessian, m, vector
 
 
 def _tie_escape(

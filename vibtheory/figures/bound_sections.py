@@ -68,8 +68,8 @@ def plot_bound_sections(table: DataFrame) -> Figure:
         figure, panels = plt.subplots(1, len(names), figsize=(4 * len(names), 2.9), sharey=True, squeeze=False)
         for axes, name in zip(panels[0], names, strict=True):
             rows = table[table["direction"] == name]
-            axes.plot(rows["z"], rows["bound"], color=COLORS["red"], label="ḡ, the bound")
-            axes.plot(rows["z"], rows["loss"], color=COLORS["blue"], lw=2.2, label="g, the network's mean loss")
+            axes.plot(rows["z"], rows["loss"], color=COLORS["sky"], lw=3.2, label="g, the network's mean loss")
+            axes.plot(rows["z"], rows["bound"], color=COLORS["red"], lw=1.4, label="ḡ, the bound")
             axes.set(xlabel="gate value z_j (others fixed)", title=name)
             axes.set_ylim(bottom=0)
         panels[0, 0].set_ylabel("nats per example")

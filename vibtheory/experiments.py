@@ -60,11 +60,12 @@ class Experiment:
         return [(Recipe.from_dict({**changed, "gamma": gamma}), seed) for gamma in gammas for seed in plan["seeds"]]
 
     def tuning(self, mode: str) -> Recipe | None:
-        """Fine-tuning in a mode."""
+        """Fine-tuning in a mode; None where its epochs are 0."""
         changes = self.modes[mode].get("finetune")
         if self.finetune is None or not changes:
             return self.finetune
-        return Recipe.from_dict({**self.finetune.to_dict(), **changes})
+        tuning = Recipe.from_dict({**self.finetune.to_dict(), **changes})
+        return tuning if tuning.epochs else None
 
     def with_decayed_gates(self) -> Experiment:
         """The same with the weights' L2 penalty on μ and log σ² too, as in the authors' runs; under another name."""

@@ -157,8 +157,8 @@ def _python(arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     keep = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     root = Path(__file__).resolve().parents[2]
     command = f'exec "{sys.executable}" -m vibtheory {arguments}'
-    return subprocess.run(["sh", "-c", command], env={**keep, **environment}, cwd=root, capture_output=True, encoding="utf-8",
-                          check=False)  # fmt: skip
+    return subprocess.run(["sh", "-c", command], env={**keep, **environment}, cwd=root, capture_output=True,
+                          encoding="utf-8", errors="replace", check=False)  # fmt: skip
 
 
 def test_encodings_without_greek() -> None:

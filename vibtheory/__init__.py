@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vibtheory.errors import VibTheoryError
     from vibtheory.gamma_sweep import sweep
     from vibtheory.gates import Gate
+    from vibtheory.health import doctor
     from vibtheory.insertion import insert_gates
     from vibtheory.merging import merge_redundant
     from vibtheory.recipe import Recipe
@@ -61,6 +62,7 @@ _HOME = {
     "sweep": "gamma_sweep",
     "Estimator": "sweep_estimators",
     "VibTheoryError": "errors",
+    "doctor": "health",
 }
 _MODULES = (
     "bridge",
@@ -88,6 +90,7 @@ __all__ = [
     "compress",
     "compression",
     "datasets",
+    "doctor",
     "enumerate_local_minima",
     "figures",
     "find_local_minimum",

@@ -6,6 +6,10 @@ import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -325,3 +329,39 @@ def test_check_network_of_a_regression_is_exact_at_the_last_layer() -> None:
     report = check_network(_net(), _data(200, "gaussian"), 0.05, layers=["h2"])
     assert str(report[0].guarantee).startswith("exact (exact)")
     assert report[0].verdict == "holds"
+
+
+class Theirs(nn.Module):
+    """A model written by someone else: no Sequential, activations as functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(8)
+        self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.last(torch.relu(self.second(torch.relu(self.first(x)))))
+        return h
+
+
+def test_five_lines_on_someone_elses_model() -> None:
+    generator = np.random.default_rng(5)
+    x, y = generator.standard_normal((80, 6)), generator.integers(0, 3, 80)
+    model = Theirs()
+
+    data = from_arrays(x, y, x[:9], y[:9])
+    report = check_network(model, data, gamma=1e-2)
+    text = str(report)
+
+    assert text.startswith("holds: 2 gated layers")
+    assert [r.guarantee.kind for r in report] == ["lipschitz", "bohning"]
+    assert [r.d for r in report] == [8, 5]
+    figure = report.plot()
+    assert len(figure.axes) == 6
+    plt.close(figure)
+
+
+def test_data_that_do_not_fit_an_ungated_model_are_named() -> None:
+    data = from_arrays(np.zeros((9, 7)), np.arange(9) % 3, np.zeros((2, 7)), np.zeros(2, dtype=np.int64), classes=3)
+    with pytest.raises(InvalidInputError, match="example_input|x_train"):
+        check_network(Theirs(), data, gamma=1e-2)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scipy.integrate
@@ -102,6 +106,9 @@ def test_a_killed_unit_closes(proposition: int) -> None:
     assert report.alpha[-1] < 1 < report.alpha[0]
     assert report.data_gradient == 0
     assert net.linear2.weight[:, 4].abs().max() > 0  # a copy was killed
+    figure = report.plot()
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), report.alpha)
+    plt.close(figure)
 
 
 def test_small_steps_conserve_the_invariant_of_log_variance_coordinates() -> None:

@@ -47,6 +47,20 @@ def test_one_layer_of_a_kind_in_detail(run: Path, call: Call) -> None:
     assert "T3 (sharp)" in answer.out
 
 
+def test_all_kinds_side_by_side(run: Path, call: Call) -> None:
+    options = ("--kind", "all", "--points", 300, "--csv", "all.csv", "--json", "all.json", "--figure", "all.png")
+    answer = call("check", run, "--data", "points.npz", "--layer", "h1", *options)
+    assert answer.code == 0, answer.err
+    frame = pd.read_csv("all.csv")
+    assert list(frame["kind"]) == ["exact", "bohning", "lipschitz", "fitted", "tangent"]
+    assert frame.loc[1, ["points", "violations"]].tolist() == [300, 0]
+    assert "does not apply" in frame.loc[0, "reason"]
+    assert len(json.loads(Path("all.json").read_text(encoding="utf-8"))["rows"]) == 5
+    assert Path("all.png").read_bytes().startswith(b"\x89PNG")
+    answer = call("check", run, "--data", "points.npz", "--layer", "h1", "--kind", "all", "--points", 9, "--details")
+    assert "T3 (sharp)" in answer.out
+
+
 def test_a_plain_model_with_its_state(here: Path, call: Call) -> None:
     torch.manual_seed(5)
     net = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))
@@ -125,6 +139,7 @@ BAD = {
     "a pickled array": (("run", "--data", "objects.npz"), "objects.npz"),
     "too many examples": (("run", "--data", "points.npz", "--examples", 41), "40"),
     "no such layer": (("run", "--data", "points.npz", "--layer", "h7"), "input, h1"),
+    "no point to verify on": (("run", "--data", "points.npz", "--kind", "all", "--points", 0), "points"),
     "no such kind": (("run", "--data", "points.npz", "--kind", "best"), "auto"),
     "a kind that does not apply": (("run", "--data", "points.npz", "--kind", "exact"), "exact"),
     "no price": (("tiny_models:plain", "--data", "points.npz"), "gamma"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -89,6 +93,9 @@ def test_perturbed_points_never_certify() -> None:
     closed = minimum.mu.copy()
     closed[np.argmax(minimum.alpha)] = 0
     assert certify_real_loss(p, closed).status != "certified local minimum"
+    figure = minimum.plot()  # one point set per kind of step, heights above the end
+    assert sum(len(points.get_offsets()) for points in figure.axes[0].collections) == len(minimum.history)
+    plt.close(figure)
     start = minimise_real_loss(p, max_rounds=1, start=np.full(8, 5.0))
     assert start.value <= start.history[0]
 

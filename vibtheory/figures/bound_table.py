@@ -94,13 +94,12 @@ def _counts(axes: Axes, rows: list[BoundRow]) -> None:
         most = max(most, r.d)
     first = rows[0].report
     assert first is not None
-    axes.axvline(first.d, color=COLORS["black"], lw=1, label=f"gates d = {first.d}")
+    axes.axvline(first.d, color=COLORS["black"], lw=1)
+    words = f"d = {first.d} (black)"
     if first.trained_nonzeros is not None:
-        axes.axvline(
-            first.trained_nonzeros, color=COLORS["sky"], lw=1, label=f"trained {first.trained_nonzeros} (not judged)"
-        )
+        axes.axvline(first.trained_nonzeros, color=COLORS["sky"], lw=1)
+        words += f"; trained {first.trained_nonzeros} (blue, not judged)"
     axes.set_yticks(np.arange(len(labels))[::-1], labels)
     axes.set_xlim(0, 1.15 * most)
-    axes.set_title("survivors and their bounds", loc="left")
-    axes.legend(loc="lower right", frameon=True)
+    axes.set_title(words, loc="left")
     axes.grid(axis="y", visible=False)

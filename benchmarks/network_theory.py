@@ -1,0 +1,111 @@
+"""T4 and T7 on a trained network: the real loss's minimum, dead units, and the rank-free budget against γ.
+
+    python benchmarks/network_theory.py RUN --name lenet_300_100 [--data mnist] [--examples 2000] [--out figures]
+
+Writes OUT/real_loss_NAME.{csv,png} (J minimised over the last hidden layer's gates from the trained ones, T2, T3 and
+T4a asserted at its certified minimum; dead units and Prop 2) and OUT/budget_NAME.{csv,png}. Everything is computed on
+`--examples` random training images; the count stands in the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+import vibtheory as vt
+from vibtheory.bridge import quadratic_bound, theory_gamma
+from vibtheory.datasets.dataset import Dataset
+from vibtheory.figures.budget import plot_budget
+from vibtheory.figures.style import save
+from vibtheory.gates import named_gates
+from vibtheory.propositions import check_dead_unit
+from vibtheory.surrogates.activations import GatedLayer
+from vibtheory.surrogates.affine import matrix_of
+from vibtheory.theory.budget import survivor_limit
+from vibtheory.theory.minima import find_local_minimum
+from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.rank import numerical_rank
+from vibtheory.theory.real_loss import minimise_real_loss
+from vibtheory.theory.real_report import check_real_loss
+from vibtheory.theory.softmax_loss import SoftmaxLoss
+
+FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
+
+
+def real_loss(net: nn.Module, data: Dataset, out: Path, name: str, steps: int) -> None:
+    layer = list(named_gates(net))[-1]
+    view = GatedLayer(net, layer, np.asarray(data.x_train), np.asarray(data.y_train), data.likelihood)
+    assert view.prefix is not None
+    weights, offset = matrix_of(view.prefix, view.shape)
+    f = np.concatenate([batch.f.numpy() for batch in view.batches()])
+    problem = SoftmaxLoss(weights.numpy(), offset.numpy(), f, data.y_train, theory_gamma(net, layer), layer=layer)
+    minimum = minimise_real_loss(problem, view.anchor)
+    report = check_real_loss(minimum)
+    print(minimum, report, sep="\n")
+    assert report.verdict != "violated", report
+    assert max(np.diff(minimum.history), default=0.0) <= 1e-12 * abs(minimum.value), "J rose"
+    silent = int((np.abs(f).max(0) == 0).sum())
+    deaf = int((np.abs(problem.V).max(0) == 0).sum())
+    unit = int(np.argmin(np.where(view.anchor != 0, np.abs(view.anchor), np.inf)))
+    dead = check_dead_unit(net, data, layer, unit, steps=steps)
+    print(dead)
+    row = {
+        "layer": layer, "examples": len(f), "verdict": report.verdict, "d": problem.d,
+        "trained_open": int((view.anchor != 0).sum()), "open_at_minimum": minimum.nonzeros, "rank": report.rank,
+        "soft_rank_sharp": report.soft_rank, "T4a": report.collinearity.verdict, "J_start": minimum.history[0],
+        "J_end": minimum.value, "loss": minimum.loss, "steps": len(minimum.steps),
+        "largest_rise": float(max(np.diff(minimum.history), default=0.0)), "certificate": minimum.certificate.status,
+        "kantorovich": minimum.certificate.kantorovich, "always_zero_units": silent, "unheard_units": deaf,
+        "prop2_unit": unit, "prop2_verdict": dead.verdict, "prop2_alpha_start": dead.alpha[0],
+        "prop2_alpha_end": dead.alpha[-1], "prop2_steps": steps, "prop2_data_gradient": dead.data_gradient,
+    }  # fmt: skip
+    pd.DataFrame([row]).to_csv(out / f"real_loss_{name}.csv", index=False)
+    save(minimum.plot(), out / f"real_loss_{name}", ("png",))
+
+
+def budget(net: nn.Module, data: Dataset, out: Path, name: str) -> None:
+    rows = []
+    for layer in named_gates(net):
+        bound = quadratic_bound(net, data, layer)
+        rank = numerical_rank(bound).rank
+        start = bound.trained_mu
+        for factor in FACTORS:
+            priced = QuadraticBound.from_gram(bound.gram, bound.b, bound.c, bound.gamma * factor, check=False)
+            minimum = find_local_minimum(priced, start)
+            rows.append({
+                "layer": layer, "kind": bound.guarantee.kind, "d": bound.d, "examples": len(data.x_train),
+                "factor": factor, "gamma": float(priced.gamma[0]), "beta_squared": bound.beta_norm() ** 2,
+                "budget": survivor_limit(priced), "survivors": int((minimum.alpha >= 1).sum()), "rank": rank,
+                "certificate": minimum.certificate.status,
+            })  # fmt: skip
+            assert (
+                minimum.certificate.status != "certified local minimum" or rows[-1]["survivors"] <= rows[-1]["budget"]
+            )
+    table = pd.DataFrame(rows)
+    print(table.to_string())
+    table.to_csv(out / f"budget_{name}.csv", index=False)
+    save(plot_budget(table), out / f"budget_{name}", ("png",))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="folder of a saved run")
+    parser.add_argument("--name", required=True, help="ends the files' names")
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--examples", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=200, help="of the dead unit's training")
+    parser.add_argument("--out", type=Path, default=Path("figures"))
+    arguments = parser.parse_args()
+    data = vt.datasets.load(arguments.data).subset(arguments.examples, seed=0)
+    net = vt.load(arguments.run).net
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    real_loss(net, data, arguments.out, arguments.name, arguments.steps)
+    budget(net, data, arguments.out, arguments.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -88,12 +88,12 @@ def gram_row(d: int, gamma: float) -> dict[str, object]:
 
 
 def plot(table: pd.DataFrame) -> None:
-    """figures/solver_cost.png, .pdf and .csv."""
+    """figures/solver_cost.png and .csv."""
     from vibtheory.figures.solver_cost import plot_solver_cost
     from vibtheory.figures.style import save
 
     target = Path(__file__).resolve().parents[1] / "figures" / "solver_cost"
-    save(plot_solver_cost(table), target, ("png", "pdf"))
+    save(plot_solver_cost(table), target, ("png",))
     table.to_csv(target.with_suffix(".csv"), index=False)
 
 

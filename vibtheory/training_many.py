@@ -62,6 +62,8 @@ def train_many(
         reject("pairs", "none", "at least one (gamma, seed)", "list the runs to train")
     if recipe.distill or isinstance(recipe.gamma, dict):
         reject("recipe", "distill or a gamma per layer", "neither", "use train, or layer_weights")
+    if recipe.augment is not None or recipe.initial_spread:
+        reject("recipe", "augment or initial_spread", "neither", "use train, or shift and initial_log_variance")
     if evaluate_every < 1:
         reject("evaluate_every", evaluate_every, "an integer >= 1", "use 1 for every epoch")
     recipes = [Recipe.from_dict({**recipe.to_dict(), "gamma": gamma}) for gamma, _ in pairs]

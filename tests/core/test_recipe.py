@@ -27,6 +27,26 @@ def test_cosine_and_constant_schedules() -> None:
     assert {Recipe(epochs=7, schedule="constant").learning_rate_factor(e) for e in range(7)} == {1.0}
 
 
+def test_pretraining_schedules() -> None:
+    recipe = Recipe(epochs=7, pretrain_epochs=5, pretrain_schedule="cosine", milestones=(0.0,))
+    expected = [math.cos(math.pi * e / 10) ** 2 for e in range(5)]
+    np.testing.assert_allclose([recipe.learning_rate_factor(e, True) for e in range(5)], expected, rtol=1e-12)
+    constant = Recipe(epochs=7, pretrain_epochs=5, milestones=(0.0,))
+    assert {constant.learning_rate_factor(e, True) for e in range(5)} == {1.0}
+
+
+def test_saved_runs_are_still_found() -> None:
+    """The keys of the first saved runs, at their defaults: a new one would change every fingerprint."""
+    first = {
+        "gamma", "layer_weights", "epochs", "pretrain_epochs", "batch_size", "learning_rate", "gate_learning_rate",
+        "weight_decay", "gate_weight_decay", "schedule", "milestones", "decay", "warmup_epochs", "relax_at",
+        "relax_factor", "prune_every", "prune_from", "distill", "temperature", "shift", "initial_log_variance",
+    }  # fmt: skip
+    assert set(Recipe().to_dict()) == first
+    changed = Recipe(augment="none", initial_spread=0.1, pretrain_schedule="cosine").to_dict()
+    assert set(changed) - first == {"augment", "initial_spread", "pretrain_schedule"}
+
+
 def test_price_warms_up_then_relaxes() -> None:
     recipe = Recipe(gamma=0.6, epochs=10, warmup_epochs=4, relax_at=0.75, relax_factor=0.5)
     expected = [0.15, 0.3, 0.45, 0.6, 0.6, 0.6, 0.6, 0.6, 0.3, 0.3]
@@ -54,6 +74,7 @@ def test_prunes_after() -> None:
         Recipe(),
         Recipe(gamma={"a": 0.1, "b": 0.25}, milestones=(), relax_at=0.5, initial_log_variance=-4.5),
         Recipe(gamma=MappingProxyType({"a": 0.1})),
+        Recipe(augment="crop+flip", initial_spread=0.02, pretrain_schedule="cosine"),
         Recipe(gamma=3e-4, layer_weights={"a": 2.0}, pretrain_epochs=2, distill=0.5, schedule="cosine", shift=2),
     ],
 )
@@ -80,9 +101,12 @@ BAD: list[dict[str, Any]] = [
     *({name: 0.0} for name in POSITIVE),
     *({name: math.inf} for name in POSITIVE),
     *({name: None} for name in POSITIVE),
-    *({name: -1e-9} for name in ("weight_decay", "gate_weight_decay")),
+    *({name: -1e-9} for name in ("weight_decay", "gate_weight_decay", "initial_spread")),
     *({name: math.nan} for name in ("weight_decay", "gate_weight_decay")),
     {"schedule": "linear"},
+    {"pretrain_schedule": "step"},
+    {"augment": "mirror"},
+    {"augment": "flip", "shift": 1},
     {"milestones": (0.5, 1.5)},
     {"milestones": (0.5, None)},
     {"milestones": 0.5},

@@ -118,6 +118,8 @@ def test_divergence_names_the_pairs() -> None:
 
 BAD: dict[str, Any] = {
     "no pairs": lambda: train_many(_build, DATA, []),
+    "augment": lambda: train_many(_build, DATA, [(1e-3, 0)], augment="flip"),
+    "initial_spread": lambda: train_many(_build, DATA, [(1e-3, 0)], initial_spread=0.1),
     "distill": lambda: train_many(_build, DATA, [(1e-3, 0)], distill=0.5, pretrain_epochs=1),
     "gamma per layer": lambda: train_many(_build, DATA, [(1e-3, 0)], gamma={"input": 1.0, "h1": 1.0}),
     "negative gamma": lambda: train_many(_build, DATA, [(-1e-3, 0)]),

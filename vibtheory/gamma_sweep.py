@@ -160,7 +160,7 @@ def _plan(
         reject("gammas", prices, "at least one price, each once", "list the prices of the sweep")
     chosen = _seeds(seeds)
     wanted = _recorded(record, base.epochs)
-    listed = as_estimators(estimators)
+    listed = as_estimators(estimators, n)
     noisy = tuple(estimator for estimator in listed if estimator.tau > 0)
     if False in kinds and not noisy:
         reject("estimators", "none with tau > 0", "one with stated noise for nets without gates", "set tau > 0")

@@ -52,7 +52,7 @@ class Estimator:
         return json.dumps([self.method, self.tau, dict(sorted(self.options.items()))])
 
 
-def _defaults() -> tuple[Estimator, ...]:
+def _defaults(n: int) -> tuple[Estimator, ...]:
     own = [Estimator(method, full=True) for method in ("variational", "variational_factorised", "plain")]
     noisy = [
         Estimator(method, tau, full=True)
@@ -62,9 +62,9 @@ def _defaults() -> tuple[Estimator, ...]:
     samples = [
         Estimator("pairwise"),
         *(Estimator("pairwise", tau) for tau in (0.3, 1.0)),
-        *(Estimator(method, tau, n=2000) for tau in (0.3, 1.0) for method in ("leave_one_out", "infonce")),
-        Estimator("pairwise_bhattacharyya", 1.0, n=1000),
-        *(Estimator(method, 1.0, n=500) for method in ("ksg", "binning")),
+        *(Estimator(method, tau, n=min(n, 2000)) for tau in (0.3, 1.0) for method in ("leave_one_out", "infonce")),
+        Estimator("pairwise_bhattacharyya", 1.0, n=min(n, 1000)),
+        *(Estimator(method, 1.0, n=min(n, 500)) for method in ("ksg", "binning")),
     ]
     return (*own, *noisy, *samples)
 
@@ -74,15 +74,15 @@ DEFAULT_ESTIMATORS = "default"
 noises, sample bounds on subsets. Those in closed form are `full`."""
 
 
-def as_estimators(given: str | Sequence[Any]) -> tuple[Estimator, ...]:
-    """The estimators of a sweep: "default", or a list of `Estimator`s or tuples (method, tau, options).
+def as_estimators(given: str | Sequence[Any], n: int) -> tuple[Estimator, ...]:
+    """The estimators of a sweep with `n` inputs: "default", or a list of `Estimator`s or (method, tau, options).
 
     Raises:
         InvalidInputError: none, one twice, or one that is neither.
     """
     if isinstance(given, str):
         check_choice("estimators", given, (DEFAULT_ESTIMATORS,))
-        return _defaults()
+        return _defaults(n)
     found = []
     for entry in given:
         if isinstance(entry, Estimator):

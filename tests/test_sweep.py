@@ -1,0 +1,393 @@
+"""The sweep: what it records, that recording changes nothing, and that kills lose nothing and double nothing."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import vibtheory as vt
+from vibtheory import networks, sweep_jobs, sweep_run
+from vibtheory.cli import app
+from vibtheory.datasets.dataset import Dataset, from_arrays
+from vibtheory.errors import CheckpointError, InvalidInputError, MissingDependencyError
+from vibtheory.gamma_sweep import COLUMNS, SweepResult
+from vibtheory.layer_channel import layer_law
+from vibtheory.recipe import Recipe
+from vibtheory.training import train
+
+N, EPOCHS = 100, 6
+ESTIMATORS = [
+    ("variational",),
+    vt.Estimator("gaussian", 0.7, full=True),
+    vt.Estimator("infonce", 1.3, n=20, options={"seed": 4}),
+]
+RECIPE = {"batch_size": 25, "gate_learning_rate": 0.15, "pretrain_epochs": 1, "prune_every": 1, "weight_decay": 0.0}
+
+
+def _data() -> Dataset:
+    rng = np.random.default_rng(2)
+    x = rng.normal(scale=2.0, size=(150, 1, 5, 5))
+    x[:, :, 0] = 0.0
+    y = (x[:, 0, 2, 2] > x[:, 0, 3, 3]).astype(int)
+    return from_arrays(x[:N], y[:N], x[N:], y[N:])
+
+
+DATA = _data()
+MLP = {"builder": "mlp", "arguments": {"sizes": [25, 9, 2]}}
+CALL: dict[str, Any] = {
+    "gammas": [1e-3, 2e-2], "seeds": [3], "dataset": DATA, "network": MLP, "epochs": EPOCHS, "record": [2, 5],
+    "estimators": ESTIMATORS, "gated": (True, False), "recipe": RECIPE, "n": 40, "device": "cpu",
+}  # fmt: skip
+
+
+def _sweep(out: Path, **changes: Any) -> SweepResult:
+    return vt.sweep(out=out, **{**CALL, **changes})
+
+
+def _same(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(one.drop(columns="seconds"), other.drop(columns="seconds"), check_exact=True)
+
+
+def _epochs_done(out: Path) -> int:
+    paths = out.glob("runs/*/checkpoint/checkpoint.json")
+    return sum(len(json.loads(path.read_text(encoding="utf-8"))["history"]) for path in paths)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("undisturbed")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> SweepResult:
+    return _sweep(folder)
+
+
+def test_the_table_has_one_row_per_estimate(undisturbed: SweepResult) -> None:
+    table = undisturbed.table
+    assert tuple(table.columns) == COLUMNS
+    assert not table.duplicated(["gated", "gamma", "seed", "epoch", "layer", "method", "tau", "n"]).any()
+    epochs, estimates = 4, 3  # 0, 2, 5 and the last; gaussian once more on all inputs at the last
+    assert len(table[table["gated"]]) == 2 * (epochs * estimates + 1)
+    assert len(table[~table["gated"]]) == epochs * 2 + 1  # no estimator with tau = 0
+    assert sorted(set(table["epoch"])) == [0, 2, 5, EPOCHS]
+    assert set(table.loc[table["method"] == "infonce", "n"]) == {20}
+    full = table[table["n"] == N]
+    assert set(full["epoch"]) == {EPOCHS}
+    assert set(full["method"]) == {"gaussian"}
+    assert set(table.loc[~table["gated"], "gamma"]) == {0.0}
+    assert (table.loc[~table["gated"], ["r_w", "r_n"]] == 100).all(axis=None)
+    assert table.loc[table["gated"] & (table["epoch"] == EPOCHS), "r_w"].min() < 70  # the price was paid
+    assert "completed" in str(undisturbed)
+    assert "3 runs" in str(undisturbed)
+
+
+def test_the_csv_is_the_table(undisturbed: SweepResult) -> None:
+    pd.testing.assert_frame_equal(pd.read_csv(undisturbed.path), undisturbed.table, rtol=1e-14)
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_gaussian_row_by_hand(gated: bool, undisturbed: SweepResult, folder: Path) -> None:
+    """½ log det(I + Cov/τ²) and the error, from the kept weights with numpy alone."""
+    row = undisturbed.table.query("gated == @gated and epoch == @EPOCHS and method == 'gaussian' and n == @N").iloc[-1]
+    gamma = "0.02" if gated else "0"
+    (path,) = folder.glob(f"runs/{'gated' if gated else 'regular'}-gamma{gamma}-*/nets/epoch{EPOCHS}-*.safetensors")
+    state = {name: tensor.double().numpy() for name, tensor in load_file(path).items()}
+
+    def mean(name: str) -> Any:
+        if not gated:
+            return 1.0
+        keep = (state[f"{name}.mu"] ** 2 > np.exp(state[f"{name}.log_var"])) & (state[f"{name}.active"] > 0)
+        return state[f"{name}.mu"] * keep
+
+    def hidden(x: Any) -> Any:
+        return np.maximum(
+            (x.reshape(len(x), -1) * mean("input")) @ state["linear1.weight"].T + state["linear1.bias"], 0
+        )
+
+    f, mu = hidden(DATA.x_train), mean("h1")
+    noise = np.exp(state["h1.log_var"]) * (mu != 0) if gated else np.zeros(9)
+    covariance = np.cov((f * mu).T, bias=True) + np.diag((f**2).mean(axis=0) * noise)
+    assert row["nats"] == pytest.approx(0.5 * np.linalg.slogdet(np.eye(9) + covariance / 0.7**2)[1], rel=1e-5)
+    logits = (hidden(DATA.x_test) * mu) @ state["linear2.weight"].T + state["linear2.bias"]
+    assert row["error"] == pytest.approx(100 * (logits.argmax(axis=1) != DATA.y_test).mean(), abs=1e-9)
+
+
+def test_recording_leaves_training_alone(undisturbed: SweepResult, folder: Path) -> None:
+    torch.manual_seed(3)
+    net = networks.mlp((25, 9, 2))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train(net, DATA, Recipe.from_dict({**RECIPE, "epochs": EPOCHS, "gamma": 2e-2}), seed=3, device="cpu")
+    torch.set_num_threads(threads)
+    (path,) = folder.glob(f"runs/gated-gamma0.02-*/nets/epoch{EPOCHS}-*.safetensors")
+    kept = load_file(path)
+    assert all(torch.equal(kept[name], tensor) for name, tensor in net.state_dict().items())
+
+
+def test_train_calls_on_epoch_with_the_full_net() -> None:
+    seen: list[tuple[int, int, bool]] = []
+    torch.manual_seed(0)
+    train(
+        networks.mlp((25, 9, 2)), DATA, Recipe.from_dict({**RECIPE, "epochs": 2, "gamma": 2e-2}), device="cpu",
+        on_epoch=lambda net, done: seen.append((done, net.get_submodule("linear1").weight.numel(), net.training)),
+    )  # fmt: skip
+    assert seen == [(done, 225, False) for done in range(4)]
+
+
+def _child(out: Path, jobs: int) -> None:
+    torch.set_num_threads(1)
+    _sweep(out, jobs=jobs)
+    os._exit(0)
+
+
+def _killed(out: Path, delay: float, epochs: int, jobs: int = 1) -> bool:
+    """Start the sweep in a process of its own and kill -9 it `delay` seconds after `epochs` more epochs."""
+    before = _epochs_done(out)
+    process = multiprocessing.get_context("fork").Process(target=_child, args=(out, jobs))
+    process.start()
+    assert process.pid is not None
+    deadline = time.monotonic() + 300
+    while _epochs_done(out) < before + epochs and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    time.sleep(delay)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(60)
+    return process.exitcode == -signal.SIGKILL
+
+
+def test_killed_and_resumed_is_identical(undisturbed: SweepResult, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    kills = [_killed(tmp_path, rng.uniform(0, 0.1), int(rng.integers(1, 6))) for _ in range(3)]
+    assert sum(kills) >= 2
+    assert 1 <= _epochs_done(tmp_path) < 3 * (EPOCHS + 1)
+    resumed = _sweep(tmp_path)
+    _same(resumed.table, undisturbed.table)
+    assert len(list(tmp_path.glob("runs/*"))) == 3
+
+
+def test_side_by_side_killed_and_resumed_is_identical(undisturbed: SweepResult, tmp_path: Path) -> None:
+    """The killed sweep's two processes must let go of their runs, and one of them must not take a new one."""
+    assert _killed(tmp_path, 0.0, 2, jobs=2)
+    _same(_sweep(tmp_path, jobs=2).table, undisturbed.table)
+
+
+@pytest.mark.parametrize("stop", range(1, 14, 3))
+def test_stopped_after_every_kind_of_write(
+    stop: int, undisturbed: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deterministic: Ctrl-C right after the k-th net, row file or checkpoint."""
+    from vibtheory import training_state
+
+    count = 0
+
+    def then_stop(write: Any) -> Any:
+        def counted(*arguments: Any) -> None:
+            nonlocal count
+            write(*arguments)
+            count += 1
+            if count == stop:
+                raise KeyboardInterrupt
+
+        return counted
+
+    for module, name in ((sweep_run, "write_state"), (sweep_run, "write_text"), (training_state, "write_state")):
+        monkeypatch.setattr(module, name, then_stop(getattr(module, name)))
+    with pytest.raises(KeyboardInterrupt):
+        _sweep(tmp_path)
+    monkeypatch.undo()
+    _same(_sweep(tmp_path).table, undisturbed.table)
+
+
+def test_a_finished_sweep_is_only_read(undisturbed: SweepResult, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_run, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(sweep_run, "estimate", lambda *_, **__: pytest.fail("estimated again"))
+    pd.testing.assert_frame_equal(_sweep(folder).table, undisturbed.table, check_exact=True)
+
+
+def test_other_estimators_need_no_training(
+    undisturbed: SweepResult, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_run, "train", lambda *_, **__: pytest.fail("trained again"))
+    table = _sweep(folder, estimators=[("gaussian", 0.7), ("logdet", 0.7)], full_at_last=False).table
+    gaussian, logdet = (table[table["method"] == method].reset_index() for method in ("gaussian", "logdet"))
+    columns = ["gated", "gamma", "epoch", "nats"]
+    before = undisturbed.table.query("method == 'gaussian' and n == 40").reset_index()
+    pd.testing.assert_frame_equal(gaussian[columns], before[columns], check_exact=True)
+    assert np.allclose(gaussian["nats"] - logdet["nats"], -9 * np.log(0.7))
+    _sweep(folder)  # the table of this folder is the last call's: put it back
+
+
+def _first_run(out: Path) -> Path:
+    return next(out.glob("runs/gated*"))
+
+
+def test_epochs_that_were_not_kept(tmp_path: Path) -> None:
+    one = {"gammas": [1e-3], "gated": True}
+    _sweep(tmp_path, **one)
+    with pytest.raises(CheckpointError, match=r"without recording epochs \[1\].*Remedy"):
+        _sweep(tmp_path, **one, record=[1])
+
+
+def test_damaged_rows_are_found_and_come_back(undisturbed: SweepResult, tmp_path: Path) -> None:
+    one = {"gammas": [1e-3], "gated": True}
+    first = _sweep(tmp_path, **one)
+    path = _first_run(tmp_path) / "rows.json"
+    path.write_text(path.read_text(encoding="utf-8")[:-9], encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"rows\.json is not readable.*Remedy: delete that file"):
+        _sweep(tmp_path, **one)
+    path.unlink()
+    _same(_sweep(tmp_path, **one).table, first.table)
+
+
+def test_collapsed_runs_are_named_and_stay_collapsed(tmp_path: Path) -> None:
+    one = {"gammas": [1e3], "gated": True, "epochs": 40, "record": 10, "recipe": {**RECIPE, "gate_learning_rate": 0.5}}
+    first, second = _sweep(tmp_path, **one), _sweep(tmp_path, **one)
+    for result in (first, second):
+        assert "1 of 1 runs collapsed" in result.status
+        assert "smaller gammas" in result.status
+    pd.testing.assert_frame_equal(first.table, second.table, check_exact=True)
+    assert first.table["epoch"].max() < 40
+
+
+def test_record_by_number(tmp_path: Path) -> None:
+    table = _sweep(tmp_path, gammas=[1e-3], gated=True, record=4, estimators=[("plain",)], recipe=None).table
+    assert list(table["epoch"]) == [0, 4, EPOCHS]
+    assert table["nats"].iloc[0] == pytest.approx(4.5 * np.log1p(np.exp(9.0)), rel=1e-6)  # ½·9·log(1+e⁹) at the start
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no gammas": ({"gammas": []}, "gammas: got"),
+    "a gamma twice": ({"gammas": [1e-3, 1e-3]}, "gammas: got"),
+    "negative gamma": ({"gammas": [-1.0]}, "gamma: got"),
+    "no seeds": ({"seeds": 0}, "seeds: got"),
+    "a seed twice": ({"seeds": [1, 1]}, "seeds: got"),
+    "negative seed": ({"seeds": [-1]}, "seeds: got"),
+    "no whole seed": ({"seeds": [0.5]}, "seeds: got"),
+    "seeds a bool": ({"seeds": True}, "seeds: got"),
+    "unknown network": ({"network": "lenet"}, "network: got"),
+    "unknown data": ({"dataset": "mnits"}, "mnits"),
+    "no epochs": ({"epochs": 0}, "epochs: got"),
+    "record past the end": ({"record": [7]}, "record: got"),
+    "record 0": ({"record": 0}, "record: got"),
+    "record a bool": ({"record": True}, "record: got"),
+    "record halves": ({"record": [0.5]}, "record: got"),
+    "no estimators": ({"estimators": []}, "estimators: got none"),
+    "an estimator twice": ({"estimators": [("plain",), ("plain", 0.0)]}, "estimators: got one of them twice"),
+    "a number as estimator": ({"estimators": [3]}, "estimators: got 3"),
+    "four entries": ({"estimators": [("plain", 0.0, {}, 1)]}, "estimators: got"),
+    "unknown list": ({"estimators": "all"}, "estimators: got 'all'"),
+    "regular without noise": ({"estimators": [("variational",)]}, "none with tau > 0"),
+    "unknown layer": ({"layer": "h7"}, "layer: got 'h7', expected one of input, h1"),
+    "gated neither": ({"gated": "yes"}, "gated: got"),
+    "gated nothing": ({"gated": ()}, "gated: got"),
+    "gated twice": ({"gated": (True, True)}, "gated: got"),
+    "unknown setting": ({"recipe": {"gama": 1}}, "recipe: got unknown gama"),
+    "n of one": ({"n": 1}, "n: got 1"),
+    "n beyond the data": ({"n": 101}, "n: got 101, expected at most 100"),
+    "estimator's n beyond the data": ({"estimators": [vt.Estimator("plain", 1.0, n=101)]}, "n: got 101"),
+    "no jobs": ({"jobs": 0}, "jobs: got 0"),
+    "jobs a bool": ({"jobs": True}, "jobs: got True"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_calls(what: str, tmp_path: Path) -> None:
+    changes, message = BAD[what]
+    with pytest.raises(InvalidInputError) as caught:
+        _sweep(tmp_path, **changes)
+    assert message in str(caught.value)
+    assert "Remedy" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "pair"}, "method: got 'pair'"),
+        ({"method": "plain", "tau": -1.0}, "tau: got -1"),
+        ({"method": "plain", "tau": float("nan")}, "tau"),
+        ({"method": "plain", "n": 1}, "n: got 1"),
+        ({"method": "plain", "n": True}, "n: got True"),
+        ({"method": "plain", "options": 3}, "options: got 3"),
+    ],
+)
+def test_bad_estimators(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        vt.Estimator(**arguments)
+
+
+def test_bad_layers() -> None:
+    net = networks.lenet_5_caffe()
+    x = np.zeros((3, 1, 28, 28), dtype=np.float32)
+    with pytest.raises(InvalidInputError, match=r"layer: got 'h1', expected one of convolution1"):
+        layer_law(net, x, "h1")
+    with pytest.raises(InvalidInputError, match=r"'conv1' with activations \[20, 12, 12\].*dense layer"):
+        layer_law(net, x, "conv1")
+    with pytest.raises(InvalidInputError, match="net: got Linear"):
+        layer_law(torch.nn.Linear(2, 2), x, "h1")
+
+
+def test_layer_law_restores_the_mode() -> None:
+    net = networks.mlp((25, 9, 2)).train()
+    law = layer_law(net, DATA.x_train, "h1", batch=30)
+    assert all(module.training for module in net.modules())
+    assert law.f.shape == (N, 9)
+    assert law.channel(0.5, np.arange(7)).n == 7
+
+
+def test_cluster_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'vibtheory\[cluster\]'"):
+        _sweep(tmp_path, cluster="tcp://127.0.0.1:1")
+
+
+def test_an_abandoned_job_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_jobs, "_owner", os.getppid())
+    assert not sweep_jobs.abandoned()
+    monkeypatch.setattr(sweep_jobs, "_owner", os.getpid())
+    assert sweep_jobs.abandoned()
+
+
+def _npz(path: Path) -> str:
+    rng = np.random.default_rng(1)
+    x = rng.random((60, 784))
+    np.savez(path, x_train=x[:40], y_train=np.arange(40) % 10, x_test=x[40:], y_test=np.arange(20) % 10)
+    return str(path)
+
+
+def test_command(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    line = ["sweep", "--gammas", "1e-3,1e-2", "--seeds", "2,", "--epochs", "2", "--record", "1", "--out", str(out),
+            "--data", _npz(tmp_path / "d.npz"), "-n", "30", "--device", "cpu", "--recipe"]  # fmt: skip
+    (tmp_path / "recipe.toml").write_text("batch_size = 20\nprune_every = 1\n", encoding="utf-8")
+    done = CliRunner().invoke(app, [*line, str(tmp_path / "recipe.toml")])
+    assert done.exit_code == 0, done.output
+    assert "Sweep of 2 runs" in done.output
+    table = pd.read_csv(out / "table.csv")
+    assert set(table["seed"]) == {2}
+    assert set(table["epoch"]) == {0, 1, 2}
+    (tmp_path / "hard.toml").write_text("batch_size = 1\ngate_learning_rate = 0.5\n", encoding="utf-8")
+    line[line.index("--gammas") + 1] = "1e4"
+    assert CliRunner().invoke(app, [*line, str(tmp_path / "hard.toml")]).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--gammas", "a,b"), ("--gammas", ","), ("--seeds", "1.5"), ("--record", "x")]
+)
+def test_bad_options(option: str, value: str, tmp_path: Path) -> None:
+    given = {"--gammas": "1e-3", "--out": str(tmp_path), option: value}
+    done = CliRunner().invoke(app, ["sweep", *(part for pair in given.items() for part in pair)])
+    assert done.exit_code == 2
+    assert option in done.stderr

@@ -49,5 +49,5 @@ def test_another_number_of_threads_is_close(data: Dataset, threads: None) -> Non
     for name, tensor in one.items():
         if tensor.is_floating_point():
             torch.testing.assert_close(
-                two[name], tensor, rtol=0, atol=0.02, msg=lambda text, name=name: f"{name}: {text}"
+                two[name], tensor, rtol=0, atol=0.005, msg=lambda text, name=name: f"{name}: {text}"
             )

@@ -127,7 +127,8 @@ def _extract(archive: Path, into: Path, entry: Entry) -> None:
                 raise DataError(f"{archive}: lacks {sorted(missing)}. Remedy: delete it and fetch again")
             tar.extractall(into, members=members, filter="data")
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:  # OSError: gzip's, or a full disk
+        detail = " ".join(str(error).split())  # tarfile's messages have several lines
         raise DataError(
-            f"{archive}: not a readable archive, or no space for it ({type(error).__name__}: {error}). "
+            f"{archive}: not a readable archive, or no space for it ({type(error).__name__}: {detail}). "
             "Remedy: delete it and fetch again; if the disk is full or the folder read-only, mend that first"
         ) from error

@@ -22,7 +22,7 @@ intervals are widened by their rounding, with I − PK computed, so that an ill-
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,7 +166,7 @@ def _contract(problem: NormalisedProblem, gram: Array, boxes: _Boxes) -> tuple[_
         low, high = np.maximum(low, high - centre - radius), np.minimum(high, high - centre + radius)
         left = ((low <= high) & (high > DEGENERATE)).all(axis=1)
         left[left] = _may_stay_closed(problem, gram, boxes.support[left], boxes.sign[left], low[left], high[left])
-        boxes = _Boxes(*(getattr(boxes, f.name)[left] for f in fields(boxes)[:-2]), low[left], high[left])
+        boxes = replace(boxes.keep(left), low=low[left], high=high[left])
         blur = ((most - least) * (size / (root + high)[:, :, None]).sum(axis=1))[left]
         if not len(boxes):
             break
@@ -193,10 +193,7 @@ def _bisect(boxes: _Boxes, blur: Array) -> _Boxes:
     left, right = boxes.high.copy(), boxes.low.copy()
     left[at], right[at] = cut, cut
     twice = boxes.keep(np.tile(np.arange(len(boxes)), 2))
-    return _Boxes(
-        *(getattr(twice, f.name) for f in fields(twice)[:-2]),
-        np.concatenate([boxes.low, right]), np.concatenate([left, boxes.high]),
-    )  # fmt: skip
+    return replace(twice, low=np.concatenate([boxes.low, right]), high=np.concatenate([left, boxes.high]))
 
 
 def _newton(boxes: _Boxes) -> list[tuple[int, Array]]:

@@ -1,8 +1,10 @@
 """The pairwise mixture bounds: against a direct NumPy broadcast, their cost against N and d, and float32.
 
-    python benchmarks/pairwise.py [--n 2000] [--d 100] [--full]
+    python benchmarks/pairwise.py [--n 2000] [--d 100] [--full [--rows 60000]]
 
-Times are of one run on a shared machine: read the ratios. --full adds the all-pairs KL bound at N = 60,000, d = 300.
+Times are of one run on a shared machine: read the ratios. --full adds the KL bound against all N = 60,000 inputs at
+d = 300, in both precisions, and Bhattacharyya's at N = 5,000. With --rows only so many rows are summed (all N
+columns), and the seconds are scaled to all of them.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ import numpy as np
 import torch
 
 from vibtheory.information import GatedChannel, MutualInformation, pairwise, pairwise_bhattacharyya
+from vibtheory.information.pairwise import _kl_exponents as kl_blocks
 
 RESULTS = Path(__file__).parent / "results" / "pairwise.csv"
+ALL_PAIRS = Path(__file__).parent / "results" / "pairwise_all_pairs.csv"
 TAU = 4.0
 
 
@@ -67,8 +71,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--d", type=int, default=100)
-    parser.add_argument("--full", action="store_true", help="also N = 60,000, d = 300")
+    parser.add_argument("--full", action="store_true", help="only N = 60,000, d = 300, and Bhattacharyya's N = 5,000")
+    parser.add_argument("--rows", type=int, default=60_000, help="with --full: rows to sum")
     options = parser.parse_args()
+    if options.full:
+        all_pairs(options.rows)
+        return
     bounds: dict[str, Callable[[GatedChannel], MutualInformation]] = {
         "kl": pairwise,
         "kl float32": lambda law: pairwise(law, precision="float32"),
@@ -101,16 +109,80 @@ def main() -> None:
         sharp = clusters(alpha)
         single, double = pairwise(sharp, precision="float32").nats, pairwise(sharp).nats
         sys.stdout.write(f"float32 at alpha = {alpha:g}: off by {abs(single - double):.1e} of {double:.4f} nats\n")
-    if options.full:
-        full = channel(60_000, 300)
-        record("kl", full, *timed(lambda: pairwise(full).nats))
+    write(RESULTS, rows)
+    draw(rows)
+
+
+def all_pairs(limit: int) -> None:
+    """The KL bound at N = 60,000, d = 300, float32 first (peak memory only grows); Bhattacharyya's at N = 5,000."""
+    law, rows = channel(60_000, 300), []
+    terms: dict[str, np.ndarray] = {}
+    for precision in ("float32", "float64"):
+        start = time.process_time()
+        block_of = kl_blocks(law.mean, law.variance, "cpu", precision)
+        built = time.process_time() - start
+        size, totals = 2**24 // law.n, []
+        for first in range(0, min(limit, law.n), size):
+            last = min(first + size, limit, law.n)
+            weight = block_of(first, last)
+            weight[np.arange(last - first), np.arange(first, last)] = 1.0
+            totals.append(weight.sum(axis=1, dtype=np.float64))
+            _ = (1 / totals[-1]).astype(weight.dtype) @ weight  # for the standard error
+        del block_of, weight
+        terms[precision] = math.log(law.n) - np.log(np.concatenate(totals))
+        done = len(terms[precision])
+        seconds = built + (time.process_time() - start - built) * law.n / done
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        sys.stdout.write(f"peak memory {peak:.2f} GiB\n")
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+        rows.append({"bound": f"kl {precision}", "n": law.n, "d": law.d, "rows_summed": done,
+                     "nats": round(float(terms[precision].mean()), 7), "cpu_seconds": round(seconds, 1),
+                     "peak_gib": round(peak, 2), "threads": torch.get_num_threads()})  # fmt: skip
+        sys.stdout.write(f"{rows[-1]}\n")
+    error = terms["float32"] - terms["float64"]
+    sys.stdout.write(f"float32: off by {error.mean():.1e} nats, {np.abs(error).max():.1e} in the worst row\n")
+    write(ALL_PAIRS, rows)
+    few = channel(5000, 300)
+    nats, seconds = timed(lambda: pairwise_bhattacharyya(few).nats)
+    rows.append({"bound": "bhattacharyya", "n": few.n, "d": few.d, "rows_summed": few.n, "nats": round(nats, 7),
+                 "cpu_seconds": round(seconds, 1), "threads": torch.get_num_threads()})  # fmt: skip
+    sys.stdout.write(f"{rows[-1]}\n")
+    write(ALL_PAIRS, rows)
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> None:
+    """The rows as a CSV with the first one's columns."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def draw(rows: list[dict[str, object]]) -> None:
+    """Seconds against N and d, from the table's rows."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    from vibtheory.figures.style import save, style
+
+    with style():
+        figure, panels = plt.subplots(1, 2, figsize=(6.6, 2.8), sharey=True)
+        for axes, moving, fixed, value, slope in zip(panels, "nd", "dn", ("50", "2000"), (2, 1), strict=True):
+            for bound in dict.fromkeys(str(row["bound"]) for row in rows):
+                part = [row for row in rows if row["bound"] == bound and str(row[fixed]) == value]
+                points = sorted({int(str(row[moving])): float(str(row["cpu_seconds"])) for row in part}.items())
+                axes.plot(*zip(*points, strict=True), marker="o", ms=3, label=bound)
+            first, last = points[0], points[-1]
+            axes.plot([first[0], last[0]], [first[1], first[1] * (last[0] / first[0]) ** slope], color="grey", ls=":",
+                      label=f"∝ {moving.upper() if moving == 'n' else moving}{'²' if slope == 2 else ''}")  # fmt: skip
+            axes.set(xscale="log", yscale="log", xlabel={"n": "inputs N (d = 50)", "d": "units d (N = 2,000)"}[moving])
+            axes.set_xticks([place for place, _ in points], [f"{place:,}" for place, _ in points])
+            axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+            axes.legend()
+        panels[0].set_ylabel("CPU seconds, all threads")
+    save(figure, RESULTS.with_suffix(""), ("png",))
+    plt.close(figure)
 
 
 if __name__ == "__main__":

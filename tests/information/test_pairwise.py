@@ -90,6 +90,19 @@ def test_standard_error_is_the_jackknife_s(bound, coefficient):
     assert bound(channel).stderr == pytest.approx(jackknife, rel=0.05)
 
 
+@pytest.mark.parametrize(("alpha", "chosen"), [(1.0, "float32"), (1e6, "float64")])
+def test_auto_takes_float32_only_where_it_is_precise_enough(alpha, chosen):
+    rng = np.random.default_rng(1)
+    centre = np.exp(0.5 * rng.normal(size=(5, 40)))  # clusters as wide as the gates' noise: terms are large, KLs not
+    f = np.repeat(centre, 40, axis=0) * (1 + 0.1 * rng.normal(size=(200, 40)) / math.sqrt(alpha))
+    channel = GatedChannel(f, 3.0, 3.0 / math.sqrt(alpha))
+    single, double = (pairwise_kl(channel, precision=kind).nats for kind in ("float32", "float64"))
+    auto = pairwise_kl(channel, precision="auto").nats
+    assert single != double
+    assert auto == {"float32": single, "float64": double}[chosen]
+    assert auto == pytest.approx(double, abs=1e-4)
+
+
 @pytest.mark.parametrize(("bound", "coefficient"), BOUNDS)
 @pytest.mark.parametrize("sigma", [0.3, 0.0])
 def test_float32_agrees_at_moderate_signal_to_noise(bound, coefficient, sigma):

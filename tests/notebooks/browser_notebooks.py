@@ -93,8 +93,8 @@ def test_runs_in_jupyterlab_and_the_slider_moves_the_picture(name, browser, lab)
     page.goto(f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}.ipynb?token={token}&reset")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached")
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.locator(".lm-MenuBar-item", has_text="Run").first.click()
+    page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
     page.wait_for_selector("img.vibtheory-picture", state="attached")
     # Done when the last cell, the headline table, has a fresh output and the kernel rests.
     page.wait_for_function(

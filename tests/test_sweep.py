@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import vibtheory as vt
-from vibtheory import networks, sweep_jobs, sweep_run
+from vibtheory import networks, sweep_jobs, sweep_log, sweep_recorder, sweep_run, training_many_state, training_state
 from vibtheory.cli import app
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.errors import CheckpointError, InvalidInputError, MissingDependencyError
@@ -184,13 +184,8 @@ def test_side_by_side_killed_and_resumed_is_identical(undisturbed: SweepResult, 
     _same(_sweep(tmp_path, jobs=2).table, undisturbed.table)
 
 
-@pytest.mark.parametrize("stop", range(1, 14, 3))
-def test_stopped_after_every_kind_of_write(
-    stop: int, undisturbed: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Deterministic: Ctrl-C right after the k-th net, row file or checkpoint."""
-    from vibtheory import training_state
-
+def _stop_after(stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C right after the k-th net, row file or checkpoint."""
     count = 0
 
     def then_stop(write: Any) -> Any:
@@ -203,17 +198,72 @@ def test_stopped_after_every_kind_of_write(
 
         return counted
 
-    for module, name in ((sweep_run, "write_state"), (sweep_run, "write_text"), (training_state, "write_state")):
+    for module, name in (
+        (sweep_recorder, "write_state"),
+        (sweep_log, "write_text"),
+        (training_state, "write_state"),
+        (training_many_state, "write_state"),
+    ):
         monkeypatch.setattr(module, name, then_stop(getattr(module, name)))
+
+
+@pytest.mark.parametrize("stop", range(1, 14, 3))
+def test_stopped_after_every_kind_of_write(
+    stop: int, undisturbed: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _stop_after(stop, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         _sweep(tmp_path)
     monkeypatch.undo()
     _same(_sweep(tmp_path).table, undisturbed.table)
 
 
+@pytest.fixture(scope="module")
+def batch_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("batched")
+
+
+@pytest.fixture(scope="module")
+def batched(batch_folder: Path) -> SweepResult:
+    return _sweep(batch_folder, batched=True)
+
+
+def test_batched_has_the_same_rows(batched: SweepResult, undisturbed: SweepResult) -> None:
+    what = ["gated", "gamma", "seed", "epoch", "layer", "method", "tau", "n"]
+    pd.testing.assert_frame_equal(batched.table[what], undisturbed.table[what])
+    start = batched.table["epoch"] == 0  # after one epoch of pretraining, without noise: the same batches but for order
+    assert (batched.table.loc[start & batched.table["gated"], "r_w"] == 100).all()
+    assert batched.table["r_w"].min() < 70
+
+
+def test_batched_is_train_many(batched: SweepResult, batch_folder: Path) -> None:
+    pairs = [(1e-3, 3), (2e-2, 3)]
+    runs = vt.train_many(
+        lambda: networks.mlp((25, 9, 2)), DATA, pairs, Recipe.from_dict(RECIPE), epochs=EPOCHS, device="cpu"
+    )
+    for (gamma, _), run in zip(pairs, runs, strict=True):
+        (path,) = batch_folder.glob(f"runs/gated-gamma{gamma:g}-*/nets/epoch{EPOCHS}-*.safetensors")
+        kept = load_file(path)
+        assert all(torch.allclose(kept[name], tensor, atol=1e-6) for name, tensor in run.net.state_dict().items())
+        last = batched.table.query("gated and gamma == @gamma and epoch == @EPOCHS").iloc[0]
+        assert last["error"] == run.rows[-1]["error"]
+        assert last["r_w"] == run.rows[-1]["r_w"]
+
+
+@pytest.mark.parametrize("stop", [2, 8, 13])
+def test_batched_stopped_and_resumed_is_identical(
+    stop: int, batched: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _stop_after(stop, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        _sweep(tmp_path, batched=True)
+    monkeypatch.undo()
+    _same(_sweep(tmp_path, batched=True).table, batched.table)
+
+
 def test_a_finished_sweep_is_only_read(undisturbed: SweepResult, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_run, "train", lambda *_, **__: pytest.fail("trained again"))
-    monkeypatch.setattr(sweep_run, "estimate", lambda *_, **__: pytest.fail("estimated again"))
+    monkeypatch.setattr(sweep_recorder, "estimate", lambda *_, **__: pytest.fail("estimated again"))
     pd.testing.assert_frame_equal(_sweep(folder).table, undisturbed.table, check_exact=True)
 
 
@@ -298,6 +348,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "n of one": ({"n": 1}, "n: got 1"),
     "n beyond the data": ({"n": 101}, "n: got 101, expected at most 100"),
     "estimator's n beyond the data": ({"estimators": [vt.Estimator("plain", 1.0, n=101)]}, "n: got 101"),
+    "a recipe that is not batched": ({"batched": True, "recipe": {**RECIPE, "distill": 0.5}}, "recipe: got distill"),
     "no jobs": ({"jobs": 0}, "jobs: got 0"),
     "jobs a bool": ({"jobs": True}, "jobs: got True"),
 }  # fmt: skip

@@ -64,6 +64,7 @@ def sweep(
     recipe: Recipe | Mapping[str, Any] | None = None,
     n: int = 5000,
     full_at_last: bool = True,
+    batched: bool = False,
     jobs: int = 1,
     cluster: str | None = None,
     device: str = "auto",
@@ -89,6 +90,8 @@ def sweep(
             it without gates.
         n: training inputs for estimators that do not set their own.
         full_at_last: estimators marked `full` are computed on all training inputs too at the last epoch.
+        batched: train all γ and seeds as one program (`train_many`): for GPUs. The runs then share their batches of
+            examples. On a CPU `prune_every` is worth more: it cuts closed units out of nets that are trained alone.
         jobs: processes on this machine, one thread each. With 1, OPENBLAS_NUM_THREADS=1 makes it the same to the bit.
         cluster: address of a Dask scheduler ("tcp://…") to use instead; its workers must see `out`.
         device: as in `train`.
@@ -104,13 +107,16 @@ def sweep(
     from vibtheory.sweep_run import finish
 
     runs = _plan(gammas, seeds, dataset, network, Path(out), epochs, record, estimators, layer, gated, recipe, n,
-                 full_at_last, device)  # fmt: skip
+                 full_at_last, device, batched)  # fmt: skip
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         reject("jobs", repr(jobs), "an integer >= 1", "pass the number of processes")
     path = Path(out) / "table.csv"
     results: dict[int, tuple[list[dict[str, Any]], str]] = {}
-    for place, result in side_by_side(finish, runs, jobs, cluster):
-        results[place] = result
+    alone = [[place] for place in range(len(runs))]
+    kinds = [[place for place, run in enumerate(runs) if run.gated is kind] for kind in (True, False)]
+    groups = [kind for kind in kinds if kind] if batched else alone
+    for number, found in side_by_side(finish, [[runs[k] for k in group] for group in groups], jobs, cluster):
+        results |= dict(zip(groups[number], found, strict=True))
         table = _table([results[k][0] for k in sorted(results)])
         write_text(path, table.to_csv(index=False))
     collapsed = [runs[k].folder.name for k in sorted(results) if results[k][1] == "collapsed"]
@@ -135,9 +141,11 @@ def _plan(
     n: int,
     full_at_last: bool,
     device: str,
+    batched: bool,
 ) -> list[SweepRun]:
     """Every run, in the table's order; every complaint before the work."""
-    from vibtheory.sweep_run import SweepRun, gated_layer
+    from vibtheory.sweep_recorder import gated_layer
+    from vibtheory.sweep_run import SweepRun
 
     if isinstance(network, str):
         check_choice("network", network, ("lenet_300_100", "lenet_5_caffe", "vgg16_cifar", "vgg19_cifar"))
@@ -164,29 +172,28 @@ def _plan(
     noisy = tuple(estimator for estimator in listed if estimator.tau > 0)
     if False in kinds and not noisy:
         reject("estimators", "none with tau > 0", "one with stated noise for nets without gates", "set tau > 0")
-    runs = []
+    runs: list[SweepRun] = []
     for kind in kinds:
-        for gamma in prices if kind else [0.0]:
-            changes: dict[str, Any] = (
-                {"gamma": gamma} if kind else {"gamma": 0.0, "layer_weights": None, "prune_every": 0}
+        pairs = tuple((gamma, seed) for gamma in (prices if kind else [0.0]) for seed in chosen)
+        own: dict[str, Any] = {} if kind else {"layer_weights": None, "prune_every": 0}
+        runs += [
+            SweepRun(
+                network=built,
+                dataset=dataset,
+                gated=kind,
+                recipe=replace(base, gamma=gamma, **own),
+                seed=seed,
+                record=wanted,
+                estimators=listed if kind else noisy,
+                layer=layer,
+                n=n,
+                full_at_last=full_at_last,
+                out=out,
+                device=device,
+                batch=pairs if batched else (),
             )
-            for seed in chosen:
-                runs.append(
-                    SweepRun(
-                        network=built,
-                        dataset=dataset,
-                        gated=kind,
-                        recipe=replace(base, **changes),
-                        seed=seed,
-                        record=wanted,
-                        estimators=listed if kind else noisy,
-                        layer=layer,
-                        n=n,
-                        full_at_last=full_at_last,
-                        out=out,
-                        device=device,
-                    )
-                )
+            for gamma, seed in pairs
+        ]
     return runs
 
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,29 +23,29 @@ from torch import nn
 from vibtheory import datasets
 from vibtheory.building import build
 from vibtheory.datasets.dataset import Dataset
-from vibtheory.errors import CheckpointError, reject
-from vibtheory.evaluation import evaluate
-from vibtheory.gates import named_gates
-from vibtheory.information import MutualInformation, estimate
-from vibtheory.layer_channel import LayerLaw, layer_law
-from vibtheory.metrics import compression
 from vibtheory.recipe import Recipe
-from vibtheory.storage import locked, read_state, write_state, write_text
+from vibtheory.run import Run
+from vibtheory.storage import locked
 from vibtheory.sweep_estimators import Estimator
 from vibtheory.sweep_jobs import abandoned
+from vibtheory.sweep_log import RowLog
+from vibtheory.sweep_recorder import Recorder
 from vibtheory.training import train
+from vibtheory.training_many import train_many
 
-__all__ = ["SweepRun", "finish", "gated_layer"]
+__all__ = ["SweepRun", "finish"]
 
 _PATIENCE = 120.0  # seconds for which a killed sweep's workers may still hold a run
-_WRITE_EVERY = 5.0  # seconds of estimates that a kill may cost
-_BATCH = 1000
-_NEVER = 10**9
+_NEVER = 10**9  # the recorder evaluates, at recorded epochs
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """Everything that one process needs to know about one run. `network` is what `vibtheory.building.build` takes."""
+    """Everything that one process needs to know about one run.
+
+    `network` is what `vibtheory.building.build` takes; `batch` lists (γ, seed) of all runs that are trained in step
+    with this one (they share their batches of examples, so that each depends on the others), () if it is trained alone.
+    """
 
     network: dict[str, Any]
     dataset: str | Dataset
@@ -61,223 +59,78 @@ class SweepRun:
     full_at_last: bool
     out: Path
     device: str
+    batch: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What `vibtheory.building.build` makes this run's kind of net from."""
+        arguments = self.network.get("arguments", {})
+        return self.network if self.gated else {**self.network, "arguments": {**arguments, "gated": False}}
+
+    def fresh_net(self) -> nn.Sequential:
+        """The net with the initial weights of this run's seed; the global random state is left alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return build(self.description)
 
     @property
     def folder(self) -> Path:
         """Where the run lives: named after what decides its training."""
         identity = [self.network, _data_identity(self.dataset), self.gated, self.recipe.to_dict(), self.seed]
+        identity += [self.batch] if self.batch else []
         fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:10]
         kind = "gated" if self.gated else "regular"
         return self.out / "runs" / f"{kind}-gamma{self.recipe.gamma:g}-seed{self.seed}-{fingerprint}"
 
 
-def gated_layer(network: dict[str, Any], layer: str) -> tuple[nn.Sequential, str]:
-    """The gated net with fresh weights, and the name of the module before its gate `layer`.
+def finish(group: Sequence[SweepRun]) -> list[tuple[list[dict[str, Any]], str]]:
+    """Rows and status ("completed", "collapsed") of each run; what is there already is read, the rest is done.
+
+    Args:
+        group: one run, or all runs of a batch, which are trained in step.
 
     Raises:
-        InvalidInputError: no such gate.
-    """
-    with torch.random.fork_rng(devices=[]):
-        net = build(network)
-    names = list(net._modules)
-    if layer not in named_gates(net):
-        reject("layer", repr(layer), "one of " + ", ".join(named_gates(net)), "choose one of those names")
-    return net, names[names.index(layer) - 1]
-
-
-def finish(run: SweepRun) -> tuple[list[dict[str, Any]], str]:
-    """Rows and status ("completed", "collapsed") of a run; what is there already is read, the rest is done.
-
-    Raises:
-        CheckpointError: the folder is damaged, or was trained past an epoch that is now to be recorded.
+        CheckpointError: a folder is damaged, or was trained past an epoch that is now to be recorded.
+        InvalidInputError: more inputs asked for than there are, a recipe that cannot be batched.
         DataError, DivergedError: from data and training.
     """
-    with locked(run.folder, wait=_PATIENCE), _one_thread():
-        log = _Log(run)
-        if not log.complete():
-            recorder = _Recorder(run, log)
-            recorder.measure_kept_nets()
-
-            def on_epoch(net: nn.Module, done: int) -> None:
-                if abandoned():
-                    os._exit(1)  # leave the run to the next sweep
-                recorder(net, done - run.recipe.pretrain_epochs)
-
-            if log.status is None:
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(run.seed)
-                    net = build(_arguments(run.network, run.gated))
-                done = train(
-                    net,
-                    recorder.data,
-                    run.recipe,
-                    seed=run.seed,
-                    device=run.device,
-                    checkpoint=run.folder / "checkpoint",
-                    evaluate_every=_NEVER,
-                    on_epoch=on_epoch,
-                )
-                log.close(done.status)
-            log.check()
-        return log.rows(), str(log.status)
+    with ExitStack() as held:
+        held.enter_context(_one_thread())
+        for run in group:
+            held.enter_context(locked(run.folder, wait=_PATIENCE))
+        logs = [RowLog(run) for run in group]
+        if not all(log.complete() for log in logs):
+            dataset = group[0].dataset
+            data = datasets.load(dataset) if isinstance(dataset, str) else dataset
+            recorders = [Recorder(run, log, data) for run, log in zip(group, logs, strict=True)]
+            for recorder in recorders:
+                recorder.measure_kept_nets()
+            if any(log.status is None for log in logs):
+                for log, done in zip(logs, _train(group, recorders, data), strict=True):
+                    log.close(done.status)
+            for log in logs:
+                log.check()
+        return [(log.rows(), str(log.status)) for log in logs]
 
 
-class _Log:
-    """rows.json: status, and for each recorded epoch the net's facts and one row per estimate."""
+def _train(group: Sequence[SweepRun], recorders: Sequence[Recorder], data: Dataset) -> list[Run]:
+    first = group[0]
 
-    def __init__(self, run: SweepRun) -> None:
-        self.run, self.path = run, run.folder / "rows.json"
-        self.status: str | None = None
-        self.epochs: dict[str, dict[str, dict[str, Any]]] = {}
-        self.written = 0.0
-        if self.path.exists():
-            try:
-                plain = json.loads(self.path.read_text(encoding="utf-8"))
-                self.status, self.epochs = plain["status"], plain["epochs"]
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise CheckpointError(
-                    f"out: {self.path} is not readable ({type(error).__name__}: {error}), expected what a sweep wrote. "
-                    "Remedy: delete that file; its rows are computed again from the nets beside it"
-                ) from error
+    def on_epoch(nets: Sequence[nn.Module], done: int) -> None:
+        if abandoned():
+            os._exit(1)  # leave the run to the next sweep
+        for net, recorder in zip(nets, recorders, strict=True):
+            recorder(net, done - first.recipe.pretrain_epochs)
 
-    def wanted(self, epoch: int) -> list[tuple[str, Estimator, int | None]]:
-        """(key, estimator, number of inputs or None for all) of each row of an epoch, in the table's order."""
-        plan = [(estimator, estimator.n or self.run.n) for estimator in self.run.estimators]
-        rows: list[tuple[str, Estimator, int | None]] = [
-            (f"{self.run.layer} {n} {estimator.key}", estimator, n) for estimator, n in plan
-        ]
-        if self.run.full_at_last and epoch == self.run.recipe.epochs:
-            full = [estimator for estimator in self.run.estimators if estimator.full]
-            rows += [(f"{self.run.layer} all {estimator.key}", estimator, None) for estimator in full]
-        return rows
-
-    def missing(self, epoch: int) -> list[tuple[str, Estimator, int | None]]:
-        have = self.epochs.get(str(epoch), {})
-        return [entry for entry in self.wanted(epoch) if entry[0] not in have]
-
-    def complete(self) -> bool:
-        due = [epoch for epoch in self.run.record if self.status != "collapsed" or str(epoch) in self.epochs]
-        return self.status is not None and not any(self.missing(epoch) for epoch in due)
-
-    def add(self, epoch: int, key: str, row: dict[str, Any]) -> None:
-        """One more row; written at the latest when `write` is called, and at once if the last writing was long ago."""
-        self.epochs.setdefault(str(epoch), {})[key] = row
-        if time.monotonic() - self.written > _WRITE_EVERY:
-            self.write()
-
-    def close(self, status: str) -> None:
-        self.status = status
-        self.write()
-
-    def check(self) -> None:
-        if not self.complete():
-            lost = [epoch for epoch in self.run.record if self.missing(epoch)]
-            raise CheckpointError(
-                f"out: {self.run.folder} was trained without recording epochs {lost}, expected nets kept at them. "
-                "Remedy: record the epochs that were kept, or choose another folder"
-            )
-
-    def rows(self) -> list[dict[str, Any]]:
-        found = [(self.epochs.get(str(epoch), {}), self.wanted(epoch)) for epoch in self.run.record]
-        return [rows[key] for rows, wanted in found for key, _, _ in wanted if key in rows]
-
-    def write(self) -> None:
-        write_text(self.path, json.dumps({"status": self.status, "epochs": self.epochs}) + "\n")
-        self.written = time.monotonic()
-
-
-class _Recorder:
-    """Called with the net after each epoch; keeps it and writes its rows where the epoch is to be recorded."""
-
-    def __init__(self, run: SweepRun, log: _Log) -> None:
-        self.run, self.log = run, log
-        self.data = datasets.load(run.dataset) if isinstance(run.dataset, str) else run.dataset
-        total = len(self.data.x_train)
-        for n in (run.n, *(estimator.n for estimator in run.estimators)):
-            if n is not None and n > total:
-                reject("n", n, f"at most {total}, the training inputs", "ask for no more inputs than there are")
-        self.order = np.random.default_rng(0).permutation(total)  # its first n are the subset of n
-        self.gated_net, before = gated_layer(run.network, run.layer)  # its size is what a regular net keeps
-        self.place = run.layer if run.gated else before
-
-    def __call__(self, net: nn.Module, epoch: int) -> None:
-        if epoch not in self.run.record:
-            return
-        write_state(self.run.folder / "nets", f"epoch{epoch}", net.state_dict(), {})
-        self._measure(net, epoch)
-
-    def measure_kept_nets(self) -> None:
-        """Fill in what is missing at epochs whose nets were kept: after a kill, or for other estimators."""
-        for epoch in self.run.record:
-            found = read_state(self.run.folder / "nets", f"epoch{epoch}") if self.log.missing(epoch) else None
-            if found is not None:
-                with torch.random.fork_rng(devices=[]):
-                    net = build(_arguments(self.run.network, self.run.gated))
-                net.load_state_dict(found[0])
-                self._measure(net.eval(), epoch)
-
-    def _measure(self, net: nn.Module, epoch: int) -> None:
-        run, missing = self.run, self.log.missing(epoch)
-        if not missing:
-            return
-        facts = self._facts(net, epoch)
-        largest = max(len(self.order) if n is None else n for _, _, n in missing)
-        # Whole batches, always the same ones: an activation's last bit depends on what else is in its batch.
-        rows = self.order[: math.ceil(largest / _BATCH) * _BATCH]
-        law = layer_law(net, self.data.x_train[rows], self.place, batch=_BATCH)
-        for key, estimator, n in missing:
-            part = np.arange(len(self.order) if n is None else n)
-            started = time.perf_counter()
-            result = _estimate(law, estimator, part)
-            seconds = time.perf_counter() - started
-            self.log.add(
-                epoch, key, {**facts, **_row(run, estimator, result, n or len(self.order)), "seconds": seconds}
-            )
-        self.log.write()
-
-    def _facts(self, net: nn.Module, epoch: int) -> dict[str, Any]:
-        run, data = self.run, self.data
-        size = compression(net if run.gated else self.gated_net)
-        test = evaluate(net, data.x_test, data.y_test, likelihood=data.likelihood)
-        part = np.sort(self.order[: run.n])
-        fit = evaluate(net, data.x_train[part], data.y_train[part], likelihood=data.likelihood)
-        arguments = run.network.get("arguments", {})
-        name = run.network["builder"] + (f" {json.dumps(arguments)}" if arguments else "")
-        return {
-            "network": name,
-            "dataset": data.name,
-            "gated": run.gated,
-            "gamma": run.recipe.gamma,
-            "seed": run.seed,
-            "epoch": epoch,
-            "error": test.error,
-            "r_w": size.r_w,
-            "r_n": size.r_n,
-            "flop": size.flop,
-            "cross_entropy": fit.loss,
-        }
-
-
-def _estimate(law: LayerLaw, estimator: Estimator, rows: Any) -> MutualInformation:
-    return estimate(law.channel(estimator.tau, rows), estimator.method, **estimator.options)
-
-
-def _row(run: SweepRun, estimator: Estimator, result: MutualInformation, n: int) -> dict[str, Any]:
-    return {
-        "layer": run.layer,
-        "method": estimator.method,
-        "tau": estimator.tau,
-        "n": n,
-        "nats": result.nats,
-        "stderr": result.stderr,
-        "kind": result.kind,
-        "saturated": bool(result.saturated),
-        "ceiling": result.ceiling,
-    }
-
-
-def _arguments(network: dict[str, Any], gated: bool) -> dict[str, Any]:
-    return network if gated else {**network, "arguments": {**network.get("arguments", {}), "gated": False}}
+    if first.batch:
+        name = "batch-" + hashlib.sha256(json.dumps([run.folder.name for run in group]).encode()).hexdigest()[:10]
+        prices = [(float(run.recipe.gamma), run.seed) for run in group]  # type: ignore[arg-type]
+        return train_many(lambda: build(first.description), data, prices, first.recipe, device=first.device,
+                          evaluate_every=_NEVER, checkpoint=first.out / "runs" / name, on_epoch=on_epoch)  # fmt: skip
+    net = first.fresh_net()
+    place = first.folder / "checkpoint"
+    return [train(net, data, first.recipe, seed=first.seed, device=first.device, checkpoint=place,
+                  evaluate_every=_NEVER, on_epoch=lambda net, done: on_epoch([net], done))]  # fmt: skip
 
 
 def _data_identity(dataset: str | Dataset) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +20,10 @@ from vibtheory.gates import gate_information, log1p_alpha, named_gates
 from vibtheory.recipe import Recipe
 from vibtheory.run import Run
 from vibtheory.shrinking import check_shrinkable, close_dead
+from vibtheory.storage import locked
 from vibtheory.training import check_fit, choose_device, likelihood_loss, size_row
+from vibtheory.training_many_state import restore_batch, snapshot_batch
+from vibtheory.training_state import data_fingerprint
 
 __all__ = ["train_many"]
 
@@ -32,6 +37,8 @@ def train_many(
     device: str = "auto",
     share_noise: bool = False,
     evaluate_every: int = 1,
+    checkpoint: str | Path | None = None,
+    on_epoch: Callable[[Sequence[nn.Module], int], None] | None = None,
     **changes: Any,
 ) -> list[Run]:
     """Train one network per (γ, seed) pair, all in step; K networks cost far less than K times one on a GPU.
@@ -48,11 +55,14 @@ def train_many(
         device: as in `train`.
         share_noise: the same gate noise for all: with one pair this is `train(seed=…)` step by step.
         evaluate_every: epochs between evaluations.
+        checkpoint: folder for resuming; the same call continues a stopped batch. None: no checkpoint.
+        on_epoch: as in `train`, with all nets.
 
     Returns:
         One Run per pair, in order.
 
     Raises:
+        CheckpointError: the checkpoint is unreadable or belongs to other runs.
         InvalidInputError: no pairs, a recipe with `distill` or a γ per layer, data that do not fit the nets, a layer
             name in layer_weights that is none.
         DivergedError: a non-finite loss; names the pairs.
@@ -68,13 +78,18 @@ def train_many(
         reject("evaluate_every", evaluate_every, "an integer >= 1", "use 1 for every epoch")
     recipes = [Recipe.from_dict({**recipe.to_dict(), "gamma": gamma}) for gamma, _ in pairs]
     place = choose_device(device)
-    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+    folder = None if checkpoint is None else Path(checkpoint)
+    with (
+        locked(folder) if folder else nullcontext(),
+        torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
+    ):
         nets = []
         for _, seed in pairs:
             torch.manual_seed(seed)
             nets.append(build().to(place))
         torch.manual_seed(pairs[0][1])
-        return _Batch(nets, data, recipes, [seed for _, seed in pairs], place, share_noise, evaluate_every).run()
+        batch = _Batch(nets, data, recipes, [seed for _, seed in pairs], place, share_noise, evaluate_every)
+        return batch.run(folder, on_epoch)
 
 
 class _Batch:
@@ -126,13 +141,30 @@ class _Batch:
             fused=True,
         )
         self.rows: list[list[dict[str, Any]]] = [[] for _ in nets]
+        self.fingerprint = data_fingerprint(data)
 
-    def run(self) -> list[Run]:
+    def run(
+        self, folder: Path | None = None, on_epoch: Callable[[Sequence[nn.Module], int], None] | None = None
+    ) -> list[Run]:
         recipe = self.recipe
-        for done in range(recipe.pretrain_epochs + recipe.epochs):
+        if folder and restore_batch(folder, self):
+            self._unstack()
+        elif on_epoch:
+            self._show(on_epoch)
+        for done in range(len(self.rows[0]), recipe.pretrain_epochs + recipe.epochs):
             pretraining = done < recipe.pretrain_epochs
             self._epoch(done if pretraining else done - recipe.pretrain_epochs, pretraining)
+            if on_epoch:
+                self._unstack()
+                self._show(on_epoch)
+            if folder:
+                snapshot_batch(folder, self)
         return [self._finish(k) for k in range(len(self.nets))]
+
+    def _show(self, on_epoch: Callable[[Sequence[nn.Module], int], None]) -> None:
+        for net in self.nets:
+            net.eval()
+        on_epoch(self.nets, len(self.rows[0]))
 
     def _epoch(self, epoch: int, pretraining: bool) -> None:
         started, recipe = time.perf_counter(), self.recipe

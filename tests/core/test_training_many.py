@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +15,7 @@ from torch import nn
 
 from vibtheory import networks
 from vibtheory.datasets.dataset import from_arrays
-from vibtheory.errors import DivergedError, InvalidInputError
+from vibtheory.errors import CheckpointError, DivergedError, InvalidInputError
 from vibtheory.gates import Gate
 from vibtheory.recipe import Recipe
 from vibtheory.run import Run
@@ -142,3 +146,47 @@ BAD: dict[str, Any] = {
 def test_bad_input(case: str) -> None:
     with pytest.raises(InvalidInputError, match="Remedy"):
         BAD[case]()
+
+
+RESUMED: dict[str, Any] = {**QUICK, "epochs": 5, "shift": 1, "prune_every": 2, "gate_learning_rate": 0.15, "gamma": 0.0}
+PAIRS = [(1e-3, 1), (3e-2, 2)]
+
+
+def _many(folder: Path | None, **changes: Any) -> list[Run]:
+    return train_many(_build, DATA, PAIRS, checkpoint=folder, **{**RESUMED, **changes})
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3, 6])
+def test_a_stopped_batch_goes_on_to_the_same_bits(stop: int, tmp_path: Path) -> None:
+    def show(nets: Sequence[nn.Module], done: int) -> None:
+        assert not any(module.training for net in nets for module in net.modules())
+        if done == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_many(_build, DATA, PAIRS, checkpoint=tmp_path, on_epoch=show, **RESUMED)
+    seen: list[int] = []
+    resumed = train_many(_build, DATA, PAIRS, checkpoint=tmp_path, on_epoch=lambda _, k: seen.append(k), **RESUMED)
+    assert seen == list(range(stop if stop > 1 else 0, 7))  # the interrupted epoch's checkpoint was not written yet
+    for one, other in zip(_many(None), resumed, strict=True):
+        assert all(torch.equal(tensor, other.net.state_dict()[name]) for name, tensor in one.net.state_dict().items())
+        drop = ("seconds",)
+        for a, b in zip(one.rows, other.rows, strict=True):
+            assert {k: v for k, v in a.items() if k not in drop} == {k: v for k, v in b.items() if k not in drop}
+    again = _many(tmp_path)  # a finished batch is only read
+    assert all(torch.equal(t, again[1].net.state_dict()[name]) for name, t in resumed[1].net.state_dict().items())
+
+
+def test_a_batch_of_other_runs_is_refused(tmp_path: Path) -> None:
+    _many(tmp_path)
+    with pytest.raises(CheckpointError, match=r"its recipes differ.*Remedy"):
+        _many(tmp_path, epochs=4)
+    with pytest.raises(CheckpointError, match=r"its seeds differ"):
+        train_many(_build, DATA, [(1e-3, 1), (3e-2, 3)], checkpoint=tmp_path, **RESUMED)
+    path = tmp_path / "checkpoint.json"
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    del plain["histories"], plain["checksum"]
+    plain["checksum"] = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(plain), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"cannot be continued.*Remedy"):
+        _many(tmp_path)

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vibtheory.errors import InvalidInputError, check_choice, reject
+from vibtheory.errors import CheckpointError, InvalidInputError, check_choice, reject
 from vibtheory.recipe import Recipe
 from vibtheory.storage import write_text
 
@@ -92,7 +92,7 @@ def experiment(name: str | Path) -> Experiment:
         reject("recipe", str(name), f"one of {', '.join(packaged)}, or a TOML file", "correct the name or the path")
     try:
         plain = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; so are numbers too long to read
         reject("recipe", f"{name}: {error}", "valid TOML", "correct that line")
     return _experiment(Path(name).stem, plain)
 
@@ -103,8 +103,17 @@ def _experiment(name: str, plain: dict[str, Any]) -> Experiment:
     if missing or unknown:
         got = f"{name}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}"
         reject("recipe", got, f"the keys {sorted(required)} and any of {sorted(optional)}", "correct the file")
+    for key, kind, what in (("table", int, "a number"), ("network", str, "a name"), ("dataset", str, "a name")):
+        if not isinstance(plain[key], kind) or isinstance(plain[key], bool):
+            reject(f"recipe {key}", repr(plain[key])[:200], what, "correct the file")
     modes = {mode: plain[mode] for mode in MODES if mode in plain}
+    for section in ("recipe", "finetune", *modes):
+        if not isinstance(plain.get(section, {}), dict):
+            reject("recipe", f"{section} = {plain[section]!r:.200}", f"a section [{section}]", "correct the file")
     for mode, plan in modes.items():
+        for key, section in (("gammas", list), ("recipe", dict), ("finetune", dict)):
+            if not isinstance(plan.get(key, section()), section):
+                reject(f"recipe [{mode}] {key}", repr(plan[key])[:200], f"a {section.__name__}", "correct that section")
         strange = set(plan) - {"gammas", "seeds", "recipe", "finetune"}
         seeds = plan.get("seeds")
         if strange or not isinstance(seeds, list) or not seeds or not all(isinstance(s, int) for s in seeds):
@@ -194,8 +203,7 @@ def _run_one(
     folder = runs / f"{plan.name}-gamma{recipe.gamma:g}-seed{seed}-{trained}"
     finished = folder / f"rows-{tuning}.json"
     if finished.exists():
-        rows: list[dict[str, Any]] = json.loads(finished.read_text(encoding="utf-8"))
-        return [{**row, "mode": mode} for row in rows]
+        return [{**row, "mode": mode} for row in _finished_rows(finished)]
     data = datasets.load(plan.dataset) if root is None else datasets.load(plan.dataset, root)
     if plan.arguments.get("classes", data.classes) != data.classes:
         got, want = f"{plan.arguments['classes']} classes", f"{data.classes}, as {plan.dataset} has"
@@ -221,6 +229,19 @@ def _run_one(
         torch.set_num_threads(before)
     write_text(finished, json.dumps(rows, indent=1) + "\n")
     return [{**row, "mode": mode} for row in rows]
+
+
+def _finished_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("it holds no rows")
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: not readable ({error}), expected the rows of a finished run. "
+            "Remedy: delete this file, and the same command measures the run again"
+        ) from error
+    return rows
 
 
 def _fingerprint(settings: Any) -> str:

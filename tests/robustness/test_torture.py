@@ -14,6 +14,8 @@ from tests.robustness.damage import damaged, replaced
 from tests.robustness.families import FAMILIES
 from tests.robustness.kills import RUNS, killed_until_done
 from vibtheory.cli import inputs
+from vibtheory.errors import CheckpointError
+from vibtheory.experiments import _finished_rows
 
 
 def test_two_hundred_spoiled_files() -> None:
@@ -86,6 +88,14 @@ def test_a_traceback_or_a_second_line_would_be_seen(tmp_path: Path, monkeypatch:
     assert "exit code 70" in run_case("weights", 3, 0, tmp_path)
     monkeypatch.setattr(families, "app", None)
     assert run_case("weights", 3, 0, tmp_path) not in ("right", "refused")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[3]", "3", "\xff", "[" * 100_000])
+def test_damaged_rows_of_a_finished_run(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(CheckpointError, match="Remedy: delete this file"):
+        _finished_rows(path)
 
 
 def test_the_damage_is_damage() -> None:

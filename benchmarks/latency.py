@@ -3,8 +3,8 @@
     python benchmarks/latency.py [--threads 1] [--seconds 1.0]
 
 The compressed nets are made from the kept counts of Tables 1 and 2, so nothing is trained here. Dense and compressed
-take turns, so that other load on the machine hits both; the times are the fastest of all turns (what `timeit` advises: load
-only ever adds), and only their ratio is meant.
+take turns, so that other load on the machine hits both; the times are the fastest of all turns (what `timeit` advises:
+load only ever adds), and only their ratio is meant.
 "realised" = (dense time / compressed time) / (dense FLOP / compressed FLOP); 1 would be a perfect conversion.
 """
 

@@ -21,7 +21,7 @@ import vibtheory as vt
 from vibtheory import networks, sweep_jobs, sweep_log, sweep_recorder, sweep_run, training_many_state, training_state
 from vibtheory.cli import app
 from vibtheory.datasets.dataset import Dataset, from_arrays
-from vibtheory.errors import CheckpointError, InvalidInputError, MissingDependencyError
+from vibtheory.errors import CheckpointError, InvalidInputError, MissingDependencyError, VibTheoryError
 from vibtheory.gamma_sweep import COLUMNS, SweepResult
 from vibtheory.layer_channel import layer_law
 from vibtheory.recipe import Recipe
@@ -409,6 +409,13 @@ def test_an_abandoned_job_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not sweep_jobs.abandoned()
     monkeypatch.setattr(sweep_jobs, "_owner", os.getpid())
     assert sweep_jobs.abandoned()
+
+
+def test_a_dead_process_is_explained() -> None:
+    with pytest.raises(
+        VibTheoryError, match=r"jobs: a process died \(TerminatedWorkerError\).*Remedy: give it more memory"
+    ):
+        list(sweep_jobs.side_by_side(os._exit, [1, 1], jobs=2))  # type: ignore[arg-type]
 
 
 def _npz(path: Path) -> str:

@@ -18,7 +18,8 @@ from distributed import Client, LocalCluster
 
 import vibtheory as vt
 from vibtheory.datasets.dataset import from_arrays
-from vibtheory.errors import InvalidInputError
+from vibtheory.errors import InvalidInputError, VibTheoryError
+from vibtheory.sweep_jobs import side_by_side
 
 EPOCHS = 40
 
@@ -87,3 +88,10 @@ def test_a_scheduler_without_workers(tmp_path: Path) -> None:
         pytest.raises(InvalidInputError, match=r"without workers.*Remedy: start some"),
     ):
         _call(tmp_path, cluster=empty.scheduler_address)
+
+
+def test_a_job_that_kills_its_workers(cluster: LocalCluster) -> None:
+    assert cluster.scheduler is not None
+    cluster.scheduler.allowed_failures = 0
+    with pytest.raises(VibTheoryError, match=r"worker after worker at tcp://.* died \(KilledWorker\).*Remedy"):
+        list(side_by_side(os._exit, [1], cluster=cluster.scheduler_address))  # type: ignore[arg-type]

@@ -103,7 +103,10 @@ def _experiment(name: str, plain: dict[str, Any]) -> Experiment:
     if missing or unknown:
         got = f"{name}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}"
         reject("recipe", got, f"the keys {sorted(required)} and any of {sorted(optional)}", "correct the file")
-    for key, kind, what in (("table", int, "a number"), ("network", str, "a name"), ("dataset", str, "a name")):
+    kinds: tuple[tuple[str, type, str], ...] = (
+        ("table", int, "a number"), ("network", str, "a name"), ("dataset", str, "a name"),
+    )  # fmt: skip
+    for key, kind, what in kinds:
         if not isinstance(plain[key], kind) or isinstance(plain[key], bool):
             reject(f"recipe {key}", repr(plain[key])[:200], what, "correct the file")
     modes = {mode: plain[mode] for mode in MODES if mode in plain}
@@ -111,9 +114,10 @@ def _experiment(name: str, plain: dict[str, Any]) -> Experiment:
         if not isinstance(plain.get(section, {}), dict):
             reject("recipe", f"{section} = {plain[section]!r:.200}", f"a section [{section}]", "correct the file")
     for mode, plan in modes.items():
-        for key, section in (("gammas", list), ("recipe", dict), ("finetune", dict)):
-            if not isinstance(plan.get(key, section()), section):
-                reject(f"recipe [{mode}] {key}", repr(plan[key])[:200], f"a {section.__name__}", "correct that section")
+        parts: tuple[tuple[str, type], ...] = (("gammas", list), ("recipe", dict), ("finetune", dict))
+        for key, part in parts:
+            if not isinstance(plan.get(key, part()), part):
+                reject(f"recipe [{mode}] {key}", repr(plan[key])[:200], f"a {part.__name__}", "correct that section")
         strange = set(plan) - {"gammas", "seeds", "recipe", "finetune"}
         seeds = plan.get("seeds")
         if strange or not isinstance(seeds, list) or not seeds or not all(isinstance(s, int) for s in seeds):

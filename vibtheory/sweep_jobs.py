@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
 
-from vibtheory.errors import MissingDependencyError, reject
+from vibtheory.errors import MissingDependencyError, VibTheoryError, reject
 
 __all__ = ["abandoned", "side_by_side"]
 
@@ -31,6 +31,7 @@ def side_by_side(
     Raises:
         MissingDependencyError: `cluster` without the extra of that name.
         InvalidInputError: no scheduler answers there, or it has no workers.
+        VibTheoryError: a local process died (killed, out of memory), or one job's workers did again and again.
     """
     if cluster is None and jobs == 1:
         yield from ((place, function(item)) for place, item in enumerate(items))
@@ -46,6 +47,7 @@ def side_by_side(
         else:
             stack.enter_context(parallel_config("loky", inner_max_num_threads=1))
             pool = Parallel(n_jobs=min(jobs, len(items)), return_as="generator_unordered", max_nbytes=None)
+        stack.enter_context(_deaths_explained(cluster))
         yield from pool(delayed(_placed)(function, place, item, owner) for place, item in enumerate(items))
 
 
@@ -60,6 +62,23 @@ def _placed(function: Callable[[Item], Result], place: int, item: Item, owner: i
     if abandoned():
         os._exit(1)
     return place, function(item)
+
+
+@contextmanager
+def _deaths_explained(cluster: str | None) -> Iterator[None]:
+    """Say in our words that a worker died."""
+    if cluster is None:
+        died = importlib.import_module("joblib.externals.loky.process_executor").TerminatedWorkerError
+    else:
+        died = importlib.import_module("distributed").KilledWorker
+    try:
+        yield
+    except died as error:
+        what = "jobs: a process" if cluster is None else f"cluster: worker after worker at {cluster}"
+        raise VibTheoryError(
+            f"{what} died ({type(error).__name__}), expected it to finish its run. "
+            "Remedy: give it more memory, or use fewer jobs; the same call goes on from what was recorded"
+        ) from error
 
 
 def _client(address: str) -> AbstractContextManager[Any]:

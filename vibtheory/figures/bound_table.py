@@ -95,10 +95,10 @@ def _counts(axes: Axes, rows: list[BoundRow]) -> None:
     first = rows[0].report
     assert first is not None
     axes.axvline(first.d, color=COLORS["black"], lw=1)
-    words = f"d = {first.d} (black)"
+    words = f"d = {first.d} (black line)"
     if first.trained_nonzeros is not None:
         axes.axvline(first.trained_nonzeros, color=COLORS["sky"], lw=1)
-        words += f"; trained {first.trained_nonzeros} (blue, not judged)"
+        words += f"\ntrained {first.trained_nonzeros} (blue line, not judged)"
     axes.set_yticks(np.arange(len(labels))[::-1], labels)
     axes.set_xlim(0, 1.15 * most)
     axes.set_title(words, loc="left")

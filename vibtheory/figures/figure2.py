@@ -79,7 +79,8 @@ def figure2(table: DataFrame, gamma: float) -> Figure:
     lines = -(-len(keys) // _COLUMNS)
     with style():
         figure = plt.figure(figsize=(10.5, 3.4 + 2.0 * lines))
-        printed, ours = figure.subfigures(2, 1, height_ratios=[3.0, 0.4 + 2.0 * lines])
+        grid = figure.add_gridspec(2, 1, height_ratios=[3.0, 0.4 + 2.0 * lines])
+        printed, ours = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
         left, right = printed.subplots(1, 2)
         _sizes(left, table, gamma)
         _information(right, table, gamma)
@@ -145,14 +146,12 @@ def _other_prices(axes: Axes, table: DataFrame, column: str, gamma: float, scale
 
 def _band(axes: Axes, rows: DataFrame, column: str, color: str, label: str, scale: float = 1.0) -> None:
     """Mean over seeds against epoch, with its 95 % interval shaded."""
-    grouped = [
-        (epoch, mean_interval(scale * group[column].to_numpy(dtype=np.float64), 0.0))
-        for epoch, group in rows.groupby("epoch")
-    ]
-    if not grouped:
+    if not len(rows):
         return
-    epoch = [place for place, _ in grouped]
-    mean, low, high = np.array([interval for _, interval in grouped]).T
+    by_epoch = rows.groupby("epoch")[column]
+    epoch = np.array(list(by_epoch.groups), dtype=np.float64)
+    intervals = [mean_interval(scale * group.to_numpy(dtype=np.float64), 0.0) for _, group in by_epoch]
+    mean, low, high = np.array(intervals).T
     axes.plot(epoch, mean, color=color, label=label)
     axes.fill_between(epoch, low, high, color=color, alpha=0.2, lw=0)
 
@@ -184,8 +183,8 @@ def _against_size(axes: Axes, rows: DataFrame, key: tuple[str, float, int], shad
         (line,) = axes.plot([100] * len(ends), ends, color=COLORS["red"], lw=1.1)
         axes.plot([100], [ends.iloc[-1]], ls="", marker="o", ms=4, color=COLORS["red"])
         handles["regular net"] = line
-    for (gated, gamma), part in larger.groupby(["gated", "gamma"]):
-        color = shades[gamma] if gated else COLORS["red"]
+    for _, part in larger.groupby(["gated", "gamma"]):
+        color = shades[float(part["gamma"].iloc[0])] if part["gated"].iloc[0] else COLORS["red"]
         (square,) = axes.plot(part["r_w"].mean(), part["nats"].mean(), ls="", marker="s", ms=4, mfc="none", color=color)
         handles[f"N = {part['n'].max():,}, last epoch"] = square
     ceiling = rows["ceiling"].max()

@@ -33,8 +33,9 @@ def estimates(table: DataFrame) -> list[tuple[str, float, int]]:
         reject("table", f"one without {', '.join(missing)}", "a table of vibtheory.sweep", "run vibtheory figure 2")
     if table.empty:
         reject("table", "no row", "a table of vibtheory.sweep", "run vibtheory figure 2 --quick")
-    smallest = table.groupby(["method", "tau"])["n"].min()
-    return [(str(method), float(tau), int(n)) for (method, tau), n in smallest.items()]
+    smallest = table.groupby(["method", "tau"], as_index=False)["n"].min()
+    columns = (smallest[name] for name in ("method", "tau", "n"))
+    return [(str(method), float(tau), int(n)) for method, tau, n in zip(*columns, strict=True)]
 
 
 def shape_table(table: DataFrame, seed: int = 0) -> DataFrame:
@@ -138,4 +139,5 @@ def _spearman(by_seed: list[Array]) -> float:
     points = points[np.isfinite(points).all(axis=1)]
     if len(points) < 3 or (points.min(axis=0) == points.max(axis=0)).any():
         return math.nan  # constant: no ranks to compare
-    return float(np.corrcoef(stats.rankdata(points, axis=0), rowvar=False)[0, 1])
+    first, second = stats.rankdata(points, axis=0).T
+    return float(np.corrcoef(first, second)[0, 1])

@@ -81,14 +81,14 @@ class SweepPlan:
 
 
 _LONG = (0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 25, 30, 40, 50, 60, 80, 100, 120, 140, 160, 180, 190, 200)
-_SHORT = tuple(epoch for epoch in _LONG if epoch <= 60)
+_SHORT = (0, 1, 2, 4, 8, 12, 16, 25, 40, 60)
 _QUICK = (0, 1, 2, 3, 4, 6, 8, 10)
 
 SWEEPS = {
     "full": (
         SweepPlan(True, (GAMMA,), 5, 200, _LONG),
         SweepPlan(False, (GAMMA,), 5, 200, _LONG),
-        SweepPlan(True, (2e-4, 5.5e-4, 1e-3, 1.5e-3), 5, 60, _SHORT),
+        SweepPlan(True, (2.5e-4, 5.5e-4, 1.5e-3), 5, 60, _SHORT),
     ),
     "quick": (
         SweepPlan(True, (GAMMA, 1.5e-3), 2, 10, _QUICK, n=2000),

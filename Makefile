@@ -6,18 +6,22 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 # One thread per process: the tests run in JOBS processes, and small matrices gain nothing from more.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help reproduce test lint bench notebooks setup clean
+.PHONY: help reproduce test lint bench lab notebooks gallery docs browser setup clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make reproduce   Table 1's LeNet-300-100 row on MNIST beside the published one, and its figure, into figures/"
-	@echo "make test        every test, in $(JOBS) processes"
+	@echo "make reproduce   Table 1's LeNet-300-100 row beside the published one, and Figure 2, short versions, into figures/"
+	@echo "make test        every test, in $(JOBS) processes, with coverage and its floors"
 	@echo "make lint        ruff and mypy"
 	@echo "make bench       the benchmarks (ratios; minutes)"
-	@echo "make notebooks   JupyterLab with what the notebooks need"
+	@echo "make lab         JupyterLab, opened on the first notebook"
+	@echo "make notebooks   execute all notebooks again, in place"
+	@echo "make gallery     the notebooks as a static site, into build/gallery/"
+	@echo "make docs        the documentation site, into site/"
+	@echo "make browser     notebooks and gallery in a real browser (needs chromium)"
 	@echo "make clean       remove caches and build leftovers (.venv, runs/ and figures/ stay)"
 
-# What running needs. The stamp is newer than pyproject.toml and the lock when the environment is up to date.
+# What running needs. A stamp is newer than pyproject.toml and the lock when the environment is up to date.
 .venv/.core: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older. Remedy: make PYTHON=/path/to/python3.11 ..."; exit 1; }
@@ -26,18 +30,29 @@ help:
 	@$(PIP) -e .
 	@touch $@
 
-# What testing needs on top.
-.venv/.dev: .venv/.core
-	@$(PIP) -e '.[dev,export]'
+.venv/.notebooks: .venv/.core
+	@$(PIP) -e '.[notebooks]'
 	@touch $@
+
+.venv/.docs: .venv/.core
+	@$(PIP) -e '.[docs]'
+	@touch $@
+
+# What testing needs: everything, so that no test is skipped.
+.venv/.dev: .venv/.core
+	@$(PIP) -e '.[dev,notebooks,cluster,export,docs]'
+	@touch $@ .venv/.notebooks .venv/.docs
 
 setup: .venv/.dev
 
 reproduce: .venv/.core
 	$(BIN)/vibtheory table 1 --quick --jobs $(JOBS)
+	$(BIN)/vibtheory figure 2 --quick --jobs $(JOBS)
 
 test: .venv/.dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS)
+	@rm -f .coverage .coverage.*
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=
+	@$(BIN)/python tests/coverage_floors.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -47,10 +62,22 @@ lint: .venv/.dev
 bench: .venv/.dev
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
-notebooks: .venv/.core
-	@$(PIP) -e '.[notebooks]'
-	$(BIN)/jupyter lab notebooks
+lab: .venv/.notebooks
+	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
+
+notebooks: .venv/.notebooks
+	$(ONE_THREAD) $(BIN)/python -m vibtheory.teaching run
+
+gallery: .venv/.notebooks
+	$(BIN)/python -m vibtheory.teaching gallery --out build/gallery
+
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open site/index.html; for its search: $(BIN)/python -m http.server --directory site"
+
+browser: .venv/.dev
+	$(ONE_THREAD) $(BIN)/python -m pytest -q tests/notebooks/browser_notebooks.py
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage*
-	find vibtheory tests benchmarks notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage .coverage.*
+	find vibtheory tests benchmarks docs notebooks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,7 +3,7 @@
 maker=../shared/tools/make_cifar_binary.py
 if [ -z "${VIBTHEORY_DATA:-}" ] && [ -f "$maker" ]; then
     if [ ! -f build/cifar/cifar-10-batches-bin/batches.meta.txt ]; then # written last
-        .venv/bin/python "$maker" build/cifar || echo "real_cifar: could not be made, its tests are skipped" >&2
+        .venv/bin/python "$maker" build/cifar >/dev/null || echo "real_cifar: could not be made, its tests are skipped" >&2
     fi
     [ ! -f build/cifar/cifar-10-batches-bin/batches.meta.txt ] || export VIBTHEORY_DATA="$PWD/build/cifar"
 fi

@@ -1,8 +1,8 @@
 """In a real browser: JupyterLab opens notebooks 01 and 04, runs all cells, a slider moves, the picture changes.
 
-Not collected by default, since it needs Debian's chromium and playwright. Run it with
+Not collected by default, since it needs a chromium. Run it with
 
-    python -m pytest -q tests/notebooks/browser_notebooks.py
+    make browser
 
 Screenshots go to build/browser/.
 """
@@ -28,6 +28,9 @@ from vibtheory.teaching.gallery import build_gallery
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "browser"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# Chromium as root, asking nobody but the test's own server.
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
 PATIENCE = 1000 * int(os.environ.get("VIBTHEORY_BROWSER_SECONDS", "600"))
 
 
@@ -36,7 +39,7 @@ def browser():
     assert CHROMIUM, "no chromium on the path. Remedy: apt-get install chromium"
     SHOTS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as play:
-        window = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        window = play.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield window
         window.close()
 

@@ -49,7 +49,7 @@ class Gallery:
         return f"{len(self.pages)} notebooks, {self.bytes / 1e6:.1f} MB: open {self.index}"
 
 
-def build_gallery(folder: str | Path = "notebooks", out: str | Path = "site") -> Gallery:
+def build_gallery(folder: str | Path = "notebooks", out: str | Path = "build/gallery") -> Gallery:
     """Render every notebook of `folder` as it is committed; nothing is executed.
 
     Args:

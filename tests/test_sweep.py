@@ -23,7 +23,6 @@ from vibtheory.cli import app
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.errors import CheckpointError, InvalidInputError, MissingDependencyError, VibTheoryError
 from vibtheory.gamma_sweep import COLUMNS, SweepResult
-from vibtheory.layer_channel import layer_law
 from vibtheory.recipe import Recipe
 from vibtheory.training import train
 
@@ -377,25 +376,6 @@ def test_bad_calls(what: str, tmp_path: Path) -> None:
 def test_bad_estimators(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         vt.Estimator(**arguments)
-
-
-def test_bad_layers() -> None:
-    net = networks.lenet_5_caffe()
-    x = np.zeros((3, 1, 28, 28), dtype=np.float32)
-    with pytest.raises(InvalidInputError, match=r"layer: got 'h1', expected one of convolution1"):
-        layer_law(net, x, "h1")
-    with pytest.raises(InvalidInputError, match=r"'conv1' with activations \[20, 12, 12\].*dense layer"):
-        layer_law(net, x, "conv1")
-    with pytest.raises(InvalidInputError, match="net: got Linear"):
-        layer_law(torch.nn.Linear(2, 2), x, "h1")
-
-
-def test_layer_law_restores_the_mode() -> None:
-    net = networks.mlp((25, 9, 2)).train()
-    law = layer_law(net, DATA.x_train, "h1", batch=30)
-    assert all(module.training for module in net.modules())
-    assert law.f.shape == (N, 9)
-    assert law.channel(0.5, np.arange(7)).n == 7
 
 
 def test_cluster_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BoundRow", "BoundTable", "compare_bounds"]
 
-_RANK = 10  # of a fitted Q's low-rank part
-
 
 @dataclass(frozen=True, eq=False)
 class BoundRow:
@@ -161,8 +159,8 @@ def compare_bounds(
     checked_on: int = 10,
     fitted_on: int = 1000,
     fresh: int = 1000,
-    full: int = 20,
-    largest: int = 400,
+    full: int = 60,
+    largest: int = 2000,
     seed: int = 0,
 ) -> BoundTable:
     """Build, verify and decide every kind of ḡ on every gated layer.
@@ -198,7 +196,7 @@ def compare_bounds(
             options: dict[str, Any] = {"seed": seed}
             if kind == "fitted":
                 keep = gates[name].keep.cpu().numpy()
-                needed = unknowns(int(keep.sum()), None if keep.sum() <= full else min(_RANK, int(keep.sum())))
+                needed = unknowns(int(keep.sum()), full)
                 if needed > largest or not keep.any():
                     why = (
                         f"too large: {needed} unknowns for {keep.sum()} open gates" if keep.any() else "no gate is open"

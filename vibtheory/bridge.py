@@ -51,7 +51,8 @@ def quadratic_bound(
     others: int = 0,
     samples: int | None = None,
     level_samples: int | None = None,
-    full: int = 30,
+    full: int = 60,
+    solver: str = "fast",
     seed: int = 0,
     batch: int = 2000,
 ) -> QuadraticBound:
@@ -69,8 +70,8 @@ def quadratic_bound(
         others: 0 holds the other gates at their masked means; S ≥ 1 averages over S seeded samples of those before it.
         samples: of z for fitted (default 10 per unknown) and tangent (default 200); each costs a pass over the data.
         level_samples: fresh z that measure the level of fitted and tangent; default 1000, and 200 for tangent.
-        full: most gates for which fitted's Q is a full matrix (about 50 s at 30, growing like d⁵); past it, diagonal
-            plus rank 10.
+        full: most gates for which fitted's Q is a full matrix; past it, diagonal plus rank 10.
+        solver: of fitted, "fast" (Newton's method on the barrier) or "cvxpy" (the reference, slow past d = 30).
         seed: of every sample.
         batch: examples per forward pass.
 
@@ -84,7 +85,7 @@ def quadratic_bound(
     """
     bound, _ = bound_with_level(
         net, data, layer, kind, gamma, anchor=anchor, sigma=sigma, others=others, samples=samples,
-        level_samples=level_samples, full=full, seed=seed, batch=batch,
+        level_samples=level_samples, full=full, solver=solver, seed=seed, batch=batch,
     )  # fmt: skip
     return bound
 
@@ -101,12 +102,14 @@ def bound_with_level(
     others: int = 0,
     samples: int | None = None,
     level_samples: int | None = None,
-    full: int = 30,
+    full: int = 60,
+    solver: str = "fast",
     seed: int = 0,
     batch: int = 2000,
 ) -> tuple[QuadraticBound, BoundCheck | None]:
     """`quadratic_bound`, and for a statistical kind the numbers behind its level: fresh z, violations, their limit."""
     check_choice("kind", kind, KINDS)
+    check_choice("solver", solver, ("fast", "cvxpy"))
     gate = _gate(net, layer)
     price = theory_gamma(net, layer, gamma)
     view = _view(net, data, layer, others, seed, batch)
@@ -121,7 +124,7 @@ def bound_with_level(
     elif kind == "lipschitz":
         result = lipschitz_bound(view, centre, spread)
     elif kind == "fitted":
-        result = fitted_bound(view, centre, spread, samples, generator, full)
+        result = fitted_bound(view, centre, spread, samples, generator, full, solver=solver)
     else:
         result = tangent_bound(view, centre, spread, 200 if samples is None else samples, generator)
     level: BoundCheck | None = None

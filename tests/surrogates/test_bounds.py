@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,12 +13,10 @@ from torch import nn
 
 from vibtheory.bridge import quadratic_bound, verify_bound
 from vibtheory.datasets import Dataset, from_arrays
-from vibtheory.errors import InvalidInputError, SolverError
 from vibtheory.gates import Gate, named_gates
-from vibtheory.surrogates import fitted, lipschitz
+from vibtheory.surrogates import lipschitz
 from vibtheory.surrogates.activations import GatedLayer
 from vibtheory.surrogates.tangent import gauss_newton
-from vibtheory.theory.quadratic import QuadraticBound
 
 Dense = Callable[..., nn.Module]
 Data = Callable[..., Dataset]
@@ -161,59 +158,6 @@ def test_statistical_bounds_report_a_level_that_fresh_samples_confirm(dense: Den
     rate = check.violations / check.samples
     assert rate <= 1.5 * limit  # the limit holds at 95 %; the fresh rate's standard error is below 0.005
     assert bound.unbounded_direction() is None
-
-
-def test_fitted_is_tighter_than_bohning_where_it_was_sampled(dense: Dense, flat_data: Data) -> None:
-    net, data = dense(), flat_data()
-    fit, rigorous = (quadratic_bound(net, data, "h2", kind, 0.03) for kind in ("fitted", "bohning"))
-    assert fit.trained_mu is not None
-    assert fit.trained_sigma is not None
-    truth = verify_bound(fit, net, data, samples=3000, seed=4).mean_gap
-    other = verify_bound(replace_level(rigorous, fit), net, data, samples=3000, seed=4).mean_gap
-    assert 0 < truth < other
-
-
-def replace_level(bound: QuadraticBound, like: QuadraticBound) -> QuadraticBound:
-    """The same quadratic under the other's guarantee, so that both are compared on the same z."""
-    return QuadraticBound.from_gram(
-        bound.gram, bound.b, bound.c, bound.gamma, guarantee=replace(like.guarantee), layer=bound.layer,
-        trained_mu=bound.trained_mu, trained_sigma=bound.trained_sigma,
-    )  # fmt: skip
-
-
-def test_fitted_recovers_an_exact_quadratic(dense: Dense, flat_data: Data) -> None:
-    net, data = dense(2), flat_data("gaussian")
-    fit, exact = (quadratic_bound(net, data, "h2", kind, 0.2) for kind in ("fitted", "exact"))
-    np.testing.assert_allclose(fit.gram, exact.gram, atol=2e-3 * exact.w.max())
-    assert verify_bound(fit, net, data, samples=2000, seed=3).worst < 1e-3
-
-
-def test_fitted_beyond_the_full_size_is_diagonal_plus_low_rank(
-    dense: Dense, flat_data: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = flat_data()
-    layer = GatedLayer(dense(), "h1", data.x_train, data.y_train, "multinomial")
-    result = fitted.fitted_bound(layer, layer.anchor, layer.sigma, None, np.random.default_rng(0), full=2, rank=2)
-    assert "diagonal plus rank 2" in result.note
-    z = layer.anchor + layer.sigma * np.random.default_rng(1).standard_normal((2000, 5))
-    above = np.einsum("si,ij,sj->s", z, result.gram, z) + z @ result.b + result.c
-    assert np.mean(layer.mean_loss(z) > above + 1e-9) < 0.2
-    assert np.linalg.eigvalsh(result.gram).min() > 0
-
-
-def test_fitted_refuses_too_few_samples_and_no_spread(dense: Dense, flat_data: Data) -> None:
-    with pytest.raises(InvalidInputError, match="more than the 21 unknowns"):
-        quadratic_bound(dense(), flat_data(), "h1", "fitted", 0.03, samples=21)
-    with pytest.raises(InvalidInputError, match="spread to sample z from"):
-        quadratic_bound(dense(), flat_data(), "h1", "fitted", 0.03, sigma=np.zeros(5))
-
-
-def test_a_failing_solver_is_an_error_with_each_status() -> None:
-    import cvxpy
-
-    x = cvxpy.Variable()
-    with pytest.raises(SolverError, match=r"CLARABEL: unbounded; SCS: .*Remedy"):
-        fitted._run(cvxpy.Problem(cvxpy.Minimize(x)))
 
 
 @pytest.mark.parametrize(("gain", "target"), [(1.7, -3.0), (0.4, 9.0), (-2.0, -5.0)])

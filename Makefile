@@ -6,6 +6,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 # One thread per process: the tests run in JOBS processes, and small matrices gain nothing from more.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
+# The other benchmarks want a trained run or hours; their first lines say so.
+BENCHMARKS := latency train_step train_many pairwise enumeration solvers
+
 .PHONY: help reproduce test lint bench lab notebooks gallery docs browser setup clean
 .DEFAULT_GOAL := help
 
@@ -13,7 +16,7 @@ help:
 	@echo "make reproduce   Table 1's LeNet-300-100 row beside the published one, and Figure 2, short versions, into figures/"
 	@echo "make test        every test, in $(JOBS) processes, with coverage and its floors"
 	@echo "make lint        ruff and mypy"
-	@echo "make bench       the benchmarks (ratios; minutes)"
+	@echo "make bench       the benchmarks that need no trained net (many minutes), into benchmarks/results/"
 	@echo "make lab         JupyterLab, opened on the first notebook"
 	@echo "make notebooks   execute all notebooks again, in place"
 	@echo "make gallery     the notebooks as a static site, into build/gallery/"
@@ -60,7 +63,7 @@ lint: .venv/.dev
 	$(BIN)/mypy
 
 bench: .venv/.dev
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python "benchmarks/$$name.py" || exit 1; done
 
 lab: .venv/.notebooks
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb

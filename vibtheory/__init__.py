@@ -8,7 +8,8 @@ Reading order (data flow one way: network → bridge → theory → report):
 4. `theory`: penalty, quadratic bound, rank, certified local minima, the sparsity bound. It never imports torch.
 5. `bridge`: a trained network and data become quadratic bounds and reports.
 6. `information`: channels, bounds and estimators of mutual information, the information-bottleneck principle.
-7. `tables`, `figures`, `cli`: published rows beside ours, plots from result tables, the command line.
+7. `tables`, `figures`, `claims`, `cli`: published rows beside ours, plots from result tables, every claim decided, the
+   command line.
 
 Everything below is loaded on first use: `import vibtheory` pulls in neither torch nor cvxpy.
 """
@@ -19,7 +20,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vibtheory import bridge, compression, datasets, figures, gates, information, metrics, networks, tables, theory
+    from vibtheory import (
+        bridge,
+        claims,
+        compression,
+        datasets,
+        figures,
+        gates,
+        information,
+        metrics,
+        networks,
+        tables,
+        theory,
+    )
     from vibtheory.bridge import check_network, quadratic_bound, verify_bound
     from vibtheory.compression import compress
     from vibtheory.errors import VibTheoryError
@@ -27,6 +40,7 @@ if TYPE_CHECKING:
     from vibtheory.gates import Gate
     from vibtheory.health import doctor
     from vibtheory.insertion import insert_gates
+    from vibtheory.layer_channel import layer_law
     from vibtheory.merging import merge_redundant
     from vibtheory.recipe import Recipe
     from vibtheory.run import Run, load
@@ -55,6 +69,7 @@ _HOME = {
     "enumerate_local_minima": "theory.enumeration",
     "check_sparsity_bound": "theory.sparsity",
     "sparsity_path": "theory.path",
+    "layer_law": "layer_channel",
     "quadratic_bound": "bridge",
     "check_network": "bridge",
     "verify_bound": "bridge",
@@ -66,6 +81,7 @@ _HOME = {
 }
 _MODULES = (
     "bridge",
+    "claims",
     "compression",
     "datasets",
     "figures",
@@ -87,6 +103,7 @@ __all__ = [
     "bridge",
     "check_network",
     "check_sparsity_bound",
+    "claims",
     "compress",
     "compression",
     "datasets",
@@ -97,6 +114,7 @@ __all__ = [
     "gates",
     "information",
     "insert_gates",
+    "layer_law",
     "load",
     "merge_redundant",
     "metrics",

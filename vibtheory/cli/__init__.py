@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from vibtheory.cli.check import check
+from vibtheory.cli.claims import claims
 from vibtheory.cli.data import data
 from vibtheory.cli.doctor import doctor
 from vibtheory.cli.exit_codes import Commands
@@ -41,6 +42,7 @@ app.command()(figure)
 app.command()(train)
 app.command()(sweep)
 app.command()(check)
+app.command()(claims)
 app.command()(export)
 app.command()(doctor)
 app.add_typer(data, name="data")

@@ -1,0 +1,89 @@
+"""False claims, put to the ledger's own deciders, come out as "fails"; the true ones beside them do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from vibtheory.claims import Effort, Finding, information, landscape, redundancy, sparsity, surrogates
+from vibtheory.information import METHODS, GatedChannel, MutualInformation, pairwise_bhattacharyya
+from vibtheory.theory.quadratic import QuadraticBound
+
+
+def _upside_down(channel: GatedChannel) -> MutualInformation:
+    """A lower bound that calls itself an upper one."""
+    found = pairwise_bhattacharyya(channel)
+    return MutualInformation(found.nats, "upper", "upside down", found.stderr, found.ceiling)
+
+
+def _half(bound: QuadraticBound) -> QuadraticBound:
+    """ḡ with half its curvature about the same anchor: no upper bound any more."""
+    assert bound.trained_mu is not None
+    anchor, gram = np.asarray(bound.trained_mu), np.asarray(bound.gram)
+    value, slope = bound.value(anchor), bound.smooth_gradient(anchor)
+    half = 0.5 * gram
+    b = slope - 2 * half @ anchor
+    c = float(value - anchor @ half @ anchor - b @ anchor)
+    return QuadraticBound.from_gram(half, b, c, bound.gamma, guarantee=bound.guarantee, layer=bound.layer,
+                                    trained_mu=bound.trained_mu, trained_sigma=bound.trained_sigma)  # fmt: skip
+
+
+Decider = Callable[[Effort], Finding]
+TRUE_AND_FALSE: dict[str, tuple[Decider, Decider]] = {
+    "rank[A] - 1": (
+        lambda e: sparsity.survivors(e, lambda report: report.rank),
+        lambda e: sparsity.survivors(e, lambda report: report.rank - 1),
+    ),
+    "soft rank halved": (
+        lambda e: sparsity.survivors(e, lambda report: report.soft_rank),
+        lambda e: sparsity.survivors(e, lambda report: report.soft_rank // 2),
+    ),
+    "sharp soft rank - 1": (
+        lambda e: sparsity.survivors(e, lambda report: report.soft_rank_sharp),
+        lambda e: sparsity.survivors(e, lambda report: report.soft_rank_sharp - 1),
+    ),
+    "a lower bound of I as the upper one": (
+        information.relu_zeros,
+        lambda e: information.relu_zeros(e, valid=pairwise_bhattacharyya),
+    ),
+    "a bound of I with the wrong side": (
+        information.sides,
+        lambda e: information.sides(e, {"upside down": _upside_down}),
+    ),
+    "(*) as a bound, uncorrected": (
+        lambda e: information.relu_zeros(e, bare=METHODS["variational"]),
+        lambda e: Finding(information.relu_zeros(e).bare),
+    ),
+    "P1 with the wrong side": (
+        information.layer_wise,
+        lambda e: information.layer_wise(e, lambda found: found.gap <= 0),
+    ),
+    "T4a at half its limit": (sparsity.angles, lambda e: sparsity.angles(e, lambda found: found.limits / 2)),
+    "T7 budget - 1": (landscape.budget, lambda e: landscape.budget(e, lambda report: report.count_limit - 1)),
+    "Böhning's curvature halved": (
+        lambda e: surrogates.guarantee(e, "bohning", "h2"),
+        lambda e: surrogates.guarantee(e, "bohning", "h2", _half),
+    ),
+    "every dimension is flat": (
+        redundancy.flat_directions,
+        lambda e: redundancy.flat_directions(e, lambda *_: True),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRUE_AND_FALSE)
+def test_a_planted_false_claim_fails(name: str, tiny: Effort) -> None:
+    true, false = TRUE_AND_FALSE[name]
+    assert true(tiny).verdict in ("holds", "holds with a correction")
+    found = false(tiny)
+    assert found.verdict == "fails"
+    broken = found.corrected if found.corrected is not None and found.corrected.broken else found.bare
+    assert broken.broken > 0
+    assert broken.example
+
+
+def test_the_rank_bound_on_a_trained_network_could_fail(tiny: Effort) -> None:
+    assert surrogates.trained_networks(tiny).verdict == "holds"
+    assert surrogates.trained_networks(tiny, lambda rank: 0).verdict == "fails"

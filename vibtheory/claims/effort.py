@@ -1,0 +1,141 @@
+"""How much work the ledger does, and the random instances, small networks and recorded tables that deciders share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vibtheory.errors import DataError
+from vibtheory.theory.enumeration import enumerate_local_minima
+from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.sparsity import SparsityReport, check_sparsity_bound
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import nn
+
+    from vibtheory.datasets import Dataset
+
+__all__ = ["FAMILIES", "Effort", "random_bound", "random_start"]
+
+Array = NDArray[np.float64]
+FAMILIES = ("gaussian", "low rank", "duplicates", "zero column", "spectrum 1/k^2", "prices differ", "orthogonal")
+
+
+@dataclass(frozen=True, eq=False)
+class Effort:
+    """What a decider may spend.
+
+    Attributes:
+        mode: "quick" (small, all fresh) or "full" (larger, and recorded runs too).
+        seed: of everything random.
+        figures: folder of the recorded tables and figures.
+        recorded: tables and stress counts that were read, by file name: `Ledger` lists them.
+    """
+
+    mode: Literal["quick", "full"] = "quick"
+    seed: int = 0
+    figures: Path = Path("figures")
+    recorded: dict[str, int] = field(default_factory=dict)
+
+    def size(self, quick: int, full: int) -> int:
+        """How many instances in this mode."""
+        return quick if self.mode == "quick" else full
+
+    def rng(self, name: str) -> np.random.Generator:
+        """A random stream of its own for each claim, so that deciding one alone gives the same instances."""
+        return np.random.default_rng([self.seed, crc32(name.encode())])
+
+    def table(self, name: str) -> DataFrame | None:
+        """The recorded table figures/`name`, or None where there is none.
+
+        Raises:
+            DataError: a file that is no table.
+        """
+        import pandas as pd
+
+        path = self.figures / name
+        if not path.exists():
+            return None
+        try:
+            frame = pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{path}: not readable ({error}), expected a recorded table. Remedy: move the file away and run again"
+            ) from error
+        self.recorded[name] = len(frame)
+        return frame
+
+    @cached_property
+    def reports(self) -> tuple[SparsityReport, ...]:
+        """The checker's report at many minima: from random starts, and every minimum of small instances."""
+        rng = self.rng("reports")
+        found = []
+        for index in range(self.size(700, 7000)):
+            bound = random_bound(rng, FAMILIES[index % len(FAMILIES)])
+            found.append(check_sparsity_bound(bound, random_start(rng, bound)))
+        for index in range(self.size(28, 140)):
+            bound = random_bound(rng, FAMILIES[index % len(FAMILIES)], largest=6)
+            found += [check_sparsity_bound(bound, minimum.mu) for minimum in enumerate_local_minima(bound)]
+        return tuple(found)
+
+    @cached_property
+    def images(self) -> Dataset:
+        """MNIST: 2,000 training and 1,000 test images (10,000 and all in full)."""
+        from vibtheory.datasets import load
+
+        return load("mnist").subset(self.size(2000, 10_000), self.size(1000, 10_000), seed=self.seed)
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """LeNet-300-100 with Table 1's recipe, shortened, on `images`."""
+        import torch
+
+        from vibtheory.experiments import experiment
+        from vibtheory.networks import lenet_300_100
+        from vibtheory.training import train
+
+        recipe = replace(
+            experiment("lenet_300_100").recipe,
+            epochs=self.size(12, 20), pretrain_epochs=3, gamma=2e-3, shift=0, gate_learning_rate=2e-2,
+        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            net = lenet_300_100()
+        return train(net, self.images, recipe, seed=self.seed, evaluate_every=recipe.epochs, device="cpu").net
+
+
+def random_bound(rng: np.random.Generator, family: str = "gaussian", largest: int = 9) -> QuadraticBound:
+    """ḡ with 2…`largest` gates; scales of A over 1e-3…1e3, γ over 1e-4…10, ‖β‖ from below to far above √γ."""
+    d = int(rng.integers(2, largest + 1))
+    rank = int(rng.integers(1, d + 1))
+    if family == "low rank":
+        rank = int(rng.integers(1, max(2, d // 2 + 1)))
+    factor = rng.standard_normal((d if family == "orthogonal" else rank, d))
+    if family == "duplicates":
+        factor[:, rng.integers(1, d)] = factor[:, 0] * rng.choice([1.0, -1.0, 2.0])
+    if family == "zero column":
+        factor[:, rng.integers(d)] = 0.0
+    if family == "spectrum 1/k^2":
+        left, _, right = np.linalg.svd(factor, full_matrices=False)
+        factor = (left / (1.0 + np.arange(rank)) ** 2) @ right
+    if family == "orthogonal":  # T2 is attained here
+        factor = np.linalg.qr(factor)[0] * rng.uniform(0.5, 2.0, d)
+    factor = factor * 10.0 ** rng.uniform(-3, 3)
+    gamma: Any = 10.0 ** rng.uniform(-4, 1)
+    if family == "prices differ":
+        gamma = gamma * 10.0 ** rng.uniform(-1, 1, d)
+    beta = rng.standard_normal(len(factor)) * np.sqrt(np.min(gamma)) * 10.0 ** rng.uniform(-0.5, 2)
+    return QuadraticBound(factor, -2 * factor.T @ beta, 0.0, gamma)
+
+
+def random_start(rng: np.random.Generator, bound: QuadraticBound) -> Array:
+    """A start [d] with |μ|√(w/γ) from 0.1 to 30, some gates closed."""
+    unit = np.sqrt(bound.gamma) / np.sqrt(np.where(bound.w > 0, bound.w, 1.0))
+    return np.asarray(unit * rng.standard_normal(bound.d) * 10.0 ** rng.uniform(-1, 1.5) * (rng.random(bound.d) < 0.9))

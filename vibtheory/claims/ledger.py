@@ -1,0 +1,161 @@
+"""`decide`: every claim of the paper, decided; `Ledger`: what came of it, as text, JSON, table or page."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vibtheory.claims.claim import FAILS, Claim, Statement, Tally, words
+from vibtheory.claims.effort import Effort
+from vibtheory.claims.registry import STATEMENTS
+from vibtheory.errors import check_choice, reject
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["Ledger", "decide"]
+
+_JSON_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All decided claims. `str()` is a summary; `.to_frame()`, `.to_json()`, `.to_html()`.
+
+    Attributes:
+        claims: in the order of the registry.
+        mode: "quick" or "full". seed: of everything random.
+        recorded: rows read from each recorded table, by file name.
+        figures: folder of the figures.
+        seconds: processor time.
+    """
+
+    claims: tuple[Claim, ...]
+    mode: str
+    seed: int
+    recorded: dict[str, int]
+    figures: Path
+    seconds: float
+
+    @property
+    def verdict(self) -> Literal["holds", "fails"]:
+        """ "fails" if any claim does; "not run" does not count as a failure."""
+        return "fails" if any(claim.verdict == FAILS for claim in self.claims) else "holds"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Claims by verdict."""
+        return dict(Counter(claim.verdict for claim in self.claims))
+
+    def __iter__(self) -> Iterator[Claim]:
+        return iter(self.claims)
+
+    def __len__(self) -> int:
+        return len(self.claims)
+
+    def __getitem__(self, number: str) -> Claim:
+        """The claim of that number; InvalidInputError lists those that were decided."""
+        known = {claim.number: claim for claim in self.claims}
+        return (
+            known[number] if number in known else reject("number", number, f"one of {', '.join(known)}", "choose one")
+        )
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{n} {verdict}" for verdict, n in self.counts.items())
+        return "\n".join([f"{len(self)} claims ({self.mode}, seed {self.seed}): {counts}", *map(str, self.claims)])
+
+    def to_frame(self) -> DataFrame:
+        """One row per claim."""
+        import pandas as pd
+
+        rows = [{**claim.to_dict(), "evidence": words(claim.evidence)} for claim in self.claims]
+        return pd.DataFrame(rows)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Everything as standard JSON; its field "version" tells readers what to expect."""
+        plain: dict[str, Any] = {
+            "version": _JSON_VERSION, "verdict": self.verdict, "counts": self.counts, "mode": self.mode,
+            "seed": self.seed, "recorded": self.recorded, "seconds": round(self.seconds, 1),
+            "claims": [claim.to_dict() for claim in self.claims],
+        }  # fmt: skip
+        return json.dumps(plain, indent=indent, allow_nan=False, ensure_ascii=False)
+
+    def to_html(self) -> str:
+        """One page that needs nothing else: figures inside, no script, no address outside."""
+        from vibtheory.claims.page import page
+
+        return page(self)
+
+
+def decide(
+    mode: Literal["quick", "full"] = "quick",
+    only: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    figures: str | Path = "figures",
+    progress: Callable[[Claim], None] | None = None,
+    statements: Sequence[Statement] = STATEMENTS,
+) -> Ledger:
+    """Decide the paper's claims by computation.
+
+    Args:
+        mode: "quick": small fresh instances, minutes on two cores; "full": ten times larger, and recorded runs beside.
+            The rows of tables, Figure 2 and width are read from recorded tables in both.
+        only: numbers of claims, such as ("T2", "P1"); None: all.
+        seed: of everything random; each claim has a stream of its own.
+        figures: folder of the recorded tables and figures.
+        progress: called with each claim as soon as it is decided.
+        statements: what to decide; other statements than the paper's can be put to the same deciders.
+
+    Raises:
+        InvalidInputError: an unknown mode or number, a negative seed.
+        DataError: a recorded table that cannot be read.
+    """
+    check_choice("mode", mode, ("quick", "full"))
+    if seed < 0:
+        reject("seed", seed, "an integer >= 0", "omit it")
+    known = [statement.number for statement in statements]
+    for number in only or ():
+        check_choice("only", number, known)
+    effort = Effort(mode, seed, Path(figures))
+    claims = []
+    begin = time.process_time()
+    for statement in statements:
+        if only is None or statement.number in only:
+            claims.append(_decided(statement, effort))
+            if progress is not None:
+                progress(claims[-1])
+    return Ledger(tuple(claims), mode, seed, effort.recorded, effort.figures, time.process_time() - begin)
+
+
+def _decided(statement: Statement, effort: Effort) -> Claim:
+    begin = time.process_time()
+    finding = statement.decide(effort)
+    if finding.corrected is None and finding.bare.checked == 0:
+        finding = replace(finding, evidence={**finding.evidence, "why": "no recorded table; the command makes it"})
+    tried = {"tried": _words(finding.bare)}
+    if finding.corrected is not None:
+        tried["corrected"] = _words(finding.corrected)
+    options = ("" if effort.mode == "quick" else " --full") + (f" --seed {effort.seed}" if effort.seed else "")
+    return Claim(
+        number=statement.number,
+        statement=statement.text,
+        correction=statement.correction,
+        source=statement.source,
+        verdict=finding.verdict,
+        evidence={**tried, **finding.evidence},
+        figure=finding.figure if (effort.figures / finding.figure).is_file() else "",
+        command=statement.command or f'vibtheory claims --only "{statement.number}"{options}',
+        seed=effort.seed,
+        seconds=time.process_time() - begin,
+    )
+
+
+def _words(tally: Tally) -> str:
+    text = str(tally)
+    return text if len(text) < 400 else text[:397] + "..."

@@ -1,0 +1,172 @@
+"""Deciders of the poster's pictures on redundancy: Props 1 and 2, "redundant dimension ⇒ flat ḡ", and T4b."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vibtheory.claims.claim import Finding, Tally
+from vibtheory.claims.effort import Effort
+from vibtheory.gates import named_gates
+from vibtheory.merging import merge_redundant
+from vibtheory.networks import mlp
+from vibtheory.propositions import absorb_constant_unit, check_dead_unit
+from vibtheory.theory.dead_gate import dead_gate_flow
+from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.silent_gate import closed_mean_information, constant_unit
+from vibtheory.theory.softmax_loss import SoftmaxLoss
+
+__all__ = ["converse", "flat_directions", "merging", "silent_unit", "unheard_unit"]
+
+Array = NDArray[np.float64]
+
+
+def _network(rng: np.random.Generator, sizes: tuple[int, ...] = (6, 10, 3)) -> tuple[nn.Sequential, torch.Tensor]:
+    """A small gated network in float64 and its inputs [300, 6], from `rng`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**31)))
+        net = mlp(sizes).double()
+        for gate in named_gates(net).values():
+            gate.mu.data.copy_(1 + 0.3 * torch.randn(gate.features, dtype=torch.float64))
+            gate.log_var.data.copy_(torch.randn(gate.features, dtype=torch.float64) - 3)
+        return net, torch.randn(300, sizes[0], dtype=torch.float64)
+
+
+def _linear(net: nn.Module) -> nn.Linear:
+    """The map into h1."""
+    linear = net.get_submodule("linear1")
+    assert isinstance(linear, nn.Linear)
+    return linear
+
+
+def _labels(x: torch.Tensor) -> torch.Tensor:
+    return (x[:, 0] > 0).long() + (x[:, 1] > 0.5).long()
+
+
+def silent_unit(effort: Effort) -> Finding:
+    """Prop 1: I(h_j; h_prev) = 0 ⇒ α_j = 0.
+
+    Bare: f ≡ 1 carries nothing, and at the global minimum of the closed form its gate is closed: refuted where y² > γ.
+    Corrected: f ≡ 0: α falls at data gradient 0; f ≡ c ≠ 0 with a bias downstream: absorbing it lowers the objective.
+    """
+    rng = effort.rng("Prop 1")
+    bare, corrected = [], []
+    for _ in range(effort.size(50, 500)):
+        found = constant_unit(float(rng.normal(scale=3)), float(np.exp(rng.normal() - 2)))
+        bare.append((not found.refutes, str(found)))
+    for index in range(effort.size(6, 30)):
+        net, x = _network(rng)
+        data, unit = (x, _labels(x)), int(rng.integers(10))
+        dead = check_dead_unit(net, data, "h1", unit, gamma=0.05, steps=60, proposition=1, seed=index)
+        corrected.append((dead.verdict == "α falls" and dead.data_gradient == 0, str(dead)))
+        with torch.no_grad():  # f ≡ c: no weights, a positive bias
+            linear = _linear(net)
+            linear.weight[unit] = 0.0
+            linear.bias[unit] = float(rng.uniform(0.2, 2))
+        absorbed = absorb_constant_unit(net, data, "h1", unit)[1]
+        corrected.append((absorbed.status == "absorbed" and absorbed.loss_after <= absorbed.loss_before, str(absorbed)))
+    return Finding(Tally.of(bare), Tally.of(corrected))
+
+
+def converse(effort: Effort) -> Finding:
+    """Prop 1's weaker converse: μ_j = 0 with σ_j > 0 still reveals |f_j|, so I = 0 only if |f| is constant.
+
+    Bare: α = 0 ⇒ I = 0. Corrected: I ≤ ½ψ (its form with zeros), and I = 0 where |f| is constant.
+    """
+    rng = effort.rng("Prop 1 converse")
+    bare, corrected = [], []
+    for index in range(effort.size(20, 200)):
+        values = np.exp(rng.standard_normal(int(rng.integers(2, 6)))) * rng.choice([-1.0, 1.0])
+        if index % 3 == 0:
+            values[0] = 0.0
+        found = closed_mean_information(values, sigma=float(np.exp(rng.normal())))
+        bare.append((found.nats <= 1e-9, f"{found}, f in {np.round(values, 3).tolist()}"))
+        corrected.append((found.nats <= found.bound + 1e-9, str(found)))
+        still = closed_mean_information(values[-1] * rng.choice([-1.0, 1.0], 4))
+        corrected.append((abs(still.nats) < 1e-9, str(still)))
+    return Finding(Tally.of(bare), Tally.of(corrected))
+
+
+def unheard_unit(effort: Effort) -> Finding:
+    """Prop 2: with outgoing weights 0 the data term is deaf to the gate, and α falls from the first step on."""
+    rng = effort.rng("Prop 2")
+    outcomes, steepest = [], 0.0
+    for index in range(effort.size(6, 30)):
+        net, x = _network(rng)
+        found = check_dead_unit(net, (x, _labels(x)), "h1", int(rng.integers(10)), gamma=0.05, steps=60, seed=index)
+        steepest = max(steepest, found.data_gradient)
+        outcomes.append((found.verdict == "α falls" and found.data_gradient == 0, str(found)))
+    for coordinates in ("sigma", "log_variance"):
+        for _ in range(effort.size(10, 100)):
+            flow = dead_gate_flow(
+                rng.normal(), float(np.exp(rng.normal() - 1)), 0.3, np.linspace(0, 3, 20), coordinates
+            )
+            kept = flow.mu**2 + (flow.sigma**2 if coordinates == "sigma" else 8 * np.log(flow.sigma))
+            still = bool(np.allclose(kept, flow.invariant, rtol=1e-8, atol=1e-8))
+            outcomes.append((bool((np.diff(flow.alpha) < 0).all()) and still, str(flow)))
+    evidence: dict[str, Any] = {"largest data gradient at a killed gate": steepest}
+    if effort.mode == "full" and (trained := effort.table("real_loss_lenet_300_100.csv")) is not None:
+        row = trained.iloc[0]
+        outcomes.append((row["prop2_verdict"] == "α falls", "trained LeNet-300-100"))
+        evidence["trained LeNet-300-100: α"] = [row["prop2_alpha_start"], row["prop2_alpha_end"]]
+    return Finding(Tally.of(outcomes), evidence=evidence)
+
+
+def _constant(bound: QuadraticBound, direction: Array, rng: np.random.Generator) -> bool:
+    """Whether ḡ is flat along `direction`: equal at random points and their shifts."""
+    z = rng.standard_normal((10, bound.d))
+    shift = rng.uniform(0.5, 5, (10, 1)) * direction
+    return bool(np.allclose(bound.value(z + shift), bound.value(z), rtol=1e-9, atol=1e-9))
+
+
+def flat_directions(effort: Effort, constant: Callable[..., bool] = _constant) -> Finding:
+    """Redundant dimension ⇒ flat ḡ, on Böhning's bound of random last layers.
+
+    Bare: any redundant unit, a copy of another included: refuted, ḡ rises along a copy's own μ. Corrected: along a
+    unit that is always 0 or unheard; and for a copy, f_k = c·f_j with weights s·v_j, along c·s·e_j − e_k. Nowhere else.
+    """
+    rng = effort.rng("flat")
+    bare, corrected = [], []
+    for _ in range(effort.size(50, 500)):
+        d, classes, n = int(rng.integers(5, 12)), int(rng.integers(2, 6)), 100
+        f, weights = np.maximum(rng.standard_normal((n, d)), 0), rng.standard_normal((classes, d))
+        c, s = rng.uniform(0.3, 3, 2)
+        f[:, 1], weights[:, 1] = c * f[:, 0], s * weights[:, 0]  # a copy
+        f[:, 2], weights[:, 3] = 0.0, 0.0  # a unit that is always 0; one that nobody hears
+        problem = SoftmaxLoss(weights, rng.standard_normal(classes), f, rng.integers(classes, size=n), 0.05)
+        bound, axis = problem.bound_at(rng.standard_normal(d)), np.eye(d)
+        for j, words in ((1, "along the mean of a copy"), (2, "a unit that is 0"), (3, "an unheard unit")):
+            bare.append((constant(bound, axis[j], rng), f"{words}: ḡ is not flat"))
+        for direction in (axis[2], axis[3], c * s * axis[0] - axis[1]):
+            corrected.append((constant(bound, direction, rng), "not flat"))
+        corrected.append((not constant(bound, axis[4], rng), "flat along an active dimension"))
+    return Finding(Tally.of(bare), Tally.of(corrected))
+
+
+def merging(effort: Effort) -> Finding:
+    """T4b: two proportional units become one: same mean, no more covariance, strictly less information."""
+    rng = effort.rng("T4b")
+    outcomes, margin, saved = [], np.inf, np.inf
+    for _ in range(effort.size(15, 150)):
+        net, x = _network(rng, (6, 9, 7, 3))
+        first, second = (int(j) for j in rng.choice(9, 2, replace=False))
+        gate, linear = named_gates(net)["h1"], _linear(net)
+        with torch.no_grad():
+            c = float(np.exp(rng.normal()))
+            for parameter in (linear.weight, linear.bias):
+                parameter[second] = c * parameter[first]
+            gate.mu[[first, second]] = torch.tensor(rng.uniform(0.5, 2, 2) * rng.choice([-1, 1], 2))
+            linear.bias[[first, second]] += torch.tensor([0.2, 0.2 * c], dtype=torch.float64)
+        report = merge_redundant(net, x)[1]
+        margin = min(margin, report.covariance_margin)
+        saved = min(saved, report.information_before - report.information_after)
+        held = report.status == "proved" and report.closed == 1 and report.information_after < report.information_before
+        outcomes.append((held, str(report)))
+    return Finding(
+        Tally.of(outcomes), evidence={"least covariance margin": margin, "least information saved (nats)": saved}
+    )

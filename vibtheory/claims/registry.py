@@ -1,0 +1,116 @@
+"""Every claim of the poster, and ours of THEORY.md, in reading order, each with what decides it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from vibtheory.claims import information, landscape, penalty, records, redundancy, sparsity, surrogates, width
+from vibtheory.claims.claim import Finding, Statement
+from vibtheory.claims.effort import Effort
+from vibtheory.theory.sparsity_report import SparsityReport
+
+__all__ = ["STATEMENTS"]
+
+_POSTER, _OURS = "poster", "THEORY.md"
+
+
+def _survivors(limit: Callable[[SparsityReport], int]) -> Callable[[Effort], Finding]:
+    return partial(sparsity.survivors, limit=limit)
+
+
+_GUARANTEES = (
+    ("exact", "h2", "squared error and an affine map to the output: ḡ = g"),
+    ("bohning", "h2", "softmax after an affine map: ḡ ≥ g everywhere"),
+    ("lipschitz", "h1", "a deeper layer of a ReLU network: ḡ ≥ g everywhere"),
+    ("fitted", "h1", "a semidefinite program on samples: ḡ < g no more often than the stated limit"),
+    ("tangent", "h1", "Gauss–Newton curvature, inflated: ḡ < g no more often than the stated limit"),
+)
+_TABLES = ((1, ""), (2, ""), (3, "3.1"), (3, "3.2"), (3, "3.3"), (4, "4.1"), (4, "4.2"))
+
+
+def _table(table: int, row: str) -> Statement:
+    named = f"Table {row or table}"
+    device = f" --row {row} --device cuda" if row else ""
+    text = "VIBNet reaches the printed r_W, r_N, FLOP and error"
+    return Statement(named, text, f"{_POSTER}, Table {table}", partial(records.table_row, table=table, row=row),
+                     command=f"vibtheory table {table} --full{device}")  # fmt: skip
+
+
+STATEMENTS: tuple[Statement, ...] = (
+    Statement("P1", "γ I(h_i; h_{i−1}) − I(h_i; y) ≤ its variational bound, up to H(y)", f"{_POSTER}, Method; P1",
+              information.layer_wise),
+    Statement("P2", "min over ξ of E KL = Σ ½[log(1 + α) + ψ], at ξ = (μ² + σ²) E f²", f"{_POSTER}, Method; P2",
+              information.best_prior),
+    Statement("P2 zeros", "the objective (*), which charges log(1 + α) alone, comes from an upper bound on I(h; x)",
+              f"{_POSTER}, (*); P2", information.relu_zeros,
+              "½ log(1 + α) alone is none; H(pattern) + Σ (π/2)[log(1 + α) + ψ⁺] is one, ReLU's zeros included"),
+    Statement("P3", "h given x is a mixed measure: a sample can only come from inputs with its zero pattern",
+              f"{_OURS}, P3", information.mixed_measure),
+    Statement("P3 ceiling", "I(h; x) ≤ log N, with equality, and a flag, where all zero patterns differ",
+              f"{_OURS}, P3", information.ceiling),
+    Statement("P3 sides", "every bound of I(h; x) stands on the side that it declares", f"{_OURS}, P3, F",
+              information.sides),
+    Statement("Prop 1", "I(h_ij; h_{i−1}) = 0 ⇒ α_ij = 0", f"{_POSTER}, Theoretical Results; T4",
+              redundancy.silent_unit,
+              "if f ≡ 0; if f ≡ c ≠ 0, at a global minimum with a bias downstream (without one: a counter-example)"),
+    Statement("Prop 1 converse", "α_ij = 0 ⇒ I(h_ij; h_{i−1}) = 0", f"{_POSTER}, Theoretical Results (dashed); T4",
+              redundancy.converse, "I ≤ ½ψ at μ = 0 < σ, and I = 0 where |f| is constant"),
+    Statement("Prop 2", "W_{i+1,·j} = 0 ⇒ α_ij = 0", f"{_POSTER}, Theoretical Results; T4", redundancy.unheard_unit),
+    Statement("Flat", "a redundant dimension makes ḡ flat", f"{_POSTER}, Theoretical Results",
+              redundancy.flat_directions,
+              "along a unit that is 0 or unheard; for a copy, along the difference that leaves the sum alone"),
+    Statement("T1", "the profiled penalty's variance, SNR, value, slope and curvature in closed form", f"{_OURS}, T1",
+              penalty.profiled_penalty),
+    Statement("T2", "‖α*‖₀ ≤ rank[A] + 1 at any local minimum", f"{_POSTER}, Theoretical Results; T2",
+              _survivors(lambda report: report.rank_plus_one)),
+    Statement("T2 equality", "‖μ*‖₀ = ‖α*‖₀ at any local minimum", f"{_POSTER}, Theoretical Results; T2",
+              sparsity.equal_counts, "on columns of A that are not zero; on a zero column with b_j = 0, μ_j is free"),
+    Statement("T2 tight", "‖α*‖₀ ≤ rank[A], and it is attained", f"{_OURS}, T2",
+              _survivors(lambda report: report.rank)),
+    Statement("T2 trained", "the rank bound holds on trained networks", f"{_POSTER}, Theoretical Results; T5",
+              surrogates.trained_networks),
+    Statement("T3", "‖α*‖₀ ≤ soft rank = #{λ_i(G) ≥ 1/(2 + α_max)}", f"{_OURS}, T3",
+              _survivors(lambda report: report.soft_rank)),
+    Statement("T3 sharp", "‖α*‖₀ ≤ #{λ_i(D^½GD^½) ≥ 1}", f"{_OURS}, T3",
+              _survivors(lambda report: report.soft_rank_sharp)),
+    Statement("T3c", "E[ffᵀ] ≻ 0 and v_jᵀBv_j > 0 ⇒ rank[A] = d: the rank bound is vacuous", f"{_OURS}, T3c",
+              sparsity.full_rank),
+    Statement("T4a", "cos² of two survivors < (1+α_i)(1+α_j)/((2+α_i)(2+α_j))", f"{_OURS}, T4a", sparsity.angles),
+    Statement("T4b", "proportional units merge: same mean, no more covariance, less information", f"{_OURS}, T4b",
+              redundancy.merging),
+    *(Statement(f"T5 {kind}", text, f"{_OURS}, T5", partial(surrogates.guarantee, kind=kind, layer=layer))
+      for kind, layer, text in _GUARANTEES),
+    Statement("T6", "ties, saddles and perturbed points never certify; no point beside a minimum is lower",
+              f"{_OURS}, T6", sparsity.certificates),
+    Statement("T6 iterates", "the bound may be read off wherever a solver stops", f"{_OURS}, T6", sparsity.only_minima,
+              "only at certified local minima"),
+    Statement("T6 enumeration", "enumeration lists every local minimum", f"{_OURS}, T6", sparsity.enumeration),
+    Statement("T7 budget", "Σγα/(1+α) ≤ ¼‖β‖² at stationary points, so few gates are open whatever the rank",
+              f"{_OURS}, T7", landscape.budget),
+    Statement("T7 closed", "0 is a strict minimum above b²/(4w), none below, and alone from ‖β‖² on", f"{_OURS}, T7",
+              landscape.closed),
+    Statement("T7 existence", "b in A's row space: minima exist, inside the stated box; else Φ falls for ever",
+              f"{_OURS}, T7", landscape.existence),
+    Statement("T7 convexity", "G ⪰ ½I ⇒ one local minimum", f"{_OURS}, T7", landscape.convexity),
+    Statement("T7 real loss", "J never rises, and T2, T3, T4a hold at local minima of the real loss", f"{_OURS}, T7",
+              landscape.real_loss),
+    Statement("T7 path", "the path over γ has the stated slope, and gates open at (a_jᵀr)²/w_j", f"{_OURS}, T7",
+              landscape.path),
+    Statement("T7 layers", "Σ_i ‖α_i‖₀ ≤ Σ_i rank A_i", f"{_OURS}, T7", surrogates.several_layers),
+    Statement("Width", "A becomes low-rank if the network is over-parameterised", f"{_POSTER}, Theoretical Results",
+              width.low_rank, "its soft rank does", "python benchmarks/width_study.py"),
+    Statement("Larger base", "a larger base architecture is more accurate at equal size", f"{_POSTER}, Abstract",
+              width.larger_base, command="python benchmarks/width_study.py"),
+    Statement("Metrics", "the printed r_W, r_N and FLOP follow from the printed architectures", f"{_POSTER}, Tables; M",
+              records.metrics, "in all rows but DN's, whose 542-83-61 gives r_W 19.03"),
+    Statement("State of the art", "no other printed method is smaller at an error as low", f"{_POSTER}, Abstract",
+              records.state_of_the_art, "in r_N and FLOP; in r_W BC-GHS is smaller in Table 2"),
+    Statement("Figure 2 left", "VIBNet's r_W falls from 1, the regular net's stays", f"{_POSTER}, Figure 2",
+              records.figure2_size, command="vibtheory figure 2 --full"),
+    Statement("Figure 2 right", "I(h₁; x) rises, turns and falls below its start; the regular net's rises",
+              f"{_POSTER}, Figure 2", records.figure2_information,
+              "not for every estimate: for ½ log det(I + Cov/τ²), at the least noise τ", "vibtheory figure 2 --full"),
+    *(_table(table, row) for table, row in _TABLES),
+)  # fmt: skip
+"""In the order of the report."""

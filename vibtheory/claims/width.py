@@ -1,0 +1,73 @@
+"""Deciders of the two claims on width, from the table of `benchmarks/width_study.py`.
+
+"A becomes low-rank if the network is over-parameterised", and the abstract's "increase accuracy by facilitating the use
+of a larger base architecture". The study widens LeNet-300-100's hidden layers by 1, 2, 4, 8.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vibtheory.claims.claim import Finding, Tally
+from vibtheory.claims.effort import Effort
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["interpolated", "larger_base", "low_rank"]
+
+TABLE = "width_study.csv"
+NOT_TRIED = Finding(Tally())
+
+
+def low_rank(effort: Effort) -> Finding:
+    """Bare: rank[A]/d falls as the net widens. Corrected: the soft rank (T3) does, with A still of nearly full rank."""
+    table = effort.table(TABLE)
+    if table is None:
+        return NOT_TRIED
+    tallies: dict[str, list[tuple[bool, str]]] = {"rank": [], "soft_rank_sharp": []}
+    evidence: dict[str, Any] = {}
+    for (layer, seed), own in table[table["certificate"] == "certified local minimum"].groupby(["layer", "seed"]):
+        for column, outcomes in tallies.items():
+            shares = (own[column] / own["d"]).groupby(own["width"]).mean()
+            if len(shares) > 1:
+                words = f"{layer}, seed {seed}: {column}/d = {shares.round(3).to_dict()}"
+                outcomes.append((bool(shares.iloc[-1] < shares.iloc[0]), words))
+                evidence[f"{layer}, seed {seed}, {column}/d by width"] = shares.round(4).to_dict()
+    return Finding(Tally.of(tallies["rank"]), Tally.of(tallies["soft_rank_sharp"]), evidence, "width_study.png")
+
+
+def larger_base(effort: Effort) -> Finding:
+    """At the r_W of the narrowest net in weights, a wider base net errs no more, interpolated over the prices."""
+    table = effort.table(TABLE)
+    if table is None:
+        return NOT_TRIED
+    outcomes, evidence = [], {}
+    errors = interpolated(table, "weights", "error")
+    for width in sorted(set(errors["width"]))[1:]:
+        both = errors[errors["width"] == width].merge(errors[errors["width"] == errors["width"].min()], on="seed")
+        difference = (both["value_x"] - both["value_y"]).dropna()
+        if len(difference):
+            words = f"width ×{width}: error changes by {difference.mean():+.3f} points over {len(difference)} seeds"
+            outcomes.append((bool(difference.mean() <= 0), words))
+            evidence[f"width ×{width}: error at equal weights, points"] = [float(each) for each in difference]
+    return Finding(Tally.of(outcomes), evidence=evidence, figure="width_study.png")
+
+
+def interpolated(table: DataFrame, size: str, value: str) -> DataFrame:
+    """`value` of each width and seed at equal `size`, linear in log `size` over the prices; NaN outside their range.
+
+    The common `size` is the median over all runs. Columns width, seed, value.
+    """
+    import pandas as pd
+
+    runs = table.drop_duplicates(["width", "seed", "gamma"])
+    target = float(np.log(runs[size].median()))
+    rows = []
+    for (width, seed), own in runs.groupby(["width", "seed"]):
+        ordered = own.sort_values(size)
+        at = np.interp(target, np.log(ordered[size]), ordered[value], left=np.nan, right=np.nan)
+        rows.append({"width": width, "seed": seed, "value": float(at)})
+    return pd.DataFrame(rows, columns=["width", "seed", "value"])

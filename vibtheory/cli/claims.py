@@ -1,0 +1,83 @@
+"""`vibtheory claims`: every claim of the paper decided, as a terminal table, JSON and a page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vibtheory.cli.exit_codes import VIOLATED
+from vibtheory.errors import reject
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vibtheory.claims import Claim, Ledger
+
+__all__ = ["claims"]
+
+_STYLE = {"holds": "green", "fails": "bold red", "holds with a correction": "yellow", "not run": "dim"}
+
+
+def claims(
+    quick: Annotated[bool, typer.Option("--quick", help="Small fresh instances: minutes. The default.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Ten times larger, and the recorded runs beside.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Only this claim, such as T2; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(help="Of every random instance.")] = 0,
+    figures: Annotated[Path, typer.Option(help="Folder with the recorded tables and figures.")] = Path("figures"),
+    out: Annotated[Path, typer.Option(help="Folder for claims.json and claims.html.")] = Path("figures"),
+    details: Annotated[bool, typer.Option("--details", help="Print the evidence of every claim.")] = False,
+) -> None:
+    """Decide every claim of the paper: holds, fails, holds with a correction, or not run.
+
+    Writes claims.json and claims.html (with --only: to claims_only.*). Exit code: 0 no claim fails, 1 one does, 2 bad
+    input.
+    """
+    if quick and full:
+        reject("--full", "together with --quick", "one of them", "leave one out")
+    from vibtheory.claims import decide
+    from vibtheory.storage import write_text
+
+    def told(claim: Claim) -> None:
+        if sys.stderr.isatty():
+            typer.echo(f"{claim.number}: {claim.verdict} ({claim.seconds:.1f} s)", err=True)
+
+    ledger = decide("full" if full else "quick", only or None, seed=seed, figures=figures, progress=told)
+    target = out / ("claims_only" if only else "claims")
+    write_text(target.with_suffix(".json"), ledger.to_json(indent=1) + "\n")
+    write_text(target.with_suffix(".html"), ledger.to_html())
+    if sys.stdout.isatty() and not details:
+        from rich.console import Console
+
+        Console().print(_table(ledger))
+    elif details:
+        typer.echo(str(ledger))
+    else:
+        for claim in ledger:
+            typer.echo(f"{claim.number:<16} {claim.verdict:<24} {claim.statement}")
+    counts = ", ".join(f"{number} {verdict}" for verdict, number in ledger.counts.items())
+    typer.echo(f"{len(ledger)} claims: {counts}", err=False)
+    typer.echo(f"wrote {target}.json and {target}.html", err=True)
+    if ledger.verdict == "fails":
+        raise typer.Exit(VIOLATED)
+
+
+def _table(ledger: Ledger) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("Claim", "Statement", "Verdict", "Tried", "Seconds")
+    for claim in ledger:
+        corrected = claim.verdict == "holds with a correction"
+        tried = str(claim.evidence["corrected" if corrected else "tried"]).split("; first")[0]
+        text = f"{claim.statement} [{claim.correction}]" if corrected else claim.statement
+        table.add_row(
+            Text(claim.number),
+            Text(text),
+            Text(claim.verdict, _STYLE[claim.verdict]),
+            Text(tried),
+            f"{claim.seconds:.1f}",
+        )
+    return table

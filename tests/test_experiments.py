@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vibtheory import building, datasets, experiments, networks, training
+from vibtheory import building, datasets, experiments, gates, networks, run, training
 from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.experiments import experiment, run_experiment
@@ -56,13 +56,13 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> experiments.Experim
     return experiment(tmp_path / "tiny.toml")
 
 
-def _count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Seeds of the calls of `train` from here on."""
-    calls: list[int] = []
+def _count(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Seeds of the calls of `train` from here on; the teacher's has none."""
+    calls: list[Any] = []
     real = training.train
 
     def counted(*arguments: Any, **options: Any) -> Any:
-        calls.append(options["seed"])
+        calls.append(options.get("seed", "teacher"))
         return real(*arguments, **options)
 
     monkeypatch.setattr(training, "train", counted)
@@ -182,6 +182,27 @@ def test_a_collapsed_run_has_one_row(plan: experiments.Experiment, tmp_path: Pat
     assert list(frame["stage"]) == ["pruned"]
 
 
+def test_all_runs_follow_one_teacher(
+    tmp_path: Path, plan: experiments.Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = PLAN.replace("[finetune]", "[teacher]\nepochs = 3\nbatch_size = 20\n[finetune]\ndistill = 1.0")
+    (tmp_path / "taught.toml").write_text(text, encoding="utf-8")
+    monkeypatch.setitem(building._BUILDERS, "tiny", lambda gated=True: networks.mlp((6, 5, 2), gated=gated))
+    taught = experiment(tmp_path / "taught.toml")
+    calls = _count(monkeypatch)
+    frame = run_experiment(taught, "full", runs=tmp_path / "runs")
+    assert calls == ["teacher", 0, 0, 1, 1]
+    (place,) = (tmp_path / "runs").glob("taught-teacher-*")
+    teacher = run.load(place)
+    assert len(teacher.rows) == 3
+    assert not gates.named_gates(teacher.net)
+    assert run_experiment(taught, "full", runs=tmp_path / "runs").equals(frame)
+    assert len(calls) == 5  # read back, the teacher too
+    plain = run_experiment(plan, "full", runs=tmp_path / "runs")
+    assert (plain["stage"] == "pruned").equals(frame["stage"] == "pruned")
+    assert not plain.equals(frame)
+
+
 def test_packaged_recipes_are_read() -> None:
     for name, table in (("lenet_300_100", 1), ("lenet_5_caffe", 2)):
         packaged = experiment(name)
@@ -198,6 +219,9 @@ BAD = {
     "an unknown setting": (PLAN.replace("batch_size", "batch", 1), "batch"),
     "a setting out of range": (PLAN.replace("epochs = 2", "epochs = -2"), "epochs"),
     "an unknown setting of fine-tuning": (PLAN.replace("[finetune]", "[finetune]\nspeed = 3"), "speed"),
+    "distilling from nobody": (PLAN.replace("[finetune]", "[finetune]\ndistill = 0.5"), "no [teacher]"),
+    "a teacher of nobody": (PLAN.replace("[quick]", "[teacher]\nepochs = 1\n[quick]"), "only [teacher]"),
+    "a teacher that is no section": ("teacher = 1" + PLAN, "section [teacher]"),
     "an unknown key of a mode": (PLAN.replace("[quick]", "[quick]\nseed = 3"), "quick"),
     "no seeds": (PLAN.replace("seeds = [3]", ""), "curve"),
     "an empty list of seeds": (PLAN.replace("seeds = [3]", "seeds = []"), "curve"),

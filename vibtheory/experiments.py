@@ -17,6 +17,7 @@ from vibtheory.storage import write_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from torch import nn
 
 __all__ = ["Experiment", "experiment", "run_experiment"]
 
@@ -37,6 +38,8 @@ class Experiment:
         modes: for each of "quick", "full", "curve": its γs, its seeds, and changes to the recipe and to fine-tuning.
         row: which of the table's comparisons it belongs to, such as "3.1"; "": the table has only one.
         arguments: of `network`.
+        teacher: how the regular net (the same shape without gates) is trained whose predictions fine-tuning follows
+            with weight `finetune.distill`; None: no teacher. All runs have the same one.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Experiment:
     modes: dict[str, dict[str, Any]]
     row: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
+    teacher: Recipe | None = None
 
     def jobs(self, mode: str) -> list[tuple[Recipe, int]]:
         """(recipe, seed) of every run of a mode, γ by γ. Raises InvalidInputError for an unknown mode."""
@@ -98,7 +102,8 @@ def experiment(name: str | Path) -> Experiment:
 
 
 def _experiment(name: str, plain: dict[str, Any]) -> Experiment:
-    required, optional = {"table", "network", "dataset", "recipe"}, {"row", "arguments", "finetune", *MODES}
+    required = {"table", "network", "dataset", "recipe"}
+    optional = {"row", "arguments", "finetune", "teacher", *MODES}
     missing, unknown = required - set(plain), set(plain) - required - optional
     if missing or unknown:
         got = f"{name}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}"
@@ -110,7 +115,7 @@ def _experiment(name: str, plain: dict[str, Any]) -> Experiment:
         if not isinstance(plain[key], kind) or isinstance(plain[key], bool):
             reject(f"recipe {key}", repr(plain[key])[:200], what, "correct the file")
     modes = {mode: plain[mode] for mode in MODES if mode in plain}
-    for section in ("recipe", "finetune", *modes):
+    for section in ("recipe", "finetune", "teacher", *modes):
         if not isinstance(plain.get(section, {}), dict):
             reject("recipe", f"{section} = {plain[section]!r:.200}", f"a section [{section}]", "correct the file")
     for mode, plan in modes.items():
@@ -127,8 +132,12 @@ def _experiment(name: str, plain: dict[str, Any]) -> Experiment:
     if not isinstance(plain.get("arguments", {}), dict):
         reject("recipe arguments", plain["arguments"], "a table such as { classes = 10 }", "correct the file")
     finetune = Recipe.from_dict({"gamma": 0.0, **plain["finetune"]}) if "finetune" in plain else None
+    teacher = Recipe.from_dict({"gamma": 0.0, **plain["teacher"]}) if "teacher" in plain else None
+    if bool(finetune and finetune.distill) != (teacher is not None):
+        got = f"{name}: {'only' if teacher else 'no'} [teacher]{'' if teacher else ' with distill in [finetune]'}"
+        reject("recipe", got, "[teacher] and distill in [finetune], or neither", "complete the file")
     return Experiment(name, plain["table"], plain["network"], plain["dataset"], Recipe.from_dict(plain["recipe"]),
-                      finetune, modes, str(plain.get("row", "")), dict(plain.get("arguments", {})))  # fmt: skip
+                      finetune, modes, str(plain.get("row", "")), dict(plain.get("arguments", {})), teacher)  # fmt: skip
 
 
 def run_experiment(
@@ -168,12 +177,15 @@ def run_experiment(
 
     if jobs < 1:
         reject("jobs", jobs, "an integer >= 1", "pass the number of processes")
+    planned = plan.jobs(mode)
+    if plan.tuning(mode) is not None:
+        _teacher(plan, Path(runs), progress, device, root)  # before the runs that share it begin
     threads = max(1, (os.cpu_count() or 1) // jobs)
     tasks = [
         delayed(_run_one)(
             plan, mode, recipe, seed, Path(runs), threads, progress and jobs == 1, device, root, accelerate
         )
-        for recipe, seed in plan.jobs(mode)
+        for recipe, seed in planned
     ]
     results = Parallel(n_jobs=min(jobs, len(tasks)))(tasks)
     return pd.DataFrame([row for rows in results for row in rows])
@@ -203,7 +215,8 @@ def _run_one(
     network = [plan.network, plan.arguments] if plan.arguments else [plan.network]
     trained = _fingerprint([*network, plan.dataset, recipe.to_dict()])
     finetune = plan.tuning(mode)
-    tuning = _fingerprint(finetune and finetune.to_dict())
+    tuned_by = [plan.teacher.to_dict()] if plan.teacher and finetune else []
+    tuning = _fingerprint([finetune and finetune.to_dict(), *tuned_by] if tuned_by else finetune and finetune.to_dict())
     folder = runs / f"{plan.name}-gamma{recipe.gamma:g}-seed{seed}-{trained}"
     finished = folder / f"rows-{tuning}.json"
     if finished.exists():
@@ -226,13 +239,38 @@ def _run_one(
         rows = [_row(plan, run.history, recipe, seed, "pruned", run.status, device)]
         if finetune is not None and run.status == "completed":
             small, place = compress(net), folder / f"finetune-{tuning}"
-            tuned = train(small, data, finetune, checkpoint=place, **options)
+            teacher = _teacher(plan, runs, False, device, root)
+            tuned = train(small, data, finetune, teacher=teacher, checkpoint=place, **options)
             tuned_row = {"stage": "finetuned", **_errors(tuned.history), "epochs": finetune.epochs}
             rows.append({**rows[0], **tuned_row, **(_speed(tuned.history) if plan.row else {})})
     finally:
         torch.set_num_threads(before)
     write_text(finished, json.dumps(rows, indent=1) + "\n")
     return [{**row, "mode": mode} for row in rows]
+
+
+def _teacher(plan: Experiment, runs: Path, progress: bool, device: str, root: str | Path | None) -> nn.Module | None:
+    """The trained regular net of a plan with a teacher, from its folder if it is there; None without one."""
+    import torch
+
+    from vibtheory import datasets
+    from vibtheory.building import build
+    from vibtheory.run import load
+    from vibtheory.training import train
+
+    if plan.teacher is None:
+        return None
+    identity = _fingerprint([plan.network, plan.arguments, plan.dataset, plan.teacher.to_dict()])
+    folder = runs / f"{plan.name}-teacher-{identity}"
+    if (folder / "run.json").exists():
+        return load(folder).net
+    data = datasets.load(plan.dataset) if root is None else datasets.load(plan.dataset, root)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = build({"builder": plan.network, "arguments": {**plan.arguments, "gated": False}})
+    run = train(net, data, plan.teacher, device=device, progress=progress, checkpoint=folder / "checkpoint")
+    run.save(folder)
+    return run.net
 
 
 def _finished_rows(path: Path) -> list[dict[str, Any]]:

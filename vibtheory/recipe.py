@@ -38,7 +38,8 @@ class Recipe:
         relax_factor: see `relax_at`.
         prune_every: close dead units for good every so many epochs and cut them out of the computation; 0: never.
         prune_from: first epoch (counted from 1) after which that may happen.
-        distill: weight in [0, 1] of the pretrained net's predictions against the labels; needs `pretrain_epochs`.
+        distill: weight in [0, 1] of a teacher's predictions against the labels. The teacher is the net after
+            `pretrain_epochs`, or the one that `train` is given.
         temperature: softening of those predictions.
         shift: augmentation: each training image is moved by up to so many pixels each way, filled with 0; 0: none.
         initial_log_variance: log σ² at which the gates start; None leaves them as they are.
@@ -119,8 +120,6 @@ class Recipe:
         ):
             if not all(v is None or (_is_number(v) and 0 <= v <= 1) for v in values):
                 reject(name, getattr(self, name), "fractions in [0, 1]", f"give {name} as a share")
-        if self.distill and not self.pretrain_epochs:
-            reject("distill", self.distill, "0 without pretrain_epochs", "set pretrain_epochs: the teacher is that net")
 
     def learning_rate_factor(self, epoch: int, pretraining: bool = False) -> float:
         """Factor on both learning rates in `epoch` (from 0 in each phase)."""

@@ -46,6 +46,7 @@ def train(
     amp: bool | None = None,
     progress: bool = False,
     on_epoch: Callable[[nn.Module, int], None] | None = None,
+    teacher: nn.Module | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 0.0,
     evaluate_every: int = 1,
@@ -67,6 +68,8 @@ def train(
         on_epoch: called with the net (full size, evaluation mode) and the number of epochs done: at the start (0) and
             after each epoch, before its checkpoint is written; it must leave the net and torch's random state alone.
             A resumed run calls it for the epochs that it trains.
+        teacher: a trained net whose predictions on the training inputs (as they are, not shifted) are followed with
+            weight `recipe.distill`, from the first epoch on; None: the net itself as it is after pretraining.
         checkpoint: folder for resuming; the same call continues a stopped run. None: no checkpoint.
         checkpoint_seconds: write it no more often than that (and at the end); 0: after every epoch.
         evaluate_every: epochs between evaluations on `data.x_test`; the last epoch is always evaluated.
@@ -86,6 +89,8 @@ def train(
         reject("gamma", sorted(recipe.layer_gamma), f"exactly the gated layers {list(gates)}", "name each layer once")
     if evaluate_every < 1:
         reject("evaluate_every", evaluate_every, "an integer >= 1", "use 1 for every epoch")
+    if recipe.distill and teacher is None and not recipe.pretrain_epochs:
+        reject("distill", recipe.distill, "0 without a teacher", "pass teacher, or set pretrain_epochs")
     place, processes = choose_device(device), world()
     check_acceleration(accelerate, place, processes.size)
     use_amp = place.type == "cuda" if amp is None else amp
@@ -97,6 +102,8 @@ def train(
         torch.manual_seed(seed)
         loop = _Loop(net.to(place), data, recipe, place, use_amp, evaluate_every, accelerate)
         loop.on_epoch = on_epoch
+        if recipe.distill and teacher is not None:
+            loop.teacher = loop.predictions(teacher.to(place))
         with lost_worker_explained(processes, folder), synchronised(net, processes):
             return loop.run(seed, folder, progress, checkpoint_seconds)
 
@@ -157,7 +164,7 @@ class _Loop:
         self.phase: tuple[bool, Any] | None = None  # (pretraining, price) that `model` and `graphed` were made for
         self.prices: Tensor | None = None  # of every unit, where all gates are priced at once
         self.graphed: GraphedStep | None = None
-        self.teacher: Tensor | None = None  # the pretrained net's logits [N, K], where the recipe distils
+        self.teacher: Tensor | None = None  # logits [N, K] to follow, where the recipe distils
         self.rows: list[dict[str, Any]] = []
         self.fingerprint: list[Any] = []  # of the data, for checkpoints
         self.shrinker: Shrinker | None = None
@@ -182,8 +189,8 @@ class _Loop:
                 if not pretraining and self.gates and min(row[f"kept_{name}"] for name in self.gates) == 0:
                     status = "collapsed"
                 self.rows.append({**row, "status": status})
-                if recipe.distill and done + 1 == recipe.pretrain_epochs:
-                    self.teacher = self._predictions()
+                if recipe.distill and self.teacher is None and done + 1 == recipe.pretrain_epochs:
+                    self.teacher = self.predictions(self.net)
                 self._report()
                 over = len(self.rows) == total or status != "completed"
                 due = over or time.monotonic() - written >= checkpoint_seconds
@@ -357,10 +364,11 @@ class _Loop:
                 row |= {"test_loss": result.loss, "error": result.error, **size_row(self.net)}
         return row
 
-    def _predictions(self) -> Tensor:
-        self.net.eval()
+    def predictions(self, net: nn.Module) -> Tensor:
+        """Outputs [N, K] of `net` on the training inputs; it is left in evaluation mode."""
+        net.eval()
         with torch.no_grad():
-            return torch.cat([self.net(batch.to(self.device)).float() for batch in torch.split(self.x, 2000)])
+            return torch.cat([net(batch.to(self.device)).float() for batch in torch.split(self.x, 2000)])
 
     def _check_finite(self, losses: Tensor, epoch: int) -> None:
         bad = (~losses.isfinite()).nonzero().flatten()

@@ -113,7 +113,6 @@ BAD: list[dict[str, Any]] = [
     {"milestones": "ab"},
     {"relax_at": -0.1},
     {"distill": 1.1, "pretrain_epochs": 1},
-    {"distill": 0.5},
     {"initial_log_variance": math.nan},
     {"initial_log_variance": "low"},
 ]

@@ -237,6 +237,18 @@ def test_distilling_follows_the_teacher_instead_of_the_labels() -> None:
     assert distilled < 0.5 * float(functional.kl_div(c, a, log_target=True, reduction="batchmean"))
 
 
+def test_a_given_teacher_is_followed_from_the_first_epoch() -> None:
+    """At distill=1 the labels play no part: wrong ones give the same bits, another teacher gives others."""
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 40, "distill": 1.0, "gamma": 1e-4, "device": "cpu"}
+    teacher, other = train(_net(), DATA, device="cpu", epochs=3, gamma=0.0).net, _net()
+    wrong = from_arrays(DATA.x_train, 2 - DATA.y_train, DATA.x_test, DATA.y_test)
+    first = train(_net(), DATA, teacher=teacher, **options)
+    assert _same(first, train(_net(), wrong, teacher=teacher, **options))
+    assert not _same(first, train(_net(), DATA, teacher=other, **options))
+    with pytest.raises(InvalidInputError, match=r"distill: got 1.0, expected 0 without a teacher.*Remedy"):
+        train(_net(), DATA, **options)
+
+
 def test_automatic_mixed_precision_on_the_cpu() -> None:
     full, mixed = _train(epochs=3, amp=False), _train(epochs=3, amp=True)
     assert not _same(full, mixed)

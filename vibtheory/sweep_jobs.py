@@ -1,11 +1,11 @@
-"""Independent jobs side by side: in this process, in local processes, or on a Dask cluster, through joblib."""
+"""Independent jobs side by side: in this process, in local processes (joblib), or on a Dask cluster (distributed)."""
 
 from __future__ import annotations
 
 import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from vibtheory.errors import MissingDependencyError, VibTheoryError, reject
@@ -36,19 +36,27 @@ def side_by_side(
     if cluster is None and jobs == 1:
         yield from ((place, function(item)) for place, item in enumerate(items))
         return
+    with _deaths_explained(cluster):
+        yield from _in_processes(function, items, jobs) if cluster is None else _on_cluster(function, items, cluster)
+
+
+def _in_processes(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[tuple[int, Result]]:
     from joblib import Parallel, delayed, parallel_config
 
-    owner = os.getpid() if cluster is None else None
-    with ExitStack() as stack:
-        if cluster is not None:
-            stack.enter_context(_client(cluster))
-            stack.enter_context(parallel_config("dask"))
-            pool = Parallel(n_jobs=-1, return_as="generator_unordered", batch_size=1)
-        else:
-            stack.enter_context(parallel_config("loky", inner_max_num_threads=1))
-            pool = Parallel(n_jobs=min(jobs, len(items)), return_as="generator_unordered", max_nbytes=None)
-        stack.enter_context(_deaths_explained(cluster))
-        yield from pool(delayed(_placed)(function, place, item, owner) for place, item in enumerate(items))
+    with parallel_config("loky", inner_max_num_threads=1):
+        pool = Parallel(n_jobs=min(jobs, len(items)), return_as="generator_unordered", max_nbytes=None)
+        yield from pool(delayed(_placed)(function, place, item, os.getpid()) for place, item in enumerate(items))
+
+
+def _on_cluster(
+    function: Callable[[Item], Result], items: Sequence[Item], address: str
+) -> Iterator[tuple[int, Result]]:
+    # Not through joblib's Dask backend: it waits for ever for a job whose workers died (joblib 1.6.0).
+    with _client(address) as client:
+        futures = [client.submit(function, item, pure=False) for item in items]
+        places = {future.key: place for place, future in enumerate(futures)}
+        for future in importlib.import_module("distributed").as_completed(futures):
+            yield places[future.key], future.result()
 
 
 def abandoned() -> bool:
@@ -56,7 +64,7 @@ def abandoned() -> bool:
     return _owner is not None and os.getppid() != _owner
 
 
-def _placed(function: Callable[[Item], Result], place: int, item: Item, owner: int | None) -> tuple[int, Result]:
+def _placed(function: Callable[[Item], Result], place: int, item: Item, owner: int) -> tuple[int, Result]:
     global _owner
     _owner = owner
     if abandoned():

@@ -1,10 +1,11 @@
 """The pairwise mixture bounds: against a direct NumPy broadcast, their cost against N and d, and float32.
 
     python benchmarks/pairwise.py [--n 2000] [--d 100] [--full [--rows 60000]]
+    python benchmarks/pairwise.py --full --device cuda      # every pair, and Bhattacharyya's bound at N = 60,000 too
 
 Times are of one run on a shared machine: read the ratios. --full adds the KL bound against all N = 60,000 inputs at
 d = 300, in both precisions, and Bhattacharyya's at N = 5,000. With --rows only so many rows are summed (all N
-columns), and the seconds are scaled to all of them.
+columns), and the seconds are scaled to all of them. Seconds are CPU seconds of all threads; on a GPU, the clock's.
 """
 
 from __future__ import annotations
@@ -73,9 +74,10 @@ def main() -> None:
     parser.add_argument("--d", type=int, default=100)
     parser.add_argument("--full", action="store_true", help="only N = 60,000, d = 300, and Bhattacharyya's N = 5,000")
     parser.add_argument("--rows", type=int, default=60_000, help="with --full: rows to sum")
+    parser.add_argument("--device", default="cpu", help="with --full: cpu or cuda")
     options = parser.parse_args()
     if options.full:
-        all_pairs(options.rows)
+        all_pairs(options.rows, options.device)
         return
     bounds: dict[str, Callable[[GatedChannel], MutualInformation]] = {
         "kl": pairwise,
@@ -113,14 +115,26 @@ def main() -> None:
     draw(rows)
 
 
-def all_pairs(limit: int) -> None:
-    """The KL bound at N = 60,000, d = 300, float32 first (peak memory only grows); Bhattacharyya's at N = 5,000."""
+def all_pairs(limit: int, device: str) -> None:
+    """The KL bound at N = 60,000, d = 300, float32 first (peak memory only grows); then Bhattacharyya's."""
+    cuda = device.startswith("cuda")
+    clock = time.perf_counter if cuda else time.process_time
+    name = torch.cuda.get_device_name(device) if cuda else "cpu"
+    file = ALL_PAIRS.with_stem(f"{ALL_PAIRS.stem}_gpu") if cuda else ALL_PAIRS
     law, rows = channel(60_000, 300), []
     terms: dict[str, np.ndarray] = {}
+
+    def record(bound: str, law: GatedChannel, done: int, nats: float, seconds: float) -> None:
+        rows.append({"bound": bound, "n": law.n, "d": law.d, "rows_summed": done, "nats": round(nats, 7),
+                     "seconds": round(seconds, 1), "peak_gib": round(peak_gib(cuda), 2),
+                     "threads": torch.get_num_threads(), "device": name})  # fmt: skip
+        sys.stdout.write(f"{rows[-1]}\n")
+        write(file, rows)
+
     for precision in ("float32", "float64"):
-        start = time.process_time()
-        block_of = kl_blocks(law.mean, law.variance, "cpu", precision)
-        built = time.process_time() - start
+        start = clock()
+        block_of = kl_blocks(law.mean, law.variance, device, precision)
+        built = clock() - start
         size, totals = 2**24 // law.n, []
         for first in range(0, min(limit, law.n), size):
             last = min(first + size, limit, law.n)
@@ -131,21 +145,21 @@ def all_pairs(limit: int) -> None:
         del block_of, weight
         terms[precision] = math.log(law.n) - np.log(np.concatenate(totals))
         done = len(terms[precision])
-        seconds = built + (time.process_time() - start - built) * law.n / done
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        rows.append({"bound": f"kl {precision}", "n": law.n, "d": law.d, "rows_summed": done,
-                     "nats": round(float(terms[precision].mean()), 7), "cpu_seconds": round(seconds, 1),
-                     "peak_gib": round(peak, 2), "threads": torch.get_num_threads()})  # fmt: skip
-        sys.stdout.write(f"{rows[-1]}\n")
+        seconds = built + (clock() - start - built) * law.n / done
+        record(f"kl {precision}", law, done, float(terms[precision].mean()), seconds)
     error = terms["float32"] - terms["float64"]
     sys.stdout.write(f"float32: off by {error.mean():.1e} nats, {np.abs(error).max():.1e} in the worst row\n")
-    write(ALL_PAIRS, rows)
-    few = channel(5000, 300)
-    nats, seconds = timed(lambda: pairwise_bhattacharyya(few).nats)
-    rows.append({"bound": "bhattacharyya", "n": few.n, "d": few.d, "rows_summed": few.n, "nats": round(nats, 7),
-                 "cpu_seconds": round(seconds, 1), "threads": torch.get_num_threads()})  # fmt: skip
-    sys.stdout.write(f"{rows[-1]}\n")
-    write(ALL_PAIRS, rows)
+    few = law if cuda else channel(5000, 300)
+    start = clock()
+    nats = pairwise_bhattacharyya(few, device).nats
+    record("bhattacharyya", few, few.n, nats, clock() - start)
+
+
+def peak_gib(cuda: bool) -> float:
+    """The most memory so far: of the GPU, or of this process."""
+    if cuda:
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def write(path: Path, rows: list[dict[str, object]]) -> None:

@@ -1,8 +1,9 @@
 """Batched against sequential training: `train_many` for K nets against K calls of `train`, LeNet-300-100 on MNIST.
 
-    python benchmarks/train_many.py [--examples 600] [--repeats 3] [--device cpu]
+    python benchmarks/train_many.py [--examples 600] [--repeats 3]
+    python benchmarks/train_many.py --device cuda --networks 64 --threads 1 --examples 60000 --repeats 1   # a GPU
 
-Only the ratio is meant. Both take turns, so that other load on the machine hits both; the times are medians.
+Only the ratio is meant on a shared machine. Both take turns, so that other load hits both; the times are medians.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from vibtheory.training import train
 from vibtheory.training_many import train_many
 
 RESULTS = Path(__file__).parent / "results" / "train_many.csv"
+ON_GPU = RESULTS.with_stem("train_many_gpu")
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -42,9 +44,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
 
+    cuda = options.device.startswith("cuda")
+    device = torch.cuda.get_device_name(options.device) if cuda else options.device
     data = load("mnist").subset(options.examples, 10)
     recipe = Recipe(gamma=1e-4, epochs=1)
-    rows = []
+    rows: list[dict[str, object]] = []
     print(f"{'K':>3} {'threads':>7} {'sequential / batched':>21}")
     for threads in options.threads:
         torch.set_num_threads(threads)
@@ -62,10 +66,20 @@ def main() -> None:
             together()  # warm up
             times = [(seconds(one_by_one), seconds(together)) for _ in range(options.repeats)]
             ratio = statistics.median(a / b for a, b in times)
-            rows.append({"device": options.device, "K": count, "threads": threads, "ratio": round(ratio, 2)})
-            print(f"{count:>3} {threads:>7} {ratio:>21.2f}")
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+            row: dict[str, object] = {"device": device, "K": count, "threads": threads, "ratio": round(ratio, 2)}
+            if cuda:
+                single, batched = (statistics.median(column) for column in zip(*times, strict=True))
+                row |= {"seconds_one_by_one": round(single, 2), "seconds_together": round(batched, 2),
+                        "images_per_second_together": round(count * options.examples / batched),
+                        "peak_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20, 1)}  # fmt: skip
+            rows.append(row)
+            print(f"{count:>3} {threads:>7} {ratio:>21.2f}", flush=True)
+            write(ON_GPU if cuda else RESULTS, rows)
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -1,7 +1,7 @@
 """One training step of VGG-16 on 32×32 images: images/s, multiply-add utilisation, the share of each stage.
 
-    python benchmarks/train_step.py                          # CPU: a thin VGG, so that it takes a minute
-    python benchmarks/train_step.py --device cuda            # GPU: the full nets, every way to accelerate a step
+    python benchmarks/train_step.py                          # CPU: a VGG with a quarter of the channels, and the whole
+    python benchmarks/train_step.py --device cuda            # GPU: the whole net, every way to accelerate a step
 
 Gated and dense nets take turns, so that other load on the machine hits both: the ratio is what is meant. Utilisation is
 three times the forward multiply-adds (forward, and backward to inputs and to weights) against the rate of one large
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -61,11 +62,11 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
     return clock() - started
 
 
-def loop(gated: bool, options: argparse.Namespace, data: Dataset, accelerate: str) -> _Loop:
+def loop(gated: bool, thinner: int, options: argparse.Namespace, data: Dataset, accelerate: str) -> _Loop:
     """The state of a run in its gated phase, as `train` makes it."""
     recipe = Recipe(gamma=1e-5, augment="crop+flip", batch_size=options.batch)
     device = torch.device(options.device)
-    made = _Loop(build(gated, options.thinner).to(device), data, recipe, device, options.amp, 1, accelerate)
+    made = _Loop(build(gated, thinner).to(device), data, recipe, device, options.amp, 1, accelerate)
     made.net.train()
     for group in made.optimizer.param_groups:
         made._set_learning_rate(group, 1e-3)
@@ -126,55 +127,62 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int)
-    parser.add_argument("--thinner", type=int, help="divide the channels by so much (1 on a GPU, 4 on a CPU)")
+    parser.add_argument("--thinner", type=int, nargs="+", help="divide the channels by so much (4 and 1; 1 on a GPU)")
+    parser.add_argument("--accelerate", nargs="+", choices=ACCELERATIONS, help="all on a GPU, none on a CPU")
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     cuda = options.device.startswith("cuda")
     options.amp = cuda
     options.batch = options.batch or (128 if cuda else 32)
-    options.thinner = options.thinner or (1 if cuda else 4)
+    options.thinner = options.thinner or ([1] if cuda else [4, 1])
+    options.accelerate = options.accelerate or (ACCELERATIONS if cuda else ("none",))
     options.repeats = options.repeats or (30 if cuda else 7)
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     data = random_images(4 * options.batch)
     peak, rows = peak_rate(options), []
     name = torch.cuda.get_device_name(device) if cuda else "cpu"
-    print(f"{name}, batch {options.batch}, channels / {options.thinner}, matrix product {peak / 1e12:.3f} T MAC/s")
-    print(
-        f"{'accelerate':>14} {'net':>6} {'images/s':>9} {'utilisation':>11} {'gated/dense':>11}  shares of a plain step"
-    )
-    for accelerate in ACCELERATIONS if cuda else ("none",):
-        states = {gated: loop(gated, options, data, accelerate) for gated in (False, True)}
+    print(f"{name}, batch {options.batch}, matrix product {peak / 1e12:.3f} T MAC/s")
+    print("channels     accelerate    net  images/s  utilisation  gated/dense  shares of a plain step")
+    for thinner, accelerate in itertools.product(options.thinner, options.accelerate):
+        states = {gated: loop(gated, thinner, options, data, accelerate) for gated in (False, True)}
         steps = {gated: step_of(state, options) for gated, state in states.items()}
         for step in steps.values():
-            for _ in range(6):  # compiles, captures
+            for _ in range(6 if cuda else 2):  # compiles, captures
                 step()
         taken: dict[bool, list[float]] = {False: [], True: []}
         for _ in range(options.repeats):
             for gated, step in steps.items():
                 taken[gated].append(seconds(step, device))
         ratio = statistics.median(b / a for a, b in zip(taken[False], taken[True], strict=True))
-        macs = compression(build(True, options.thinner)).flop
+        macs = compression(build(True, thinner)).flop
         for gated, state in states.items():
             duration = statistics.median(taken[gated])
             shares = stages(state, options) if accelerate == "none" else {}
             whole = sum(shares.values())
             row = {
-                "device": name, "batch": options.batch, "thinner": options.thinner, "accelerate": accelerate,
+                "device": name, "batch": options.batch, "thinner": thinner, "accelerate": accelerate,
                 "net": "gated" if gated else "dense", "images_per_second": round(options.batch / duration, 1),
                 "utilisation_percent": round(100 * 3 * macs * options.batch / duration / peak, 1),
                 "gated_over_dense": round(ratio, 3) if gated else "",
+                "peak_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else "",
                 **{f"{stage}_percent": round(100 * t / whole, 1) for stage, t in shares.items()},
             }  # fmt: skip
             rows.append(row)
             parts = ", ".join(f"{stage} {100 * t / whole:.0f} %" for stage, t in shares.items())
-            print(f"{accelerate:>14} {row['net']:>6} {row['images_per_second']:>9} {row['utilisation_percent']:>10} % "
-                  f"{row['gated_over_dense']:>11}  {parts}")  # fmt: skip
-    options.out.parent.mkdir(exist_ok=True)
-    with options.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+            print(f"{f'1/{thinner}':>8} {accelerate:>14} {row['net']:>6} {row['images_per_second']:>9} "
+                  f"{row['utilisation_percent']:>10} % {row['gated_over_dense']:>12}  {parts}", flush=True)  # fmt: skip
+            write(options.out or (RESULTS.with_stem("train_step_gpu") if cuda else RESULTS), rows)
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """The rows so far, with the columns of all of them."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        columns = dict.fromkeys(column for row in rows for column in row)
+        writer = csv.DictWriter(file, fieldnames=list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

@@ -3,8 +3,9 @@
     python benchmarks/network_theory.py RUN --name lenet_300_100 [--data mnist] [--examples 2000] [--out figures]
 
 Writes OUT/real_loss_NAME.{csv,png} (J minimised over the last hidden layer's gates from the trained ones, T2, T3 and
-T4a asserted at its certified minimum; dead units and Prop 2) and OUT/budget_NAME.{csv,png}. Everything is computed on
-`--examples` random training images; the count stands in the tables.
+T4a asserted at its certified minimum), OUT/dead_units_NAME.{csv,png} (Props 1 and 2: in each layer the open unit of
+median α is killed and the gates go on training) and OUT/budget_NAME.{csv,png}. Everything is computed on `--examples`
+random training images; the count stands in the tables. `--parts` picks some.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from torch import nn
 import vibtheory as vt
 from vibtheory.bridge import quadratic_bound, theory_gamma
 from vibtheory.datasets.dataset import Dataset
+from vibtheory.errors import InvalidInputError
 from vibtheory.figures.budget import plot_budget
+from vibtheory.figures.dead_gate import plot_dead_units
 from vibtheory.figures.style import save
 from vibtheory.gates import named_gates
 from vibtheory.propositions import check_dead_unit
@@ -67,6 +70,30 @@ def real_loss(net: nn.Module, data: Dataset, out: Path, name: str, steps: int) -
     save(minimum.plot(), out / f"real_loss_{name}", ("png",))
 
 
+def dead_units(net: nn.Module, data: Dataset, out: Path, name: str, steps: int) -> None:
+    rows = []
+    for layer, gate in named_gates(net).items():
+        alpha = gate.alpha.detach().cpu().numpy()
+        among = np.flatnonzero(gate.keep.cpu().numpy())
+        unit = int(among[np.argsort(alpha[among])[len(among) // 2]])
+        for proposition in (1, 2):
+            try:
+                report = check_dead_unit(net, data, layer, unit, steps=steps, proposition=proposition)
+            except InvalidInputError as error:  # no ReLU before the gate whose unit could fall silent
+                print(f"{layer}, Prop {proposition}: {error}")
+                continue
+            print(report, flush=True)
+            for step in range(0, steps + 1, 5):
+                rows.append({
+                    "layer": layer, "unit": unit, "proposition": proposition, "examples": len(data.x_train),
+                    "step": step, "alpha": report.alpha[step], "data_gradient": report.data_gradient,
+                    "verdict": report.verdict,
+                })  # fmt: skip
+    table = pd.DataFrame(rows)
+    table.to_csv(out / f"dead_units_{name}.csv", index=False)
+    save(plot_dead_units(table), out / f"dead_units_{name}", ("png",))
+
+
 def budget(net: nn.Module, data: Dataset, out: Path, name: str) -> None:
     rows = []
     for layer in named_gates(net):
@@ -97,14 +124,19 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="ends the files' names")
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--examples", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=200, help="of the dead unit's training")
+    parser.add_argument("--steps", type=int, default=150, help="of the gates' training beside a dead unit")
+    parser.add_argument("--parts", nargs="+", default=["real_loss", "dead_units", "budget"])
     parser.add_argument("--out", type=Path, default=Path("figures"))
     arguments = parser.parse_args()
     data = vt.datasets.load(arguments.data).subset(arguments.examples, seed=0)
     net = vt.load(arguments.run).net
     arguments.out.mkdir(parents=True, exist_ok=True)
-    real_loss(net, data, arguments.out, arguments.name, arguments.steps)
-    budget(net, data, arguments.out, arguments.name)
+    if "real_loss" in arguments.parts:
+        real_loss(net, data, arguments.out, arguments.name, arguments.steps)
+    if "dead_units" in arguments.parts:
+        dead_units(net, data, arguments.out, arguments.name, arguments.steps)
+    if "budget" in arguments.parts:
+        budget(net, data, arguments.out, arguments.name)
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def main() -> None:
     if not arguments.quick:
         cases += [(784, 100, g, True) for g in (0.1, 0.01)] + [(784, r, 0.1, False) for r in (25, 50, 200, 400)]
         cases += [(2000, 100, g, False) for g in (0.1, 0.01)] + [(5000, 100, g, False) for g in (0.1, 0.01)]
-        cases += [(5000, r, 0.1, False) for r in (300, 1000, 5000)]
+        cases += [(5000, 300, 0.1, False), (5000, 1000, 0.1, False)]
     table = pd.DataFrame([row(*case) for case in cases])
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(arguments.out.with_suffix(".csv"), index=False)

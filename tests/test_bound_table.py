@@ -102,6 +102,13 @@ def test_the_figure_has_a_row_of_panels_per_layer(table: BoundTable) -> None:
     figure = table.plot()
     assert len(figure.axes) == 6
     assert "h2" in figure.axes[3].get_title(loc="left")
+    key = [text.get_text() for text in figure.legends[0].get_texts()]  # outside of the panels: it covers nothing
+    assert key[:3] == ["bohning", "lipschitz", "fitted"]
+    assert not any(axes.get_legend() for axes in figure.axes)
+    written = [text.get_text() for text in figure.axes[5].texts]
+    report = next(row.report for row in table if (row.layer, row.kind) == ("h2", "bohning"))
+    assert report is not None
+    assert written[:4] == [str(n) for n in (report.nonzeros, report.soft_rank_sharp, report.soft_rank, report.rank)]
     plt.close(figure)
     with pytest.raises(InvalidInputError, match="no bound in any row"):
         BoundTable(tuple(row for row in table if row.report is None)).plot()

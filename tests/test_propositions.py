@@ -7,12 +7,14 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.integrate
 import scipy.optimize
 import torch
 
 from vibtheory.errors import InvalidInputError
+from vibtheory.figures.dead_gate import plot_dead_units
 from vibtheory.networks import mlp
 from vibtheory.propositions import absorb_constant_unit, check_dead_unit
 from vibtheory.theory.dead_gate import dead_gate_flow
@@ -109,6 +111,22 @@ def test_a_killed_unit_closes(proposition: int) -> None:
     figure = report.plot()
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), np.maximum(report.alpha, 1e-12))  # log axis
     plt.close(figure)
+
+
+def test_the_figure_of_killed_units_reads_a_table_only() -> None:
+    table = pd.DataFrame({
+        "layer": ["h1", "h1", "h2", "h2", "h2", "h2"], "unit": [3, 3, 0, 0, 0, 0], "proposition": [2, 2, 1, 1, 2, 2],
+        "step": [0, 5] * 3, "alpha": [9.0, 2.0, 8.0, 0.5, 7.0, 0.0],
+    })  # fmt: skip
+    figure = plot_dead_units(table)
+    drawn = [[list(line.get_ydata()) for line in axes.lines[:-1]] for axes in figure.axes]
+    assert drawn == [[[8.0, 0.5]], [[9.0, 2.0], [7.0, 1e-12]]]  # a logarithmic axis has no 0
+    assert figure.axes[0].lines[0].get_color() == figure.axes[1].lines[1].get_color()  # one colour per layer
+    plt.close(figure)
+    with pytest.raises(InvalidInputError, match="no column step"):
+        plot_dead_units(table.drop(columns="step"))
+    with pytest.raises(InvalidInputError, match="0 rows"):
+        plot_dead_units(table[:0])
 
 
 def test_small_steps_conserve_the_invariant_of_log_variance_coordinates() -> None:

@@ -18,13 +18,9 @@ from torch import nn
 from vibtheory.errors import as_array, as_positive, as_scalar, check_choice, reject
 from vibtheory.gates import Gate, named_gates
 from vibtheory.surrogates.activations import GatedLayer
-from vibtheory.surrogates.bohning import curvature_bound
-from vibtheory.surrogates.fitted import fitted_bound
+from vibtheory.surrogates.kinds import KINDS, LEVEL, PROVED, build, resolve, unfit
 from vibtheory.surrogates.likelihood import LIKELIHOODS
-from vibtheory.surrogates.lipschitz import lipschitz_bound, why_not
-from vibtheory.surrogates.quadratic import Quadratic
-from vibtheory.surrogates.tangent import tangent_bound
-from vibtheory.surrogates.verification import BoundCheck, compare
+from vibtheory.surrogates.verification import BoundCheck, compare, sample_points
 from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 
 if TYPE_CHECKING:
@@ -34,9 +30,6 @@ __all__ = ["BoundCheck", "check_network", "quadratic_bound", "theory_gamma", "ve
 
 Array = NDArray[np.float64]
 Gamma = float | Mapping[str, float]
-KINDS = ("auto", "exact", "bohning", "lipschitz", "fitted", "tangent")
-_LEVEL = {"exact": "exact", "bohning": "rigorous", "lipschitz": "rigorous", "fitted": "statistical",
-          "tangent": "statistical"}  # fmt: skip
 
 
 def quadratic_bound(
@@ -113,45 +106,32 @@ def bound_with_level(
     gate = _gate(net, layer)
     price = theory_gamma(net, layer, gamma)
     view = _view(net, data, layer, others, seed, batch)
-    kind = _resolve(view, kind)
+    kind = resolve(view, kind)
     centre = view.anchor if anchor is None else as_array("anchor", anchor, (view.d,), "pass one z⁰ per gate")
     spread = view.sigma if sigma is None else as_array("sigma", sigma, (view.d,), "pass one σ per gate")
     if (spread < 0).any():
         reject("sigma", f"smallest entry {spread.min():g}", "entries >= 0", "pass σ, not log σ²")
     generator = np.random.default_rng([seed, 1])
-    if kind in ("exact", "bohning"):
-        result = curvature_bound(view, centre)
-    elif kind == "lipschitz":
-        result = lipschitz_bound(view, centre, spread)
-    elif kind == "fitted":
-        result = fitted_bound(view, centre, spread, samples, generator, full, solver=solver)
-    else:
-        result = tangent_bound(view, centre, spread, 200 if samples is None else samples, generator)
+    result = build(view, kind, centre, spread, samples, generator, full, solver)
     level: BoundCheck | None = None
-    if _LEVEL[kind] == "statistical":
+    if LEVEL[kind] == "statistical":
         fresh = level_samples or (1000 if kind == "fitted" else 200)
-        level = _measured(view, result, centre, spread, fresh, np.random.default_rng([seed, 2]))
+        z = centre + spread * np.random.default_rng([seed, 2]).standard_normal((fresh, view.d))
+        level = compare(result.value, view.mean_loss, z, "statistical", "")
         detail = (
             f"{level.violations} of {level.samples} fresh z ~ N(μ, σ²) violate it, rate ≤ {level.rate_limit:.3g} at "
             f"95 % (Clopper–Pearson), worst violation {max(level.worst, 0.0):.3g} nats; {result.note}"
         )
     else:
-        detail = _PROVED[kind] + (f"; {result.note}" if result.note else "")
+        detail = PROVED[kind] + (f"; {result.note}" if result.note else "")
     if others:
         detail += f"; gates before {layer} averaged over {others} samples (seed {seed})"
     bound = QuadraticBound.from_gram(
         result.gram, result.b, result.c, price,
-        guarantee=Guarantee(kind, _LEVEL[kind], detail), layer=layer,
+        guarantee=Guarantee(kind, LEVEL[kind], detail), layer=layer,
         trained_mu=view.anchor, trained_sigma=gate.sigma.detach().double().cpu().numpy(),
     )  # fmt: skip
     return bound, level
-
-
-_PROVED = {
-    "exact": "the loss is quadratic in these gates, ḡ = g",
-    "bohning": "softmax Hessian ⪯ ½(I − 11ᵀ/K), tangent at the anchor",
-    "lipschitz": "global",
-}
 
 
 def verify_bound(
@@ -188,7 +168,7 @@ def verify_bound(
         if samples < 1:
             reject("samples", samples, "an integer >= 1", "ask for at least one z")
         wide = bound.guarantee.level != "statistical"
-        z = _points(bound.trained_mu, bound.trained_sigma, samples, np.random.default_rng([seed, 3]), wide)
+        z = sample_points(bound.trained_mu, bound.trained_sigma, samples, np.random.default_rng([seed, 3]), wide)
     else:
         z = as_array("points", points, (None, view.d), "pass one row of gates per z")
     view.keep_in_memory()
@@ -279,59 +259,11 @@ def with_gates(net: nn.Module, data: Any, gamma: Gamma | None) -> nn.Module:
     return net
 
 
-def _resolve(view: GatedLayer, kind: str) -> str:
-    """The kind that "auto" means here, or a complaint where `kind` does not apply."""
-    if kind == "auto":
-        return next(k for k in ("exact", "bohning", "lipschitz", "tangent") if not _unfit(view, k))
-    reason = _unfit(view, kind)
-    if reason and kind == "lipschitz":
-        reject("kind", f"'lipschitz' for layer {view.layer!r} ({reason})",
-               "a chain of modules with certified constants", 'use kind="tangent" or "fitted"')  # fmt: skip
-    if reason:
-        need = "gaussian" if kind == "exact" else "multinomial"
-        reject("kind", f"{kind!r} for layer {view.layer!r} ({reason})",
-               f'likelihood "{need}" and an affine map from the layer to the output', 'use kind="auto"')  # fmt: skip
-    return kind
-
-
-def _unfit(view: GatedLayer, kind: str) -> str:
-    """Why `kind` does not apply to this layer, in words; empty where it does."""
-    if kind in ("exact", "bohning"):
-        need = "gaussian" if kind == "exact" else "multinomial"
-        if need != view.likelihood.name:
-            return f"likelihood {view.likelihood.name!r}"
-        return "" if view.affine else (view.reason or "not affine")
-    return why_not(view) if kind == "lipschitz" else ""
-
-
 def kinds_that_apply(net: nn.Module, data: Any, layer: str) -> dict[str, str]:
     """Why each kind of ḡ does not apply to `layer`, in words; empty where it does. Raises as `quadratic_bound`."""
     _gate(net, layer)
     view = _view(net, data, layer, 0, 0, 2)
-    return {kind: _unfit(view, kind) for kind in KINDS if kind != "auto"}
-
-
-def _measured(
-    view: GatedLayer, result: Quadratic, centre: Array, spread: Array, samples: int, generator: np.random.Generator
-) -> BoundCheck:
-    """The level of a statistical kind: violations on fresh z ~ N(centre, spread²)."""
-    z = centre + spread * generator.standard_normal((samples, view.d))
-
-    def surrogate(points: Array) -> Array:
-        return np.asarray(np.einsum("si,ij,sj->s", points, result.gram, points, optimize=True)
-                          + points @ result.b + result.c)  # fmt: skip
-
-    return compare(surrogate, view.mean_loss, z, "statistical", "")
-
-
-def _points(mu: Array, sigma: Array, samples: int, generator: np.random.Generator, wide: bool) -> Array:
-    noise = generator.standard_normal((samples, mu.size))
-    z = np.asarray(mu + sigma * noise)
-    if wide:
-        scale = max(1.0, float(np.abs(mu).max()))
-        for start, block in ((1, mu + scale * noise), (2, 5 * scale * noise), (3, (noise > 0).astype(np.float64))):
-            z[start::4] = block[start::4]
-    return z
+    return {kind: unfit(view, kind) for kind in KINDS if kind != "auto"}
 
 
 def _gate(net: nn.Module, layer: str) -> Gate:

@@ -13,7 +13,7 @@ from vibtheory.figures.information_plane import information_plane
 from vibtheory.figures.tradeoff import tradeoff
 
 if TYPE_CHECKING:
-    from vibtheory.figures.dead_gate import plot_dead_unit, plot_flow
+    from vibtheory.figures.dead_gate import plot_dead_unit, plot_dead_units, plot_flow
     from vibtheory.figures.path import plot_path
     from vibtheory.figures.penalty import plot_penalty_comparison, plot_penalty_surface, slide_surface
     from vibtheory.figures.real_loss import plot_descent
@@ -28,6 +28,7 @@ __all__ = [
     "information_plane",
     "plot_collinearity",
     "plot_dead_unit",
+    "plot_dead_units",
     "plot_descent",
     "plot_flow",
     "plot_network",
@@ -49,7 +50,7 @@ _NAMES = {
     "redundancy": ("plot_collinearity",),
     "penalty": ("plot_penalty_comparison", "plot_penalty_surface", "slide_surface"),
     "real_loss": ("plot_descent",),
-    "dead_gate": ("plot_dead_unit", "plot_flow"),
+    "dead_gate": ("plot_dead_unit", "plot_dead_units", "plot_flow"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

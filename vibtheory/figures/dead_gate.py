@@ -1,4 +1,4 @@
-"""Figures of a gate that nobody listens to (THEORY.md T4, Prop 2): its path, and α against time or steps."""
+"""Figures of gates that say nothing or that nobody listens to (THEORY.md T4): path, and α against time or steps."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
+from vibtheory.errors import reject
 from vibtheory.figures.style import COLORS, style
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from vibtheory.propositions import DeadUnitReport
     from vibtheory.theory.dead_gate import DeadGateFlow
 
-__all__ = ["plot_dead_unit", "plot_flow"]
+__all__ = ["plot_dead_unit", "plot_dead_units", "plot_flow"]
 
 
 def plot_flow(flow: DeadGateFlow) -> Figure:
@@ -62,4 +64,34 @@ def plot_dead_unit(report: DeadUnitReport) -> Figure:
         axes.set(xlabel="step on the gates", ylabel=f"α of {report.layer}[{report.unit}]")
         axes.set_title(f"Prop {report.proposition}: {report.verdict}")
         axes.legend()
+    return figure
+
+
+def plot_dead_units(table: pd.DataFrame) -> Figure:
+    """α of one killed unit per layer against training steps on the gates, a panel per proposition.
+
+    Args:
+        table: columns layer, unit, proposition, step, alpha.
+
+    Raises:
+        InvalidInputError: a column is missing, or no row.
+    """
+    missing = {"layer", "unit", "proposition", "step", "alpha"} - set(table)
+    if missing or table.empty:
+        got = f"no column {', '.join(sorted(missing))}" if missing else "0 rows"
+        expected = "rows with layer, unit, proposition, step, alpha"
+        reject("table", got, expected, "pass what benchmarks/network_theory.py writes")
+    words = {1: "Prop 1: the unit says nothing", 2: "Prop 2: nobody listens"}
+    colors = dict(zip(dict.fromkeys(table["layer"]), ("blue", "red", "green", "purple"), strict=False))
+    with style():
+        figure, panels = plt.subplots(1, 2, figsize=(7.0, 2.9), sharey=True)
+        for axes, (proposition, title) in zip(panels, words.items(), strict=True):
+            part = table[table["proposition"] == proposition]
+            for (layer, unit), line in part.groupby(["layer", "unit"], sort=False):
+                color = COLORS[colors[layer]]
+                axes.semilogy(line["step"], line["alpha"].clip(lower=1e-12), color=color, label=f"{layer}, unit {unit}")
+            axes.axhline(1, color=COLORS["grey"], lw=1, ls="--", label="closed below α = 1")
+            axes.set(xlabel="step on the gates", title=title)
+            axes.legend()
+        panels[0].set_ylabel("α of the killed unit")
     return figure

@@ -19,7 +19,7 @@ _COLUMNS = ("d", "rank", "gamma", "fast_s", "cvxpy_s")
 
 
 def plot_solver_cost(table: pd.DataFrame) -> Figure:
-    """Seconds of the fast solver and of the cvxpy loop over d (rank 100), and of the fast one over the rank.
+    """CPU seconds of the fast solver and of the cvxpy loop over d (rank 100), and of the fast one over the rank.
 
     Args:
         table: one row per instance with columns d, rank, gamma, fast_s, cvxpy_s (NaN where not run), as
@@ -41,7 +41,7 @@ def plot_solver_cost(table: pd.DataFrame) -> Figure:
             axes[0].loglog(part["d"], part["fast_s"], "o-", color=color, label=f"fast, γ = {gamma:g}")
             both = part.dropna(subset=["cvxpy_s"])
             axes[0].loglog(both["d"], both["cvxpy_s"], "s--", color=color, label=f"cvxpy loop, γ = {gamma:g}")
-        axes[0].set(xlabel="gates d (rank 100)", ylabel="seconds to a certified minimum")
+        axes[0].set(xlabel="gates d (rank 100)", ylabel="CPU seconds to a certified minimum")
         several = table[table["gamma"] == 0.1].groupby("d").filter(lambda part: part["rank"].nunique() > 1)
         for color, (size, part) in zip(colors, several.groupby("d"), strict=False):
             part = part.sort_values("rank")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vibtheory.errors import InvalidInputError, reject
 from vibtheory.gates import named_gates
-from vibtheory.surrogates.affine import affine_prefix, is_affine, matrix_of
+from vibtheory.surrogates.affine import AffineMap, affine_prefix, is_affine, matrix_of
 from vibtheory.surrogates.chain import Chain, modules_after
 from vibtheory.surrogates.closed_units import reaches_output, without_closed_units
 from vibtheory.surrogates.likelihood import Likelihood
@@ -43,37 +43,6 @@ class Batch:
     x: Tensor
     f: Tensor
     y: Tensor
-
-
-@dataclass(frozen=True)
-class AffineMap:
-    """p = V(f⊙z) + v₀ with V formed: rows that cannot reach the loss are left out.
-
-    Attributes:
-        v [m, D]: the rows of V that are listened to. offset [M]: v₀, all rows.
-        listened: boolean, of the shape of p (M entries, m of them True).
-    """
-
-    v: Tensor
-    offset: Tensor
-    listened: Tensor
-
-    def after(self, f: Tensor, z: Tensor) -> Tensor:
-        """p for every pair of z [s, d] and example of f [n, d, ...]: [s·n, *shape of p]; v₀ where not listened to."""
-        flat = f.reshape(len(f), -1)
-        columns = z.repeat_interleave(flat.shape[1] // z.shape[1], 1)  # [s, D]
-        used = (columns != 0).any(0)
-        v, flat, columns = self.v[:, used], flat[:, used], columns[:, used]
-        if len(flat) > len(v):
-            p = torch.matmul(flat, (v * columns[:, None]).transpose(1, 2))  # (V·diag z)f: no copy of f per z
-        else:
-            p = (flat * columns[:, None]) @ v.T  # [s, n, m]
-        rows = self.listened.reshape(-1)
-        if bool(rows.all()):
-            p = p + self.offset
-        else:
-            p = self.offset.repeat(*p.shape[:2], 1).index_add_(2, rows.nonzero()[:, 0], p)
-        return p.reshape(-1, *self.listened.shape)
 
 
 class GatedLayer:
@@ -291,15 +260,7 @@ class GatedLayer:
             reject("data.x_train", f"shape {list(self.x.shape)} ({error})", expected, remedy)
         except (RuntimeError, ValueError, IndexError) as error:
             reject("data.x_train", f"shape {list(self.x.shape)} ({str(error)[:160]})", expected, remedy)
-        width = int(_two_axes(output).shape[1])
-        if self.likelihood.name == "multinomial":
-            if self.y.ndim != 1 or self.y.dtype.kind not in "iu" or self.y.min() < 0 or self.y.max() >= width:
-                reject("data.y_train", f"shape {list(self.y.shape)}, {self.y.dtype}, {self.y.min()} to {self.y.max()}",
-                       f"integer labels [N] between 0 and {width - 1}, the network's {width} outputs",
-                       'number the classes from 0, or use likelihood="gaussian" for regression')  # fmt: skip
-        elif self.y.size != len(self.y) * width:
-            reject("data.y_train", f"shape {list(self.y.shape)}", f"[N, {width}], one target per network output",
-                   "give as many targets as the network has outputs")  # fmt: skip
+        self.likelihood.check(self.y, int(_two_axes(output).shape[1]))
         return tuple(f.shape[1:])
 
     def _head(self) -> Tensor:

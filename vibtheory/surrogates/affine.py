@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,42 @@ from torch.nn import functional
 from vibtheory.fixed_modules import Select
 from vibtheory.gates import Gate
 
-__all__ = ["affine_prefix", "block_sum", "channel_contributions", "is_affine", "matrix_of"]
+__all__ = ["AffineMap", "affine_prefix", "block_sum", "channel_contributions", "is_affine", "matrix_of"]
 
 _AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
            nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, Gate, Select)  # fmt: skip
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """p = V(f⊙z) + v₀ with V formed: rows that cannot reach the loss are left out.
+
+    Attributes:
+        v [m, D]: the rows of V that are listened to. offset [M]: v₀, all rows.
+        listened: boolean, of the shape of p (M entries, m of them True).
+    """
+
+    v: Tensor
+    offset: Tensor
+    listened: Tensor
+
+    def after(self, f: Tensor, z: Tensor) -> Tensor:
+        """p for every pair of z [s, d] and example of f [n, d, ...]: [s·n, *shape of p]; v₀ where not listened to."""
+        flat = f.reshape(len(f), -1)
+        columns = z.repeat_interleave(flat.shape[1] // z.shape[1], 1)  # [s, D]
+        used = (columns != 0).any(0)
+        v, flat, columns = self.v[:, used], flat[:, used], columns[:, used]
+        if len(flat) > len(v):
+            p = torch.matmul(flat, (v * columns[:, None]).transpose(1, 2))  # (V·diag z)f: no copy of f per z
+        else:
+            p = (flat * columns[:, None]) @ v.T  # [s, n, m]
+        rows = self.listened.reshape(-1)
+        if bool(rows.all()):
+            p = p + self.offset
+        else:
+            p = self.offset.repeat(*p.shape[:2], 1).index_add_(2, rows.nonzero()[:, 0], p)
+        return p.reshape(-1, *self.listened.shape)
 
 
 def is_affine(module: nn.Module) -> bool:

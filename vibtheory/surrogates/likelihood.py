@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from vibtheory.errors import check_choice
+from vibtheory.errors import check_choice, reject
 
 __all__ = ["LIKELIHOODS", "Likelihood"]
 
@@ -29,6 +31,17 @@ class Likelihood:
 
     def __post_init__(self) -> None:
         check_choice("likelihood", self.name, LIKELIHOODS)
+
+    def check(self, y: NDArray[Any], outputs: int) -> None:
+        """Raise InvalidInputError unless y [N, ...] are labels or targets for a network of so many outputs."""
+        if self.name == "multinomial":
+            if y.ndim != 1 or y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= outputs:
+                reject("data.y_train", f"shape {list(y.shape)}, {y.dtype}, {y.min()} to {y.max()}",
+                       f"integer labels [N] between 0 and {outputs - 1}, the network's {outputs} outputs",
+                       'number the classes from 0, or use likelihood="gaussian" for regression')  # fmt: skip
+        elif y.size != len(y) * outputs:
+            reject("data.y_train", f"shape {list(y.shape)}", f"[N, {outputs}], one target per network output",
+                   "give as many targets as the network has outputs")  # fmt: skip
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Loss per example [n] from output [n, K]; computed in float64."""

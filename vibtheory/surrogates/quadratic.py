@@ -23,6 +23,10 @@ class Quadratic:
     c: float
     note: str = ""
 
+    def value(self, z: Array) -> Array:
+        """ḡ [S] at points z [S, d]."""
+        return np.asarray(np.einsum("si,ij,sj->s", z, self.gram, z, optimize=True) + z @ self.b + self.c)
+
 
 def symmetric(gram: Tensor) -> Array:
     """(Q + Qᵀ)/2 as a numpy array."""

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-__all__ = ["BoundCheck", "clopper_pearson_upper", "compare"]
+__all__ = ["BoundCheck", "clopper_pearson_upper", "compare", "sample_points"]
 
 Array = NDArray[np.float64]
 
@@ -73,3 +73,14 @@ def compare(
         len(points), violations, clopper_pearson_upper(violations, len(points)), float(excess.max()),
         float(-excess.mean()), float(tolerance.max()), guarantee, status,
     )  # fmt: skip
+
+
+def sample_points(mu: Array, sigma: Array, samples: int, generator: np.random.Generator, wide: bool) -> Array:
+    """z [samples, d] ~ N(μ, σ²); `wide` takes every fourth so, and the rest around μ, around 0, and 0/1 (gates cut)."""
+    noise = generator.standard_normal((samples, mu.size))
+    z = np.asarray(mu + sigma * noise)
+    if wide:
+        scale = max(1.0, float(np.abs(mu).max()))
+        for start, block in ((1, mu + scale * noise), (2, 5 * scale * noise), (3, (noise > 0).astype(np.float64))):
+            z[start::4] = block[start::4]
+    return z

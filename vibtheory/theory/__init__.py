@@ -2,7 +2,8 @@
 
 Reading order (THEORY.md numbers in parentheses):
 
-1. `penalty` (T1): the profiled penalty ρ. `guarantee`, `quadratic`: ḡ, Φ and on what grounds ḡ bounds the loss.
+1. `penalty` (T1): the profiled penalty ρ. `guarantee`, `quadratic`, `boundedness`: ḡ, Φ, why ḡ bounds the loss, and
+   whether Φ is bounded below.
 2. `rank`, `soft_rank` (T2, T3): the two limits on the number of open gates.
 3. `certificate`, `minima`, `enumeration`, `path` (T6, T7): local minima with proofs, all of them for d ≤ 12, along γ.
 4. `sparsity`, `sparsity_report`, `network_report`, `several_layers`: the checker and what it reports.

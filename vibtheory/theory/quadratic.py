@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, as_positive, as_scalar, reject
 from vibtheory.theory import row_space
+from vibtheory.theory.boundedness import falling_direction, reject_unbounded
 from vibtheory.theory.guarantee import Guarantee
 from vibtheory.theory.penalty import penalty, penalty_curvature, penalty_slope
 from vibtheory.theory.semidefinite import checked_gram, few
@@ -219,20 +220,8 @@ class QuadraticBound:
 
     @cached_property
     def _unbounded(self) -> Array | None:
-        direction = np.zeros(self.d)
-        free = (self.w == 0) & (self.b != 0)
-        if free.any():
-            direction[free] = -self.b[free]
-        elif self.live.size:
-            live, every = self.live, self.live.size == self.d
-            A = self.A if self.A is None or every else self.A[:, live]
-            needs_gram = A is None or min(A.shape) > row_space.SVD_LIMIT
-            gram = (self.gram if every else self.gram[np.ix_(live, live)]) if needs_gram else None
-            rest = row_space.null_component(A, gram, self.w[live], self.b[live])
-            if rest is not None:
-                direction[live] = -rest / np.sqrt(self.w[live])
-        size = np.linalg.norm(direction)
-        return _frozen(direction / size, copy=False) if size > 0 else None
+        direction = falling_direction(self)
+        return None if direction is None else _frozen(direction, copy=False)
 
     def unbounded_direction(self) -> Array | None:
         """A unit vector n [d] along which Φ falls for ever (Qn = 0, bᵀn < 0), or None if Φ is bounded below.
@@ -243,20 +232,8 @@ class QuadraticBound:
 
     def require_bounded(self) -> None:
         """Raise InvalidInputError, naming the direction and the remedy, if Φ is unbounded below."""
-        n = self._unbounded
-        if n is None:
-            return
-        free = np.flatnonzero((self.w == 0) & (self.b != 0))
-        if free.size:
-            reject("b", f"nonzero b in columns {few(free)} with w = 0 (largest |b| {np.abs(self.b[free]).max():.3g})",
-                   "b_j = 0 wherever column j of A is zero: Φ falls for ever along those gates",
-                   "set b to 0 there, or drop those columns")  # fmt: skip
-        top = np.argsort(-np.abs(n))[:5]
-        parts = ", ".join(f"{n[j]:+.3g} on gate {j}" for j in top if n[j] != 0)
-        reject("b", f"a component outside the row space of A: slope bᵀn = {self.b @ n:.3g} along n = ({parts}"
-               f"{', …' if np.count_nonzero(n) > 5 else ''}), where An = 0",
-               "b = −2Aᵀβ for some β: otherwise Φ falls for ever along n and has no global minimum",
-               "use b − (bᵀn/Σw_jn_j²) w⊙n, which is in the row space, or add rows to A along n")  # fmt: skip
+        if self._unbounded is not None:
+            reject_unbounded(self, self._unbounded)
 
     def __repr__(self) -> str:
         size = f"A [{self.A.shape[0]}, {self.d}]" if self.A is not None else f"Q [{self.d}, {self.d}]"

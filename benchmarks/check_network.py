@@ -5,6 +5,9 @@
 Without --run the network is trained for a few epochs first (not counted). Seconds are CPU seconds over all threads; the
 memory is the rise of the peak resident set over the one before the check. Appends a line of totals to
 results/check_network.csv.
+
+Seen once on a busy machine: LeNet-300-100 after 3 epochs, 60,000 images, one thread: 7.7 s elapsed for all three layers
+(auto: lipschitz, lipschitz, bohning), 0.16 GiB more than before the check, 0.81 GiB at the peak.
 """
 
 from __future__ import annotations

@@ -51,6 +51,6 @@ def plot_solver_cost(table: pd.DataFrame) -> Figure:
             places = sorted({place for place in ticks if place != 300})  # beside 400 it would be unreadable
             axis.set_xticks(places, [f"{place:g}" for place in places])
             axis.minorticks_off()
-        axes[0].legend(loc="center left", bbox_to_anchor=(0.0, 0.5))
+        axes[0].legend(loc="center right", bbox_to_anchor=(1.0, 0.62))
         axes[1].legend(loc="upper left")
     return figure

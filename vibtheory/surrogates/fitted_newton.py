@@ -4,7 +4,7 @@
 
 for t growing: at its minimiser the objective m·x is within (number of terms)/t of the program's. Each step costs
 N D²/2 multiplications (a symmetric product) and D³/6, on dense arrays, where a general conic solver factors the same
-matrix as a sparse one: 20 times less at d = 20 and 30 (`python benchmarks/fitted.py`).
+matrix as a sparse one: 27 times less CPU at d = 20 (`python benchmarks/fitted.py`).
 """
 
 from __future__ import annotations

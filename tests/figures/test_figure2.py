@@ -21,12 +21,13 @@ from vibtheory.datasets import from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.figures import figure2_runs
 from vibtheory.figures.figure2 import figure2, printed_curves
-from vibtheory.figures.figure2_runs import ESTIMATORS, SWEEPS, SweepPlan, figure2_table
+from vibtheory.figures.figure2_caption import caption
+from vibtheory.figures.figure2_runs import ESTIMATORS, GAMMA, SWEEPS, SweepPlan, figure2_table
 from vibtheory.figures.figure2_shape import estimates, mean_interval, shape_table
 from vibtheory.gamma_sweep import COLUMNS
 from vibtheory.sweep_estimators import Estimator
 
-GAMMA, OTHER = 5.5e-4, 2e-3
+OTHER = 4 * GAMMA
 EPOCHS = (0, 1, 2, 5)
 CURVES = {  # method: nats of seed 0 at each epoch, and the shape in words
     "gaussian": ([490.0, 680.0, 600.0, 200.0], "rises, turns, falls below its start"),
@@ -80,6 +81,21 @@ def test_shape_in_words_and_numbers(table, method):
     assert row["turn"] == EPOCHS[int(np.argmax(values))]
     assert row["start"] == pytest.approx(values[0] * 1.001)
     assert row["end"] == pytest.approx(values[-1] * 1.001)
+
+
+def test_the_caption_is_computed_from_the_shapes(table):
+    shape = shape_table(table)
+    text = caption(shape, GAMMA).split("\n")
+    assert text[0] == f"VIBNet, γ = {GAMMA:g} (3 seeds, 5 epochs), by estimate [τ]:"
+    assert "rises, turns, falls below its start (turn at epoch 1): Gaussian [0.01]." in text
+    assert "falls from the start: ½ Σ log(1+α), as trained [0.01]." in text
+    regular = text[text.index("Regular net (3 seeds, 5 epochs), by estimate [τ]:") :]
+    assert any(line.startswith("rises: ") and "Gaussian [0.01]" in line for line in regular)
+    shape.loc[(shape["method"] == "gaussian") & (shape["gamma"] == GAMMA), "shape"] = "falls from the start"
+    assert not any(line.startswith("rises, turns, falls below") for line in caption(shape, GAMMA).split("\n"))
+    other = shape[(shape["net"] == "VIBNet") & (shape["method"] == "infonce") & (shape["gamma"] == GAMMA)]
+    both = pd.concat([other, other.assign(tau=0.0, turn_low=1, turn_high=5)])
+    assert caption(both, GAMMA).endswith("(turn between epochs 1 and 5): InfoNCE [own noise, 0.01].")
 
 
 def test_regular_nets_rise(table):
@@ -163,6 +179,24 @@ def test_the_drawing_shows_the_table(table):
     plt.close(figure)
 
 
+def test_the_printed_axis_is_scaled_to_the_regular_net(table):
+    """Our regular net's start and end lie where the printed one's are: one affine map for both printed curves."""
+    figure = figure2(table, GAMMA)
+    ours, second = (axes for axes in figure.axes if axes.get_ylabel().startswith(("ours (", "printed (")))
+    printed = printed_curves()
+    values = np.array(sorted(CURVES["gaussian"][0]))[[0, -1]] * 1.001
+    marks = [printed["mi_regular"].iloc[0], np.interp(EPOCHS[-1], printed["epoch"], printed["mi_regular"])]
+    heights = [ours.transData.transform([(0, value)])[0, 1] for value in values]
+    np.testing.assert_allclose(heights, [second.transData.transform([(0, mark)])[0, 1] for mark in marks], rtol=1e-9)
+    assert ours.get_xlabel() == "epoch (square-root scale)"
+    plt.close(figure)
+    long = table.assign(epoch=table["epoch"] * 40)
+    falling = long[long["gated"] | (long["method"] != "gaussian")]
+    figure = figure2(falling, GAMMA, shape_table(falling))  # no regular net in that panel: scales of their own
+    assert figure.axes[0].get_xlabel() == "epoch"
+    plt.close(figure)
+
+
 def test_a_price_that_is_not_there_is_refused(table):
     with pytest.raises(InvalidInputError, match="gamma: got 0.1"):
         figure2(table, 0.1)
@@ -172,7 +206,8 @@ def test_the_plan_is_that_of_the_issue():
     main, regular, others = SWEEPS["full"]
     assert (main.gammas, main.seeds, main.epochs, len(main.record)) == ((GAMMA,), 5, 200, 25)
     assert (regular.gated, regular.seeds, regular.epochs) == (False, 5, 200)
-    assert (len(others.gammas), others.seeds, others.epochs) == (4, 5, 60)
+    assert (others.seeds, others.epochs) == (5, 60)
+    assert len(set(others.gammas) - {GAMMA}) >= 3
     noises = {estimator.tau for estimator in ESTIMATORS}
     assert noises >= {0.0, 0.01, 0.1, 1.0}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from vibtheory.information import GatedChannel, estimate
+from vibtheory.information import METHODS, GatedChannel, estimate
 
 S, TAU = 6.0, 4.0  # x ~ N(0, S²), h = x + τn
 R = S**2 / TAU**2
@@ -19,6 +19,7 @@ POPULATION = {
     "variational": TRUTH,
     "gaussian": TRUTH,
     "gaussian_tight": TRUTH,
+    "logdet": 0.5 * np.log(TAU**2 + S**2),
     "per_unit": TRUTH,
     "infonce": TRUTH,
     "leave_one_out": TRUTH,
@@ -40,6 +41,47 @@ def test_intervals_cover(method):
         result = estimate(GatedChannel.regular(S * rng.normal(size=(150, 1)), TAU), method, **options)
         hits += abs(result.nats - POPULATION[method]) <= 1.96 * result.stderr
     assert LIMITS[0] <= hits <= LIMITS[1], hits
+
+
+GATES = np.array([2.0, -0.4]), np.array([0.5, 0.3])  # μ, σ of two units
+SPREAD = np.array([0.1, 70.0])  # their activations' standard deviations
+
+
+def _noise_entropy() -> float:
+    """½ Σ_j E log(τ² + f_j²σ_j²) for Gaussian f, by Gauss–Hermite quadrature."""
+    node, weight = np.polynomial.hermite_e.hermegauss(200)
+    variance = TAU**2 + (node[:, None] * SPREAD * GATES[1]) ** 2
+    return float(0.5 * (weight @ np.log(variance)).sum() / np.sqrt(2 * np.pi))
+
+
+@pytest.mark.parametrize("method", ["variational", "gaussian", "gaussian_tight", "logdet"])
+def test_intervals_cover_with_gates(method):
+    """Two gated units on correlated Gaussian activations: signal and gate noise both enter."""
+    mu, sigma = GATES
+    covariance = np.outer(SPREAD, SPREAD) * [[1.0, 0.6], [0.6, 1.0]]
+    signal = covariance * np.outer(mu, mu) + np.diag(sigma**2 * SPREAD**2 + TAU**2)
+    independent = 0.5 * np.log(np.diag(signal)).sum()
+    log_det = 0.5 * np.linalg.slogdet(signal)[1]
+    truth = {
+        "variational": independent - _noise_entropy(),
+        "gaussian": log_det - 2 * np.log(TAU),
+        "gaussian_tight": log_det - _noise_entropy(),
+        "logdet": log_det,
+    }[method]
+    rng = np.random.default_rng(29)
+    root = np.linalg.cholesky(covariance)
+    hits = 0
+    for _ in range(REPEATS):
+        result = estimate(GatedChannel(rng.normal(size=(400, 2)) @ root.T, mu, sigma, TAU), method)
+        hits += abs(result.nats - truth) <= 1.96 * result.stderr
+    assert LIMITS[0] <= hits <= LIMITS[1], hits
+
+
+def test_every_standard_error_is_calibrated():
+    covered = {*POPULATION, "variational_factorised"}  # the last one with zeros
+    channel = GatedChannel(np.random.default_rng(0).normal(size=(50, 2)), 1.0, 0.5, 1.0)
+    claims = {method for method in METHODS if estimate(channel, method).stderr > 0}
+    assert claims - covered == set()
 
 
 @pytest.mark.parametrize("method", ["variational", "variational_factorised"])

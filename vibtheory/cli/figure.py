@@ -50,6 +50,7 @@ def _figure2(mode: str, *, train: bool, jobs: int, out: Path, runs: Path) -> Non
     import pandas as pd
 
     from vibtheory.figures.figure2 import figure2
+    from vibtheory.figures.figure2_caption import caption
     from vibtheory.figures.figure2_runs import GAMMA, figure2_table
     from vibtheory.figures.figure2_shape import shape_table
     from vibtheory.storage import write_text
@@ -68,8 +69,8 @@ def _figure2(mode: str, *, train: bool, jobs: int, out: Path, runs: Path) -> Non
     shape = shape_table(table)
     numbers = target.with_name(f"{target.name}_shape.csv")
     write_text(numbers, shape.to_csv(index=False, float_format="%.5g"))
-    typer.echo(_words(shape), nl=False)
-    _draw(lambda: figure2(table, GAMMA), target)
+    typer.echo(f"{_words(shape)}\n{caption(shape, GAMMA)}")
+    _draw(lambda: figure2(table, GAMMA, shape), target)
     typer.echo(f"wrote {file} and {numbers}", err=True)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vibtheory.figures.figure2_shape import estimates, mean_interval
+from vibtheory.figures.figure2_caption import NAMES, caption
+from vibtheory.figures.figure2_shape import estimates, mean_interval, shape_table
 from vibtheory.figures.style import COLORS, style
 
 if TYPE_CHECKING:
@@ -15,28 +17,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["NAMES", "PRINTED_READING", "figure2", "printed_curves"]
+__all__ = ["PRINTED_READING", "figure2", "printed_curves"]
 
 PRINTED_READING = ("gaussian", 0.01)
 """Method and τ of the right-hand printed panel: ½ log det(I + Cov/τ²) is ½ log det(τ²I + Cov) plus a constant, the
 likeliest reading of the printed axis (THEORY F (ii))."""
 
-NAMES = {
-    "plain": "½ Σ log(1+α), as trained",
-    "variational": "variational (P2)",
-    "variational_factorised": "variational, factorised",
-    "gaussian": "Gaussian",
-    "gaussian_tight": "Gaussian, tight",
-    "logdet": "½ log det(τ²I + Cov)",
-    "leave_one_out": "leave-one-out",
-    "infonce": "InfoNCE",
-    "pairwise": "pairwise KL",
-    "pairwise_bhattacharyya": "pairwise Bhattacharyya",
-    "per_unit": "Σ units, quadrature",
-    "ksg": "KSG",
-    "binning": "binning",
-}
 _COLUMNS = 5
+_WIDTH = 7.5  # inches, the text width of a page: the fonts below are what is read
+_EPOCHS = 200  # printed
+_LETTERS: Any = {"font.size": 7, "axes.titlesize": 7.5, "axes.labelsize": 7.5, "xtick.labelsize": 6.5,
+            "ytick.labelsize": 6.5, "legend.fontsize": 7, "lines.linewidth": 1.2}  # fmt: skip
 
 
 def printed_curves() -> DataFrame:
@@ -51,84 +42,123 @@ def printed_curves() -> DataFrame:
         return pd.read_csv(stream, comment="#")
 
 
-def figure2(table: DataFrame, gamma: float) -> Figure:
+def figure2(table: DataFrame, gamma: float, shape: DataFrame | None = None) -> Figure:
     """Draw Figure 2.
 
     Top: r_W and I(h₁; x) against epoch, ours (solid; mean and 95 % interval over seeds; thin: the other prices' means)
-    over the printed curves (dashed; I on an axis of its own, since it is printed with an unknown constant). Below:
+    over the printed curves (dashed). The printed I has an unknown constant and its own axis: scaled so that start and
+    end of the regular nets coincide, it compares shapes. Epochs are on a square-root scale where ours are few. Below:
     I(h₁; x) against r_W for every price, one panel per estimate, with the ceiling log N where the estimate has one;
-    crosses mark saturated points.
+    crosses mark saturated points. The caption says which estimates have the printed shape.
 
     Args:
         table: from `vibtheory.sweep`, several of them concatenated; nothing else is read.
         gamma: price of the VIBNet in the top panels.
+        shape: `shape_table(table)` if it is there already.
 
     Raises:
         InvalidInputError: a column is missing, no row, or no VIBNet of that price.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullLocator
 
     from vibtheory.errors import reject
 
     order = {name: place for place, name in enumerate(NAMES)}
     keys = sorted(estimates(table), key=lambda key: (order.get(key[0], len(order)), key[1]))
     main = table[table["gated"] & (table["gamma"] == gamma)]
+    prices = sorted(set(table.loc[table["gated"], "gamma"]))
     if main.empty:
-        prices = sorted(set(table.loc[table["gated"], "gamma"]))
         reject("gamma", gamma, f"a price of the table: {prices}", "name one of those")
+    sentences = caption(shape_table(table) if shape is None else shape, gamma).split("\n")
+    text = [line for sentence in sentences for line in textwrap.wrap(sentence, 145)]
     lines = -(-len(keys) // _COLUMNS)
-    with style():
-        figure = plt.figure(figsize=(10.5, 3.4 + 2.0 * lines))
-        grid = figure.add_gridspec(2, 1, height_ratios=[3.0, 0.4 + 2.0 * lines])
-        printed, ours = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
+    heights = [2.5, 0.5 + 1.35 * lines, 0.1 + 0.125 * len(text)]
+    with style(), plt.rc_context(_LETTERS):
+        figure = plt.figure(figsize=(_WIDTH, sum(heights)))
+        grid = figure.add_gridspec(3, 1, height_ratios=heights)
+        printed, ours, below = (figure.add_subfigure(grid[place]) for place in range(3))
         left, right = printed.subplots(1, 2)
-        _sizes(left, table, gamma)
-        _information(right, table, gamma)
-        prices = sorted(set(table.loc[table["gated"], "gamma"]))
         shades = dict(zip(prices, plt.get_cmap("viridis")(np.linspace(0.0, 0.9, len(prices))), strict=True))
+        _sizes(left, table, gamma, shades)
+        _information(right, table, gamma, shades)
+        sizes = table.loc[table["gated"], "r_w"]
         handles: dict[str, Any] = {}
         for place, key in enumerate(keys):
             axes = ours.add_subplot(lines, _COLUMNS, 1 + place)
             rows = table[(table["method"] == key[0]) & (table["tau"] == key[1])]
             handles |= _against_size(axes, rows[np.isfinite(rows["nats"])], key, shades)
+            axes.set_xscale("log")
+            axes.set_xlim(0.8 * sizes.min(), 130)
+            axes.set_xticks([tick for tick in (1, 3, 10, 30, 100) if tick > 0.8 * sizes.min()], minor=False)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_locator(NullLocator())
             if place % _COLUMNS == 0:
                 axes.set_ylabel("I(h₁; x) [nats]")
             if place + _COLUMNS >= len(keys):
                 axes.set_xlabel("r_W [%]")
-        ours.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 9))
+        ours.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6))
+        below.text(0.01, 1.0, "\n".join(text), va="top", fontsize=7)
     return figure
 
 
-def _sizes(axes: Axes, table: DataFrame, gamma: float) -> None:
+def _sizes(axes: Axes, table: DataFrame, gamma: float, shades: dict[float, Any]) -> None:
     """Left printed panel: r_W as a fraction against epoch."""
     printed = printed_curves()
     one = table.drop_duplicates(["gated", "gamma", "seed", "epoch"])  # r_W is the same for every estimate
-    _other_prices(axes, one, "r_w", gamma, scale=0.01)
+    _other_prices(axes, one, "r_w", gamma, shades, scale=0.01)
     for net, color, part in _both_nets(one, gamma):
         _band(axes, part, "r_w", color, f"{net}, ours", scale=0.01)
         column = "r_w_vibnet" if net == "VIBNet" else "r_w_regular"
         axes.plot(printed["epoch"], printed[column], color=color, ls="--", lw=1.0, label=f"{net}, printed")
-    axes.set(xlabel="epoch", ylabel="compression ratio r_W", ylim=(0, 1.08), xlim=(0, 200))
-    axes.set_title(f"size; ours at γ = {gamma:g}")
+    axes.set(ylabel="compression ratio r_W", ylim=(0, 1.08))
+    axes.set_title(f"size; ours at γ = {gamma:g}" + (", thin: others, colours as below" if len(shades) > 1 else ""))
     axes.legend(loc="upper right", bbox_to_anchor=(1.0, 0.93))
+    _epoch_axis(axes, table)
 
 
-def _information(axes: Axes, table: DataFrame, gamma: float) -> None:
+def _information(axes: Axes, table: DataFrame, gamma: float, shades: dict[float, Any]) -> None:
     """Right printed panel: I(h₁; x) against epoch, ours on the left axis, the printed curves on the right one."""
     method, tau = PRINTED_READING
     rows = table[(table["method"] == method) & (table["tau"] == tau)]
     rows = rows[rows["n"] == rows["n"].min()]
     printed, second = printed_curves(), axes.twinx()
-    _other_prices(axes, rows, "nats", gamma)
+    _other_prices(axes, rows, "nats", gamma, shades)
     for net, color, part in _both_nets(rows, gamma):
         _band(axes, part, "nats", color, f"{net}, ours")
         second.plot(printed["epoch"], printed["mi_vibnet" if net == "VIBNet" else "mi_regular"], color=color, ls="--",
-                    lw=1.0)  # fmt: skip
-    axes.set(xlabel="epoch", ylabel="I(h₁; x) ≤ … [nats]", xlim=(0, 200))
-    axes.set_title(f"information; ours: {NAMES[method]} bound, τ = {tau:g}")
-    second.set(ylabel="printed: I(h₁; x) + constant [nats]")
+                    lw=1.0, label=f"{net}, printed")  # fmt: skip
+    axes.set_ylabel("ours (solid): I ≤ … [nats]")
+    axes.set_title(f"information; ours: ½ log det(I + Cov/τ²) ≥ I(h₁ + τn; x), τ = {tau:g}")
+    second.set_ylabel("printed (dashed): I + constant [nats]")
     second.spines["right"].set_visible(True)
     second.grid(visible=False)
+    _align(axes, second, rows, printed)
+    _epoch_axis(axes, table)
+
+
+def _align(axes: Axes, second: Axes, rows: DataFrame, printed: DataFrame) -> None:
+    """Scale the printed axis so that the regular nets' start and end coincide; left alone without a rise of ours."""
+    regular = rows[~rows["gated"]].groupby("epoch")["nats"].mean()
+    if len(regular) < 2 or not regular.iloc[-1] > regular.iloc[0]:
+        return
+    curve = printed["mi_regular"].to_numpy(dtype=np.float64)
+    end = float(np.interp(regular.index[-1], printed["epoch"], curve))
+    scale = (regular.iloc[-1] - regular.iloc[0]) / (end - curve[0])
+    shown = regular.iloc[0] + scale * (printed[["mi_vibnet", "mi_regular"]].to_numpy() - curve[0])
+    low, high = min(axes.get_ylim()[0], shown.min()), max(axes.get_ylim()[1], shown.max())
+    limits = np.array([low - 0.04 * (high - low), high + 0.04 * (high - low)])
+    axes.set_ylim(*limits)
+    second.set_ylim(*(curve[0] + (limits - regular.iloc[0]) / scale))
+
+
+def _epoch_axis(axes: Axes, table: DataFrame) -> None:
+    """0 … 200 as printed; on a square-root scale where ours would be a sliver of it."""
+    few = table["epoch"].max() < _EPOCHS / 2
+    if few:
+        axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+        axes.set_xticks([0, 5, 20, 50, 100, 200])
+    axes.set(xlabel="epoch" + (" (square-root scale)" if few else ""), xlim=(0, _EPOCHS))
 
 
 def _both_nets(table: DataFrame, gamma: float) -> list[tuple[str, str, DataFrame]]:
@@ -136,12 +166,14 @@ def _both_nets(table: DataFrame, gamma: float) -> list[tuple[str, str, DataFrame
     return [("VIBNet", COLORS["blue"], gated), ("regular net", COLORS["red"], table[~table["gated"]])]
 
 
-def _other_prices(axes: Axes, table: DataFrame, column: str, gamma: float, scale: float = 1.0) -> None:
-    others = table[table["gated"] & (table["gamma"] != gamma)]
-    for price, part in others.groupby("gamma"):
-        mean = scale * part.groupby("epoch")[column].mean()
-        axes.plot(mean.index, mean, color=COLORS["sky"], lw=0.7)
-        axes.annotate(f"{price:g}", (mean.index[-1], mean.iloc[-1]), fontsize=6, color="#33779C", va="center")
+def _other_prices(
+    axes: Axes, table: DataFrame, column: str, gamma: float, shades: dict[float, Any], scale: float = 1.0
+) -> None:
+    for price, color in shades.items():
+        if price != gamma:
+            part = table[table["gated"] & (table["gamma"] == price)]
+            mean = scale * part.groupby("epoch")[column].mean()
+            axes.plot(mean.index, mean, color=color, lw=0.7)
 
 
 def _band(axes: Axes, rows: DataFrame, column: str, color: str, label: str, scale: float = 1.0) -> None:
@@ -174,7 +206,7 @@ def _against_size(axes: Axes, rows: DataFrame, key: tuple[str, float, int], shad
         # along the path, since several epochs may have one size
         axes.fill(np.r_[size, size[::-1]], np.r_[low, high[::-1]], color=color, alpha=0.2, lw=0)
         flagged = full > 0
-        axes.plot(size[flagged], mean[flagged], ls="", marker="x", ms=4, color=COLORS["grey"], zorder=5)
+        axes.plot(size[flagged], mean[flagged], ls="", marker="x", ms=3, mew=0.7, color=COLORS["grey"], zorder=5)
         axes.plot(size[-1], mean[-1], ls="", marker="o", ms=4, color=color)
         handles[f"γ = {gamma:g}"] = line
     regular = rows[~rows["gated"]]
@@ -193,9 +225,9 @@ def _against_size(axes: Axes, rows: DataFrame, key: tuple[str, float, int], shad
     if rows["saturated"].any():
         (cross,) = axes.plot([], [], ls="", marker="x", ms=4, color=COLORS["grey"])
         handles["saturated"] = cross
-    axes.set_xscale("log")
-    axes.set_ylim(bottom=min(0.0, float(rows["nats"].min())) if len(rows) else 0.0)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(0.0, low) if len(rows) and rows["nats"].min() < 0 else 0.0, high * 1.05)
     kind = {"upper": "≥ I", "lower": "≤ I", "estimate": "no bound"}[str(rows["kind"].iloc[0])] if len(rows) else ""
     noise = f"τ = {tau:g}" if tau else "own noise"
-    axes.set_title(f"{NAMES.get(method, method)}\n{noise}, {kind}, N = {n:,}", fontsize=8)
+    axes.set_title(f"{NAMES.get(method, method)}\n{noise}, {kind}, N = {n:,}", fontsize=6.5)
     return handles

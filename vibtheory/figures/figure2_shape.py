@@ -14,10 +14,16 @@ from vibtheory.errors import reject
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["REQUIRED", "estimates", "mean_interval", "shape_table"]
+__all__ = ["REQUIRED", "SHAPES", "estimates", "mean_interval", "shape_table"]
 
 REQUIRED = ("gated", "gamma", "seed", "epoch", "r_w", "method", "tau", "n", "nats", "stderr", "kind", "saturated",
             "ceiling")  # fmt: skip
+SHAPES = (
+    "rises, turns, falls below its start", "rises, turns, falls", "falls from the start", "rises", "undecided",
+    "saturated",
+)  # fmt: skip
+"""What `shape_table` calls a curve; the first is the printed VIBNet's, "rises" the printed regular net's."""
+
 _BOOTSTRAP = 2000
 Array = NDArray[np.float64]
 
@@ -107,13 +113,14 @@ def _shape(part: DataFrame) -> dict[str, Any]:
 
 
 def _words(rises: bool, falls: bool, below: bool, saturated: float) -> str:
+    as_printed, back, falls_only, rises_only, undecided, full = SHAPES
     if saturated > 0.5:
-        return "saturated"
+        return full
     if rises and falls:
-        return "rises, turns, falls below its start" if below else "rises, turns, falls"
+        return as_printed if below else back
     if falls:
-        return "falls from the start"
-    return "rises" if rises else "undecided"
+        return falls_only
+    return rises_only if rises else undecided
 
 
 def _after(rows: DataFrame) -> DataFrame:

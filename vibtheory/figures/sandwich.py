@@ -54,8 +54,8 @@ def plot_printed_figure2(table: DataFrame) -> Figure:
         for axes, name, label in zip(
             panels, ("r_w", "mi"), ("$r_W$ (fraction)", "I(h₁; x) + constant (nats?)"), strict=True
         ):
-            axes.plot(table["epoch"], table[f"{name}_vibnet"], color=COLORS["red"], label="VIBNet")
-            axes.plot(table["epoch"], table[f"{name}_regular"], color=COLORS["blue"], ls="--", label="regular net")
+            axes.plot(table["epoch"], table[f"{name}_vibnet"], color=COLORS["blue"], label="VIBNet")
+            axes.plot(table["epoch"], table[f"{name}_regular"], color=COLORS["red"], ls="--", label="regular net")
             axes.set(xlabel="epoch", ylabel=label)
         panels[0].set_ylim(0, 1.08)
         panels[0].legend()

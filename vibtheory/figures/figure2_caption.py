@@ -1,0 +1,67 @@
+"""Figure 2's caption: which estimates reproduce the printed rise, turn and fall, from the shape table alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vibtheory.figures.figure2_shape import SHAPES
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["NAMES", "caption"]
+
+NAMES = {
+    "plain": "½ Σ log(1+α), as trained",
+    "variational": "variational (P2)",
+    "variational_factorised": "variational, factorised",
+    "gaussian": "Gaussian",
+    "gaussian_tight": "Gaussian, tight",
+    "logdet": "½ log det(τ²I + Cov)",
+    "leave_one_out": "leave-one-out",
+    "infonce": "InfoNCE",
+    "pairwise": "pairwise KL",
+    "pairwise_bhattacharyya": "pairwise Bhattacharyya",
+    "per_unit": "Σ units, quadrature",
+    "ksg": "KSG",
+    "binning": "binning",
+}
+
+
+def caption(shape: DataFrame, gamma: float) -> str:
+    """One sentence per shape with the estimates that have it, for the VIBNet at `gamma` and for the regular net.
+
+    Args:
+        shape: from `shape_table`.
+        gamma: price of the VIBNet.
+
+    Returns:
+        The sentences, a line each. A turn comes with its epoch (range over the estimates and seeds).
+    """
+    vibnet = shape[(shape["net"] == "VIBNet") & (shape["gamma"] == gamma)]
+    regular = shape[shape["net"] == "regular"]
+    lines = []
+    for name, rows in ((f"VIBNet, γ = {gamma:g}", vibnet), ("Regular net", regular)):
+        if not len(rows):
+            continue
+        lines.append(f"{name} ({int(rows['seeds'].max())} seeds, {int(rows['epochs'].max())} epochs), by estimate [τ]:")
+        for words in SHAPES:
+            part = rows[rows["shape"] == words]
+            if len(part):
+                lines.append(f"{words}{_turn(part) if 'turns' in words else ''}: {_listed(part)}.")
+    return "\n".join(lines)
+
+
+def _turn(rows: DataFrame) -> str:
+    low, high = int(rows["turn_low"].min()), int(rows["turn_high"].max())
+    return f" (turn at epoch {low})" if low == high else f" (turn between epochs {low} and {high})"
+
+
+def _listed(rows: DataFrame) -> str:
+    """Methods in the order of `NAMES`, each with its τ's; τ = 0 is the gates' own noise."""
+    noise: dict[str, list[str]] = {}
+    present = set(rows["method"])
+    for method in [*(name for name in NAMES if name in present), *sorted(present - set(NAMES))]:
+        taus = sorted(set(rows.loc[rows["method"] == method, "tau"]))
+        noise[NAMES.get(method, method)] = [f"{tau:g}" if tau else "own noise" for tau in taus]
+    return "; ".join(f"{name} [{', '.join(taus)}]" for name, taus in noise.items())

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vibtheory import building, datasets, experiments, gates, networks, run, training
+from vibtheory import building, datasets, experiments, gates, networks, run, teacher, training
 from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.experiments import experiment, run_experiment
@@ -66,6 +66,7 @@ def _count(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return real(*arguments, **options)
 
     monkeypatch.setattr(training, "train", counted)
+    monkeypatch.setattr(teacher, "train", counted)
     return calls
 
 
@@ -193,9 +194,9 @@ def test_all_runs_follow_one_teacher(
     frame = run_experiment(taught, "full", runs=tmp_path / "runs")
     assert calls == ["teacher", 0, 0, 1, 1]
     (place,) = (tmp_path / "runs").glob("taught-teacher-*")
-    teacher = run.load(place)
-    assert len(teacher.rows) == 3
-    assert not gates.named_gates(teacher.net)
+    taught_by = run.load(place)
+    assert len(taught_by.rows) == 3
+    assert not gates.named_gates(taught_by.net)
     assert run_experiment(taught, "full", runs=tmp_path / "runs").equals(frame)
     assert len(calls) == 5  # read back, the teacher too
     plain = run_experiment(plan, "full", runs=tmp_path / "runs")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tomllib
@@ -17,7 +16,6 @@ from vibtheory.storage import write_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-    from torch import nn
 
 __all__ = ["Experiment", "experiment", "run_experiment"]
 
@@ -136,8 +134,9 @@ def _experiment(name: str, plain: dict[str, Any]) -> Experiment:
     if bool(finetune and finetune.distill) != (teacher is not None):
         got = f"{name}: {'only' if teacher else 'no'} [teacher]{'' if teacher else ' with distill in [finetune]'}"
         reject("recipe", got, "[teacher] and distill in [finetune], or neither", "complete the file")
-    return Experiment(name, plain["table"], plain["network"], plain["dataset"], Recipe.from_dict(plain["recipe"]),
-                      finetune, modes, str(plain.get("row", "")), dict(plain.get("arguments", {})), teacher)  # fmt: skip
+    facts = (plain["table"], plain["network"], plain["dataset"], Recipe.from_dict(plain["recipe"]))
+    more = (str(plain.get("row", "")), dict(plain.get("arguments", {})), teacher)
+    return Experiment(name, *facts, finetune, modes, *more)
 
 
 def run_experiment(
@@ -179,7 +178,9 @@ def run_experiment(
         reject("jobs", jobs, "an integer >= 1", "pass the number of processes")
     planned = plan.jobs(mode)
     if plan.tuning(mode) is not None:
-        _teacher(plan, Path(runs), progress, device, root)  # before the runs that share it begin
+        from vibtheory.teacher import trained_teacher
+
+        trained_teacher(plan, Path(runs), progress, device, root)  # before the runs that share it begin
     threads = max(1, (os.cpu_count() or 1) // jobs)
     tasks = [
         delayed(_run_one)(
@@ -209,14 +210,15 @@ def _run_one(
     from vibtheory import datasets
     from vibtheory.building import build
     from vibtheory.compression import compress
+    from vibtheory.teacher import fingerprint, trained_teacher
     from vibtheory.training import train
 
     # Fine-tuning has a key of its own: changing it must not train again.
     network = [plan.network, plan.arguments] if plan.arguments else [plan.network]
-    trained = _fingerprint([*network, plan.dataset, recipe.to_dict()])
+    trained = fingerprint([*network, plan.dataset, recipe.to_dict()])
     finetune = plan.tuning(mode)
-    tuned_by = [plan.teacher.to_dict()] if plan.teacher and finetune else []
-    tuning = _fingerprint([finetune and finetune.to_dict(), *tuned_by] if tuned_by else finetune and finetune.to_dict())
+    followed = [plan.teacher.to_dict()] if plan.teacher and finetune else []
+    tuning = fingerprint([finetune and finetune.to_dict(), *followed] if followed else finetune and finetune.to_dict())
     folder = runs / f"{plan.name}-gamma{recipe.gamma:g}-seed{seed}-{trained}"
     finished = folder / f"rows-{tuning}.json"
     if finished.exists():
@@ -239,7 +241,7 @@ def _run_one(
         rows = [_row(plan, run.history, recipe, seed, "pruned", run.status, device)]
         if finetune is not None and run.status == "completed":
             small, place = compress(net), folder / f"finetune-{tuning}"
-            teacher = _teacher(plan, runs, False, device, root)
+            teacher = trained_teacher(plan, runs, False, device, root)
             tuned = train(small, data, finetune, teacher=teacher, checkpoint=place, **options)
             tuned_row = {"stage": "finetuned", **_errors(tuned.history), "epochs": finetune.epochs}
             rows.append({**rows[0], **tuned_row, **(_speed(tuned.history) if plan.row else {})})
@@ -247,30 +249,6 @@ def _run_one(
         torch.set_num_threads(before)
     write_text(finished, json.dumps(rows, indent=1) + "\n")
     return [{**row, "mode": mode} for row in rows]
-
-
-def _teacher(plan: Experiment, runs: Path, progress: bool, device: str, root: str | Path | None) -> nn.Module | None:
-    """The trained regular net of a plan with a teacher, from its folder if it is there; None without one."""
-    import torch
-
-    from vibtheory import datasets
-    from vibtheory.building import build
-    from vibtheory.run import load
-    from vibtheory.training import train
-
-    if plan.teacher is None:
-        return None
-    identity = _fingerprint([plan.network, plan.arguments, plan.dataset, plan.teacher.to_dict()])
-    folder = runs / f"{plan.name}-teacher-{identity}"
-    if (folder / "run.json").exists():
-        return load(folder).net
-    data = datasets.load(plan.dataset) if root is None else datasets.load(plan.dataset, root)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = build({"builder": plan.network, "arguments": {**plan.arguments, "gated": False}})
-    run = train(net, data, plan.teacher, device=device, progress=progress, checkpoint=folder / "checkpoint")
-    run.save(folder)
-    return run.net
 
 
 def _finished_rows(path: Path) -> list[dict[str, Any]]:
@@ -284,10 +262,6 @@ def _finished_rows(path: Path) -> list[dict[str, Any]]:
             "Remedy: delete this file, and the same command measures the run again"
         ) from error
     return rows
-
-
-def _fingerprint(settings: Any) -> str:
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:10]
 
 
 def _row(

@@ -5,11 +5,14 @@
 Each case must end in one line with a remedy (exit code 2, `VibTheoryError`) or in the right answer: no traceback, no
 hang (20 s of computing), no more than 1 GiB of additional memory, no payload that ran. Each family runs in a process
 of its own under those limits. A killed run, started again until it ends, must give the bits of an undisturbed one.
+What was run, and what came of it, is written to benchmarks/results/torture.csv.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import multiprocessing
 import os
@@ -28,8 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.robustness.families import FAMILIES, fresh, prepare
 from tests.robustness.kills import RUNS, killed_until_done
+from vibtheory.storage import write_text
 
 MEMORY, SECONDS = 1 << 30, 20
+RESULTS = Path(__file__).parent / "results" / "torture.csv"
 
 
 def torture(cases: int, seed: int = 0) -> tuple[Counter[str], list[str]]:
@@ -106,21 +111,37 @@ def run_case(name: str, case: int, seed: int, folder: Path) -> str:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def _write(path: Path, seed: int, rows: list[tuple[str, str, int]]) -> None:
+    """The counts so far, as one small table."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("of", "what", "number"), ("all", "seed", seed), *rows])
+    write_text(path, text.getvalue())
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=50, help="of each kind of run")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     started = time.monotonic()
+    rows: list[tuple[str, str, int]] = []
     counts, failures = torture(options.cases, options.seed)
     for line in sorted(f"{outcome:<24} {n}" for outcome, n in counts.items()):
         print(line)
+    for outcome, n in sorted(counts.items()):
+        family, _, what = outcome.partition(": ")
+        rows.append((family, what, n))
+    _write(options.out, options.seed, rows)
     for name in RUNS:
         with tempfile.TemporaryDirectory() as folder:
             report = killed_until_done(name, options.kills, options.seed, Path(folder))
         print(f"{name}: killed {report.kills} times, {report.completed} runs completed, {report.differing} differ")
         failures += [f"{name}: {report.differing} resumed runs differ"] * bool(report.differing)
+        for what, n in (("kills", report.kills), ("completed", report.completed), ("differing", report.differing)):
+            rows.append((f"run of {name}", what, n))
+        _write(options.out, options.seed, rows)
     print(f"{sum(counts.values())} cases, {len(failures)} failures, {time.monotonic() - started:.0f} s")
     print("\n".join(failures))
     return int(bool(failures))

@@ -12,10 +12,10 @@ from vibtheory.claims.effort import Effort
 
 @dataclass(frozen=True, eq=False)
 class Tiny(Effort):
-    """A tenth of the quick instances, at least two."""
+    """A fiftieth of the quick instances, at least two."""
 
     def size(self, quick: int, full: int) -> int:
-        return max(2, quick // 10)
+        return max(2, quick // 50)
 
 
 @pytest.fixture(scope="session")

@@ -69,8 +69,8 @@ def test_every_claim_of_the_paper_is_there() -> None:
 
 
 def test_nothing_fails_on_few_instances(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Every decider once, on a tenth of the instances and a net of two epochs; recorded tables are not there."""
-    monkeypatch.setattr(Effort, "size", lambda self, quick, full: max(2, quick // 10))
+    """Every decider once, on a fiftieth of the instances and a net of two epochs; recorded tables are not there."""
+    monkeypatch.setattr(Effort, "size", lambda self, quick, full: max(2, quick // 50))
     seen: list[Claim] = []
     ledger = decide("quick", figures=tmp_path, progress=seen.append)
     assert {claim.number: claim.evidence for claim in ledger if claim.verdict == "fails"} == {}
@@ -86,7 +86,7 @@ def test_nothing_fails_on_few_instances(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_a_claim_alone_gives_the_same_instances(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(Effort, "size", lambda self, quick, full: max(2, quick // 10))
+    monkeypatch.setattr(Effort, "size", lambda self, quick, full: max(2, quick // 50))
     alone = decide(only=["T2"], figures=tmp_path)["T2"]
     beside = decide(only=["T1", "T2", "T4a"], figures=tmp_path)["T2"]
     other = decide(only=["T2"], seed=1, figures=tmp_path)["T2"]

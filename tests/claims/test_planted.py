@@ -87,3 +87,19 @@ def test_a_planted_false_claim_fails(name: str, tiny: Effort) -> None:
 def test_the_rank_bound_on_a_trained_network_could_fail(tiny: Effort) -> None:
     assert surrogates.trained_networks(tiny).verdict == "holds"
     assert surrogates.trained_networks(tiny, lambda rank: 0).verdict == "fails"
+
+
+def test_a_statistical_limit_may_be_exceeded_by_one_network_in_twenty_only(
+    tiny: Effort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(tiny), "size", lambda self, quick, full: 6)
+    assert surrogates.guarantee(tiny, "tangent", "h2").verdict == "holds"
+    low = surrogates.guarantee(tiny, "tangent", "h2", lambda bound: _lower(bound, 10.0))
+    assert low.verdict == "fails"
+    assert low.evidence["networks that exceed their own limit"] == "6 of 6"
+
+
+def _lower(bound: QuadraticBound, nats: float) -> QuadraticBound:
+    return QuadraticBound.from_gram(bound.gram, bound.b, bound.c - nats, bound.gamma, guarantee=bound.guarantee,
+                                    layer=bound.layer, trained_mu=bound.trained_mu,
+                                    trained_sigma=bound.trained_sigma)  # fmt: skip

@@ -18,6 +18,7 @@ import torch
 from vibtheory import building, datasets, networks
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.experiments import Experiment, run_experiment
+from vibtheory.gamma_sweep import sweep
 from vibtheory.recipe import Recipe
 from vibtheory.run import load
 from vibtheory.storage import write_text
@@ -63,7 +64,16 @@ def _table(folder: Path) -> None:
     write_text(folder / "table.csv", table.drop(columns="seconds").to_csv(index=False))
 
 
-RUNS: dict[str, Callable[[Path], None]] = {"train": _train, "table": _table}
+def _sweep(folder: Path) -> None:
+    result = sweep(
+        gammas=[1e-3, 1e-2], seeds=2, out=folder / "sweep", epochs=4, record=2, dataset=_data(), n=60, device="cpu",
+        network={"builder": "mlp", "arguments": {"sizes": [9, 5, 2]}}, estimators=[("variational",), ("gaussian", 0.5)],
+        recipe={"batch_size": 16, "gate_learning_rate": 0.1, "prune_every": 1},
+    )  # fmt: skip
+    write_text(folder / "table.csv", result.table.drop(columns="seconds").to_csv(index=False))
+
+
+RUNS: dict[str, Callable[[Path], None]] = {"train": _train, "table": _table, "sweep": _sweep}
 
 
 def _child(name: str, folder: Path) -> None:

@@ -77,10 +77,10 @@ class Effort:
         """The checker's report at many minima: from random starts, and every minimum of small instances."""
         rng = self.rng("reports")
         found = []
-        for index in range(self.size(700, 7000)):
+        for index in range(self.size(2100, 21_000)):
             bound = random_bound(rng, FAMILIES[index % len(FAMILIES)])
             found.append(check_sparsity_bound(bound, random_start(rng, bound)))
-        for index in range(self.size(28, 140)):
+        for index in range(self.size(70, 700)):
             bound = random_bound(rng, FAMILIES[index % len(FAMILIES)], largest=6)
             found += [check_sparsity_bound(bound, minimum.mu) for minimum in enumerate_local_minima(bound)]
         return tuple(found)

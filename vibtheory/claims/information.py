@@ -47,10 +47,11 @@ def layer_wise(effort: Effort, below: Callable[[LayerBound], bool] = lambda foun
     rng = effort.rng("P1")
     outcomes: list[tuple[bool, str]] = []
     widest = 0.0
-    while len(outcomes) < effort.size(40, 400):
+    while len(outcomes) < effort.size(200, 2000):
         nx, ny, d = int(rng.integers(2, 5)), int(rng.integers(2, 4)), 1 + int(rng.random() < 0.25)
         joint = rng.dirichlet(np.ones(nx * ny)).reshape(nx, ny)
-        f = rng.uniform(0.3, 3.0, (nx, d)) * np.where(rng.random((nx, d)) < 0.2, 0.0, 1.0)
+        f = rng.uniform(0.3, 3.0, (nx, d))
+        f[1:] *= rng.random((nx - 1, d)) > 0.25  # zeros, but no unit that is always 0
         weights, offset = rng.standard_normal((d, ny)), rng.standard_normal(ny)
 
         def classify(h: Array, v: Array = weights, v0: Array = offset) -> Array:
@@ -70,7 +71,7 @@ def best_prior(effort: Effort) -> Finding:
     """P2: ξ_j = (μ²+σ²)E f² is the best prior variance, at Σ ½[log(1+α) + ψ], where f is never 0."""
     rng = effort.rng("P2 closed form")
     outcomes, worst = [], 0.0
-    for _ in range(effort.size(50, 500)):
+    for _ in range(effort.size(250, 2500)):
         d = int(rng.integers(1, 5))
         f = np.exp(rng.standard_normal((60, d))) * rng.choice([-1.0, 1.0], (60, d))
         mu, sigma = rng.standard_normal(d), np.exp(rng.standard_normal(d) - 1)
@@ -89,7 +90,7 @@ def relu_zeros(effort: Effort, bare: Method = plain, valid: Method = variational
     rng = effort.rng("P2 zeros")
     tallies: tuple[list[tuple[bool, str]], list[tuple[bool, str]]] = ([], [])
     infinite = 0
-    for index in range(effort.size(60, 600)):
+    for index in range(effort.size(300, 3000)):
         channel = _unit(rng, zeros=index % 2 == 0)
         if channel.d == 0 or not channel.f.any():
             continue
@@ -109,7 +110,7 @@ def mixed_measure(effort: Effort) -> Finding:
     """P3: a sample of h is possible exactly under the inputs with its own zero pattern."""
     rng = effort.rng("P3")
     outcomes, patterns = [], 0
-    for _ in range(effort.size(40, 400)):
+    for _ in range(effort.size(200, 2000)):
         d = int(rng.integers(1, 6))
         f = np.maximum(rng.standard_normal((30, d)), 0)
         channel = GatedChannel(f, rng.standard_normal(d), np.exp(rng.standard_normal(d) - 1))
@@ -124,7 +125,7 @@ def ceiling(effort: Effort) -> Finding:
     """P3: I ≤ log N always, and I = log N exactly where all zero patterns differ: then every estimate is flagged."""
     rng = effort.rng("P3 ceiling")
     outcomes, unique = [], 0
-    for index in range(effort.size(20, 200)):
+    for index in range(effort.size(100, 1000)):
         n, d = 80, 2 if index % 2 else 60
         channel = GatedChannel(np.maximum(rng.standard_normal((n, d)), 0), rng.standard_normal(d) + 2, 0.5)
         upper, lower, limit = pairwise(channel), pairwise_bhattacharyya(channel), float(np.log(n))
@@ -152,7 +153,7 @@ def sides(effort: Effort, methods: Mapping[str, Method] = _SIDES) -> Finding:
     rng = effort.rng("sides")
     outcomes: list[tuple[bool, str]] = []
     narrowest: dict[str, Any] = {}
-    for index in range(effort.size(60, 600)):
+    for index in range(effort.size(300, 3000)):
         tau = 0.0 if index % 2 else float(np.exp(rng.normal() - 1))
         channel = _unit(rng, zeros=index % 4 < 2, tau=tau)
         if channel.d == 0 or not channel.f.any():

@@ -27,7 +27,7 @@ def budget(effort: Effort, limit: Callable[[BudgetReport], int] = lambda report:
     """Σγα/(1+α) = (β−Aμ)ᵀAμ ≤ ¼‖β‖², and #{α ≥ 1} within the a-priori limit, at stationary points."""
     rng = effort.rng("T7 budget")
     outcomes, attained = [], 0
-    for index in range(effort.size(140, 1400)):
+    for index in range(effort.size(700, 7000)):
         bound = random_bound(rng, FAMILIES[index % len(FAMILIES)])
         report = check_budget(bound, find_local_minimum(bound, random_start(rng, bound)))
         if report.verdict != "not applicable":
@@ -47,7 +47,7 @@ def closed(effort: Effort) -> Finding:
     rng = effort.rng("T7 closed")
     outcomes = []
     verdicts: dict[str, int] = {}
-    for index in range(effort.size(35, 210)):
+    for index in range(effort.size(175, 1750)):
         bound = random_bound(rng, FAMILIES[index % len(FAMILIES)], largest=6)
         found = check_closure(bound)
         factor = (0.5, 1.5, 1.05 * found.global_price / found.local_price if found.local_price else 1.5)[index % 3]
@@ -67,7 +67,7 @@ def existence(effort: Effort) -> Finding:
     """b in A's row space: the global minimum lies in the stated box; outside: Φ falls for ever along the direction."""
     rng = effort.rng("T7 existence")
     outcomes = []
-    for index in range(effort.size(35, 210)):
+    for index in range(effort.size(175, 1750)):
         bound = random_bound(rng, FAMILIES[index % len(FAMILIES)], largest=6)
         found = check_existence(bound)
         best = enumerate_local_minima(bound)[0]
@@ -91,7 +91,7 @@ def convexity(effort: Effort) -> Finding:
     """λ_min(G) ≥ ½ ⇒ one local minimum, by enumeration; without it there can be several."""
     rng = effort.rng("T7 convexity")
     outcomes, several = [], 0
-    for index in range(effort.size(40, 300)):
+    for index in range(effort.size(200, 2000)):
         d = int(rng.integers(2, 6))
         spread = 0.15 if index % 2 else 1.0  # nearly orthogonal, or not at all
         factor = np.linalg.qr(rng.standard_normal((d, d)))[0] + spread * rng.standard_normal((d, d)) / np.sqrt(d)
@@ -107,7 +107,7 @@ def convexity(effort: Effort) -> Finding:
 def real_loss(effort: Effort) -> Finding:
     """Minimising J = g + Σρ itself: J never rises, and T2, T3 and T4a hold at its certified minima."""
     rng = effort.rng("T7 real loss")
-    outcomes, rise, certified, tries = [], 0.0, 0, effort.size(20, 200)
+    outcomes, rise, certified, tries = [], 0.0, 0, effort.size(100, 1000)
     for _ in range(tries):
         d, classes, n = int(rng.integers(3, 12)), int(rng.integers(2, 6)), 150
         f = np.maximum(rng.standard_normal((n, d)) @ rng.standard_normal((d, d)), 0)
@@ -135,7 +135,7 @@ def path(effort: Effort) -> Finding:
     """dμ/dγ is the stated one; a gate opens at γ = (a_jᵀr)²/w_j; every point of the path is certified."""
     rng = effort.rng("T7 path")
     outcomes, events = [], 0
-    for _ in range(effort.size(10, 60)):
+    for _ in range(effort.size(50, 500)):
         bound = random_bound(rng, "gaussian", largest=8)
         top = 1.05 * check_closure(bound).local_price
         found = sparsity_path(bound, np.geomspace(top, top / 300, 20))

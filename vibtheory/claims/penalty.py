@@ -18,7 +18,7 @@ def profiled_penalty(effort: Effort) -> Finding:
     """σ², α, ρ, its slope and curvature at random (μ, w, γ) over nine decades; ρ is strictly concave in |μ|."""
     rng = effort.rng("T1")
     outcomes, worst = [], 0.0
-    for _ in range(effort.size(200, 2000)):
+    for _ in range(effort.size(1000, 10000)):
         w, gamma = 10.0 ** rng.uniform(-4, 4), 10.0 ** rng.uniform(-4, 1)
         mu = np.sqrt(gamma / w) * 10.0 ** rng.uniform(-2, 2)
         bound = QuadraticBound([[np.sqrt(w)]], [0.0], 0.0, gamma)

@@ -56,10 +56,10 @@ def silent_unit(effort: Effort) -> Finding:
     """
     rng = effort.rng("Prop 1")
     bare, corrected = [], []
-    for _ in range(effort.size(50, 500)):
+    for _ in range(effort.size(250, 2500)):
         found = constant_unit(float(rng.normal(scale=3)), float(np.exp(rng.normal() - 2)))
         bare.append((not found.refutes, str(found)))
-    for index in range(effort.size(6, 30)):
+    for index in range(effort.size(30, 300)):
         net, x = _network(rng)
         data, unit = (x, _labels(x)), int(rng.integers(10))
         dead = check_dead_unit(net, data, "h1", unit, gamma=0.05, steps=60, proposition=1, seed=index)
@@ -80,7 +80,7 @@ def converse(effort: Effort) -> Finding:
     """
     rng = effort.rng("Prop 1 converse")
     bare, corrected = [], []
-    for index in range(effort.size(20, 200)):
+    for index in range(effort.size(100, 1000)):
         values = np.exp(rng.standard_normal(int(rng.integers(2, 6)))) * rng.choice([-1.0, 1.0])
         if index % 3 == 0:
             values[0] = 0.0
@@ -96,13 +96,13 @@ def unheard_unit(effort: Effort) -> Finding:
     """Prop 2: with outgoing weights 0 the data term is deaf to the gate, and α falls from the first step on."""
     rng = effort.rng("Prop 2")
     outcomes, steepest = [], 0.0
-    for index in range(effort.size(6, 30)):
+    for index in range(effort.size(30, 300)):
         net, x = _network(rng)
         found = check_dead_unit(net, (x, _labels(x)), "h1", int(rng.integers(10)), gamma=0.05, steps=60, seed=index)
         steepest = max(steepest, found.data_gradient)
         outcomes.append((found.verdict == "α falls" and found.data_gradient == 0, str(found)))
     for coordinates in ("sigma", "log_variance"):
-        for _ in range(effort.size(10, 100)):
+        for _ in range(effort.size(50, 500)):
             flow = dead_gate_flow(
                 rng.normal(), float(np.exp(rng.normal() - 1)), 0.3, np.linspace(0, 3, 20), coordinates
             )
@@ -132,7 +132,7 @@ def flat_directions(effort: Effort, constant: Callable[..., bool] = _constant) -
     """
     rng = effort.rng("flat")
     bare, corrected = [], []
-    for _ in range(effort.size(50, 500)):
+    for _ in range(effort.size(250, 2500)):
         d, classes, n = int(rng.integers(5, 12)), int(rng.integers(2, 6)), 100
         f, weights = np.maximum(rng.standard_normal((n, d)), 0), rng.standard_normal((classes, d))
         c, s = rng.uniform(0.3, 3, 2)
@@ -152,7 +152,7 @@ def merging(effort: Effort) -> Finding:
     """T4b: two proportional units become one: same mean, no more covariance, strictly less information."""
     rng = effort.rng("T4b")
     outcomes, margin, saved = [], np.inf, np.inf
-    for _ in range(effort.size(15, 150)):
+    for _ in range(effort.size(75, 750)):
         net, x = _network(rng, (6, 9, 7, 3))
         first, second = (int(j) for j in rng.choice(9, 2, replace=False))
         gate, linear = named_gates(net)["h1"], _linear(net)

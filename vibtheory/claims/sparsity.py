@@ -50,7 +50,7 @@ def equal_counts(effort: Effort) -> Finding:
     """‖μ*‖₀ = ‖α*‖₀: refuted where a column of A is zero and b_j = 0 (μ_j is then free), true on the others."""
     rng = effort.rng("equal counts")
     bare, corrected = [], []
-    for index in range(effort.size(70, 700)):
+    for index in range(effort.size(350, 3500)):
         bound = random_bound(rng, FAMILIES[index % len(FAMILIES)])
         minimum = find_local_minimum(bound, random_start(rng, bound))
         if not minimum.certificate.certified:
@@ -69,7 +69,7 @@ def full_rank(effort: Effort) -> Finding:
     """T3c: E[ffᵀ] ≻ 0 and v_jᵀBv_j > 0 make Böhning's A of full rank d, however few classes there are."""
     rng = effort.rng("full rank")
     outcomes = []
-    for _ in range(effort.size(40, 400)):
+    for _ in range(effort.size(200, 2000)):
         d, classes, n = int(rng.integers(3, 25)), int(rng.integers(2, 11)), 400
         f = np.maximum(rng.standard_normal((n, d)) @ rng.standard_normal((d, d)) + rng.standard_normal(d), 0)
         problem = SoftmaxLoss(
@@ -129,7 +129,7 @@ def certificates(effort: Effort) -> Finding:
     b = np.array([-tie.gradient(at)[0], -2.0 - tie.smooth_gradient(at)[1]])  # gradient 0 on S, exactly −2 off it
     outcomes = [(not certify(QuadraticBound(factor, b, 0.0, 1.0), at).certified, "the tie of T6")]
     counts: Counter[str] = Counter()
-    for index in range(effort.size(70, 700)):
+    for index in range(effort.size(350, 3500)):
         outcomes.append((not certify(*_saddle(rng)).certified, f"saddle {index}"))
         bound = random_bound(rng, FAMILIES[index % len(FAMILIES)])
         minimum = find_local_minimum(bound, random_start(rng, bound))
@@ -148,7 +148,7 @@ def only_minima(effort: Effort) -> Finding:
     """‖·‖₀ ≤ rank[A] at whatever point a solver stops is false; at certified minima it holds (T6)."""
     rng = effort.rng("only minima")
     bare, corrected = [], []
-    for index in range(effort.size(100, 1000)):
+    for index in range(effort.size(500, 5000)):
         bound = random_bound(rng, "low rank", largest=12)
         rank = numerical_rank(bound).rank
         start = random_start(rng, bound)
@@ -166,7 +166,7 @@ def enumeration(effort: Effort) -> Finding:
     """T6: every minimum that descent finds from a random start is among those enumerated."""
     rng = effort.rng("enumeration")
     outcomes, several = [], 0
-    for index in range(effort.size(20, 100)):
+    for index in range(effort.size(100, 1000)):
         bound = random_bound(rng, FAMILIES[index % len(FAMILIES)], largest=6)
         known = {tuple(np.sign(minimum.mu)) for minimum in enumerate_local_minima(bound)}
         several += len(known) > 1

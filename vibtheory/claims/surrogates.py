@@ -44,27 +44,41 @@ def _kept(kind: str, check: BoundCheck, stated: BoundCheck | None) -> bool:
         return check.violations == 0 and check.mean_gap <= check.tolerance
     if stated is None:
         return check.violations == 0
-    # The least rate that these violations allow, at 99.9 %, must not lie above the stated limit.
-    least = 1 - clopper_pearson_upper(check.samples - check.violations, check.samples, 0.999)
-    return least <= stated.rate_limit
+    return _least(check.violations, check.samples, 0.95) <= stated.rate_limit
+
+
+def _least(count: int, of: int, confidence: float) -> float:
+    """The smallest rate that is consistent with a count (Clopper–Pearson)."""
+    return 1 - clopper_pearson_upper(of - count, of, confidence)
 
 
 def guarantee(
     effort: Effort, kind: str, layer: str, changed: Callable[[QuadraticBound], QuadraticBound] = lambda bound: bound
 ) -> Finding:
-    """T5, one kind: on random networks, ḡ against the true loss on z that building it has not seen."""
+    """T5, one kind: on random networks, ḡ against the true loss on z that building it has not seen.
+
+    A statistical kind states a limit at 95 %, so one network in twenty may exceed its own: exceeding counts as broken
+    where more do (at 99.9 %).
+    """
     rng = effort.rng(f"T5 {kind}")
-    outcomes, gaps, points, violations = [], [], 0, 0
-    for index in range(effort.size(3, 10) if kind == "fitted" else effort.size(12, 100)):
+    outcomes, gaps, limits, points, violations = [], [], [], 0, 0
+    for index in range(effort.size(15, 150) if kind == "fitted" else effort.size(60, 600)):
         net, data = _example(rng, "gaussian" if kind == "exact" else "multinomial")
         bound, stated = bound_with_level(net, data, layer, kind, 0.03, seed=index)
         check = verify_bound(changed(bound), net, data, samples=2000, seed=index + 1)
         points, violations = points + check.samples, violations + check.violations
         gaps.append(check.mean_gap)
+        limits += [stated.rate_limit] if stated else []
         outcomes.append((_kept(kind, check, stated), f"network {index}: {check}"))
     evidence: dict[str, Any] = {
         "points z": points, "violations": violations, "median of the mean gap (nats)": float(np.median(gaps)),
     }  # fmt: skip
+    if limits:
+        exceeded = sum(not kept for kept, _ in outcomes)
+        evidence["stated limits of the violation rate"] = [min(limits), max(limits)]
+        evidence["networks that exceed their own limit"] = f"{exceeded} of {len(limits)}"
+        if _least(exceeded, len(limits), 0.999) <= 0.05:
+            outcomes = [(True, words) for _, words in outcomes]
     for name in _RECORDED if effort.mode == "full" else ():
         table = effort.table(name)
         if table is not None:
@@ -106,7 +120,7 @@ def several_layers(effort: Effort) -> Finding:
     """T7, several layers: Σ_i ‖α_i‖₀ ≤ Σ_i rank A_i over all layers of one network, small ones and the trained one."""
     rng = effort.rng("T7 layers")
     outcomes = []
-    for _ in range(effort.size(12, 100)):
+    for _ in range(effort.size(60, 600)):
         net, data = _example(rng, "multinomial")
         found = check_joint_sparsity(check_network(net, data, gamma=float(np.exp(rng.normal() - 3))))
         if found.verdict != "not applicable":

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from vibtheory import building, datasets, training
 from vibtheory.cli import app
@@ -19,7 +23,7 @@ from vibtheory.datasets.catalogue import CATALOGUE
 from vibtheory.errors import CheckpointError, DataError, InvalidInputError
 from vibtheory.experiments import Experiment, experiment, run_experiment
 from vibtheory.figures.tradeoff import tradeoff
-from vibtheory.gates import named_gates
+from vibtheory.gates import Gate, named_gates, objective
 from vibtheory.run import load
 from vibtheory.tables import beside, published
 from vibtheory.training import train
@@ -197,6 +201,57 @@ def test_packaged_rows(row: str) -> None:
     assert CATALOGUE[found.dataset].classes == TABLE[row][5]
 
 
+def test_the_price_grows_with_the_map_in_every_packaged_net() -> None:
+    """s = mult · H · W from the issue's list of blocks, channel by channel; hidden layers at 1."""
+    sides, factors = (32, 16, 8, 4, 2), (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+    for file in ROWS.values():
+        plan = experiment(file)
+        net = building.build({"builder": plan.network, "arguments": plan.arguments})
+        for name, gate in named_gates(net).items():
+            block = int(name[4]) - 1 if name.startswith("conv") else None
+            expected = 1.0 if block is None else factors[block] * sides[block] ** 2
+            assert gate.multiplier == expected, (file, name)
+            assert gate.threshold == 1.0  # kept where σ² < μ²
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_what_decayed_gates_add_at_the_start(row: str) -> None:
+    """docs/howto/gpu.md: the decay pulls log σ² towards 0, 18·decay / (γ s) times as hard as the price does."""
+    recipe = experiment(ROWS[row]).with_decayed_gates().recipe
+    for multiplier in (32.0, 8.0, 1.0):
+        gate = Gate(3, multiplier=multiplier)
+        objective(torch.zeros(()), {"a": gate}, recipe.gamma).backward()  # type: ignore[no-untyped-call]
+        assert gate.log_var.grad is not None
+        price, decay = gate.log_var.grad, recipe.gate_weight_decay * gate.log_var.detach()  # Adam adds the second
+        assert (price < 0).all()  # both make the noise grow
+        assert (decay < 0).all()
+        ratio = 18 * recipe.weight_decay / (recipe.gamma * multiplier)
+        torch.testing.assert_close(decay / price, torch.full((3,), ratio), rtol=1e-3, atol=0)
+        assert ratio > 0.9
+
+
+def test_pretraining_a_gated_net_is_training_the_dense_one() -> None:
+    """Gates at μ = 1: the same losses, weights and BatchNorm statistics; then cut out again."""
+    data = dataset(60, 20)
+    gated = seeded(3, classes=3, size=8)
+    dense = nn.Sequential(OrderedDict((n, m) for n, m in seeded(3, classes=3, size=8).named_children()
+                                      if not isinstance(m, Gate)))  # fmt: skip
+    options: dict[str, Any] = {"epochs": 0, "pretrain_epochs": 3, "batch_size": 20, "learning_rate": 1e-2,
+                               "weight_decay": 1e-3, "augment": "crop+flip", "device": "cpu", "seed": 4}  # fmt: skip
+    ours, theirs = (train(net, data, **options) for net in (gated, dense))
+    for row, other in zip(ours.rows, theirs.rows, strict=True):
+        assert row["phase"] == "pretrain"
+        for key in ("cross_entropy", "test_loss", "error"):
+            assert row[key] == pytest.approx(other[key], rel=1e-6), key
+    assert ours.rows[-1]["cross_entropy"] < 0.95 * ours.rows[0]["cross_entropy"]
+    for name, value in dense.state_dict().items():
+        torch.testing.assert_close(gated.state_dict()[name], value, rtol=1e-6, atol=1e-7)
+    small = compress(gated)
+    x = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(small.eval()(x), dense.eval()(x), rtol=1e-5, atol=1e-6)
+
+
 def test_the_figure_shows_every_published_method_and_ours() -> None:
     for table in (3, 4):
         rows = published(table)
@@ -222,6 +277,27 @@ def test_the_figure_shows_every_published_method_and_ours() -> None:
     assert middles == pytest.approx([85.0, 70.0])
     shown = beside(3, results)["method"].tolist()
     assert shown[-2:] == ["ours 3.2, γ = 3e-05, pruned", "ours 3.2 (gates decayed), γ = 3e-05, finetuned"]
+
+
+ROOT = Path(__file__).resolve().parents[1]
+GPU_PAGE = (ROOT / "docs/howto/gpu.md").read_text(encoding="utf-8")
+GPU_COMMANDS = re.findall(r"^\| [^|]+ \| `((?:timeout|python) [^`]*)` \|", GPU_PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", GPU_COMMANDS)
+def test_the_gpu_commands_parse(command: str) -> None:
+    from typer.testing import CliRunner
+
+    assert len(GPU_COMMANDS) == 9
+    words = shlex.split(command.removeprefix("timeout 590 "))
+    if words[0] == "vibtheory":
+        assert command.startswith("timeout 590 ")
+        answer = CliRunner().invoke(app, [*words[1:], "--help"])
+        assert answer.exit_code == 0, answer.stderr
+        return
+    source = (ROOT / words[1]).read_text(encoding="utf-8")
+    for option in (word for word in words[2:] if word.startswith("--")):
+        assert f'"{option}"' in source, option
 
 
 def test_the_figure_of_tables_1_and_2_needs_rows() -> None:

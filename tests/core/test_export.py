@@ -14,7 +14,9 @@ from torch import nn
 from vibtheory.compression import compress
 from vibtheory.errors import InvalidInputError, MissingDependencyError, VibTheoryError
 from vibtheory.export import export_onnx
+from vibtheory.gates import named_gates
 from vibtheory.networks import lenet_5_caffe
+from vibtheory.vgg import _vgg
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -40,6 +42,31 @@ def test_onnxruntime_gives_the_same_outputs_for_any_batch_size(tmp_path: Path) -
     (got,) = session.run(None, {"input": x.numpy()})
     assert np.abs(got - net(x).detach().numpy()).max() < 1e-5
     assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2)], ids=["VGG-16", "average pooling"])
+@pytest.mark.parametrize("fold", [False, True], ids=["BatchNorm", "folded"])
+def test_vgg_with_closed_channels(pool: nn.Module, fold: bool, tmp_path: Path) -> None:
+    """The paper's VGG with few channels: statistics that are not the start's, channels closed in every layer."""
+    torch.manual_seed(1)
+    net = _vgg(((6, 2), (7, 2), (8, 3), (8, 3), (9, 3)), 10, 1, pool, gated=True)
+    net.train()
+    with torch.no_grad():
+        for _ in range(3):
+            net(2 * torch.randn(8, 3, 32, 32) + 0.5)
+        for gate in named_gates(net).values():
+            gate.mu.normal_(1.0, 0.2)
+            gate.log_var[::3] = 9.0
+    plain = compress(net.eval(), fold_batchnorm=fold)
+    assert any(isinstance(m, nn.BatchNorm2d) for m in plain.modules()) != fold
+    assert next(m for m in plain.modules() if isinstance(m, nn.Conv2d)).out_channels == 4
+    report = export_onnx(plain, torch.rand(2, 3, 32, 32), tmp_path / "vgg.onnx")
+    assert report.max_deviation < 1e-4
+    x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    session = onnxruntime.InferenceSession(str(tmp_path / "vgg.onnx"), providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"input": x.numpy()})
+    with torch.no_grad():  # against the gated net itself
+        torch.testing.assert_close(torch.from_numpy(got), net(x), rtol=1e-3, atol=1e-4)
 
 
 def test_a_disagreement_leaves_no_file(tmp_path: Path) -> None:

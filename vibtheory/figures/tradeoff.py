@@ -99,7 +99,7 @@ def _two_panels(results: DataFrame | None, table: int, error: str) -> Figure:
             _published_points(axes, rows.dropna(subset=[column]), column)
             if ours is not None and "row" in ours:
                 _our_points(axes, ours, column, error, table)
-            axes.margins(x=0.12, y=0.12)
+            axes.margins(x=0.2, y=0.12)  # room for the rightmost label
         which = "last" if error == "error_last" else "best"
         panels[0].set(xlabel="multiply-adds (millions)", ylabel=f"test error (%), ours: {which} epoch")
         panels[1].set(xlabel=f"$r_N$ (% of activations kept; not printed for {'NS' if table == 3 else 'NS and RNP'})")
@@ -122,15 +122,15 @@ def _two_panels(results: DataFrame | None, table: int, error: str) -> Figure:
 
 
 def _published_points(axes: Axes, rows: DataFrame, column: str) -> None:
-    last: list[tuple[float, float]] = []
     span = rows[column].max() - rows[column].min()
-    for row in rows.sort_values(["error", column]).to_dict("records"):
+    points = rows[[column, "error"]].to_numpy()
+    for row in rows.to_dict("records"):
         x, y, theirs = row[column], row["error"], row["method"] == "VIBNet"
         axes.plot(x, y, "*" if theirs else "x", color=row["color"], markersize=9 if theirs else 6, zorder=3)
-        crowded = sum(abs(x - a) < 0.15 * span and abs(y - b) < 0.11 for a, b in last)  # labels would overlap
-        last.append((x, y))
-        place = (4, 3 + 9 * crowded)
-        axes.annotate(row["method"], (x, y), xytext=place, textcoords="offset points", fontsize=7, color=row["color"])
+        # To the left where the label would run into a neighbour.
+        left = any(0 < a - x < 0.15 * span and abs(b - y) < 0.11 for a, b in points)
+        axes.annotate(row["method"], (x, y), xytext=(-5 if left else 5, 3), textcoords="offset points", fontsize=7,
+                      ha="right" if left else "left", color=row["color"])  # fmt: skip
 
 
 def _our_points(axes: Axes, ours: DataFrame, column: str, error: str, table: int) -> None:

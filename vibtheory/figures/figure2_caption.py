@@ -36,7 +36,7 @@ def caption(shape: DataFrame, gamma: float) -> str:
         gamma: price of the VIBNet.
 
     Returns:
-        The sentences, a line each. A turn comes with its epoch (range over the estimates and seeds).
+        The sentences, a line each. A turn comes with its epoch, the median over seeds.
     """
     vibnet = shape[(shape["net"] == "VIBNet") & (shape["gamma"] == gamma)]
     regular = shape[shape["net"] == "regular"]
@@ -44,24 +44,23 @@ def caption(shape: DataFrame, gamma: float) -> str:
     for name, rows in ((f"VIBNet, γ = {gamma:g}", vibnet), ("Regular net", regular)):
         if not len(rows):
             continue
-        lines.append(f"{name} ({int(rows['seeds'].max())} seeds, {int(rows['epochs'].max())} epochs), by estimate [τ]:")
+        size = f"{int(rows['seeds'].max())} seeds, {int(rows['epochs'].max())} epochs"
+        lines.append(f"{name} ({size}), by estimate [τ, or τ: epoch of the turn]:")
         for words in SHAPES:
             part = rows[rows["shape"] == words]
             if len(part):
-                lines.append(f"{words}{_turn(part) if 'turns' in words else ''}: {_listed(part)}.")
+                lines.append(f"{words}: {_listed(part, turn='turns' in words)}.")
     return "\n".join(lines)
 
 
-def _turn(rows: DataFrame) -> str:
-    low, high = int(rows["turn_low"].min()), int(rows["turn_high"].max())
-    return f" (turn at epoch {low})" if low == high else f" (turn between epochs {low} and {high})"
-
-
-def _listed(rows: DataFrame) -> str:
+def _listed(rows: DataFrame, turn: bool) -> str:
     """Methods in the order of `NAMES`, each with its τ's; τ = 0 is the gates' own noise."""
     noise: dict[str, list[str]] = {}
     present = set(rows["method"])
     for method in [*(name for name in NAMES if name in present), *sorted(present - set(NAMES))]:
-        taus = sorted(set(rows.loc[rows["method"] == method, "tau"]))
-        noise[NAMES.get(method, method)] = [f"{tau:g}" if tau else "own noise" for tau in taus]
+        own = rows[rows["method"] == method].sort_values("tau")
+        noise[NAMES.get(method, method)] = [
+            (f"{tau:g}" if tau else "own noise") + (f": {epoch:g}" if turn else "")
+            for tau, epoch in zip(own["tau"], own["turn"], strict=True)
+        ]
     return "; ".join(f"{name} [{', '.join(taus)}]" for name, taus in noise.items())

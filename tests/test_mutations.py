@@ -51,7 +51,7 @@ MUTATIONS = {
     ),
     "T5: Boehning's quarter": Mutation(
         "theory/softmax_loss.py", "gram = 0.25 * (self.V.T @ self.V)", "gram = 0.125 * (self.V.T @ self.V)",
-        "theory/test_real_loss.py::test_bound_touches_and_majorises",
+        "theory/test_real_loss.py::test_the_curvature_is_attained_where_two_classes_are_equally_likely",
     ),
     "T6: Hessian on the support": Mutation(
         "theory/certificate.py", "-= 2.0 * v**2 / (1.0 + v**2)", "-= 1.0 * v**2 / (1.0 + v**2)",

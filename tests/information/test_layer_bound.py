@@ -109,6 +109,14 @@ def test_gaussian_prior_is_infinite_at_relu_zeros_and_says_so():
     assert "pattern" in bound.status
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_unit_that_is_always_zero_changes_nothing():
+    alone = layer_bound(JOINT, F, MU, SIGMA, _classify, gamma=0.7)
+    both = layer_bound(JOINT, np.hstack([F, 0 * F]), [1.2, 0.4], [0.3, 0.5], _classify, gamma=0.7)
+    for field in ("objective", "bound", "information", "rate", "prior_gap", "cross_entropy"):
+        np.testing.assert_allclose(getattr(both, field), getattr(alone, field), atol=1e-9)
+
+
 def test_unresolved_quadrature_names_the_remedy():
     unit = GatedUnit(lambda h: np.maximum(h - 1, 0), 0.9, 0.25)
     assert "raise order" in layer_bound(JOINT, F, MU, SIGMA, _classify, deeper=[unit], layer=2, order=4).status

@@ -151,3 +151,17 @@ def test_the_loss_through_the_cut_is_the_loss_of_the_network(convolutional: nn.M
             with torch.no_grad():
                 loss = nn.functional.cross_entropy(truth(torch.as_tensor(x).double()), torch.as_tensor(y))
             assert layer.mean_loss(z)[0] == pytest.approx(float(loss), rel=1e-5)
+
+
+@pytest.mark.parametrize("flat", [True, False], ids=["flat", "by channel"])
+def test_a_layer_that_only_closed_gates_hear_gets_a_constant(
+    dense: Callable[..., nn.Module], flat_data: Callable[..., Dataset], flat: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not flat:
+        monkeypatch.setattr(lipschitz, "_FLAT", 0)
+    net, data = dense(), flat_data()
+    gate = named_gates(net)["h2"]
+    gate.close(torch.arange(gate.features))
+    bound = quadratic_bound(net, data, "h1", "lipschitz", 0.03)
+    assert not bound.gram.any()
+    assert verify_bound(bound, net, data, samples=50).violations == 0

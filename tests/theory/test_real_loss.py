@@ -59,6 +59,13 @@ def test_bound_touches_and_majorises() -> None:
     assert np.linalg.eigvalsh(2 * bound.gram - p.loss_hessian(mu)).min() > -1e-10
 
 
+def test_the_curvature_is_attained_where_two_classes_are_equally_likely() -> None:
+    rng = np.random.default_rng(5)
+    p = SoftmaxLoss(rng.normal(size=(2, 3)), np.zeros(2), rng.normal(size=(40, 3)), rng.integers(2, size=40), 0.1)
+    closed = np.zeros(3)  # equal logits: p = ½, where the softmax Hessian is Böhning's bound
+    np.testing.assert_allclose(2 * p.bound_at(closed).gram, p.loss_hessian(closed), rtol=1e-12)
+
+
 def test_third_derivative_bound() -> None:
     p = problem(3)
     rng = np.random.default_rng(4)

@@ -280,7 +280,8 @@ def _terms(
     marginal = p_x @ law.chain  # [n], p(h_i)
     square = law.centre**2 + law.scale**2
     if xi is None:
-        xi = (parents @ square) / (parents @ law.on if prior == "pattern" else 1.0)
+        with np.errstate(invalid="ignore"):  # a unit that is always 0 has no ξ, and needs none
+            xi = (parents @ square) / (parents @ law.on if prior == "pattern" else 1.0)
     # Zero patterns: each node and each parent has one; q(pattern) is its true probability.
     code = 2 ** np.arange(law.on.shape[1])
     parent_code = law.on @ code

@@ -123,7 +123,7 @@ class _ByChannel:
         assert layer.prefix is not None
         self.prefix: nn.Sequential = layer.prefix
         self.d, self.variance, self.listened = layer.d, variance, listened
-        self.columns = None if v is None else v.T.reshape(layer.d, -1, len(v))  # [C, P, m]
+        self.columns = None if v is None else v.T.reshape(layer.d, v.shape[1] // layer.d, len(v))  # [C, P, m ≥ 0]
         held = max(listened.numel(), math.prod(layer.shape)) if v is None else len(v)
         self.rows = max(1, _CHUNK // (layer.d * max(held, 1)))
         self.total = torch.zeros(layer.d, layer.d, dtype=torch.float64, device=layer.device)
@@ -138,7 +138,7 @@ class _ByChannel:
                 v = f.reshape(len(f), self.d, -1).transpose(0, 1) @ self.columns  # [C, n, m]
             own = v.square().sum(2)  # [C, n]
             weight, part = _weights(slope[start : start + self.rows], self.variance @ own, curvature)
-            scaled = (v * weight.sqrt()[:, None]).reshape(self.d, -1)
+            scaled = (v * weight.sqrt()[:, None]).flatten(1)
             self.total.addmm_(scaled, scaled.T)
             constant += part
         return constant

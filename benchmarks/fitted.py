@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/fitted.py [--d 10 20 30 60] [--cvxpy-up-to 30]
 
 The loss is that of a softmax layer on 200 random examples, d gates moving by N(0, 1) units. Means are in units of the
-loss's spread over the samples, and above its mean. d = 60 takes minutes. Writes results/fitted.csv.
+loss's spread over the samples, and above its mean. Writes results/fitted.csv (there
+cvxpy ran up to d = 20).
 """
 
 from __future__ import annotations

@@ -86,16 +86,16 @@ def test_shape_in_words_and_numbers(table, method):
 def test_the_caption_is_computed_from_the_shapes(table):
     shape = shape_table(table)
     text = caption(shape, GAMMA).split("\n")
-    assert text[0] == f"VIBNet, γ = {GAMMA:g} (3 seeds, 5 epochs), by estimate [τ, or τ: epoch of the turn]:"
-    assert "rises, turns, falls below its start: Gaussian [0.01: 1]." in text
+    assert text[0] == f"VIBNet, γ = {GAMMA:g} (3 seeds, 5 epochs), by estimate [τ, or τ@epoch of the turn]:"
+    assert "rises, turns, falls below its start: Gaussian [0.01@1]." in text
     assert "falls from the start: ½ Σ log(1+α), as trained [0.01]." in text
-    regular = text[text.index("Regular net (3 seeds, 5 epochs), by estimate [τ, or τ: epoch of the turn]:") :]
+    regular = text[text.index("Regular net (3 seeds, 5 epochs), by estimate [τ, or τ@epoch of the turn]:") :]
     assert any(line.startswith("rises: ") and "Gaussian [0.01]" in line for line in regular)
     shape.loc[(shape["method"] == "gaussian") & (shape["gamma"] == GAMMA), "shape"] = "falls from the start"
     assert not any(line.startswith("rises, turns, falls below") for line in caption(shape, GAMMA).split("\n"))
     other = shape[(shape["net"] == "VIBNet") & (shape["method"] == "infonce") & (shape["gamma"] == GAMMA)]
     both = pd.concat([other, other.assign(tau=0.0, turn=3.5)])
-    assert caption(both, GAMMA).endswith("\nrises, turns, falls: InfoNCE [own noise: 3.5, 0.01: 1].")
+    assert caption(both, GAMMA).endswith("\nrises, turns, falls: InfoNCE [own noise@3.5, 0.01@1].")
 
 
 def test_regular_nets_rise(table):

@@ -45,7 +45,7 @@ def caption(shape: DataFrame, gamma: float) -> str:
         if not len(rows):
             continue
         size = f"{int(rows['seeds'].max())} seeds, {int(rows['epochs'].max())} epochs"
-        lines.append(f"{name} ({size}), by estimate [τ, or τ: epoch of the turn]:")
+        lines.append(f"{name} ({size}), by estimate [τ, or τ@epoch of the turn]:")
         for words in SHAPES:
             part = rows[rows["shape"] == words]
             if len(part):
@@ -60,7 +60,7 @@ def _listed(rows: DataFrame, turn: bool) -> str:
     for method in [*(name for name in NAMES if name in present), *sorted(present - set(NAMES))]:
         own = rows[rows["method"] == method].sort_values("tau")
         noise[NAMES.get(method, method)] = [
-            (f"{tau:g}" if tau else "own noise") + (f": {epoch:g}" if turn else "")
+            (f"{tau:g}" if tau else "own noise") + (f"@{epoch:g}" if turn else "")
             for tau, epoch in zip(own["tau"], own["turn"], strict=True)
         ]
     return "; ".join(f"{name} [{', '.join(taus)}]" for name, taus in noise.items())

@@ -2,8 +2,8 @@
 
     MALLOC_MMAP_THRESHOLD_=500000000 MALLOC_TRIM_THRESHOLD_=2000000000 python benchmarks/latency.py [--threads 1]
 
-The two variables keep glibc from returning large outputs to the system after each layer: without them the page faults of
-that, not the arithmetic, decide (LeNet-5's dense net 160 or 250 ms, its small one 23 or 43 ms, from run to run).
+The two variables keep glibc from returning large outputs to the system after each layer: without them page faults, not
+arithmetic, decide (LeNet-5's dense net takes 160 or 250 ms, its small one 23 or 43 ms, from run to run).
 The compressed nets are made from the kept counts of Tables 1 and 2, so nothing is trained here. Dense and compressed
 take turns of five passes, so that other load on the machine hits both and each finds its caches warm; the times are the
 fastest of all passes (what `timeit` advises: load only ever adds), and only their ratio is meant.

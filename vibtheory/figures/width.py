@@ -54,8 +54,8 @@ def width_figure(table: DataFrame) -> Figure:
             own = table[table["width"] == width]
             for layer, _, mark in _LAYERS:
                 points = own[own["layer"] == layer].groupby("gamma")[["error", "kept"]].mean()
-                label = f"×{width}" if layer == "h1" else None
-                survivors.plot(points["error"], points["kept"], mark + "-", color=COLORS[color], ms=4, label=label)
+                named = f"×{width}" if layer == "h1" else None
+                survivors.plot(points["error"], points["kept"], mark + "-", color=COLORS[color], ms=4, label=named)
             points = own.drop_duplicates(["seed", "gamma"]).groupby("gamma")[["r_w_of_narrowest", "error"]].mean()
             errors.plot(points["r_w_of_narrowest"], points["error"], "o-", color=COLORS[color], ms=4, label=f"×{width}")
         survivors.set(xlabel="test error (%)", ylabel="units kept: h1 squares, h2 circles", yscale="log")

@@ -73,7 +73,7 @@ def study(
     for width in widths:
         for seed in range(1 if width == 8 else seeds):
             for gamma in GAMMAS:
-                key = (width, seed, gamma, epochs, images)
+                key = [width, seed, gamma, epochs, images]
                 if len(table) and (table[KEYS] == key).all(axis=1).any():
                     continue
                 rows = pd.DataFrame(measured(width, seed, replace(base, gamma=gamma), data, images, runs))

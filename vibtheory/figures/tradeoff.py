@@ -64,10 +64,12 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
             )
         lift, before = 3, (0.0, 0.0)
         rows = rows.sort_values(["error", "r_w"])
+        sizes = [*rows["r_w"], *ours["r_w"]]
+        near = (max(sizes) / min(sizes)) ** 0.14  # a label takes about a seventh of the logarithmic axis
         for method, r_w, value in zip(rows["method"], rows["r_w"], rows["error"], strict=True):
             color = COLORS["red"] if method == "VIBNet" else COLORS["grey"]
             axes.plot(r_w, value, "x", color=color, zorder=3)
-            crowded = value == before[1] and r_w < 1.25 * before[0]  # the label would cover its neighbour's
+            crowded = value == before[1] and r_w < near * before[0]  # the label would cover its neighbour's
             lift, before = lift + 8 if crowded else 3, (r_w, value)
             axes.annotate(method, (r_w, value), xytext=(4, lift), textcoords="offset points", fontsize=7, color=color)
         axes.margins(x=0.1, y=0.15)

@@ -77,7 +77,9 @@ RUNS: dict[str, Callable[[Path], None]] = {"train": _train, "table": _table, "sw
 
 
 def _child(name: str, folder: Path) -> None:
+    # One thread, for table runs too: after its parent used more, a forked child would wait for them for ever.
     torch.set_num_threads(1)
+    os.cpu_count = lambda: 1
     RUNS[name](folder)
     os._exit(0)
 

@@ -100,8 +100,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _run(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
     """pytest on the copy's tests: the copy's folder comes before every installed package."""
     unwritten = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy), "HYPOTHESIS_STORAGE_DIRECTORY": str(copy)}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("COV")}  # copies are not covered
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:cov"]
-    return subprocess.run([*command, *(f"tests/{test}" for test in tests)], cwd=copy, env={**os.environ, **unwritten},
+    return subprocess.run([*command, *(f"tests/{test}" for test in tests)], cwd=copy, env={**inherited, **unwritten},
                           capture_output=True, text=True, check=False)  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -379,7 +380,7 @@ def test_bad_estimators(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_cluster_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'vibtheory\[cluster\]'"):
         _sweep(tmp_path, cluster="tcp://127.0.0.1:1")
 

@@ -55,7 +55,7 @@ def _on_cluster(
     with _client(address) as client:
         futures = [client.submit(function, item, pure=False) for item in items]
         places = {future.key: place for place, future in enumerate(futures)}
-        for future in importlib.import_module("distributed").as_completed(futures):
+        for future in _distributed().as_completed(futures):
             yield places[future.key], future.result()
 
 
@@ -78,7 +78,7 @@ def _deaths_explained(cluster: str | None) -> Iterator[None]:
     if cluster is None:
         died = importlib.import_module("joblib.externals.loky.process_executor").TerminatedWorkerError
     else:
-        died = importlib.import_module("distributed").KilledWorker
+        died = _distributed().KilledWorker
     try:
         yield
     except died as error:
@@ -89,16 +89,19 @@ def _deaths_explained(cluster: str | None) -> Iterator[None]:
         ) from error
 
 
-def _client(address: str) -> AbstractContextManager[Any]:
+def _distributed() -> Any:
     try:
-        distributed: Any = importlib.import_module("distributed")
+        return importlib.import_module("distributed")
     except ImportError as error:
         raise MissingDependencyError(
             "cluster: distributed is not installed, expected the extra `cluster`. "
             "Remedy: pip install 'vibtheory[cluster]', or use jobs= on this machine"
         ) from error
+
+
+def _client(address: str) -> AbstractContextManager[Any]:
     try:
-        client = distributed.Client(address, timeout=10, set_as_default=True)
+        client = _distributed().Client(address, timeout=10, set_as_default=True)
     except (OSError, ValueError, TypeError) as error:
         reject(
             "cluster", f"{address} ({error})", "the address of a running Dask scheduler", "start one: dask scheduler"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import matplotlib
 
@@ -15,9 +16,10 @@ import pytest
 import torch
 from torch import nn
 
+from vibtheory import bound_table
 from vibtheory.bound_table import BoundTable, compare_bounds
 from vibtheory.datasets import Dataset, from_arrays
-from vibtheory.errors import InvalidInputError
+from vibtheory.errors import InvalidInputError, SolverError
 from vibtheory.figures.budget import plot_budget
 from vibtheory.gates import named_gates
 from vibtheory.networks import mlp
@@ -42,6 +44,21 @@ def _net() -> nn.Sequential:
         gate.log_var.data.fill_(-2.5)
     named_gates(net)["h1"].mu.data[:2] = 1e-6
     return net
+
+
+def test_a_fit_that_fails_costs_its_row_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = bound_table.bound_with_level
+
+    def failing(net: nn.Module, data: Dataset, layer: str, kind: str, *rest: Any, **options: Any) -> Any:
+        if kind == "fitted":
+            raise SolverError("no convergence. Remedy: more samples")
+        return real(net, data, layer, kind, *rest, **options)
+
+    monkeypatch.setattr(bound_table, "bound_with_level", failing)
+    found = {row.kind: row for row in compare_bounds(_net(), _data(), 0.02, ["h2"], points=20, fresh=50)}
+    assert found["fitted"].report is None
+    assert found["fitted"].reason == "failed: no convergence. Remedy: more samples"
+    assert found["tangent"].report is not None
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import numpy as np
 from torch import nn
 
 from vibtheory.bridge import Gamma, bound_with_level, kinds_that_apply, theory_gamma, verify_bound, with_gates
-from vibtheory.errors import reject
+from vibtheory.errors import SolverError, reject
 from vibtheory.gates import named_gates
 from vibtheory.surrogates.fitted import unknowns
 from vibtheory.surrogates.verification import BoundCheck
@@ -211,7 +211,11 @@ def compare_bounds(
                 options |= {"level_samples": fresh}
             own = _part(data, fitted_on, seed) if statistical else data
             begun = time.process_time()
-            bound, check = bound_with_level(net, own, name, kind, gamma, **options)
+            try:
+                bound, check = bound_with_level(net, own, name, kind, gamma, **options)
+            except SolverError as error:  # one fit that fails must not cost the rest of the table
+                rows.append(BoundRow(name, kind, f"failed: {error}"))
+                continue
             report = check_sparsity_bound(bound)
             seconds = time.process_time() - begun
             size = len(own.x_train)

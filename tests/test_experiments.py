@@ -183,14 +183,20 @@ def test_a_collapsed_run_has_one_row(plan: experiments.Experiment, tmp_path: Pat
     assert list(frame["stage"]) == ["pruned"]
 
 
-def test_all_runs_follow_one_teacher(
-    tmp_path: Path, plan: experiments.Experiment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("plan")
+def test_all_runs_follow_one_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = PLAN.replace("[finetune]", "[teacher]\nepochs = 3\nbatch_size = 20\n[finetune]\ndistill = 1.0")
     (tmp_path / "taught.toml").write_text(text, encoding="utf-8")
     monkeypatch.setitem(building._BUILDERS, "tiny", lambda gated=True: networks.mlp((6, 5, 2), gated=gated))
     taught = experiment(tmp_path / "taught.toml")
-    calls = _count(monkeypatch)
+    calls, followed = _count(monkeypatch), []
+    counted = training.train
+
+    def seen(net: Any, *arguments: Any, **options: Any) -> Any:
+        followed.append(options.get("teacher"))
+        return counted(net, *arguments, **options)
+
+    monkeypatch.setattr(training, "train", seen)
     frame = run_experiment(taught, "full", runs=tmp_path / "runs")
     assert calls == ["teacher", 0, 0, 1, 1]
     (place,) = (tmp_path / "runs").glob("taught-teacher-*")
@@ -199,9 +205,10 @@ def test_all_runs_follow_one_teacher(
     assert not gates.named_gates(taught_by.net)
     assert run_experiment(taught, "full", runs=tmp_path / "runs").equals(frame)
     assert len(calls) == 5  # read back, the teacher too
-    plain = run_experiment(plan, "full", runs=tmp_path / "runs")
-    assert (plain["stage"] == "pruned").equals(frame["stage"] == "pruned")
-    assert not plain.equals(frame)
+    assert [net is None for net in followed] == [True, False, True, False]  # fine-tuning follows, training does not
+    for net in (followed[1], followed[3]):
+        for key, value in taught_by.net.state_dict().items():
+            assert net.state_dict()[key].equal(value)
 
 
 def test_packaged_recipes_are_read() -> None:

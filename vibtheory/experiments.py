@@ -217,8 +217,8 @@ def _run_one(
     network = [plan.network, plan.arguments] if plan.arguments else [plan.network]
     trained = fingerprint([*network, plan.dataset, recipe.to_dict()])
     finetune = plan.tuning(mode)
-    followed = [plan.teacher.to_dict()] if plan.teacher and finetune else []
-    tuning = fingerprint([finetune and finetune.to_dict(), *followed] if followed else finetune and finetune.to_dict())
+    settings = finetune and finetune.to_dict()
+    tuning = fingerprint([settings, plan.teacher.to_dict()] if settings and plan.teacher else settings)
     folder = runs / f"{plan.name}-gamma{recipe.gamma:g}-seed{seed}-{trained}"
     finished = folder / f"rows-{tuning}.json"
     if finished.exists():

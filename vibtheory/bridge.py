@@ -64,7 +64,7 @@ def quadratic_bound(
         samples: of z for fitted (default 10 per unknown) and tangent (default 200); each costs a pass over the data.
         level_samples: fresh z that measure the level of fitted and tangent; default 1000, and 200 for tangent.
         full: most gates for which fitted's Q is a full matrix; past it, diagonal plus rank 10.
-        solver: of fitted, "fast" (Newton's method on the barrier) or "cvxpy" (the reference, slow past d = 30).
+        solver: of fitted, "fast" (a dense interior-point method) or "cvxpy" (the reference, slow past d = 30).
         seed: of every sample.
         batch: examples per forward pass.
 

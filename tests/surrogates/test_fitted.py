@@ -13,7 +13,7 @@ from torch import nn
 from vibtheory.bridge import quadratic_bound, verify_bound
 from vibtheory.datasets import Dataset
 from vibtheory.errors import InvalidInputError, SolverError
-from vibtheory.surrogates import fitted, fitted_cvxpy, fitted_newton
+from vibtheory.surrogates import fitted, fitted_cvxpy, fitted_interior_point
 from vibtheory.surrogates.activations import GatedLayer
 from vibtheory.surrogates.quadratic_family import QuadraticFamily
 from vibtheory.theory.quadratic import QuadraticBound
@@ -51,43 +51,88 @@ def test_features_times_unknowns_are_the_quadratic(d: int, rank: int | None) -> 
 
 @pytest.mark.parametrize(("d", "rank"), FAMILIES)
 @pytest.mark.parametrize("shift", [0.0, -2.5])
-def test_newton_solves_the_program_that_cvxpy_solves(d: int, rank: int | None, shift: float) -> None:
+def test_the_interior_point_method_solves_the_program_that_cvxpy_solves(d: int, rank: int | None, shift: float) -> None:
     family = _family(d, rank)
     u = np.random.default_rng(4).standard_normal((10 * family.unknowns, d))
     g = _losses(u) + shift * (u[:, 0] ** 2 - 1)  # shift < 0: concave along u₁, so that Q ⪰ 0 binds
     features = family.features(u)
-    fast, slow = (method.least_mean_above(family, features, g) for method in (fitted_newton, fitted_cvxpy))
+    fast, slow = (method.least_mean_above(family, features, g) for method in (fitted_interior_point, fitted_cvxpy))
     assert (features @ fast - g).min() > 0
     assert np.linalg.eigvalsh(family.matrix(fast))[0] > 0
     assert fast[: family.diagonal].min(initial=1.0) > 0
-    assert 0 <= features.mean(0) @ (fast - slow) + 1e-6 <= 2e-5  # cvxpy's is exact to 1e-6, Newton's above by 1e-5
+    assert 0 <= features.mean(0) @ (fast - slow) + 1e-6 <= 2e-5  # cvxpy's is exact to 1e-6, the other above by 1e-5
     if shift:
         assert np.linalg.eigvalsh(family.quadratic(fast)[0])[0] < 1e-3
 
 
 @pytest.mark.parametrize(("d", "rank"), [(4, None), (5, 2)])
-def test_derivatives_of_the_barrier_by_finite_differences(d: int, rank: int | None) -> None:
+def test_a_step_solves_the_linearised_equations(d: int, rank: int | None) -> None:
     family = _family(d, rank)
     u = np.random.default_rng(5).standard_normal((3 * family.unknowns, d))
-    barrier = fitted_newton._Barrier(family, family.features(u), _losses(u))
-    x = barrier.start()
-    x[family.core.start + 1] += 0.3  # an entry off the diagonal
-    gradient, hessian = barrier.derivatives(x, 7.0)
-    h, unit = 1e-5, np.eye(x.size)
-    slopes = [(barrier.value(x + h * e, 7.0) - barrier.value(x - h * e, 7.0)) / (2 * h) for e in unit]
-    np.testing.assert_allclose(gradient, slopes, rtol=1e-6, atol=1e-6)
-    bends = [(barrier.derivatives(x + h * e, 7.0)[0] - barrier.derivatives(x - h * e, 7.0)[0]) / (2 * h) for e in unit]
-    np.testing.assert_allclose(hessian, bends, rtol=1e-6, atol=1e-6)
-    x[family.core.start] = -1.0
-    assert barrier.value(x, 7.0) == np.inf
+    program = fitted_interior_point._Program(family, family.features(u), _losses(u))
+    at = program.advance(program.start())  # off the central path: its products differ
+    i, j = family.upper
+    units = []
+    for k, m in zip(i, j, strict=True):  # ∂C/∂C_km
+        units.append(np.zeros((family.order, family.order)))
+        units[-1][k, m] = units[-1][m, k] = 1.0
+    full = program._places(program.features.T @ at.lam, at.nu, at.z)
+    expected = program.features.T @ at.lam
+    expected[: family.diagonal] += at.nu
+    expected[family.core] += [np.sum(unit * at.z) for unit in units]
+    np.testing.assert_allclose(full, expected, rtol=1e-12)
+    v = np.random.default_rng(6).standard_normal((family.order, family.order))
+    v = v @ v.T
+    curvature = program._curvature(at, v)
+    expected = program.features.T @ np.diag(at.lam / at.slack) @ program.features
+    expected[: family.diagonal, : family.diagonal] += np.diag(at.nu / at.x[: family.diagonal])
+    expected[family.core, family.core] += [[np.trace(v @ a @ v @ b) for b in units] for a in units]
+    np.testing.assert_allclose(curvature, expected, rtol=1e-10)
 
 
-def test_a_direction_that_no_sample_sees_is_an_error_with_a_remedy() -> None:
+def test_the_gap_bounds_the_distance_from_the_optimum_at_every_step() -> None:
+    family = _family(6, 2)
+    u = np.random.default_rng(4).standard_normal((10 * family.unknowns, 6))
+    features, g = family.features(u), _losses(u)
+    best = features.mean(0) @ fitted_cvxpy.least_mean_above(family, features, g)
+    program = fitted_interior_point._Program(family, features, g)
+    point, gaps = program.start(), []
+    while not gaps or gaps[-1] > 1e-5:
+        gaps.append(program.gap(point))
+        assert -1e-6 <= program.mean @ point.x - best <= gaps[-1] + 1e-6
+        assert min(point.slack.min(), point.x[: family.diagonal].min(), point.lam.min(), point.nu.min()) > 0
+        point = program.advance(point)
+    assert len(gaps) < 20
+
+
+def test_a_direction_that_no_sample_sees_still_gives_a_bound_above_every_sample() -> None:
     family = QuadraticFamily(2)
     u = np.random.default_rng(6).standard_normal((40, 2))
-    u[:, 1] = u[:, 0]
-    with pytest.raises(SolverError, match=r"did not converge.*solver='cvxpy'"):
-        fitted_newton.least_mean_above(family, family.features(u), _losses(u))
+    u[:, 1] = u[:, 0]  # the features have rank 3 of 6
+    features, g = family.features(u), _losses(u)
+    x = fitted_interior_point.least_mean_above(family, features, g)
+    assert (features @ x - g).min() > 0
+    assert np.linalg.eigvalsh(family.matrix(x))[0] > 0
+
+
+def test_systems_with_badly_scaled_and_nearly_singular_curvature() -> None:
+    scale = 10.0 ** np.arange(-8, 8, 2)
+    shape = np.eye(8) + 0.3
+    x = np.linspace(1, 2, 8) / scale
+    solve = fitted_interior_point._solver(shape * np.outer(scale, scale))
+    np.testing.assert_allclose(solve(scale * (shape @ (scale * x))), x, rtol=1e-12)
+    flat = np.ones((3, 3))  # rank 1
+    np.testing.assert_allclose(flat @ fitted_interior_point._solver(flat)(np.full(3, 6.0)), 6.0, rtol=1e-6)
+
+
+def test_failures_are_errors_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SolverError, match=r"not positive definite.*Remedy: pass more samples"):
+        fitted_interior_point._solver(np.array([[1.0, 2.0], [2.0, 1.0]]))
+    family = QuadraticFamily(2)
+    u = np.random.default_rng(6).standard_normal((60, 2))
+    monkeypatch.setattr(fitted_interior_point, "_STEPS", 2)
+    with pytest.raises(SolverError, match=r"gap .* after 2 steps, expected at most 1e-05.*solver='cvxpy'"):
+        fitted_interior_point.least_mean_above(family, family.features(u), _losses(u))
 
 
 def test_both_solvers_give_the_same_bound_on_a_network(dense: Dense, flat_data: Data) -> None:

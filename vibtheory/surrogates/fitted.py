@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.errors import reject
-from vibtheory.surrogates import fitted_cvxpy, fitted_newton
+from vibtheory.surrogates import fitted_cvxpy, fitted_interior_point
 from vibtheory.surrogates.activations import GatedLayer
 from vibtheory.surrogates.quadratic import Quadratic, about
 from vibtheory.surrogates.quadratic_family import QuadraticFamily
@@ -50,7 +50,7 @@ def fitted_bound(
         samples: N; None takes 10 D.
         generator: of the samples.
         full: most gates for which Q is a full matrix. rank: rank of the low-rank part beyond.
-        solver: "fast" (Newton's method on the barrier) or "cvxpy" (the reference).
+        solver: "fast" (a dense interior-point method) or "cvxpy" (the reference).
 
     Raises:
         InvalidInputError: N is not above D. SolverError: the solver failed.
@@ -84,7 +84,7 @@ def fitted_bound(
 
 def _fit(u: Array, g: Array, family: QuadraticFamily, solver: str) -> tuple[Array, Array, float]:
     """Q ⪰ ridge·I [d, d], b [d] and the least c for which ḡ is above g [N] at every u [N, d]."""
-    method = fitted_newton.least_mean_above if solver == "fast" else fitted_cvxpy.least_mean_above
+    method = fitted_interior_point.least_mean_above if solver == "fast" else fitted_cvxpy.least_mean_above
     features = family.features(u)
     q, b, _ = family.quadratic(method(family, features, g - _RIDGE * (u**2).sum(1)))
     q = _above(q + _RIDGE * np.eye(family.d))

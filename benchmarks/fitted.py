@@ -1,4 +1,4 @@
-"""The fitted bound by the dense interior-point method and by cvxpy: CPU seconds, the mean of ḡ that each reaches, and fresh violations.
+"""The fitted bound by our interior-point method and by cvxpy: CPU seconds, the mean of ḡ of each, fresh violations.
 
     OMP_NUM_THREADS=1 python benchmarks/fitted.py [--d 10 20 30 60] [--cvxpy-up-to 30]
 

@@ -26,9 +26,10 @@ from torch import nn
 
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.fast_step import ACCELERATIONS, joint_information
+from vibtheory.likelihood import likelihood_loss
 from vibtheory.metrics import compression
 from vibtheory.recipe import Recipe
-from vibtheory.training import _Loop, likelihood_loss
+from vibtheory.training_loop import Loop
 from vibtheory.vgg import _VGG16, _vgg
 
 RESULTS = Path(__file__).parent / "results" / "train_step.csv"
@@ -62,11 +63,11 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
     return clock() - started
 
 
-def loop(gated: bool, thinner: int, options: argparse.Namespace, data: Dataset, accelerate: str) -> _Loop:
+def loop(gated: bool, thinner: int, options: argparse.Namespace, data: Dataset, accelerate: str) -> Loop:
     """The state of a run in its gated phase, as `train` makes it."""
     recipe = Recipe(gamma=1e-5, augment="crop+flip", batch_size=options.batch)
     device = torch.device(options.device)
-    made = _Loop(build(gated, thinner).to(device), data, recipe, device, options.amp, 1, accelerate)
+    made = Loop(build(gated, thinner).to(device), data, recipe, device, options.amp, 1, accelerate)
     made.net.train()
     for group in made.optimizer.param_groups:
         made._set_learning_rate(group, 1e-3)
@@ -74,13 +75,13 @@ def loop(gated: bool, thinner: int, options: argparse.Namespace, data: Dataset, 
     return made
 
 
-def step_of(state: _Loop, options: argparse.Namespace) -> Callable[[], object]:
+def step_of(state: Loop, options: argparse.Namespace) -> Callable[[], object]:
     order = torch.randperm(len(state.x), device=options.device)[: options.batch]
     take = state.graphed or (lambda batch: state._step(batch, state.phase[1] if state.phase else 0.0))
     return lambda: take(order)
 
 
-def stages(state: _Loop, options: argparse.Namespace) -> dict[str, float]:
+def stages(state: Loop, options: argparse.Namespace) -> dict[str, float]:
     """Median seconds of each stage of a plain step, each waited for."""
     device, batches = state.device, state.batches
     assert batches is not None

@@ -27,18 +27,18 @@ from vibtheory.errors import DataError
 from vibtheory.evaluation import evaluate
 from vibtheory.experiments import Experiment, experiment
 from vibtheory.gates import gate_information
-from vibtheory.training import _Loop
+from vibtheory.training_loop import Loop
 from vibtheory.training_state import data_fingerprint, restore, snapshot
 
 RESULTS = Path(__file__).parent / "results" / "vgg_epoch.csv"
 STEPS = 39  # between rows: ten rows and the last one in an epoch of 50,000 images
 
 
-def fresh(plan: Experiment, data: Dataset, device: torch.device, amp: bool) -> _Loop:
+def fresh(plan: Experiment, data: Dataset, device: torch.device, amp: bool) -> Loop:
     """The run at the start of its first gated epoch, as `vibtheory.train` makes it."""
     torch.manual_seed(0)
     net = build({"builder": plan.network, "arguments": plan.arguments}).to(device)
-    loop = _Loop(net, data, plan.recipe, device, amp)
+    loop = Loop(net, data, plan.recipe, device, amp)
     loop.fingerprint = data_fingerprint(data)
     for group, rate in zip(
         loop.optimizer.param_groups, (plan.recipe.learning_rate, plan.recipe.gate_learning_rate), strict=True
@@ -47,7 +47,7 @@ def fresh(plan: Experiment, data: Dataset, device: torch.device, amp: bool) -> _
     return loop
 
 
-def advance(loop: _Loop, batches: list[torch.Tensor], price: float) -> tuple[float, float]:
+def advance(loop: Loop, batches: list[torch.Tensor], price: float) -> tuple[float, float]:
     """Steps on some batches; mean loss in nats, and seconds."""
     clock = time.process_time if loop.device.type == "cpu" else time.perf_counter
     loop.net.train()
@@ -57,7 +57,7 @@ def advance(loop: _Loop, batches: list[torch.Tensor], price: float) -> tuple[flo
     return float(torch.stack(losses).mean()), clock() - started  # float waits for the GPU
 
 
-def measure(loop: _Loop, images: int) -> dict[str, Any]:
+def measure(loop: Loop, images: int) -> dict[str, Any]:
     """Test loss and error on so many images, nats of information, kept units."""
     result = evaluate(loop.net, loop.x_test[:images], loop.y_test[:images], batch=500)
     assert result.error is not None

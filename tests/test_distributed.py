@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import distributed, nn
 
-from vibtheory import training
+from vibtheory import training, training_loop
 from vibtheory.distributed import World, lost_worker_explained, parallel, process_group, synchronised, world
 from vibtheory.errors import InvalidInputError, VibTheoryError
 from vibtheory.gates import named_gates
@@ -44,8 +44,8 @@ def _worker(rank: int, size: int, folder: Path, changes: dict[str, Any]) -> None
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
     written = []
-    real = training.snapshot
-    training.snapshot = lambda *a: (written.append(1), real(*a))[1]  # type: ignore[attr-defined]
+    real = training_loop.snapshot
+    training_loop.snapshot = lambda *a: (written.append(1), real(*a))[1]  # type: ignore[attr-defined]
     run = _train(folder / "checkpoint", **changes)
     torch.save(run.net.state_dict(), folder / f"net{rank}.pt")
     report = {"rows": run.rows, "written": len(written), "norm": type(run.net.norm1_1).__name__}
@@ -172,7 +172,8 @@ def test_shares_partition_the_batch(n: int, size: int) -> None:
 def test_train_refuses_what_several_processes_cannot_do(
     changes: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "world", lambda: World(0, 2))
+    for module in (training, training_loop):
+        monkeypatch.setattr(module, "world", lambda: World(0, 2))
     with pytest.raises(InvalidInputError, match=words):
         _train(None, **changes)
 

@@ -299,7 +299,7 @@ def _speed(history: DataFrame) -> dict[str, float]:
 def _device_name(device: str) -> str:
     import torch
 
-    from vibtheory.training import choose_device
+    from vibtheory.devices import choose_device
 
     place = choose_device(device)
     return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"

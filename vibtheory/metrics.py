@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from vibtheory.counting import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
-from vibtheory.errors import reject
+from vibtheory.errors import InvalidInputError, reject
 from vibtheory.evaluation import Evaluation, error, evaluate
-from vibtheory.gates import Gate
+from vibtheory.gates import Gate, named_gates
 from vibtheory.liveness import alive_units, spread
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "evaluate",
     "fully_connected",
     "lenet_5_caffe",
+    "size_row",
     "vgg16",
     "vgg19",
 ]
@@ -113,3 +115,14 @@ def _input_shape(
     if first is None or first.in_channels not in known:
         reject("input_shape", None, "the shape of one example", "pass input_shape=(channels, height, width)")
     return known[first.in_channels]
+
+
+def size_row(net: nn.Module) -> dict[str, Any]:
+    """r_W, r_N (percent), FLOP and architecture for a row of the history; empty for nets without gates or chains."""
+    if not named_gates(net) or not isinstance(net, nn.Sequential):
+        return {}
+    try:
+        size = compression(net)
+    except InvalidInputError:  # a chain of modules that the metrics do not know: r_W is not defined there
+        return {}
+    return {"r_w": size.r_w, "r_n": size.r_n, "flop": size.flop, "architecture": size.architecture}

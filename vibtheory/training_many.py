@@ -14,14 +14,16 @@ from torch.func import functional_call, stack_module_state
 
 from vibtheory.augmentation import Shifts
 from vibtheory.datasets.dataset import Dataset
+from vibtheory.devices import choose_device
 from vibtheory.errors import DivergedError, reject
 from vibtheory.evaluation import evaluate
 from vibtheory.gates import gate_information, log1p_alpha, named_gates
+from vibtheory.likelihood import check_fit, likelihood_loss
+from vibtheory.metrics import size_row
 from vibtheory.recipe import Recipe
 from vibtheory.run import Run
 from vibtheory.shrinking import check_shrinkable, close_dead
 from vibtheory.storage import locked
-from vibtheory.training import check_fit, choose_device, likelihood_loss, size_row
 from vibtheory.training_many_state import restore_batch, snapshot_batch
 from vibtheory.training_state import data_fingerprint
 

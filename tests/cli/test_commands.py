@@ -25,22 +25,22 @@ def test_train_saves_a_run_and_repeats_nothing(here: Path, call: Call, monkeypat
     assert first.code == 0, first.err
     run = load("run")
     assert (run.seed, run.recipe.gamma, run.recipe.epochs, len(run.rows)) == (4, 1e-3, 2, 2)
-    monkeypatch.setattr("vibtheory.training._Loop._step", None)  # a finished run takes no step
+    monkeypatch.setattr("vibtheory.training_loop.Loop._step", None)  # a finished run takes no step
     again = call(*TRAIN, "--seed", 4)
     assert (again.code, again.out) == (0, first.out)
 
 
 def test_a_stopped_run_goes_on(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vibtheory import training
+    from vibtheory import training_loop
 
-    real = training.snapshot
+    real = training_loop.snapshot
 
     def stop(*arguments: object) -> None:
         real(*arguments)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "snapshot", stop)
+        patch.setattr(training_loop, "snapshot", stop)
         assert call(*TRAIN).code == 130
     assert call(*TRAIN).code == 0
     undisturbed = [*TRAIN]

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from vibtheory import networks, training
+from vibtheory import networks, training_loop
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.errors import CheckpointError, VibTheoryError
 from vibtheory.gates import named_gates
@@ -63,8 +63,8 @@ def _child(folder: Path) -> None:
     """The run in a process of its own, slowed down so that there is time to kill it."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    quick = training.evaluate
-    training.evaluate = lambda *a, **k: (time.sleep(0.1), quick(*a, **k))[1]  # type: ignore[attr-defined]
+    quick = training_loop.evaluate
+    training_loop.evaluate = lambda *a, **k: (time.sleep(0.1), quick(*a, **k))[1]  # type: ignore[attr-defined]
     try:
         _run(folder)
     except KeyboardInterrupt:
@@ -116,14 +116,14 @@ def test_stopped_after_every_epoch(
     stop: int, undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deterministic: Ctrl-C right after the checkpoint of each epoch, pretraining's last one included."""
-    write = training.snapshot
+    write = training_loop.snapshot
 
     def write_then_stop(folder: Path, loop: Any, seed: int) -> None:
         write(folder, loop, seed)
         if len(loop.rows) == stop:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "snapshot", write_then_stop)
+    monkeypatch.setattr(training_loop, "snapshot", write_then_stop)
     with pytest.raises(KeyboardInterrupt):
         _run(tmp_path)
     monkeypatch.undo()
@@ -135,7 +135,7 @@ def test_stopped_after_every_epoch(
 
 def test_a_finished_run_is_only_read(undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _run(tmp_path)
-    monkeypatch.setattr(training._Loop, "_epoch", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(training_loop.Loop, "_epoch", lambda *_: pytest.fail("trained again"))
     again = _run(tmp_path)
     assert all(torch.equal(_tensors(undisturbed)[name], tensor) for name, tensor in _tensors(again).items())
 

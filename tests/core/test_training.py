@@ -14,11 +14,12 @@ from torch.nn import functional
 
 from vibtheory import networks
 from vibtheory.datasets.dataset import Dataset, from_arrays
+from vibtheory.devices import choose_device
 from vibtheory.errors import DivergedError, InvalidInputError
 from vibtheory.gates import Gate, named_gates
 from vibtheory.recipe import Recipe
 from vibtheory.run import Run
-from vibtheory.training import choose_device, train
+from vibtheory.training import train
 
 
 def _classes() -> Dataset:

@@ -19,7 +19,7 @@ import torch
 from typer.testing import CliRunner
 
 from tests.robustness.families import CHECK, TRAIN, prepare
-from vibtheory import training
+from vibtheory import training_loop
 from vibtheory.cli import app
 from vibtheory.run import load
 
@@ -191,8 +191,8 @@ def test_a_full_disk_behind_standard_output() -> None:
 
 def test_the_second_of_two_runs_in_one_folder_refuses(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow() -> None:
-        quick = training.evaluate
-        training.evaluate = lambda *a, **k: (time.sleep(0.5), quick(*a, **k))[1]  # type: ignore[attr-defined]
+        quick = training_loop.evaluate
+        training_loop.evaluate = lambda *a, **k: (time.sleep(0.5), quick(*a, **k))[1]  # type: ignore[attr-defined]
         os._exit(_ask(*TRAIN)[0])
 
     first = multiprocessing.get_context("fork").Process(target=slow)

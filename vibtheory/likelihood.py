@@ -1,0 +1,34 @@
+"""−log q(y|h_L) of a network's outputs, and whether network and data fit each other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vibtheory.errors import VibTheoryError, reject
+
+__all__ = ["check_fit", "likelihood_loss"]
+
+
+def likelihood_loss(outputs: Tensor, targets: Tensor, likelihood: str) -> Tensor:
+    """Mean −log q(y|h_L) in nats: softmax cross-entropy, or ½‖y − ŷ‖² (unit variance, without its constant)."""
+    if likelihood == "gaussian":
+        return 0.5 * (outputs - targets.reshape(outputs.shape)).square().sum(dim=1).mean()
+    return functional.cross_entropy(outputs, targets)
+
+
+def check_fit(net: nn.Module, x: Tensor, y: Tensor, likelihood: str) -> None:
+    """Raise InvalidInputError unless `net` takes inputs like x [N, ...] and its outputs fit every target in y."""
+    net.eval()
+    remedy = "check the input shape and number of outputs"
+    try:
+        with torch.no_grad():
+            outputs: Tensor = net(x[:2])
+        likelihood_loss(outputs.float(), torch.zeros_like(y[:2]), likelihood)
+    except (RuntimeError, ValueError, IndexError, VibTheoryError) as error:
+        shapes = f"inputs {list(x.shape[1:])} and targets {list(y.shape[1:])} ({str(error).splitlines()[0]})"
+        reject("data", shapes, "what the network takes and returns", remedy)
+    if likelihood == "multinomial" and not 0 <= int(y.min()) <= int(y.max()) < outputs.shape[1]:
+        labels = f"labels {int(y.min())} … {int(y.max())}"
+        reject("data", labels, f"0 … {outputs.shape[1] - 1}, one output per class", remedy)

@@ -70,8 +70,8 @@ def study(
     path = out / "width_study.csv"
     table = pd.read_csv(path, converters={"gamma": float}) if path.exists() else pd.DataFrame()
     base = replace(experiment("lenet_300_100").recipe, epochs=epochs, pretrain_epochs=min(6, epochs // 5))
-    for width in widths:
-        for seed in range(1 if width == 8 else seeds):
+    for seed in range(seeds):  # outermost: a stopped study has all widths at fewer seeds
+        for width in widths if seed == 0 else [width for width in widths if width < 8]:
             for gamma in GAMMAS:
                 key = [width, seed, gamma, epochs, images]
                 if len(table) and (table[KEYS] == key).all(axis=1).any():

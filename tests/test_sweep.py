@@ -392,6 +392,13 @@ def test_an_abandoned_job_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sweep_jobs.abandoned()
 
 
+def test_one_item_runs_here_however_many_jobs() -> None:
+    assert list(sweep_jobs.side_by_side(lambda _: (os.getpid(), sweep_jobs.abandoned()), [7], jobs=2)) == [
+        (0, (os.getpid(), False))
+    ]
+    assert list(sweep_jobs.side_by_side(str, [], jobs=2)) == []
+
+
 def test_a_dead_process_is_explained() -> None:
     with pytest.raises(
         VibTheoryError, match=r"jobs: a process died \(TerminatedWorkerError\).*Remedy: give it more memory"

@@ -25,7 +25,7 @@ def side_by_side(
 
     Args:
         function, items: picklable, unless `jobs` is 1 and there is no cluster.
-        jobs: processes on this machine; 1: this one.
+        jobs: processes on this machine, no more than there are items; 1: this one.
         cluster: address of a Dask scheduler to use instead. A job whose worker dies is run again on another one.
 
     Raises:
@@ -33,7 +33,8 @@ def side_by_side(
         InvalidInputError: no scheduler answers there, or it has no workers.
         VibTheoryError: a local process died (killed, out of memory), or one job's workers did again and again.
     """
-    if cluster is None and jobs == 1:
+    jobs = min(jobs, len(items))
+    if cluster is None and jobs <= 1:
         yield from ((place, function(item)) for place, item in enumerate(items))
         return
     with _deaths_explained(cluster):
@@ -44,7 +45,7 @@ def _in_processes(function: Callable[[Item], Result], items: Sequence[Item], job
     from joblib import Parallel, delayed, parallel_config
 
     with parallel_config("loky", inner_max_num_threads=1):
-        pool = Parallel(n_jobs=min(jobs, len(items)), return_as="generator_unordered", max_nbytes=None)
+        pool = Parallel(n_jobs=jobs, return_as="generator_unordered", max_nbytes=None)
         yield from pool(delayed(_placed)(function, place, item, os.getpid()) for place, item in enumerate(items))
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from vibtheory.claims import Effort
-from vibtheory.claims.records import figure2_information, figure2_size, metrics, state_of_the_art, table_row
+from vibtheory.claims.records import figure2_regular, figure2_size, figure2_vibnet, metrics, state_of_the_art, table_row
 from vibtheory.claims.width import interpolated, larger_base, low_rank
 from vibtheory.errors import DataError
 from vibtheory.figures.figure2_runs import GAMMA
@@ -95,12 +95,17 @@ def test_figure_2(tmp_path: Path) -> None:
     good = _figure2("gaussian", [5.0, 9.0, 2.0], [5.0, 7.0, 9.0])
     falls = _figure2("variational", [5.0, 3.0, 2.0], [5.0, 7.0, 9.0])
     assert figure2_size(_effort(tmp_path, "figure2.csv", good)).verdict == "holds"
-    assert figure2_information(_effort(tmp_path, "figure2.csv", good)).verdict == "holds"
-    assert figure2_information(_effort(tmp_path, "figure2.csv", good + falls)).verdict == "holds with a correction"
+    assert figure2_vibnet(_effort(tmp_path, "figure2.csv", good)).verdict == "holds"
+    assert figure2_regular(_effort(tmp_path, "figure2.csv", good)).verdict == "holds"
+    assert figure2_vibnet(_effort(tmp_path, "figure2.csv", good + falls)).verdict == "holds with a correction"
     flat = _figure2("gaussian", [5.0, 9.0, 6.0], [5.0, 7.0, 9.0])
-    assert figure2_information(_effort(tmp_path, "figure2.csv", flat)).verdict == "fails"
+    assert figure2_vibnet(_effort(tmp_path, "figure2.csv", flat)).verdict == "fails"
     sinking = _figure2("gaussian", [5.0, 9.0, 2.0], [5.0, 4.0, 3.0])
-    assert figure2_information(_effort(tmp_path, "figure2.csv", sinking)).verdict == "fails"
+    assert figure2_regular(_effort(tmp_path, "figure2.csv", sinking)).verdict == "fails"
+    _effort(tmp_path, "figure2_decay.csv", sinking)
+    assert figure2_regular(_effort(tmp_path, "figure2.csv", sinking)).verdict == "fails"
+    _effort(tmp_path, "figure2_decay.csv", good)
+    assert figure2_regular(_effort(tmp_path, "figure2.csv", sinking)).verdict == "holds with a correction"
     rising = _figure2("gaussian", [5.0, 9.0, 2.0], [5.0, 7.0, 9.0], [100.0, 60.0, 70.0])
     assert figure2_size(_effort(tmp_path, "figure2.csv", rising)).verdict == "fails"
 

@@ -18,7 +18,7 @@ from vibtheory.tables import published
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["figure2_information", "figure2_size", "metrics", "state_of_the_art", "table_row"]
+__all__ = ["figure2_regular", "figure2_size", "figure2_vibnet", "metrics", "state_of_the_art", "table_row"]
 
 NOT_TRIED = Finding(Tally())
 _PRINTED = (("r_w", "r_w", 0.01, 1.0), ("r_n", "r_n", 0.01, 1.0), ("flop", "flop_mil", None, 1e6))
@@ -150,29 +150,55 @@ def figure2_size(effort: Effort) -> Finding:
     return Finding(Tally.of(outcomes), evidence=evidence, figure="figure2.png")
 
 
-def figure2_information(effort: Effort) -> Finding:
-    """Figure 2, right: VIBNet's I(h₁; x) rises, turns and falls below its start; the regular net's rises.
+def figure2_vibnet(effort: Effort) -> Finding:
+    """Figure 2, right: VIBNet's I(h₁; x) rises, turns and falls below its start.
 
     Bare: whichever of the estimates is drawn. Corrected: ½ log det(I + Cov/τ²) at the least recorded noise τ.
     """
     table = _figure2(effort)
     if table is None:
         return NOT_TRIED
+    bare, corrected, evidence = _information(table[table["gated"]], effort, "rises, turns, falls below its start")
+    return Finding(Tally.of(bare), Tally.of(corrected), evidence, "figure2.png")
+
+
+def figure2_regular(effort: Effort) -> Finding:
+    """Figure 2, right: the regular net's I(h₁; x) rises.
+
+    Bare: the nets beside the VIBNets, by every estimate. Corrected: those whose weights are not decayed, by
+    ½ log det(I + Cov/τ²) at the least recorded noise τ.
+    """
+    table, undecayed = _figure2(effort), effort.table("figure2_decay.csv")
+    if table is None:
+        return NOT_TRIED
+    bare, _, evidence = _information(table[~table["gated"]], effort, "rises")
+    if undecayed is None:
+        return Finding(Tally.of(bare), None, evidence, "figure2.png")
+    _, corrected, more = _information(undecayed[~undecayed["gated"]], effort, "rises")
+    return Finding(
+        Tally.of(bare),
+        Tally.of(corrected),
+        evidence | {f"without decay: {k}": v for k, v in more.items()},
+        "figure2.png",
+    )
+
+
+def _information(table: DataFrame, effort: Effort, wanted: str) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    """Outcomes of every estimate, those of the Gaussian bound at the least noise, and the evidence."""
     shapes = shape_table(table, effort.seed)
     shapes = shapes[shapes["net"].isin(["VIBNet", "regular"])]
-    wanted = {"VIBNet": "rises, turns, falls below its start", "regular": "rises"}
     least = shapes.loc[shapes["method"] == "gaussian", "tau"].min()
-    bare, corrected, evidence = [], [], {}
+    every, chosen, evidence = [], [], {}
     for row in shapes.to_dict("records"):
         name = f"{row['method']}, τ = {row['tau']:g}, {row['net']}"
-        outcome = (row["shape"] == wanted[row["net"]], f"{name}: {row['shape']}")
-        bare.append(outcome)
+        outcome = (row["shape"] == wanted, f"{name}: {row['shape']}")
+        every.append(outcome)
         if row["method"] == "gaussian" and row["tau"] == least:
-            corrected.append(outcome)
+            chosen.append(outcome)
             evidence[f"{name}: rise (nats)"] = [row["rise_low"], row["rise_high"]]
             evidence[f"{name}: fall (nats)"] = [row["fall_low"], row["fall_high"]]
         evidence[name] = row["shape"]
-    return Finding(Tally.of(bare), Tally.of(corrected), evidence, "figure2.png")
+    return every, chosen, evidence
 
 
 def _array(values: list[float]) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from vibtheory.claims import Effort
 from vibtheory.claims.records import figure2_regular, figure2_size, figure2_vibnet, metrics, state_of_the_art, table_row
-from vibtheory.claims.width import interpolated, larger_base, low_rank
+from vibtheory.claims.width import interpolated, larger_base, low_rank, survivors
 from vibtheory.errors import DataError
 from vibtheory.figures.figure2_runs import GAMMA
 from vibtheory.figures.width import width_figure
@@ -135,6 +135,17 @@ ONE = {1: 1.0, 4: 1.0}
 def test_low_rank(rank: dict[int, float], soft: dict[int, float], verdict: str, tmp_path: Path) -> None:
     effort = _effort(tmp_path, "width_study.csv", _study(rank, soft, {1: 2.0, 4: 1.8}))
     assert low_rank(effort).verdict == verdict
+
+
+@pytest.mark.parametrize(("kept", "verdict"), [(1.0, "holds"), (0.5, "holds"), (1.2, "fails")])
+def test_survivors_at_equal_error(kept: float, verdict: str, tmp_path: Path) -> None:
+    rows = _study(ONE, {1: 0.5, 4: 0.2}, {1: 2.0, 4: 2.0})
+    for row in rows:  # more survivors at a lower error, as everywhere
+        row["nonzeros"] = (kept if row["width"] == 4 else 1.0) * 100 / row["error"]
+    finding = survivors(_effort(tmp_path, "width_study.csv", rows))
+    assert finding.verdict == verdict
+    assert finding.evidence["h1, width ×4: survivors at equal error, ratio"] == pytest.approx([kept, kept])
+    assert survivors(Effort("quick", 0, tmp_path / "nowhere")).verdict == "not run"
 
 
 def test_a_larger_base(tmp_path: Path) -> None:

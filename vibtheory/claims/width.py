@@ -1,7 +1,8 @@
-"""Deciders of the two claims on width, from the table of `benchmarks/width_study.py`.
+"""Deciders of the claims on width, from the table of `benchmarks/width_study.py`.
 
 "A becomes low-rank if the network is over-parameterised", and the abstract's "increase accuracy by facilitating the use
-of a larger base architecture". The study widens LeNet-300-100's hidden layers by 1, 2, 4, 8.
+of a larger base architecture"; and what the first would mean for the survivors. The study widens LeNet-300-100's
+hidden layers by 1, 2, 4, 8.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from vibtheory.claims.effort import Effort
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["interpolated", "larger_base", "low_rank"]
+__all__ = ["interpolated", "larger_base", "low_rank", "survivors"]
 
 TABLE = "width_study.csv"
 NOT_TRIED = Finding(Tally())
@@ -53,6 +54,25 @@ def larger_base(effort: Effort) -> Finding:
             words = f"width ×{width}: error changes by {difference.mean():+.3f} points over {len(difference)} seeds"
             outcomes.append((bool(difference.mean() <= 0), words))
             evidence[f"width ×{width}: error at equal weights, points"] = [float(each) for each in difference]
+    return Finding(Tally.of(outcomes), evidence=evidence, figure="width_study.png")
+
+
+def survivors(effort: Effort) -> Finding:
+    """At equal error, no more gates of a layer survive ḡ's minimum in a wider net, interpolated over the prices."""
+    table = effort.table(TABLE)
+    if table is None:
+        return NOT_TRIED
+    outcomes, evidence = [], {}
+    for layer, own in table.groupby("layer"):
+        counts = interpolated(own, "error", "nonzeros")
+        narrowest = counts[counts["width"] == counts["width"].min()]
+        for width in sorted(set(counts["width"]))[1:]:
+            both = counts[counts["width"] == width].merge(narrowest, on="seed")
+            ratio = (both["value_x"] / both["value_y"]).dropna()
+            if len(ratio):
+                words = f"{layer}, width ×{width}: {ratio.mean():.3f} times the survivors over {len(ratio)} seeds"
+                outcomes.append((bool(ratio.mean() <= 1), words))
+                evidence[f"{layer}, width ×{width}: survivors at equal error, ratio"] = [float(each) for each in ratio]
     return Finding(Tally.of(outcomes), evidence=evidence, figure="width_study.png")
 
 

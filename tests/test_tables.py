@@ -80,6 +80,8 @@ def test_tradeoff_shows_our_points_and_every_printed_one() -> None:
 BAD = {
     "table": lambda: tables.published(5),
     "column": lambda: tables.summarise(_results().drop(columns="seed"), 1),
+    "an empty number": lambda: tables.summarise(_results().assign(r_w=float("nan")), 1),
+    "an infinite number": lambda: tables.summarise(_results().assign(flop=float("inf")), 1),
     "no rows": lambda: tables.summarise(_results(), 2),
     "error": lambda: tradeoff(_results(), 1, error="error"),
 }

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vibtheory.errors import reject
 
 if TYPE_CHECKING:
@@ -62,16 +64,20 @@ def summarise(results: DataFrame, table: int) -> DataFrame:
         results have it) and for each number `name` and `name_std` (NaN with one seed); flop in multiply-adds.
 
     Raises:
-        InvalidInputError: a column is missing or holds no numbers, or no row belongs to the table.
+        InvalidInputError: a column is missing or holds no finite numbers, or no row belongs to the table.
     """
     missing = [column for column in _RESULT_COLUMNS if column not in results.columns]
     if missing:
         reject(
             "results", f"a table without {', '.join(missing)}", "one row per run and stage", "rerun `vibtheory table`"
         )
-    odd = [name for name in ("gamma", *_NUMBERS, "epochs") if results[name].dtype.kind not in "iuf"]
+    odd = [
+        name
+        for name in ("gamma", *_NUMBERS, "epochs")
+        if results[name].dtype.kind not in "iuf" or not np.isfinite(results[name]).all()
+    ]
     if odd:
-        reject("results", f"other entries in {', '.join(odd)}", "numbers there", "rerun `vibtheory table`")
+        reject("results", f"other entries in {', '.join(odd)}", "finite numbers there", "rerun `vibtheory table`")
     rows = results[results["table"] == table]
     if rows.empty:
         reject("results", "no row", f"rows of table {table}", f"run `vibtheory table {table}` first")

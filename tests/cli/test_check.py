@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,18 @@ def test_exit_code_of_each_verdict(
     monkeypatch.setattr("vibtheory.bridge.check_network", lambda *a, **k: _Report(verdict))
     answer = call("check", run, "--data", "points.npz")
     assert (answer.code, answer.out.strip()) == (code, verdict)
+
+
+def test_an_array_whose_header_ends_in_a_bracket_is_refused(run: Path, call: Call) -> None:
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (3,".ljust(117) + b"\n"
+    member = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile("broken.npz", "w") as archive:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(f"{name}.npy", member + bytes(24))
+    answer = call("check", run, "--data", "broken.npz")
+    assert answer.code == 2
+    assert "broken.npz" in answer.err
+    assert "numpy.savez" in answer.err
 
 
 @pytest.mark.parametrize(

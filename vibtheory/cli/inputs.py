@@ -6,6 +6,7 @@ import importlib
 import math
 import struct
 import sys
+import tokenize
 import tomllib
 import zipfile
 import zlib
@@ -125,7 +126,8 @@ def _own_arrays(path: Path) -> Dataset:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in _ARRAYS}
     except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, NotImplementedError, MemoryError,
-            OverflowError, struct.error, zlib.error, zipfile.BadZipFile) as error:  # fmt: skip
+            SyntaxError, OverflowError, tokenize.TokenError, struct.error, zlib.error,
+            zipfile.BadZipFile) as error:  # fmt: skip
         reject("--data", f"{path} ({error})", f"a file with the arrays {', '.join(_ARRAYS)}",
                "write it with numpy.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)")  # fmt: skip
     regression = np.issubdtype(arrays["y_train"].dtype, np.floating)

@@ -129,6 +129,8 @@ ONE = {1: 1.0, 4: 1.0}
     [
         ({1: 0.9, 4: 0.5}, {1: 0.5, 4: 0.2}, "holds"),
         (ONE, {1: 0.5, 4: 0.2}, "holds with a correction"),
+        ({1: 0.98, 4: 0.82}, {1: 0.5, 4: 0.2}, "holds with a correction"),  # falling is not low
+        (ONE, {1: 0.5, 4: 0.5}, "fails"),
         (ONE, {1: 0.2, 4: 0.5}, "fails"),
     ],
 )

@@ -99,7 +99,7 @@ STATEMENTS: tuple[Statement, ...] = (
               landscape.path),
     Statement("T7 layers", "Σ_i ‖α_i‖₀ ≤ Σ_i rank A_i", f"{_OURS}, T7", surrogates.several_layers),
     Statement("Width", "A becomes low-rank if the network is over-parameterised", f"{_POSTER}, Theoretical Results",
-              width.low_rank, "its soft rank does", "python benchmarks/width_study.py"),
+              width.low_rank, "the share of its sharp soft rank falls", "python benchmarks/width_study.py"),
     Statement("Width survivors", "at equal error, no more gates survive in a wider net",
               f"{_POSTER}, Theoretical Results, read for counts", width.survivors,
               command="python benchmarks/width_study.py"),

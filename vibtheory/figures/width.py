@@ -29,6 +29,7 @@ def width_figure(table: DataFrame) -> Figure:
         InvalidInputError: a column is missing, or there is no row.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     missing = [name for name in _NEEDED if name not in table.columns]
     if missing or table.empty:
@@ -37,18 +38,22 @@ def width_figure(table: DataFrame) -> Figure:
         )
     widths = sorted(table["width"].unique())
     with style():
-        figure, (ranks, survivors, errors) = plt.subplots(1, 3, figsize=(10.5, 3.2))
+        figure, (ranks, survivors, errors) = plt.subplots(1, 3, figsize=(10.5, 3.6))
         for layer, color, mark in _LAYERS:
             own = table[table["layer"] == layer]
             shares = own.assign(**{name: own[name] / own["d"] for name in ("rank", "soft_rank_sharp", "nonzeros")})
             means = shares.groupby("width")[["rank", "soft_rank_sharp", "nonzeros"]].mean()
-            lines = (("rank", "-", "rank[A]/d"), ("soft_rank_sharp", "--", "soft rank/d"), ("nonzeros", ":", "open/d"))
+            lines = (
+                ("rank", "-", "rank[A]/d"),
+                ("soft_rank_sharp", "--", "sharp soft rank/d"),
+                ("nonzeros", ":", "open/d"),
+            )
             for name, line, label in lines:
                 ranks.plot(means.index, means[name], mark + line, color=COLORS[color], ms=4, label=f"{layer}: {label}")
         ranks.set(xscale="log", xlabel="width (1 = 300-100)", ylabel="share of the layer's units", ylim=(0, 1.05))
         ranks.set_xticks(widths, [f"×{width}" for width in widths])
         ranks.minorticks_off()
-        ranks.legend(fontsize=7)
+        ranks.legend(fontsize=7, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         colors = ("blue", "green", "orange", "red")
         for width, color in zip(widths, colors, strict=False):
             own = table[table["width"] == width]
@@ -60,6 +65,10 @@ def width_figure(table: DataFrame) -> Figure:
             errors.plot(points["r_w_of_narrowest"], points["error"], "o-", color=COLORS[color], ms=4, label=f"×{width}")
         survivors.set(xlabel="test error (%)", ylabel="units kept: h1 squares, h2 circles", yscale="log")
         errors.set(xlabel="weights kept (% of the ×1 net's)", ylabel="test error (%)", xscale="log")
+        for axis in (survivors.yaxis, errors.xaxis):
+            axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
         survivors.legend()
         errors.legend()
     return figure

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vibtheory import building, datasets, experiments, gates, networks, run, teacher, training
+from vibtheory import building, datasets, experiments, gates, networks, run, teacher, training, training_loop
 from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.experiments import experiment, run_experiment
@@ -124,7 +124,7 @@ def test_stopped_anywhere_it_ends_the_same(
     plan: experiments.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
 ) -> None:
     undisturbed = run_experiment(plan, "full", runs=tmp_path / "a")
-    real, written = training.snapshot, 0
+    real, written = training_loop.snapshot, 0
 
     def stop(*arguments: Any) -> None:
         nonlocal written
@@ -134,7 +134,7 @@ def test_stopped_anywhere_it_ends_the_same(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "snapshot", stop)
+        patch.setattr(training_loop, "snapshot", stop)
         with pytest.raises(KeyboardInterrupt):
             run_experiment(plan, "full", runs=tmp_path / "b")
     assert written == stop_after

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from vibtheory import building, datasets, training
+from vibtheory import building, datasets, training, training_loop
 from vibtheory.cli import app
 from vibtheory.compression import compress
 from vibtheory.datasets.catalogue import CATALOGUE
@@ -109,7 +109,7 @@ def test_stopped_and_resumed(
     plan: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
 ) -> None:
     """In pretraining, gated epochs or fine-tuning (checkpoints after every epoch): the same numbers as undisturbed."""
-    real_train, real = training.train, training.snapshot
+    real_train, real = training.train, training_loop.snapshot
     options = {"checkpoint_seconds": 0.0}
     monkeypatch.setattr(training, "train", lambda *a, **k: real_train(*a, **{**k, **options}))
     undisturbed = run_experiment(plan, "full", runs=tmp_path / "a", device="cpu")
@@ -123,7 +123,7 @@ def test_stopped_and_resumed(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "snapshot", stop)
+        patch.setattr(training_loop, "snapshot", stop)
         with pytest.raises(KeyboardInterrupt):
             run_experiment(plan, "full", runs=tmp_path / "b", device="cpu")
     resumed = run_experiment(plan, "full", runs=tmp_path / "b", device="cpu")
@@ -133,7 +133,7 @@ def test_stopped_and_resumed(
 
 def test_checkpoints_can_be_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
-    monkeypatch.setattr(training, "snapshot", lambda folder, loop, seed: written.append(len(loop.rows)))
+    monkeypatch.setattr(training_loop, "snapshot", lambda folder, loop, seed: written.append(len(loop.rows)))
     options: dict[str, Any] = {"epochs": 4, "batch_size": 20, "augment": "flip", "device": "cpu"}
     data = dataset(40, 10)
     train(seeded(classes=3, size=8), data, checkpoint=tmp_path / "a", checkpoint_seconds=1e6, **options)

@@ -13,9 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 import vibtheory as vt
-from vibtheory.claims import STATEMENTS, Claim, Effort, Finding, Ledger, Statement, Tally, decide
+from vibtheory.claims import STATEMENTS, Claim, Effort, Finding, Ledger, Statement, Tally, decide, effort
 from vibtheory.cli import app
-from vibtheory.errors import InvalidInputError
+from vibtheory.errors import InvalidInputError, SolverError
+from vibtheory.theory.enumeration import enumerate_local_minima
+from vibtheory.theory.minima import LocalMinimum
+from vibtheory.theory.quadratic import QuadraticBound
 
 GOOD, BAD, NONE = Tally(10), Tally(10, 3, "this one"), Tally()
 PLANTED = (
@@ -103,6 +106,25 @@ def test_a_claim_alone_gives_the_same_instances(monkeypatch: pytest.MonkeyPatch,
 def test_bad_input(change: dict[str, object], name: str) -> None:
     with pytest.raises(InvalidInputError, match=name):
         decide(**change)  # type: ignore[arg-type]
+
+
+def test_an_instance_that_enumeration_cannot_decide_is_left_out_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def undecided_at_first(bound: QuadraticBound) -> list[LocalMinimum]:
+        calls.append(bound)
+        if len(calls) <= 2:
+            raise SolverError("no decision")
+        return enumerate_local_minima(bound)
+
+    monkeypatch.setattr(effort, "enumerate_local_minima", undecided_at_first)
+    monkeypatch.setattr(Effort, "size", lambda *_: 6)
+    ledger = decide(only=["T6 enumeration", "T7 closed", "T7 existence", "T7 convexity"], figures=tmp_path)
+    left = [claim.evidence.get("left out: enumeration could not decide", 0) for claim in ledger]
+    assert sorted(left) == [0, 0, 0, 2]
+    assert ledger.verdict == "holds"
 
 
 @pytest.fixture

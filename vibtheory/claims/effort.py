@@ -11,8 +11,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from vibtheory.errors import DataError
+from vibtheory.errors import DataError, SolverError
 from vibtheory.theory.enumeration import enumerate_local_minima
+from vibtheory.theory.minima import LocalMinimum
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.sparsity import SparsityReport, check_sparsity_bound
 
@@ -37,12 +38,14 @@ class Effort:
         seed: of everything random.
         figures: folder of the recorded tables and figures.
         recorded: tables and stress counts that were read, by file name: `Ledger` lists them.
+        undecided: instances whose minima enumeration could not list, in its words.
     """
 
     mode: Literal["quick", "full"] = "quick"
     seed: int = 0
     figures: Path = Path("figures")
     recorded: dict[str, int] = field(default_factory=dict)
+    undecided: list[str] = field(default_factory=list)
 
     def size(self, quick: int, full: int) -> int:
         """How many instances in this mode."""
@@ -51,6 +54,14 @@ class Effort:
     def rng(self, name: str) -> np.random.Generator:
         """A random stream of its own for each claim, so that deciding one alone gives the same instances."""
         return np.random.default_rng([self.seed, crc32(name.encode())])
+
+    def minima(self, bound: QuadraticBound) -> tuple[LocalMinimum, ...] | None:
+        """Every local minimum, the global one first; None where one is degenerate up to rounding (`undecided`)."""
+        try:
+            return tuple(enumerate_local_minima(bound))
+        except SolverError as error:
+            self.undecided.append(str(error))
+            return None
 
     def table(self, name: str) -> DataFrame | None:
         """The recorded table figures/`name`, or None where there is none.
@@ -82,7 +93,7 @@ class Effort:
             found.append(check_sparsity_bound(bound, random_start(rng, bound)))
         for index in range(self.size(70, 700)):
             bound = random_bound(rng, FAMILIES[index % len(FAMILIES)], largest=6)
-            found += [check_sparsity_bound(bound, minimum.mu) for minimum in enumerate_local_minima(bound)]
+            found += [check_sparsity_bound(bound, minimum.mu) for minimum in self.minima(bound) or ()]
         return tuple(found)
 
     @cached_property

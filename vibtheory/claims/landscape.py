@@ -11,7 +11,6 @@ from vibtheory.claims.effort import FAMILIES, Effort, random_bound, random_start
 from vibtheory.theory.budget import BudgetReport, check_budget
 from vibtheory.theory.certificate import certify
 from vibtheory.theory.closure import check_closure
-from vibtheory.theory.enumeration import enumerate_local_minima
 from vibtheory.theory.landscape import check_convexity, check_existence
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.path import path_slope, sparsity_path
@@ -54,7 +53,9 @@ def closed(effort: Effort) -> Finding:
         if found.local_price == 0:
             continue
         priced = bound.with_gamma(factor * found.local_price)
-        verdict, minima = check_closure(priced).verdict, enumerate_local_minima(priced)
+        verdict, minima = check_closure(priced).verdict, effort.minima(priced)
+        if minima is None:
+            continue
         verdicts[verdict] = verdicts.get(verdict, 0) + 1
         at_zero = any(minimum.nonzeros == 0 for minimum in minima)
         held = {"only stationary point": at_zero and len(minima) == 1, "strict local minimum": at_zero,
@@ -70,9 +71,9 @@ def existence(effort: Effort) -> Finding:
     for index in range(effort.size(175, 1750)):
         bound = random_bound(rng, FAMILIES[index % len(FAMILIES)], largest=6)
         found = check_existence(bound)
-        best = enumerate_local_minima(bound)[0]
-        inside = bool((np.abs(best.mu) <= found.box).all()) and best.value >= found.lower_bound - 1e-9
-        outcomes.append((found.direction is None and inside, f"{found}: global minimum {best.value:.6g}"))
+        for best in (effort.minima(bound) or ())[:1]:
+            inside = bool((np.abs(best.mu) <= found.box).all()) and best.value >= found.lower_bound - 1e-9
+            outcomes.append((found.direction is None and inside, f"{found}: global minimum {best.value:.6g}"))
         low = random_bound(rng, "low rank", largest=6)
         null = np.linalg.svd(low.gram)[2][-1]
         if np.linalg.norm(low.gram @ null) > 1e-9 * np.linalg.norm(low.gram):
@@ -96,7 +97,9 @@ def convexity(effort: Effort) -> Finding:
         spread = 0.15 if index % 2 else 1.0  # nearly orthogonal, or not at all
         factor = np.linalg.qr(rng.standard_normal((d, d)))[0] + spread * rng.standard_normal((d, d)) / np.sqrt(d)
         bound = QuadraticBound(factor, -2 * factor.T @ rng.standard_normal(d) * 2, 0.0, float(np.exp(rng.normal() - 1)))
-        minima = enumerate_local_minima(bound)
+        minima = effort.minima(bound)
+        if minima is None:
+            continue
         if check_convexity(bound).verdict == "convex":
             outcomes.append((len(minima) == 1, f"{len(minima)} minima of a convex Φ"))
         else:

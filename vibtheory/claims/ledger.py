@@ -135,7 +135,11 @@ def decide(
 
 def _decided(statement: Statement, effort: Effort) -> Claim:
     begin = time.process_time()
+    before = len(effort.undecided)
     finding = statement.decide(effort)
+    if len(effort.undecided) > before:
+        left = {"left out: enumeration could not decide": len(effort.undecided) - before}
+        finding = replace(finding, evidence={**finding.evidence, **left})
     if finding.corrected is None and finding.bare.checked == 0:
         finding = replace(finding, evidence={**finding.evidence, "why": "no recorded table; the command makes it"})
     tried = {"tried": _words(finding.bare)}

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from vibtheory.claims.claim import Finding, Tally
 from vibtheory.claims.effort import FAMILIES, Effort, random_bound, random_start
 from vibtheory.theory.certificate import certify
-from vibtheory.theory.enumeration import enumerate_local_minima
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.rank import numerical_rank
@@ -168,7 +167,10 @@ def enumeration(effort: Effort) -> Finding:
     outcomes, several = [], 0
     for index in range(effort.size(100, 1000)):
         bound = random_bound(rng, FAMILIES[index % len(FAMILIES)], largest=6)
-        known = {tuple(np.sign(minimum.mu)) for minimum in enumerate_local_minima(bound)}
+        minima = effort.minima(bound)
+        if minima is None:
+            continue
+        known = {tuple(np.sign(minimum.mu)) for minimum in minima}
         several += len(known) > 1
         for _ in range(10):
             minimum = find_local_minimum(bound, random_start(rng, bound))

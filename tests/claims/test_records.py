@@ -155,6 +155,9 @@ def test_a_larger_base(tmp_path: Path) -> None:
     assert larger_base(_effort(tmp_path, "width_study.csv", better)).verdict == "holds"
     worse = _study(ONE, ONE, {1: 2.0, 4: 2.3})
     assert larger_base(_effort(tmp_path, "width_study.csv", worse)).verdict == "fails"
+    either = [{**row, "error": row["error"] + (0.2 * row["seed"] - 0.1) * (row["width"] == 4)}
+              for row in _study(ONE, ONE, {1: 2.0, 4: 2.0})]  # fmt: skip
+    assert larger_base(_effort(tmp_path, "width_study.csv", either)).verdict == "holds with a correction"
     table = pd.DataFrame(better)
     middle = interpolated(table, "weights", "error")
     assert middle["value"].tolist() == pytest.approx([2.1, 2.1, 1.9, 1.9])

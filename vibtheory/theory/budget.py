@@ -113,7 +113,8 @@ def check_budget(bound: QuadraticBound, minimum: CertifiedPoint | ArrayLike, lev
     on = live != 0
     gradient = np.where(on, bound.gradient(live), 0.0)
     left = 0.5 * float(np.abs(live) @ np.abs(gradient))
-    terms = quadratic + 0.5 * float(np.abs(bound.b) @ np.abs(live)) + spent
+    # Each gate's share of what is spent is a difference of numbers up to γ.
+    terms = quadratic + 0.5 * float(np.abs(bound.b) @ np.abs(live)) + float(bound.gamma[live != 0].sum())
     rounding = 64 * np.finfo(np.float64).eps * np.sqrt(bound.d) * terms
     error, allowed = abs(spent - earned), left + rounding
     count = int(np.sum(snr(live, bound.w, bound.gamma) >= level))

@@ -153,3 +153,15 @@ def test_invalid_input_names_the_argument(changes, argument):
     valid = {"joint": JOINT, "f": F, "mu": MU, "sigma": SIGMA, "log_classifier": _classify}
     with pytest.raises(InvalidInputError, match=f"^{argument}:"):
         layer_bound(**{**valid, **changes})
+
+
+def test_tails_where_the_product_of_marginals_underflows() -> None:
+    joint = np.array([[0.04838689, 0.45911645, 0.02938339], [0.02457715, 0.2643043, 0.17423182]])
+    weights = np.array([[0.4, -0.7, 0.1], [1.1, 0.3, -0.2]])
+    found = layer_bound(
+        joint / joint.sum(), np.array([[0.82170578, 0.31693466], [0.0, 2.18951615]]),
+        np.array([0.31262853, 1.17305524]), np.array([0.57713051, 0.5569178]),
+        lambda h: np.asarray(log_softmax(h @ weights, axis=1)), gamma=0.93,
+    )  # fmt: skip
+    assert np.isfinite(found.objective)
+    assert found.identity_error < 1e-6

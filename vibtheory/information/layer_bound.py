@@ -329,4 +329,7 @@ def _terms(
 def _relevance(p_xy: Array, law: _Law) -> float:
     """I(h; y) = Σ_y ∫ p(y, h) log[p(y, h)/(p(y) p(h))] dh."""
     joint = p_xy.T @ law.chain
-    return float(rel_entr(joint, np.outer(p_xy.sum(0), joint.sum(0))).sum(0) @ law.weights)
+    total = joint.sum(0)
+    # Through p(y|h): the product p(y) p(h) underflows in tails where p(y, h) does not yet.
+    posterior = np.divide(joint, total, out=np.zeros_like(joint), where=total > 0)
+    return float((rel_entr(posterior, p_xy.sum(0)[:, None]).sum(0) * total) @ law.weights)

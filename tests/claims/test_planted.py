@@ -62,6 +62,10 @@ TRUE_AND_FALSE: dict[str, tuple[Decider, Decider]] = {
     ),
     "T4a at half its limit": (sparsity.angles, lambda e: sparsity.angles(e, lambda found: found.limits / 2)),
     "T7 budget - 1": (landscape.budget, lambda e: landscape.budget(e, lambda report: report.count_limit - 1)),
+    "a gate's opening price, 1 part in 10,000 off": (
+        landscape.path,
+        lambda e: landscape.path(e, lambda bound, mu, j: 1.0001 * landscape._opening(bound, mu, j)),
+    ),
     "Böhning's curvature halved": (
         lambda e: surrogates.guarantee(e, "bohning", "h2"),
         lambda e: surrogates.guarantee(e, "bohning", "h2", _half),

@@ -162,6 +162,7 @@ def merging(effort: Effort) -> Finding:
             for parameter in (linear.weight, linear.bias):
                 parameter[second] = c * parameter[first]
             gate.mu[[first, second]] = torch.tensor(rng.uniform(0.5, 2, 2) * rng.choice([-1, 1], 2))
+            gate.log_var[[first, second]] = torch.tensor(rng.uniform(-7, -1.5, 2))  # α > 1: only kept units are merged
             linear.bias[[first, second]] += torch.tensor([0.2, 0.2 * c], dtype=torch.float64)
         report = merge_redundant(net, x)[1]
         margin = min(margin, report.covariance_margin)

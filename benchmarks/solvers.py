@@ -5,7 +5,7 @@ for both solvers. Set OMP_NUM_THREADS=1, so that they are those of one core.
 
 python benchmarks/solvers.py            # everything, about ten minutes
 python benchmarks/solvers.py --quick    # small sizes only
-python benchmarks/solvers.py --gram     # d = 1000, 2000, 5000 of full rank, from the Gram matrix alone
+python benchmarks/solvers.py --full-rank  # d = 1000, 2000, 5000 of full rank: Q alone from 2d rows, and a square A
 python benchmarks/solvers.py --plot     # redraw figures/solver_cost from results/solvers.csv
 """
 
@@ -70,14 +70,21 @@ def row(d: int, rank: int, gamma: float, with_cvxpy: bool) -> dict[str, object]:
     return line
 
 
-def gram_row(d: int, gamma: float) -> dict[str, object]:
-    """Full rank from a Gram matrix alone (A of 2d rows, then dropped): CPU seconds of one core, checks included."""
-    rng = np.random.default_rng(0)
-    factor = rng.standard_normal((2 * d, d)) / np.sqrt(d)
-    gram, b = factor.T @ factor, -2 * factor.T @ rng.standard_normal(2 * d)
-    del factor
+def full_rank_row(d: int, given: str, gamma: float = 0.1) -> dict[str, object]:
+    """Full rank: "Q", the Gram matrix alone of A with 2d rows, or "A", square. CPU seconds of one core, with checks.
+
+    A square Gaussian A is the hard one: its least singular values are near 0.
+    """
+    if given == "A":
+        factor, b = instance(d, d)
+    else:
+        rng = np.random.default_rng(0)
+        rows = rng.standard_normal((2 * d, d)) / np.sqrt(d)
+        factor, b = rows.T @ rows, -2 * rows.T @ rng.standard_normal(2 * d)
+        del rows
+    build = QuadraticBound if given == "A" else QuadraticBound.from_gram
     clock = [time.process_time()]
-    bound = QuadraticBound.from_gram(gram, b, 0.0, gamma)  # semidefiniteness
+    bound = build(factor, b, 0.0, gamma)  # checks that Q is semidefinite
     clock.append(time.process_time())
     bound.require_bounded()
     clock.append(time.process_time())
@@ -85,7 +92,7 @@ def gram_row(d: int, gamma: float) -> dict[str, object]:
     clock.append(time.process_time())
     built, bounded, solved = np.diff(clock).round(2).tolist()
     line: dict[str, object] = {
-        "d": d, "rank": d, "gamma": gamma, "semidefinite_cpu_s": built, "bounded_cpu_s": bounded,
+        "d": d, "given": given, "gamma": gamma, "built_cpu_s": built, "bounded_cpu_s": bounded,
         "solve_cpu_s": solved, "total_cpu_s": round(built + bounded + solved, 2), "status": minimum.status,
         "nonzeros": minimum.nonzeros, "phi": minimum.value,
     }  # fmt: skip
@@ -107,15 +114,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--plot", action="store_true", help="redraw figures/solver_cost from the table, run nothing")
-    parser.add_argument("--gram", type=int, nargs="*", help="full rank from a Gram matrix at these d, nothing else")
+    parser.add_argument("--full-rank", type=int, nargs="*", help="full rank at these d, nothing else")
     parser.add_argument("--out", type=Path, default=RESULTS / "solvers")
     arguments = parser.parse_args()
     if arguments.plot:
         plot(pd.read_csv(arguments.out.with_suffix(".csv")))
         return
-    if arguments.gram is not None:
-        table = pd.DataFrame([gram_row(d, 0.1) for d in arguments.gram or (1000, 2000, 5000)])
-        table.to_csv(arguments.out.with_name("solvers_gram.csv"), index=False)
+    if arguments.full_rank is not None:
+        sizes = arguments.full_rank or (1000, 2000, 5000)
+        table = pd.DataFrame([full_rank_row(d, given) for d in sizes for given in ("Q", "A")])
+        table.to_csv(arguments.out.with_name("solvers_full_rank.csv"), index=False)
         return
     find_local_minimum(QuadraticBound(np.eye(2), [-6.0, 1.0], 0.0, 1.0), solver="cvxpy")  # imports, not timed
     cases = [(150, 100, g, True) for g in (0.1, 0.01)]

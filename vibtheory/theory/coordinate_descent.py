@@ -22,8 +22,9 @@ __all__ = ["default_start", "descend"]
 
 Array = NDArray[np.float64]
 _SWEEPS_PER_ROUND = 6
+_SWEEPS_WHEN_LARGE = 60
 _NEWTON_STEPS = 30
-_LARGE = 300
+_LARGE = 300  # open gates from which a Newton step, |S|³, costs more than many sweeps
 _RIDGE = 0.1
 
 
@@ -60,10 +61,10 @@ def descend(problem: NormalisedProblem, x: Array, max_iterations: int) -> tuple[
     while True:
         open_before = problem.size + 1
         while used < max_iterations:
-            x, swept = _sweeps(problem, x, min(_SWEEPS_PER_ROUND, max_iterations - used))
+            sweeps = _SWEEPS_WHEN_LARGE if np.count_nonzero(x) > _LARGE else _SWEEPS_PER_ROUND
+            x, swept = _sweeps(problem, x, min(sweeps, max_iterations - used))
             used += swept
             open_now = int(np.count_nonzero(x))
-            # A Newton step costs |S|³: on a large support, sweep on while that closes gates quickly.
             if open_now <= _LARGE or open_now > 0.97 * open_before:
                 break
             open_before = open_now

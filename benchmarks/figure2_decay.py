@@ -1,10 +1,10 @@
 """Figure 2's two nets without weight decay: does the regular net's information go on rising then, as printed?
 
-    python benchmarks/figure2_decay.py [--seeds 1] [--epochs 200] [--jobs 2] [--out figures]
+    python benchmarks/figure2_decay.py [--seeds 3] [--epochs 200] [--jobs 2] [--out figures]
 
 Figure 2's recipe with `weight_decay = 0`, the record's epochs, and only ½ log det(I + Cov(h₁)/τ²), the Gaussian bound
 on I(h₁ + τn; x), at τ = 0.01. Writes OUT/figure2_decay.csv, which notebook 06 and `vibtheory claims` read beside
-figures/figure2.csv. Resumes from runs/figure2-decay. About 15 core-minutes for a seed.
+figures/figure2.csv. Resumes from runs/figure2-decay. About 10 core-minutes for a seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vibtheory.sweep_estimators import Estimator
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("figures"))

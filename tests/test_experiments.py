@@ -212,10 +212,10 @@ def test_all_runs_follow_one_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_packaged_recipes_are_read() -> None:
-    for name, table in (("lenet_300_100", 1), ("lenet_5_caffe", 2)):
+    for name, table, seeds in (("lenet_300_100", 1, 5), ("lenet_5_caffe", 2, 10)):
         packaged = experiment(name)
         assert (packaged.name, packaged.table, packaged.network) == (name, table, name)
-        assert len(packaged.jobs("full")) == 5
+        assert len(packaged.jobs("full")) == seeds
         assert packaged.jobs("quick")
         assert packaged.jobs("curve")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from vibtheory.claims import Effort, Finding, information, landscape, redundancy, sparsity, surrogates
 from vibtheory.information import METHODS, GatedChannel, MutualInformation, pairwise_bhattacharyya
 from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.real_loss import RealLossMinimum
+from vibtheory.theory.softmax_loss import SoftmaxLoss
 
 
 def _upside_down(channel: GatedChannel) -> MutualInformation:
@@ -107,3 +110,24 @@ def _lower(bound: QuadraticBound, nats: float) -> QuadraticBound:
     return QuadraticBound.from_gram(bound.gram, bound.b, bound.c - nats, bound.gamma, guarantee=bound.guarantee,
                                     layer=bound.layer, trained_mu=bound.trained_mu,
                                     trained_sigma=bound.trained_sigma)  # fmt: skip
+
+
+def test_existence_breaks_where_there_is_no_minimum(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(tiny), "minima", lambda self, bound: ())
+    assert landscape.existence(tiny).verdict == "fails"
+
+
+def test_a_path_that_does_not_move_breaks_its_slope(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landscape, "path_slope", lambda bound, mu: np.zeros(bound.d))
+    assert landscape.path(tiny).verdict == "fails"
+
+
+def test_a_rise_of_the_real_loss_breaks_the_claim(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = landscape.minimise_real_loss
+
+    def rising(problem: SoftmaxLoss) -> RealLossMinimum:
+        minimum = found(problem)
+        return replace(minimum, history=(*minimum.history, minimum.history[-1] + 1.0))
+
+    monkeypatch.setattr(landscape, "minimise_real_loss", rising)
+    assert landscape.real_loss(tiny).verdict == "fails"

@@ -34,10 +34,10 @@ class Effort:
     """What a decider may spend.
 
     Attributes:
-        mode: "quick" (small, all fresh) or "full" (larger, and recorded runs too).
+        mode: "quick" (few instances) or "full" (ten times as many, and more recorded tables).
         seed: of everything random.
         figures: folder of the recorded tables and figures.
-        recorded: tables and stress counts that were read, by file name: `Ledger` lists them.
+        recorded: tables that were read, by file name, with their rows: `Ledger` lists them.
         undecided: instances whose minima enumeration could not list, in its words.
     """
 

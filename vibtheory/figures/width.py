@@ -53,7 +53,7 @@ def width_figure(table: DataFrame) -> Figure:
         ranks.set(xscale="log", xlabel="width (1 = 300-100)", ylabel="share of the layer's units", ylim=(0, 1.05))
         ranks.set_xticks(widths, [f"×{width}" for width in widths])
         ranks.minorticks_off()
-        ranks.legend(fontsize=7, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        ranks.legend(fontsize=7, handlelength=3.5, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
         colors = ("blue", "green", "orange", "red")
         for width, color in zip(widths, colors, strict=False):
             own = table[table["width"] == width]

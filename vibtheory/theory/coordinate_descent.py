@@ -65,6 +65,7 @@ def descend(problem: NormalisedProblem, x: Array, max_iterations: int) -> tuple[
             x, swept = _sweeps(problem, x, min(sweeps, max_iterations - used))
             used += swept
             open_now = int(np.count_nonzero(x))
+            # On a large support, go on while that closes gates quickly.
             if open_now <= _LARGE or open_now > 0.97 * open_before:
                 break
             open_before = open_now

@@ -55,8 +55,8 @@ def measured(width: int, seed: int, recipe: Recipe, data: Dataset, images: int, 
         report = check_sparsity_bound(quadratic_bound(net, data.subset(images, seed=seed), layer, kind, recipe.gamma))
         rows.append({
             "width": width, "seed": seed, "gamma": recipe.gamma, "epochs": recipe.epochs, "images": images,
-            "layer": layer, "kind": kind, "d": report.d, "rank": report.rank, "soft_rank": report.soft_rank,
-            "soft_rank_sharp": report.soft_rank_sharp, "nonzeros": report.nonzeros,
+            "layer": layer, "kind": kind, "d": report.d, "live": report.live, "rank": report.rank,
+            "soft_rank": report.soft_rank, "soft_rank_sharp": report.soft_rank_sharp, "nonzeros": report.nonzeros,
             "certificate": report.certificate.status, "kept": int(named_gates(net)[layer].keep.sum()),
             "error": wrong, "weights": size.weights, "r_w": size.r_w, "r_w_of_narrowest": 100 * size.weights / FULL,
             "train_s": round(trained, 1), "check_s": round(time.process_time() - begin, 1),

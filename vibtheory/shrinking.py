@@ -18,6 +18,7 @@ from vibtheory.liveness import alive, chain
 __all__ = ["Shrinker", "check_shrinkable", "close_dead"]
 
 Axes = list[Tensor | None]  # kept indices of each axis of a tensor; None: all of it
+Key = tuple[str, str]  # a tensor's name; "value", or what the optimizer calls its state of it
 
 
 def check_shrinkable(net: nn.Module) -> None:
@@ -75,15 +76,15 @@ class Shrinker:
         self._net = net
         self._optimizer = optimizer
         self._cuts: dict[str, Axes] = {}
-        self._full: dict[tuple[str, str], Tensor] = {}  # (tensor's name, what) → its full-size value when it was cut
+        self._full: dict[Key, Tensor] = {}  # full-size values when they were cut
+        self._unfinished: tuple[dict[Key, Tensor], dict[str, Axes], dict[Key, Tensor]] | None = None
 
     def shrink(self) -> None:
         """Cut every closed unit. Call `expand` first if the net is shrunken already."""
-        self._cuts = _plan(self._net)
-        for name, what, tensor in self._tensors():
-            self._full[name, what] = tensor
-            self._assign(name, what, _cut(tensor, self._cuts[name]))
-        self._set_sizes()
+        self._finish()
+        cuts = _plan(self._net)
+        full = self._tensors(cuts)
+        self._become({(name, what): _cut(tensor, cuts[name]) for (name, what), tensor in full.items()}, cuts, full)
 
     def kept_inputs(self) -> Tensor | None:
         """Indices of the flattened inputs that the shrunken net takes; None: it takes the data as they are."""
@@ -92,23 +93,39 @@ class Shrinker:
 
     def expand(self) -> None:
         """Back to the full architecture: present values where they survived, the values at the cut elsewhere."""
-        for name, what, small in self._tensors():
-            full = self._full.pop((name, what), None)
+        self._finish()
+        values = {}
+        for (name, what), small in self._tensors(self._cuts).items():
+            full = self._full.get((name, what))
             # State that the optimizer made after the cut had no full-size forerunner: it starts at 0 there.
-            full = torch.zeros_like(self._net.get_parameter(name)) if full is None else full.clone()
-            self._assign(name, what, _paste(full, small, self._cuts[name]))
-        self._cuts = {}
-        self._set_sizes()
+            full = torch.zeros_like(self._full[name, "value"]) if full is None else full.clone()
+            values[name, what] = _paste(full, small, self._cuts[name])
+        self._become(values, {}, {})
 
-    def _tensors(self) -> list[tuple[str, str, Tensor]]:
-        """(name, "value" or the optimizer's key, tensor) of everything that the present plan cuts."""
+    def _become(self, values: dict[Key, Tensor], cuts: dict[str, Axes], full: dict[Key, Tensor]) -> None:
+        """Take on all of `values`, wherever Ctrl-C strikes: what it leaves undone, the next call does first."""
+        self._unfinished = values, cuts, full
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._unfinished is None:
+            return
+        values, cuts, full = self._unfinished
+        for (name, what), value in values.items():
+            self._assign(name, what, value)
+        self._set_sizes()
+        self._cuts, self._full = cuts, full
+        self._unfinished = None
+
+    def _tensors(self, cuts: dict[str, Axes]) -> dict[Key, Tensor]:
+        """Everything that `cuts` cuts: parameters and buffers, and the optimizer's state of their shape."""
         named = {**dict(self._net.named_parameters()), **dict(self._net.named_buffers())}
-        found = []
-        for name in self._cuts:
+        found = {}
+        for name in cuts:
             tensor = named[name]
             state = self._optimizer.state.get(tensor, {}) if isinstance(tensor, nn.Parameter) else {}
-            moments = [(name, key, value) for key, value in state.items() if value.shape == tensor.shape]
-            found += [(name, "value", tensor.detach()), *moments]
+            found[name, "value"] = tensor.detach()
+            found |= {(name, key): value for key, value in state.items() if value.shape == tensor.shape}
         return found
 
     def _assign(self, name: str, what: str, value: Tensor) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vibtheory import networks
+from vibtheory import networks, shrinking
 from vibtheory.errors import InvalidInputError
 from vibtheory.gates import Gate, named_gates
 from vibtheory.shrinking import Shrinker, check_shrinkable, close_dead
@@ -77,6 +79,52 @@ def test_expand_undoes_shrink(case: str) -> None:
         assert all(torch.equal(before[key], after[key]) for key in before)
         sizes = [m.out_features for m in net if isinstance(m, nn.Linear)]
         assert sizes == [len(m.weight) for m in net if isinstance(m, nn.Linear)]
+
+
+def _interrupted(call: Callable[[], None], line: int) -> bool:
+    """Make a call with Ctrl-C at the `line`-th line of `vibtheory.shrinking` that it executes; False: fewer lines."""
+    left = line
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != shrinking.__file__:
+            return None
+        left -= event == "line"
+        if left == 0:
+            left = -1  # once
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("step", ["shrink", "expand"])
+def test_interrupted_at_any_line_it_still_comes_back(step: str) -> None:
+    """Ctrl-C in the middle of cutting or pasting: `expand` afterwards gives the full net, bit by bit."""
+    net, optimizer, _ = _prepared("mlp")
+    before = _state(net, optimizer)
+    shrinker = Shrinker(net, optimizer)
+    line = 0
+    struck = True
+    while struck:
+        line += 1
+        if step == "expand":
+            shrinker.shrink()
+        struck = _interrupted(getattr(shrinker, step), line)
+        shrinker.expand()
+        after = _state(net, optimizer)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before), line
+        assert [m.in_features for m in net if isinstance(m, nn.Linear)] == [11, 9, 8]
+    assert line > 100
 
 
 @pytest.mark.parametrize("case", CASES)

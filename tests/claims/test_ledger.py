@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -14,8 +15,9 @@ from typer.testing import CliRunner
 
 import vibtheory as vt
 from vibtheory.claims import STATEMENTS, Claim, Effort, Finding, Ledger, Statement, Tally, decide, effort
+from vibtheory.claims.effort import NotRecorded
 from vibtheory.cli import app
-from vibtheory.errors import InvalidInputError, SolverError
+from vibtheory.errors import DataError, InvalidInputError, SolverError
 from vibtheory.theory.enumeration import enumerate_local_minima
 from vibtheory.theory.minima import LocalMinimum
 from vibtheory.theory.quadratic import QuadraticBound
@@ -48,10 +50,16 @@ def test_the_verdict_follows_from_the_counts(bare: Tally, corrected: Tally | Non
 
 
 def test_tallies() -> None:
-    tally = Tally.of([(True, "a"), (False, "b"), (False, "c")])
+    outcomes = [(True, "a"), (False, "b"), (False, "c")]
+    tally = Tally.of(outcomes)
     assert tally == Tally(3, 2, "b")
-    assert "2 of 3 broken" in str(tally)
-    assert "first: b" in str(tally)
+    assert str(tally) == "2 of 3 broken; first: b"  # no rate: nothing says that these are independent
+    drawn = Tally.of(outcomes, independent=True)
+    assert str(drawn) == "2 of 3 broken (rate <= 0.98 at 95 %); first: b"
+    assert drawn + NONE == drawn
+    assert NONE + tally == tally
+    assert drawn + tally == Tally(6, 4, "b")
+    assert (drawn + drawn).independent
     assert Tally(59).rate_limit == pytest.approx(1 - 0.05 ** (1 / 59))  # the rule of three, exactly
     assert (NONE.rate_limit, str(NONE)) == (1.0, "not tried")
 
@@ -59,8 +67,9 @@ def test_tallies() -> None:
 def test_every_claim_of_the_paper_is_there() -> None:
     numbers = [statement.number for statement in STATEMENTS]
     assert len(set(numbers)) == len(numbers)
-    wanted = ["P1", "P2", "P3", "Prop 1", "Prop 2", "Flat", "T1", "T2", "T2 tight", "T2 trained", "T3", "T3 sharp",
-              "T3c", "T4a", "T4b", "T6", "Width", "Width survivors",
+    wanted = ["P1", "P2", "P3", "Prop 1", "Prop 2", "Flat", "T1", "T2", "T2 tight", "T2 trained",
+              "T2 coordinates", "T3", "T3 sharp", "T3c", "T4a", "T4b", "T6", "T6 radius",
+              "T7 jumps", "Size and I", "Width", "Width survivors",
               "Larger base", "Figure 2 left", "Figure 2 right", "Figure 2 regular",
               "Table 1", "Table 2", *(f"Table {row}" for row in ("3.1", "3.2", "3.3", "4.1", "4.2")),
               *(f"T5 {kind}" for kind in ("exact", "bohning", "lipschitz", "fitted", "tangent")),
@@ -84,7 +93,9 @@ def test_nothing_fails_on_few_instances(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert corrected >= {"P2 zeros", "Prop 1", "Prop 1 converse", "Flat", "T6 iterates", "Metrics", "State of the art"}
     not_run = {claim.number for claim in ledger if claim.verdict == "not run"}
     assert not_run == {
-        claim.number for claim in ledger if claim.number.startswith(("Width", "Larger base", "Figure 2", "Table "))
+        claim.number
+        for claim in ledger
+        if claim.number.startswith(("Width", "Larger base", "Figure 2", "Size and I", "Table "))
     }
     assert all(claim.evidence["why"] for claim in ledger if claim.verdict == "not run")
 
@@ -149,6 +160,7 @@ def test_what_the_ledger_says(ledger: Ledger) -> None:
 def test_json_is_standard_and_complete(ledger: Ledger) -> None:
     read = json.loads(ledger.to_json(), parse_constant=lambda constant: pytest.fail(constant))
     assert read["verdict"] == "fails"
+    assert read["recorded"] == {}
     assert read["claims"][0]["evidence"]["x"] == "inf"
     assert read["claims"][0]["evidence"]["n"] == 3
     assert set(read["claims"][0]) == {field.name for field in fields(Claim)}
@@ -186,7 +198,7 @@ def test_the_exit_code(numbers: tuple[str, ...], code: int, tmp_path: Path, monk
         done = CliRunner().invoke(app, ["claims", "--out", str(tmp_path), "--figures", str(tmp_path), *extra])
         assert done.exit_code == code, done.output
         assert "Good" in done.output
-        assert json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))["version"] == 1
+        assert json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))["version"] == 2
         assert (tmp_path / f"{name}.html").read_text(encoding="utf-8").endswith("</html>\n")
 
 
@@ -208,3 +220,37 @@ def test_the_table_on_a_terminal(ledger: Ledger) -> None:
     text = console.export_text()
     assert "nearly [with care]" in text
     assert "3 of 10 broken" in text
+
+
+def test_one_damaged_table_spoils_its_own_claim_only(tmp_path: Path) -> None:
+    (tmp_path / "table1.csv").write_bytes(b"\xff\xfe\x00")
+    options = ["claims", "--only", "Table 1", "--only", "Table 2", "--only", "Metrics", "--figures", str(tmp_path)]
+    done = CliRunner().invoke(app, [*options, "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert re.search(r"error: Table 1: .*table1\.csv.*Remedy", done.output)
+    read = {claim["number"]: claim for claim in json.loads((tmp_path / "claims_only.json").read_text())["claims"]}
+    verdicts = {number: claim["verdict"] for number, claim in read.items()}
+    assert verdicts == {"Metrics": "holds with a correction", "Table 1": "not run", "Table 2": "not run"}
+    assert "no table2.csv is recorded" in read["Table 2"]["evidence"]["why"]
+
+
+def test_a_claim_that_tries_nothing_says_so(tmp_path: Path) -> None:
+    none = Statement("None", "nothing", "a test", lambda effort: Finding(NONE))
+    claim = decide(statements=[none], figures=tmp_path)["None"]
+    assert (claim.verdict, claim.evidence["why"]) == ("not run", "no instance could be tried")
+
+
+def test_recorded_tables(tmp_path: Path) -> None:
+    quick, full = Effort("quick", 0, tmp_path), Effort("full", 0, tmp_path)
+    with pytest.raises(NotRecorded, match=r"no a\.csv is recorded"):
+        full.table("a.csv", ["x"])
+    assert full.rows("a.csv", ["x"]) == []
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n3,4\n")
+    assert full.rows("a.csv", ["x"]) == [{"x": 1, "y": 2}, {"x": 3, "y": 4}]
+    assert quick.rows("a.csv", ["x"]) == []
+    assert full.recorded["a.csv"].rows == 2
+    assert full.recorded["a.csv"].sha256 == hashlib.sha256(b"x,y\n1,2\n3,4\n").hexdigest()
+    for text, columns, words in (("x,y\n", ["x"], "no row"), ("x\n1\n", ["x", "z"], "no z"), ("", ["x"], "No columns")):
+        (tmp_path / "a.csv").write_text(text)
+        with pytest.raises(DataError, match=rf"a\.csv.*{words}.*Remedy"):
+            quick.table("a.csv", columns)

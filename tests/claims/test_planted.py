@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vibtheory.claims import Effort, Finding, information, landscape, redundancy, sparsity, surrogates
-from vibtheory.information import METHODS, GatedChannel, MutualInformation, pairwise_bhattacharyya
+from vibtheory.claims import Effort, Finding, information, landscape, layers, redundancy, sparsity, surrogates
+from vibtheory.information import METHODS, GatedChannel, MutualInformation, pairwise_bhattacharyya, per_unit
+from vibtheory.theory.closure import ClosureReport
+from vibtheory.theory.minima import LocalMinimum
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.real_loss import RealLossMinimum
 from vibtheory.theory.softmax_loss import SoftmaxLoss
@@ -31,6 +33,12 @@ def _half(bound: QuadraticBound) -> QuadraticBound:
     c = float(value - anchor @ half @ anchor - b @ anchor)
     return QuadraticBound.from_gram(half, b, c, bound.gamma, guarantee=bound.guarantee, layer=bound.layer,
                                     trained_mu=bound.trained_mu, trained_sigma=bound.trained_sigma)  # fmt: skip
+
+
+def _wrong_for_two(channel: GatedChannel) -> MutualInformation:
+    """An upper bound of one unit's information that is none of two units'."""
+    found = per_unit(channel)
+    return MutualInformation(found.nats if channel.d == 1 else found.nats / 2, "upper", "wrong", None, np.inf)
 
 
 Decider = Callable[[Effort], Finding]
@@ -62,6 +70,30 @@ TRUE_AND_FALSE: dict[str, tuple[Decider, Decider]] = {
     "P1 with the wrong side": (
         information.layer_wise,
         lambda e: information.layer_wise(e, lambda found: found.gap <= 0),
+    ),
+    "P1 without what is lost behind the layer": (
+        information.layer_wise,
+        lambda e: information.layer_wise(
+            e, lambda found: abs(found.gap - found.gamma * found.prior_gap - found.classifier_gap) < 1e-6
+        ),
+    ),
+    "a bound of I of two units with the wrong side": (
+        information.sides,
+        lambda e: information.sides(e, {"wrong for two": _wrong_for_two}),
+    ),
+    "T2 tight where it is not attained": (
+        lambda e: sparsity.survivors(e, lambda report: report.rank, tight=True),
+        lambda e: sparsity.survivors(e, lambda report: report.rank + 1, tight=True),
+    ),
+    "Kantorovich's radius, a tenth less": (sparsity.radius, lambda e: sparsity.radius(e, 0.45)),
+    "the path jumps only where the Hessian is singular": (
+        landscape.jumps,
+        lambda e: Finding(landscape.jumps(e).bare),
+    ),
+    "the path never jumps where the Hessian is singular": (landscape.jumps, lambda e: landscape.jumps(e, 0.0)),
+    "T7 layers at a third of the total rank": (
+        layers.several_layers,
+        lambda e: layers.several_layers(e, lambda found: found.nonzeros <= found.rank // 3),
     ),
     "T4a at half its limit": (sparsity.angles, lambda e: sparsity.angles(e, lambda found: found.limits / 2)),
     "T7 budget - 1": (landscape.budget, lambda e: landscape.budget(e, lambda report: report.count_limit - 1)),
@@ -103,7 +135,7 @@ def test_a_statistical_limit_may_be_exceeded_by_one_network_in_twenty_only(
     assert surrogates.guarantee(tiny, "tangent", "h2").verdict == "holds"
     low = surrogates.guarantee(tiny, "tangent", "h2", lambda bound: _lower(bound, 10.0))
     assert low.verdict == "fails"
-    assert low.evidence["networks that exceed their own limit"] == "6 of 6"
+    assert low.evidence["exceeding"] == "6 of 6 networks exceed their own limit"
 
 
 def _lower(bound: QuadraticBound, nats: float) -> QuadraticBound:
@@ -131,3 +163,55 @@ def test_a_rise_of_the_real_loss_breaks_the_claim(tiny: Effort, monkeypatch: pyt
 
     monkeypatch.setattr(landscape, "minimise_real_loss", rising)
     assert landscape.real_loss(tiny).verdict == "fails"
+
+
+def test_a_density_that_knows_no_zeros_breaks_p3(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert information.mixed_measure(tiny).verdict == "holds"
+    monkeypatch.setattr(GatedChannel, "log_density", lambda self, h: np.zeros((len(h), self.n)))
+    assert information.mixed_measure(tiny).verdict == "fails"
+
+
+def test_a_minimum_that_enumeration_lacks_breaks_the_coordinates(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    minima = Effort.minima
+    assert sparsity.in_mean_and_variance(tiny).verdict == "holds"
+
+    def elsewhere(self: Effort, bound: QuadraticBound) -> tuple[LocalMinimum, ...]:
+        return tuple(replace(minimum, mu=minimum.mu + 1.0) for minimum in minima(self, bound) or ())
+
+    monkeypatch.setattr(type(tiny), "minima", elsewhere)
+    assert sparsity.in_mean_and_variance(tiny).verdict == "fails"
+
+
+def test_a_survivor_miscounted_breaks_the_equality(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = sparsity.find_local_minimum
+    monkeypatch.setattr(sparsity, "find_local_minimum", lambda *args: _one_more(found(*args)))
+    assert sparsity.equal_counts(tiny).verdict == "fails"
+
+
+def _one_more(minimum: LocalMinimum) -> LocalMinimum:
+    return replace(minimum, nonzeros=minimum.nonzeros + 1)
+
+
+@pytest.mark.parametrize("said", ["only stationary point", "not a local minimum"])
+def test_a_wrong_verdict_about_zero_breaks_the_claim(said: str, tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(tiny), "size", lambda self, quick, full: 60)
+    check = landscape.check_closure
+    assert landscape.closed(tiny).verdict == "holds"
+    monkeypatch.setattr(landscape, "check_closure", lambda bound: _said(check(bound), said))
+    assert landscape.closed(tiny).verdict == "fails"
+
+
+def _said(report: ClosureReport, verdict: str) -> ClosureReport:
+    return replace(report, verdict=verdict) if report.verdict == "strict local minimum" else report  # type: ignore[arg-type]
+
+
+def test_calling_everything_convex_breaks_the_claim(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = landscape.check_convexity
+    monkeypatch.setattr(landscape, "check_convexity", lambda bound: replace(check(bound), verdict="convex"))
+    assert landscape.convexity(tiny).verdict == "fails"
+
+
+def test_a_dead_gate_that_falls_too_slowly_breaks_prop_2(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = redundancy.dead_gate_flow
+    monkeypatch.setattr(redundancy, "dead_gate_flow", lambda mu, sigma, gamma, *rest: flow(mu, sigma, gamma / 2, *rest))
+    assert redundancy.unheard_unit(tiny).verdict == "fails"

@@ -165,3 +165,14 @@ def test_tails_where_the_product_of_marginals_underflows() -> None:
     )  # fmt: skip
     assert np.isfinite(found.objective)
     assert found.identity_error < 1e-6
+
+
+def test_tails_where_the_classifier_underflows() -> None:
+    """q(y|h) below the least number, far out in h where p(y|h) is not 0: the classifier's gap stays finite."""
+    joint, f, mu, sigma = np.array([[0.5, 0.1], [0.1, 0.3]]), np.array([[2.0], [3.0]]), np.array([1.0]), np.array([1.0])
+    weights = np.array([[90.0, -90.0]])
+    found = layer_bound(joint, f, mu, sigma, lambda h: log_softmax(h @ weights, axis=1))
+    assert log_softmax(np.array([[20.0]]) @ weights, axis=1).min() < -3000
+    assert np.isfinite(found.classifier_gap)
+    assert found.identity_error < 1e-9 * found.bound
+    assert found.gap > 0

@@ -16,13 +16,17 @@ import numpy as np
 if TYPE_CHECKING:
     from vibtheory.claims.effort import Effort
 
-__all__ = ["FAILS", "HOLDS", "HOLDS_CORRECTED", "NOT_RUN", "Claim", "Finding", "Statement", "Tally", "Verdict"]
+__all__ = [
+    "FAILS", "HOLDS", "HOLDS_CORRECTED", "NOT_RUN", "Claim", "Finding", "Outcome", "Statement", "Tally", "Verdict",
+]  # fmt: skip
 
 Verdict = Literal["holds", "fails", "holds with a correction", "not run"]
 HOLDS: Verdict = "holds"
 FAILS: Verdict = "fails"
 HOLDS_CORRECTED: Verdict = "holds with a correction"
 NOT_RUN: Verdict = "not run"
+
+Outcome = tuple[bool, str]  # whether the statement held on an instance, and the instance in words
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,16 @@ class Tally:
         checked: instances on which it was decided.
         broken: those that refute it.
         example: the first that does, in words; "" if none.
+        independent: each outcome is of a random instance of its own: only then is a rate worth stating.
     """
 
     checked: int = 0
     broken: int = 0
     example: str = ""
+    independent: bool = False
 
     @classmethod
-    def of(cls, outcomes: Iterable[tuple[bool, str]]) -> Tally:
+    def of(cls, outcomes: Iterable[Outcome], *, independent: bool = False) -> Tally:
         """Count outcomes (whether the statement held there, the instance in words)."""
         checked = broken = 0
         example = ""
@@ -49,7 +55,14 @@ class Tally:
             if not held:
                 broken += 1
                 example = example or words
-        return cls(checked, broken, example)
+        return cls(checked, broken, example, independent)
+
+    def __add__(self, other: Tally) -> Tally:
+        """Both together: independent if both are, or the other is empty."""
+        independent = (self.independent or not self.checked) and (other.independent or not other.checked)
+        return Tally(
+            self.checked + other.checked, self.broken + other.broken, self.example or other.example, independent
+        )
 
     @property
     def rate_limit(self) -> float:
@@ -61,7 +74,9 @@ class Tally:
     def __str__(self) -> str:
         if not self.checked:
             return "not tried"
-        text = f"{self.broken} of {self.checked} broken (rate <= {self.rate_limit:.2g} at 95 %)"
+        text = f"{self.broken} of {self.checked} broken"
+        if self.independent:
+            text += f" (rate <= {self.rate_limit:.2g} at 95 %)"
         return text + (f"; first: {self.example}" if self.example else "")
 
 
@@ -121,7 +136,8 @@ class Claim:
     Attributes:
         number, statement, correction, source: what is claimed, and by whom.
         verdict: holds | fails | holds with a correction | not run.
-        evidence: numbers and words; "tried" says how often, "corrected" likewise for the corrected statement.
+        evidence: numbers and words; "tried" says how often, "corrected" likewise for the corrected statement; "why"
+            where it was not run; "error" where deciding it ended in one.
         figure: a figure's file name, "" if none.
         command: what reproduces it.
         seed: of the random instances.

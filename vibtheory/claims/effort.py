@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
@@ -23,10 +26,22 @@ if TYPE_CHECKING:
 
     from vibtheory.datasets import Dataset
 
-__all__ = ["FAMILIES", "Effort", "random_bound", "random_start"]
+__all__ = ["FAMILIES", "Effort", "NotRecorded", "Recorded", "gate_units", "random_bound", "random_start"]
 
 Array = NDArray[np.float64]
 FAMILIES = ("gaussian", "low rank", "duplicates", "zero column", "spectrum 1/k^2", "prices differ", "orthogonal")
+
+
+class NotRecorded(DataError):  # a state of things, for the ledger to report as "not run"
+    """A claim is decided from a recorded table, and there is none, or too little of one."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A recorded table as it was read: how many rows, and the SHA-256 of the file."""
+
+    rows: int
+    sha256: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +52,14 @@ class Effort:
         mode: "quick" (few instances) or "full" (ten times as many, and more recorded tables).
         seed: of everything random.
         figures: folder of the recorded tables and figures.
-        recorded: tables that were read, by file name, with their rows: `Ledger` lists them.
+        recorded: tables that were read, by file name: `Ledger` lists them.
         undecided: instances whose minima enumeration could not list, in its words.
     """
 
     mode: Literal["quick", "full"] = "quick"
     seed: int = 0
     figures: Path = Path("figures")
-    recorded: dict[str, int] = field(default_factory=dict)
+    recorded: dict[str, Recorded] = field(default_factory=dict)
     undecided: list[str] = field(default_factory=list)
 
     def size(self, quick: int, full: int) -> int:
@@ -63,25 +78,41 @@ class Effort:
             self.undecided.append(str(error))
             return None
 
-    def table(self, name: str) -> DataFrame | None:
-        """The recorded table figures/`name`, or None where there is none.
+    def table(self, name: str, columns: Sequence[str]) -> DataFrame:
+        """The recorded table figures/`name`, which has at least these columns and a row.
 
         Raises:
-            DataError: a file that is no table.
+            NotRecorded: there is none.
+            DataError: a file that is no such table.
         """
         import pandas as pd
 
         path = self.figures / name
         if not path.exists():
-            return None
+            raise NotRecorded(f"no {name} is recorded; the command makes it")
         try:
-            frame = pd.read_csv(path)
+            content = path.read_bytes()
+            frame = pd.read_csv(BytesIO(content))
+            missing = [column for column in columns if column not in frame]
+            if missing or frame.empty:
+                raise ValueError(f"no {', '.join(missing) or 'row'}")
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{path}: not readable ({error}), expected a recorded table. Remedy: move the file away and run again"
+                f"{path}: not readable ({error}), expected a table with columns {', '.join(columns)}. Remedy: move the "
+                "file away and record it again"
             ) from error
-        self.recorded[name] = len(frame)
+        self.recorded[name] = Recorded(len(frame), sha256(content).hexdigest())
         return frame
+
+    def rows(self, name: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """In full mode, the rows of a table that is recorded beside the fresh instances; none where there is none."""
+        if self.mode == "quick":
+            return []
+        try:
+            table = self.table(name, columns)
+        except NotRecorded:
+            return []
+        return [{str(column): value for column, value in row.items()} for row in table.to_dict("records")]
 
     @cached_property
     def reports(self) -> tuple[SparsityReport, ...]:
@@ -146,7 +177,13 @@ def random_bound(rng: np.random.Generator, family: str = "gaussian", largest: in
     return QuadraticBound(factor, -2 * factor.T @ beta, 0.0, gamma)
 
 
+def gate_units(bound: QuadraticBound) -> Array:
+    """√(γ_j/w_j), the scale of μ_j on which every gate looks alike (T1: t = |μ|√(w/γ)); √γ_j where w_j = 0. [d]"""
+    return np.asarray(np.sqrt(bound.gamma / np.where(bound.w > 0, bound.w, 1.0)))
+
+
 def random_start(rng: np.random.Generator, bound: QuadraticBound) -> Array:
     """A start [d] with |μ|√(w/γ) from 0.1 to 30, some gates closed."""
-    unit = np.sqrt(bound.gamma) / np.sqrt(np.where(bound.w > 0, bound.w, 1.0))
-    return np.asarray(unit * rng.standard_normal(bound.d) * 10.0 ** rng.uniform(-1, 1.5) * (rng.random(bound.d) < 0.9))
+    return np.asarray(
+        gate_units(bound) * rng.standard_normal(bound.d) * 10.0 ** rng.uniform(-1, 1.5) * (rng.random(bound.d) < 0.9)
+    )

@@ -2,69 +2,110 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
+import scipy.optimize
 from numpy.typing import NDArray
 
-from vibtheory.claims.claim import Finding, Tally
-from vibtheory.claims.effort import FAMILIES, Effort, random_bound, random_start
+from vibtheory.claims.claim import Finding, Outcome, Tally
+from vibtheory.claims.effort import FAMILIES, Effort, gate_units, random_bound, random_start
 from vibtheory.theory.budget import BudgetReport, check_budget
-from vibtheory.theory.certificate import certify
+from vibtheory.theory.certificate import CERTIFIED, NOT_CONVERGED, certify
 from vibtheory.theory.closure import check_closure
 from vibtheory.theory.landscape import check_convexity, check_existence
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.path import path_slope, sparsity_path
+from vibtheory.theory.penalty import penalty_slope, snr
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.real_loss import minimise_real_loss
 from vibtheory.theory.real_report import check_real_loss
 from vibtheory.theory.softmax_loss import SoftmaxLoss
 
-__all__ = ["budget", "closed", "convexity", "existence", "path", "real_loss"]
+__all__ = ["budget", "closed", "convexity", "existence", "jumps", "path", "real_loss"]
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
 
 
 def budget(effort: Effort, limit: Callable[[BudgetReport], int] = lambda report: report.count_limit) -> Finding:
     """Σγα/(1+α) = (β−Aμ)ᵀAμ ≤ ¼‖β‖², and #{α ≥ 1} within the a-priori limit, at stationary points."""
     rng = effort.rng("T7 budget")
-    outcomes, attained = [], 0
+    outcomes: list[Outcome] = []
+    attained = 0
     for index in range(effort.size(700, 7000)):
         bound = random_bound(rng, FAMILIES[index % len(FAMILIES)])
         report = check_budget(bound, find_local_minimum(bound, random_start(rng, bound)))
         if report.verdict != "not applicable":
             attained += int(report.count == limit(report))
             outcomes.append((report.verdict == "holds" and report.count <= limit(report), str(report)))
-    evidence = {"count limit attained": attained}
-    table = effort.table("budget_lenet_300_100.csv") if effort.mode == "full" else None
-    if table is not None:
-        for row in table[table["certificate"] == "certified local minimum"].to_dict("records"):
+    recorded: list[Outcome] = []
+    for row in effort.rows("budget_lenet_300_100.csv", ("layer", "gamma", "survivors", "budget", "certificate")):
+        if row["certificate"] == CERTIFIED:
             words = f"LeNet-300-100 {row['layer']}, γ = {row['gamma']:.3g}: {row['survivors']}, limit {row['budget']}"
-            outcomes.append((row["survivors"] <= row["budget"], words))
-    return Finding(Tally.of(outcomes), evidence=evidence, figure="budget_lenet_300_100.png")
+            recorded.append((row["survivors"] <= row["budget"], words))
+    tally = Tally.of(outcomes, independent=True) + Tally.of(recorded)
+    evidence = {"count limit attained": attained, "recorded minima of trained networks": len(recorded)}
+    return Finding(tally, evidence=evidence, figure="budget_lenet_300_100.png" if recorded else "")
+
+
+def _other_stationary_point(rng: np.random.Generator, bound: QuadraticBound) -> bool:
+    """Whether root finding from 20 random supports, signs and starts meets a stationary point other than 0."""
+    unit = gate_units(bound)
+    for _ in range(20):
+        support = np.flatnonzero((rng.random(bound.d) < 0.6) & (bound.w > 0))
+        if not support.size:
+            continue
+        signs = rng.choice([-1.0, 1.0], support.size)
+
+        def gradient(size: Array, support: Index = support, signs: Array = signs) -> Array:
+            mu = np.zeros(bound.d)
+            mu[support] = signs * size * unit[support]
+            smooth = bound.smooth_gradient(mu)[support]
+            slope = penalty_slope(mu[support], bound.w[support], bound.gamma[support])
+            return np.asarray(unit[support] * (smooth + signs * slope) / bound.gamma[support])
+
+        found = scipy.optimize.root(gradient, np.exp(rng.normal(0, 2, support.size)))
+        if found.success and (found.x > 1e-6).all() and np.abs(gradient(found.x)).max() < 1e-8:
+            mu = np.zeros(bound.d)
+            mu[support] = signs * found.x * unit[support]
+            if certify(bound, mu).status != NOT_CONVERGED:
+                return True
+    return False
 
 
 def closed(effort: Effort) -> Finding:
-    """μ = 0 is a strict local minimum above b²/(4w), none below, and alone from ‖β‖² on: against all minima."""
+    """μ = 0 is a strict local minimum above b²/(4w), none below, and the only stationary point from ‖β‖² on.
+
+    Against all minima by enumeration, and against root finding from random starts. A quarter with a price of its own
+    for every gate, on either side of its own b_j²/(4w_j).
+    """
     rng = effort.rng("T7 closed")
-    outcomes = []
-    verdicts: dict[str, int] = {}
-    for index in range(effort.size(175, 1750)):
+    outcomes: list[Outcome] = []
+    counts: Counter[str] = Counter()
+    for index in range(effort.size(240, 2400)):
         bound = random_bound(rng, FAMILIES[index % len(FAMILIES)], largest=6)
         found = check_closure(bound)
-        factor = (0.5, 1.5, 1.05 * found.global_price / found.local_price if found.local_price else 1.5)[index % 3]
         if found.local_price == 0:
             continue
-        priced = bound.with_gamma(factor * found.local_price)
+        factor = (0.5, 1.5, 1.05 * found.global_price / found.local_price)[index // 4 % 3]
+        own = bound.b**2 / (4 * np.where(bound.w > 0, bound.w, 1.0))
+        each = np.maximum(own, 0.01 * own.max()) * rng.uniform(0.95, 2.0, bound.d)
+        priced = bound.with_gamma(each if index % 4 == 0 else factor * found.local_price)
         verdict, minima = check_closure(priced).verdict, effort.minima(priced)
-        if minima is None:
+        if minima is None or verdict == "tie":
             continue
-        verdicts[verdict] = verdicts.get(verdict, 0) + 1
+        counts[verdict + (", prices differ" if index % 4 == 0 else "")] += 1
         at_zero = any(minimum.nonzeros == 0 for minimum in minima)
-        held = {"only stationary point": at_zero and len(minima) == 1, "strict local minimum": at_zero,
-                "not a local minimum": not at_zero, "tie": True}[verdict]  # fmt: skip
-        outcomes.append((held, f"{verdict}: {len(minima)} minima, zero among them: {at_zero}"))
-    return Finding(Tally.of(outcomes), evidence={"verdicts": verdicts})
+        words = f"{verdict}: {len(minima)} minima, zero among them: {at_zero}"
+        outcomes.append((at_zero == (verdict != "not a local minimum"), words))
+        if verdict == "only stationary point":
+            alone = len(minima) == 1 and not _other_stationary_point(rng, priced)
+            outcomes.append((alone, f"{words}; another stationary point"))
+        elif verdict == "strict local minimum":
+            counts["the same search finds another stationary point below ‖β‖²"] += _other_stationary_point(rng, priced)
+    return Finding(Tally.of(outcomes), evidence=dict(counts))
 
 
 def existence(effort: Effort) -> Finding:
@@ -88,16 +129,29 @@ def existence(effort: Effort) -> Finding:
         away = check_existence(off).direction
         falls = False
         if away is not None:  # linear fall beats the penalty's logarithm in the end
-            values = [off.phi(10.0**k * away * np.sqrt(low.gamma.max()) / np.sqrt(low.w.max())) for k in (6, 7, 8)]
+            values = [off.phi(10.0**k * away * np.sqrt(low.gamma.max() / low.w.max())) for k in (6, 7, 8)]
             falls = values[2] < values[1] < values[0]
         outcomes.append((falls, "b outside the row space, and Φ did not fall"))
     return Finding(Tally.of(outcomes))
 
 
+def _bends_down(rng: np.random.Generator, bound: QuadraticBound) -> bool:
+    """Whether Φ lies above a chord's middle somewhere between 200 random pairs of points near each other or far."""
+    unit = gate_units(bound)
+    for _ in range(200):
+        middle = unit * rng.standard_normal(bound.d) * 10.0 ** rng.uniform(-2, 1)
+        step = unit * rng.standard_normal(bound.d) * 10.0 ** rng.uniform(-2, 1)
+        ends = bound.phi(middle - step), bound.phi(middle + step)
+        if bound.phi(middle) > 0.5 * sum(ends) + 1e-12 * max(map(abs, ends)):
+            return True
+    return False
+
+
 def convexity(effort: Effort) -> Finding:
-    """λ_min(G) ≥ ½ ⇒ one local minimum, by enumeration; without it there can be several."""
+    """λ_min(G) ≥ ½ ⇒ Φ is convex, by chords, with one local minimum, by enumeration; without it, neither."""
     rng = effort.rng("T7 convexity")
-    outcomes, several = [], 0
+    outcomes: list[Outcome] = []
+    several = bent = 0
     for index in range(effort.size(200, 2000)):
         d = int(rng.integers(2, 6))
         spread = 0.15 if index % 2 else 1.0  # nearly orthogonal, or not at all
@@ -107,10 +161,12 @@ def convexity(effort: Effort) -> Finding:
         if minima is None:
             continue
         if check_convexity(bound).verdict == "convex":
-            outcomes.append((len(minima) == 1, f"{len(minima)} minima of a convex Φ"))
+            convex = len(minima) == 1 and not _bends_down(rng, bound)
+            outcomes.append((convex, f"{len(minima)} minima, or a chord below Φ"))
         else:
-            several += len(minima) > 1
-    return Finding(Tally.of(outcomes), evidence={"not convex and with several minima": several})
+            several, bent = several + (len(minima) > 1), bent + _bends_down(rng, bound)
+    evidence = {"λ_min(G) < ½: several minima": several, "λ_min(G) < ½: a chord below Φ": bent}
+    return Finding(Tally.of(outcomes, independent=True), evidence=evidence)
 
 
 def real_loss(effort: Effort) -> Finding:
@@ -132,13 +188,13 @@ def real_loss(effort: Effort) -> Finding:
         if report.verdict != "not applicable":
             outcomes.append((report.verdict == "holds", str(report)))
     evidence = {"largest rise of J (nats)": rise, "certified": f"{certified} of {tries}"}
-    table = effort.table("real_loss_lenet_300_100.csv") if effort.mode == "full" else None
-    if table is not None:
-        for row in table.to_dict("records"):
-            words = f"LeNet-300-100 {row['layer']}: {row['open_at_minimum']} open, soft rank {row['soft_rank_sharp']}"
-            outcomes.append((row["verdict"] == "holds", words))
-            evidence["recorded"] = words
-    return Finding(Tally.of(outcomes), evidence=evidence, figure="real_loss_lenet_300_100.png")
+    recorded = effort.rows("real_loss_lenet_300_100.csv", ("layer", "open_at_minimum", "soft_rank_sharp", "verdict"))
+    for row in recorded:
+        words = f"LeNet-300-100 {row['layer']}: {row['open_at_minimum']} open, soft rank {row['soft_rank_sharp']}"
+        outcomes.append((row["verdict"] == "holds", words))
+        evidence["recorded"] = words
+    figure = "real_loss_lenet_300_100.png" if recorded else ""
+    return Finding(Tally.of(outcomes), evidence=evidence, figure=figure)
 
 
 def _opening(bound: QuadraticBound, mu: Array, j: int) -> float:
@@ -177,3 +233,50 @@ def _just_before(bound: QuadraticBound, top: float, prices: list[float]) -> list
     """The path's own minima, a relative 1e-7 above each price: a solve from afar can end on another branch."""
     stops = [price * (1 + 1e-7) for price in prices]
     return list(sparsity_path(bound, [top, *stops]).mu[1:])
+
+
+def _least_curvature(bound: QuadraticBound, mu: Array, support: Index) -> float:
+    """λ_min of Φ's Hessian on `support` in units of every column, 2(G − diag 1/(2+α)); inf where it is empty."""
+    if not support.size:
+        return np.inf
+    root = np.sqrt(bound.w[support])
+    g = bound.gram[np.ix_(support, support)] / np.outer(root, root)
+    alpha = snr(mu[support], bound.w[support], bound.gamma[support])
+    return float(2 * np.linalg.eigvalsh(g - np.diag(1 / (2 + alpha)))[0])
+
+
+def jumps(effort: Effort, flat: float = 1e-3) -> Finding:
+    """Where the path over γ jumps, followed down and up.
+
+    Bare: only where λ_min(H_S) = 0. Corrected: there, or where a gate that reaches its price opens onto negative
+    curvature, λ_min(H_{S∪j}) < 0; and a gate that opens without a jump opens onto positive curvature.
+    """
+    rng = effort.rng("T7 jumps")
+    bare: list[Outcome] = []
+    corrected: list[Outcome] = []
+    counts: Counter[str] = Counter()
+    for index in range(effort.size(60, 600)):
+        bound = random_bound(rng, ("gaussian", "low rank", "spectrum 1/k^2")[index % 3], largest=8)
+        top = check_closure(bound).local_price
+        if top == 0:
+            continue
+        prices, beyond = np.geomspace(1.05 * top, top / 300, 20), 1.0
+        if index % 2:
+            prices, beyond = prices[::-1], -1.0
+        events = sparsity_path(bound, prices).events
+        stops = [float(prices[0]), *(event.gamma * (1 + 1e-7 * beyond) for event in events)]
+        for event, mu in zip(events, sparsity_path(bound, stops).mu[1:], strict=True):
+            here, support = bound.with_gamma(event.gamma), np.flatnonzero(mu)
+            slack = 1 - np.abs(here.smooth_gradient(mu)) / (2 * np.sqrt(here.gamma * here.w))
+            at_price = np.flatnonzero((mu == 0) & (slack < 1e-5))
+            on, wider = (_least_curvature(here, mu, s) for s in (support, np.union1d(support, at_price)))
+            words = f"{event}: λ_min {on:.2g} on the open gates, {wider:.2g} with those at their price"
+            if event.kind == "jumps":
+                by_opening = bool(on >= flat and at_price.size and wider < flat)
+                bare.append((on < flat, words))
+                corrected.append((on < flat or by_opening, words))
+                counts["jumps by an opening gate" if by_opening else "jumps where λ_min(H_S) = 0"] += 1
+            elif event.kind == "opens" and at_price.size == 1:  # proportional gates reach theirs together, one opens
+                corrected.append((wider > 0, words))
+                counts["gates opening without a jump"] += 1
+    return Finding(Tally.of(bare), Tally.of(corrected), dict(counts), "sparsity_path.png")

@@ -6,21 +6,21 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vibtheory.claims.claim import FAILS, Claim, Statement, Tally, words
-from vibtheory.claims.effort import Effort
+from vibtheory.claims.claim import FAILS, Claim, Finding, Statement, Tally, words
+from vibtheory.claims.effort import Effort, NotRecorded, Recorded
 from vibtheory.claims.registry import STATEMENTS
-from vibtheory.errors import check_choice, reject
+from vibtheory.errors import VibTheoryError, check_choice, reject
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = ["Ledger", "decide"]
 
-_JSON_VERSION = 1
+_JSON_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Ledger:
     Attributes:
         claims: in the order of the registry.
         mode: "quick" or "full". seed: of everything random.
-        recorded: rows read from each recorded table, by file name.
+        recorded: the recorded tables that were read, by file name.
         figures: folder of the figures.
         seconds: processor time.
     """
@@ -38,7 +38,7 @@ class Ledger:
     claims: tuple[Claim, ...]
     mode: str
     seed: int
-    recorded: dict[str, int]
+    recorded: dict[str, Recorded]
     figures: Path
     seconds: float
 
@@ -51,6 +51,11 @@ class Ledger:
     def counts(self) -> dict[str, int]:
         """Claims by verdict."""
         return dict(Counter(claim.verdict for claim in self.claims))
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Claims that could not be decided because something is wrong, such as a damaged table: number → message."""
+        return {claim.number: claim.evidence["error"] for claim in self.claims if "error" in claim.evidence}
 
     def __iter__(self) -> Iterator[Claim]:
         return iter(self.claims)
@@ -80,8 +85,8 @@ class Ledger:
         """Everything as standard JSON; its field "version" tells readers what to expect."""
         plain: dict[str, Any] = {
             "version": _JSON_VERSION, "verdict": self.verdict, "counts": self.counts, "mode": self.mode,
-            "seed": self.seed, "recorded": self.recorded, "seconds": round(self.seconds, 1),
-            "claims": [claim.to_dict() for claim in self.claims],
+            "seed": self.seed, "recorded": {name: asdict(table) for name, table in self.recorded.items()},
+            "seconds": round(self.seconds, 1), "claims": [claim.to_dict() for claim in self.claims],
         }  # fmt: skip
         return json.dumps(plain, indent=indent, allow_nan=False, ensure_ascii=False)
 
@@ -112,9 +117,10 @@ def decide(
         progress: called with each claim as soon as it is decided.
         statements: what to decide; other statements than the paper's can be put to the same deciders.
 
+    A claim whose recorded table is missing, or cannot be read, is "not run" and says why; the others go on.
+
     Raises:
         InvalidInputError: an unknown mode or number, a negative seed.
-        DataError: a recorded table that cannot be read.
     """
     check_choice("mode", mode, ("quick", "full"))
     if seed < 0:
@@ -136,12 +142,17 @@ def decide(
 def _decided(statement: Statement, effort: Effort) -> Claim:
     begin = time.process_time()
     before = len(effort.undecided)
-    finding = statement.decide(effort)
+    try:
+        finding = statement.decide(effort)
+    except NotRecorded as missing:
+        finding = Finding(Tally(), evidence={"why": str(missing)})
+    except VibTheoryError as error:
+        finding = Finding(Tally(), evidence={"error": str(error)})
     if len(effort.undecided) > before:
         left = {"left out: enumeration could not decide": len(effort.undecided) - before}
         finding = replace(finding, evidence={**finding.evidence, **left})
-    if finding.corrected is None and finding.bare.checked == 0:
-        finding = replace(finding, evidence={**finding.evidence, "why": "no recorded table; the command makes it"})
+    if not finding.bare.checked and not finding.evidence.keys() & {"why", "error"}:
+        finding = replace(finding, evidence={**finding.evidence, "why": "no instance could be tried"})
     tried = {"tried": _words(finding.bare)}
     if finding.corrected is not None:
         tried["corrected"] = _words(finding.corrected)

@@ -51,7 +51,10 @@ img { max-width: 100%; height: auto; } summary { cursor: pointer; color: var(--s
 def page(ledger: Ledger) -> str:
     """The whole ledger: a table of verdicts, then each claim with its evidence, its figure once, and its command."""
     counts = ", ".join(f"{number} {verdict}" for verdict, number in ledger.counts.items())
-    recorded = ", ".join(f"{name} ({rows} rows)" for name, rows in ledger.recorded.items()) or "none"
+    recorded = (
+        ", ".join(f"{name} ({table.rows} rows, {table.sha256[:8]})" for name, table in ledger.recorded.items())
+        or "none"
+    )
     head = (
         f"<h1>vibtheory: the paper’s claims, decided</h1><p>{len(ledger)} claims: {html.escape(counts)}.</p>"
         f'<p class="soft">Mode {ledger.mode}, seed {ledger.seed}, {ledger.seconds:.0f} s of processor time. Recorded '

@@ -42,4 +42,5 @@ def profiled_penalty(effort: Effort) -> Finding:
         worst = max(worst, errors[name])
         held = errors[name] < 1e-8 and float(penalty_curvature(mu, w, gamma)) < 0
         outcomes.append((held, f"{name} at μ = {mu:.3g}, w = {w:.3g}, γ = {gamma:.3g}: {errors[name]:.2g}"))
-    return Finding(Tally.of(outcomes), evidence={"largest relative error": worst}, figure="penalty_comparison.png")
+    evidence = {"largest relative error": worst}
+    return Finding(Tally.of(outcomes, independent=True), evidence=evidence, figure="penalty_comparison.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from vibtheory.claims import information, landscape, penalty, records, redundancy, sparsity, surrogates, width
+from vibtheory.claims import information, landscape, layers, penalty, records, redundancy, sparsity, surrogates, width
 from vibtheory.claims.claim import Finding, Statement
 from vibtheory.claims.effort import Effort
 from vibtheory.theory.sparsity_report import SparsityReport
@@ -15,8 +15,8 @@ __all__ = ["STATEMENTS"]
 _POSTER, _OURS = "poster", "THEORY.md"
 
 
-def _survivors(limit: Callable[[SparsityReport], int]) -> Callable[[Effort], Finding]:
-    return partial(sparsity.survivors, limit=limit)
+def _survivors(limit: Callable[[SparsityReport], int], *, tight: bool = False) -> Callable[[Effort], Finding]:
+    return partial(sparsity.survivors, limit=limit, tight=tight)
 
 
 _GUARANTEES = (
@@ -34,7 +34,7 @@ def _table(table: int, row: str) -> Statement:
     device = f" --row {row} --device cuda" if row else ""
     text = "VIBNet reaches the printed r_W, r_N, FLOP and error"
     return Statement(named, text, f"{_POSTER}, Table {table}", partial(records.table_row, table=table, row=row),
-                     command=f"vibtheory table {table} --full{device}")  # fmt: skip
+                     "" if row else "after fine-tuning", f"vibtheory table {table} --full{device}")  # fmt: skip
 
 
 STATEMENTS: tuple[Statement, ...] = (
@@ -67,9 +67,10 @@ STATEMENTS: tuple[Statement, ...] = (
     Statement("T2 equality", "‖μ*‖₀ = ‖α*‖₀ at any local minimum", f"{_POSTER}, Theoretical Results; T2",
               sparsity.equal_counts, "on columns of A that are not zero; on a zero column with b_j = 0, μ_j is free"),
     Statement("T2 tight", "‖α*‖₀ ≤ rank[A], and it is attained", f"{_OURS}, T2",
-              _survivors(lambda report: report.rank)),
-    Statement("T2 trained", "the rank bound holds on trained networks", f"{_POSTER}, Theoretical Results; T5",
-              surrogates.trained_networks),
+              _survivors(lambda report: report.rank, tight=True)),
+    Statement("T2 coordinates", "local minima in (μ, σ) are those of Φ", f"{_OURS}, T2", sparsity.in_mean_and_variance),
+    Statement("T2 trained", "the rank bound holds at minima of the ḡ built on trained networks",
+              f"{_POSTER}, Theoretical Results; T5", surrogates.trained_networks),
     Statement("T3", "‖α*‖₀ ≤ soft rank = #{λ_i(G) ≥ 1/(2 + α_max)}", f"{_OURS}, T3",
               _survivors(lambda report: report.soft_rank)),
     Statement("T3 sharp", "‖α*‖₀ ≤ #{λ_i(D^½GD^½) ≥ 1}", f"{_OURS}, T3",
@@ -83,33 +84,40 @@ STATEMENTS: tuple[Statement, ...] = (
       for kind, layer, text in _GUARANTEES),
     Statement("T6", "ties, saddles and perturbed points never certify; no point beside a minimum is lower",
               f"{_OURS}, T6", sparsity.certificates),
+    Statement("T6 radius", "an exact minimum lies within 2η of a certified point (Kantorovich)", f"{_OURS}, T6",
+              sparsity.radius),
     Statement("T6 iterates", "the bound may be read off wherever a solver stops", f"{_OURS}, T6", sparsity.only_minima,
               "only at certified local minima"),
     Statement("T6 enumeration", "enumeration lists every local minimum", f"{_OURS}, T6", sparsity.enumeration),
     Statement("T7 budget", "Σγα/(1+α) ≤ ¼‖β‖² at stationary points, so few gates are open whatever the rank",
               f"{_OURS}, T7", landscape.budget),
-    Statement("T7 closed", "0 is a strict minimum above b²/(4w), none below, and alone from ‖β‖² on", f"{_OURS}, T7",
-              landscape.closed),
+    Statement("T7 closed", "0 is a minimum above b²/(4w), none below, and from ‖β‖² on the only stationary point",
+              f"{_OURS}, T7", landscape.closed),
     Statement("T7 existence", "b in A's row space: minima exist, inside the stated box; else Φ falls for ever",
               f"{_OURS}, T7", landscape.existence),
-    Statement("T7 convexity", "G ⪰ ½I ⇒ one local minimum", f"{_OURS}, T7", landscape.convexity),
+    Statement("T7 convexity", "G ⪰ ½I ⇒ Φ is convex, with one local minimum", f"{_OURS}, T7", landscape.convexity),
     Statement("T7 real loss", "J never rises, and T2, T3, T4a hold at local minima of the real loss", f"{_OURS}, T7",
               landscape.real_loss),
     Statement("T7 path", "the path over γ has the stated slope, and gates open at (a_jᵀr)²/w_j", f"{_OURS}, T7",
               landscape.path),
-    Statement("T7 layers", "Σ_i ‖α_i‖₀ ≤ Σ_i rank A_i", f"{_OURS}, T7", surrogates.several_layers),
+    Statement("T7 jumps", "the path jumps where λ_min(H_S) = 0, and nowhere else", f"{_OURS}, T7", landscape.jumps,
+              "there, and where a gate that reaches its price opens onto negative curvature"),
+    Statement("T7 layers", "Σ_i ‖α_i‖₀ ≤ Σ_i rank A_i", f"{_OURS}, T7", layers.several_layers),
     Statement("Width", "A becomes low-rank if the network is over-parameterised", f"{_POSTER}, Theoretical Results",
               width.low_rank, "the share of its sharp soft rank falls", "python benchmarks/width_study.py"),
     Statement("Width survivors", "at equal error, no more gates survive in a wider net",
               f"{_POSTER}, Theoretical Results, read for counts", width.survivors,
               command="python benchmarks/width_study.py"),
     Statement("Larger base", "a larger base architecture is more accurate at equal size", f"{_POSTER}, Abstract",
-              width.larger_base, "it is no less accurate; the gain is within the seeds' spread",
+              width.larger_base, "it is no less accurate, to 0.05 points; the gain is within the seeds' spread",
               "python benchmarks/width_study.py"),
     Statement("Metrics", "the printed r_W, r_N and FLOP follow from the printed architectures", f"{_POSTER}, Tables; M",
               records.metrics, "in all rows but DN's, whose 542-83-61 gives r_W 19.03"),
     Statement("State of the art", "no other printed method is smaller at an error as low", f"{_POSTER}, Abstract",
               records.state_of_the_art, "in r_N and FLOP; in r_W BC-GHS is smaller in Table 2"),
+    Statement("Size and I", "over prices and seeds, the smaller VIBNet's I(h₁; x) is smaller",
+              f"{_POSTER}, Figure 2; F", records.size_and_information, "by every estimate that is not at its ceiling",
+              "vibtheory figure 2 --full"),
     Statement("Figure 2 left", "VIBNet's r_W falls from 1, the regular net's stays", f"{_POSTER}, Figure 2",
               records.figure2_size, command="vibtheory figure 2 --full"),
     Statement("Figure 2 right", "VIBNet's I(h₁; x) rises, turns and falls below its start", f"{_POSTER}, Figure 2",

@@ -10,22 +10,30 @@ import torch
 from torch import nn
 
 from vibtheory.bridge import bound_with_level, check_network, verify_bound
-from vibtheory.claims.claim import Finding, Tally
+from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.effort import Effort
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.gates import named_gates
 from vibtheory.networks import mlp
 from vibtheory.surrogates.verification import BoundCheck, clopper_pearson_upper
+from vibtheory.theory.certificate import CERTIFIED
 from vibtheory.theory.quadratic import QuadraticBound
-from vibtheory.theory.several_layers import check_joint_sparsity
 
-__all__ = ["guarantee", "several_layers", "trained_networks"]
+__all__ = ["guarantee", "random_network", "trained_networks"]
 
 Likelihood = Literal["multinomial", "gaussian"]
 _RECORDED = ("check_lenet_300_100.csv", "check_lenet_5_caffe.csv")
+_COLUMNS = ("layer", "kind", "level", "certificate", "nonzeros", "rank", "vacuous", "violations", "points",
+            "rate_limit")  # fmt: skip
 
 
-def _example(rng: np.random.Generator, likelihood: Likelihood) -> tuple[nn.Sequential, Dataset]:
+def _recorded(effort: Effort) -> list[dict[str, Any]]:
+    """The checker's rows on the networks of Tables 1 and 2, with the table's name; those that have a bound."""
+    found = [{**row, "table": name} for name in _RECORDED for row in effort.rows(name, _COLUMNS)]
+    return [row for row in found if row["level"] == row["level"] and row["rank"] == row["rank"]]
+
+
+def random_network(rng: np.random.Generator, likelihood: Likelihood) -> tuple[nn.Sequential, Dataset]:
     """A small gated network 6-5-4-3 with gates of both signs, and data for it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
@@ -57,13 +65,14 @@ def guarantee(
 ) -> Finding:
     """T5, one kind: on random networks, ḡ against the true loss on z that building it has not seen.
 
-    A statistical kind states a limit at 95 %, so one network in twenty may exceed its own: exceeding counts as broken
-    where more do (at 99.9 %).
+    A rigorous kind is decided network by network, recorded ones included. A statistical kind states a limit at 95 %,
+    which one network in twenty may exceed: the one question is whether more do (at 99.9 %).
     """
     rng = effort.rng(f"T5 {kind}")
-    outcomes, gaps, limits, points, violations = [], [], [], 0, 0
+    outcomes: list[Outcome] = []
+    gaps, limits, points, violations = [], [], 0, 0
     for index in range(effort.size(15, 150) if kind == "fitted" else effort.size(60, 600)):
-        net, data = _example(rng, "gaussian" if kind == "exact" else "multinomial")
+        net, data = random_network(rng, "gaussian" if kind == "exact" else "multinomial")
         bound, stated = bound_with_level(net, data, layer, kind, 0.03, seed=index)
         check = verify_bound(changed(bound), net, data, samples=2000, seed=index + 1)
         points, violations = points + check.samples, violations + check.violations
@@ -73,31 +82,33 @@ def guarantee(
     evidence: dict[str, Any] = {
         "points z": points, "violations": violations, "median of the mean gap (nats)": float(np.median(gaps)),
     }  # fmt: skip
-    if limits:
-        exceeded = sum(not kept for kept, _ in outcomes)
-        evidence["stated limits of the violation rate"] = [min(limits), max(limits)]
-        evidence["networks that exceed their own limit"] = f"{exceeded} of {len(limits)}"
-        if _least(exceeded, len(limits), 0.999) <= 0.05:
-            outcomes = [(True, words) for _, words in outcomes]
-    for name in _RECORDED if effort.mode == "full" else ():
-        table = effort.table(name)
-        if table is not None:
-            for row in table[(table["kind"] == kind) & table["violations"].notna()].to_dict("records"):
-                rigorous = row["level"] != "statistical"
-                words = f"{name} {row['layer']}: {row['violations']:g} violations of {row['points']:g}"
-                outcomes.append((not rigorous or row["violations"] == 0, words))
-                evidence[f"{name} {row['layer']}"] = words.split(": ")[1]
-    return Finding(Tally.of(outcomes), evidence=evidence)
+    tally = Tally.of(outcomes, independent=True)
+    rows = [row for row in _recorded(effort) if row["kind"] == kind and row["violations"] == row["violations"]]
+    evidence |= {
+        f"{row['table']} {row['layer']}": f"{row['violations']:g} violations of {row['points']:g}" for row in rows
+    }
+    if not limits:
+        recorded = [(row["violations"] == 0, f"{row['table']} {row['layer']}: {row['violations']:g}") for row in rows]
+        return Finding(tally + Tally.of(recorded), evidence=evidence)
+    words = f"{tally.broken} of {tally.checked} networks exceed their own limit"
+    evidence |= {"exceeding": words, "stated limits of the violation rate": [min(limits), max(limits)]}
+    kept = _least(tally.broken, tally.checked, 0.999) <= 0.05
+    return Finding(Tally.of([(kept, f"{words}; first: {tally.example}")]), evidence=evidence)
 
 
 def trained_networks(effort: Effort, limit: Callable[[int], int] = lambda rank: rank + 1) -> Finding:
-    """The rank bound on a trained LeNet-300-100, layer by layer, each at a certified minimum of its ḡ."""
+    """The rank bound at certified minima of the ḡ that are built on trained networks, layer by layer.
+
+    A LeNet-300-100 trained here, and the recorded networks of Tables 1 and 2. Says first how often the bound is
+    vacuous: there it could not fail.
+    """
     reports = list(check_network(effort.network, effort.images, batch=1000))
     outcomes = [
         (report.nonzeros <= limit(report.rank), f"{report.layer}: {report.nonzeros} open gates, rank {report.rank}")
         for report in reports
         if report.certificate.certified
     ]
+    vacuous = [report.vacuous for report in reports if report.certificate.certified]
     evidence: dict[str, Any] = {
         f"{report.layer} ({report.guarantee})": {
             "open gates at the minimum": report.nonzeros, "rank": report.rank, "soft rank": report.soft_rank_sharp,
@@ -106,26 +117,11 @@ def trained_networks(effort: Effort, limit: Callable[[int], int] = lambda rank: 
         }
         for report in reports
     }  # fmt: skip
-    for name in _RECORDED if effort.mode == "full" else ():
-        table = effort.table(name)
-        rows = [] if table is None else table[table["certificate"] == "certified local minimum"].to_dict("records")
-        for row in rows:
-            words = f"{row['layer']} {row['kind']}: {row['nonzeros']:g} open gates, rank {row['rank']:g}"
-            outcomes.append((row["nonzeros"] <= limit(int(row["rank"])), f"{name}: {words}"))
-            evidence[f"{name} {row['layer']} {row['kind']}"] = words.split(": ")[1]
-    return Finding(Tally.of(outcomes), evidence=evidence, figure="check_lenet_300_100.png")
-
-
-def several_layers(effort: Effort) -> Finding:
-    """T7, several layers: Σ_i ‖α_i‖₀ ≤ Σ_i rank A_i over all layers of one network, small ones and the trained one."""
-    rng = effort.rng("T7 layers")
-    outcomes = []
-    for _ in range(effort.size(60, 600)):
-        net, data = _example(rng, "multinomial")
-        found = check_joint_sparsity(check_network(net, data, gamma=float(np.exp(rng.normal() - 3))))
-        if found.verdict != "not applicable":
-            outcomes.append((found.verdict == "holds", str(found)))
-    trained = check_joint_sparsity(check_network(effort.network, effort.images, batch=1000))
-    if trained.verdict != "not applicable":
-        outcomes.append((trained.verdict == "holds", str(trained)))
-    return Finding(Tally.of(outcomes), evidence={"trained LeNet-300-100": str(trained)})
+    recorded = [row for row in _recorded(effort) if row["certificate"] == CERTIFIED]
+    for row in recorded:
+        name, words = f"{row['table']} {row['layer']} {row['kind']}", f"{row['nonzeros']:g} open, rank {row['rank']:g}"
+        outcomes.append((row["nonzeros"] <= limit(int(row["rank"])), f"{name}: {words}"))
+        vacuous.append(bool(row["vacuous"]))
+        evidence[name] = words
+    evidence = {"vacuous, because A has full rank": f"{sum(vacuous)} of {len(vacuous)}", **evidence}
+    return Finding(Tally.of(outcomes), evidence=evidence, figure="check_lenet_300_100.png" if recorded else "")

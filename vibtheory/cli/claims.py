@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vibtheory.cli.exit_codes import VIOLATED
+from vibtheory.cli.exit_codes import BAD_INPUT, VIOLATED
 from vibtheory.errors import reject
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def claims(
     """Decide every claim of the paper: holds, fails, holds with a correction, or not run.
 
     Writes claims.json and claims.html (with --only: to claims_only.*). Exit code: 0 no claim fails, 1 one does, 2 bad
-    input.
+    input, such as a damaged table: its claims are "not run" and the others decided all the same.
     """
     if quick and full:
         reject("--full", "together with --quick", "one of them", "leave one out")
@@ -60,6 +60,10 @@ def claims(
     counts = ", ".join(f"{number} {verdict}" for verdict, number in ledger.counts.items())
     typer.echo(f"{len(ledger)} claims: {counts}", err=False)
     typer.echo(f"wrote {target}.json and {target}.html", err=True)
+    for number, message in ledger.errors.items():
+        typer.echo(f"error: {number}: {message}", err=True)
+    if ledger.errors:
+        raise typer.Exit(BAD_INPUT)
     if ledger.verdict == "fails":
         raise typer.Exit(VIOLATED)
 

@@ -306,7 +306,9 @@ def _terms(
     cross_entropy = -float(((joint_last * log_q_y.T) @ last.weights).sum())
     total = joint_last.sum(0)
     posterior = joint_last / np.where(total > 0, total, 1)
-    classifier_gap = float((rel_entr(posterior, np.exp(log_q_y).T).sum(0) * total) @ last.weights)
+    # In logs again: in the tails of h_L, q(y|h_L) underflows where p(y|h_L) does not.
+    divergence_y = -entr(posterior) - posterior * log_q_y.T
+    classifier_gap = float((divergence_y.sum(0) * total) @ last.weights)
     relevance, relevance_last = (_relevance(p_xy, one) for one in (law, last))
     rate = float(parents[parents > 0] @ conditional_kl[parents > 0])
     return LayerBound(

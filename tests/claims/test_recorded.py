@@ -17,7 +17,7 @@ CHECK: dict[str, Any] = {
     "layer": "h2", "kind": "bohning", "level": "rigorous", "certificate": CERTIFIED, "nonzeros": 9, "rank": 90,
     "vacuous": True, "violations": 0, "points": 1000, "rate_limit": None,
 }  # fmt: skip
-NO_BOUND = {name: None for name in CHECK} | {"layer": "input", "kind": "exact"}
+NO_BOUND = dict.fromkeys(CHECK) | {"layer": "input", "kind": "exact"}
 BUDGET = {"layer": "h2", "gamma": 1e-3, "survivors": 9, "budget": 9, "certificate": CERTIFIED}
 REAL = {"layer": "h2", "open_at_minimum": 9, "soft_rank_sharp": 20, "verdict": "holds"}
 DEAD = {"layer": "h1", "unit": 3, "proposition": 1, "data_gradient": 0.0, "verdict": "α falls"}

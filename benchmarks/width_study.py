@@ -3,10 +3,10 @@
     python benchmarks/width_study.py [--widths 1 2 4 8] [--epochs 30] [--seeds 3] [--images 2000] [--out figures]
 
 Table 1's recipe with shorter training, at three prices each; the widest net with one seed. Every trained net gives two
-rows: h2 with Böhning's bound and h1 with the Lipschitz bound, on `--images` training images, each with rank, soft rank
-(T3) and the open gates at its certified minimum, and the net's test error and remaining weights. Rows go to
-OUT/width_study.csv run by run; a second call keeps finished runs and continues a stopped one. About an hour of
-one CPU core.
+rows: h2 with Böhning's bound and h1 with the Lipschitz bound, on `--images` training images, each with its live units
+(column of A not 0), rank, soft rank (T3) and the open gates at its certified minimum, and the net's test error and
+remaining weights. Rows go to OUT/width_study.csv run by run; a second call keeps finished runs and continues a stopped
+one. About an hour of one CPU core.
 Draws OUT/width_study.png; `vibtheory claims` decides "Width" and "Larger base" from the table.
 """
 

@@ -8,7 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vibtheory.claims import Effort, Finding, information, landscape, layers, redundancy, sparsity, surrogates
+from vibtheory.claims import (
+    Effort,
+    Finding,
+    certification,
+    gamma_path,
+    information,
+    landscape,
+    layers,
+    redundancy,
+    sparsity,
+    surrogates,
+)
 from vibtheory.information import METHODS, GatedChannel, MutualInformation, pairwise_bhattacharyya, per_unit
 from vibtheory.theory.closure import ClosureReport
 from vibtheory.theory.minima import LocalMinimum
@@ -85,12 +96,12 @@ TRUE_AND_FALSE: dict[str, tuple[Decider, Decider]] = {
         lambda e: sparsity.survivors(e, lambda report: report.rank, tight=True),
         lambda e: sparsity.survivors(e, lambda report: report.rank + 1, tight=True),
     ),
-    "Kantorovich's radius, a tenth less": (sparsity.radius, lambda e: sparsity.radius(e, 0.45)),
+    "Kantorovich's radius, a tenth less": (certification.radius, lambda e: certification.radius(e, 0.45)),
     "the path jumps only where the Hessian is singular": (
-        landscape.jumps,
-        lambda e: Finding(landscape.jumps(e).bare),
+        gamma_path.jumps,
+        lambda e: Finding(gamma_path.jumps(e).bare),
     ),
-    "the path never jumps where the Hessian is singular": (landscape.jumps, lambda e: landscape.jumps(e, 0.0)),
+    "the path never jumps where the Hessian is singular": (gamma_path.jumps, lambda e: gamma_path.jumps(e, 0.0)),
     "T7 layers at a third of the total rank": (
         layers.several_layers,
         lambda e: layers.several_layers(e, lambda found: found.nonzeros <= found.rank // 3),
@@ -98,8 +109,8 @@ TRUE_AND_FALSE: dict[str, tuple[Decider, Decider]] = {
     "T4a at half its limit": (sparsity.angles, lambda e: sparsity.angles(e, lambda found: found.limits / 2)),
     "T7 budget - 1": (landscape.budget, lambda e: landscape.budget(e, lambda report: report.count_limit - 1)),
     "a gate's opening price, 1 part in 10,000 off": (
-        landscape.path,
-        lambda e: landscape.path(e, lambda bound, mu, j: 1.0001 * landscape._opening(bound, mu, j)),
+        gamma_path.slope_and_openings,
+        lambda e: gamma_path.slope_and_openings(e, lambda bound, mu, j: 1.0001 * gamma_path._opening(bound, mu, j)),
     ),
     "Böhning's curvature halved": (
         lambda e: surrogates.guarantee(e, "bohning", "h2"),
@@ -150,8 +161,8 @@ def test_existence_breaks_where_there_is_no_minimum(tiny: Effort, monkeypatch: p
 
 
 def test_a_path_that_does_not_move_breaks_its_slope(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landscape, "path_slope", lambda bound, mu: np.zeros(bound.d))
-    assert landscape.path(tiny).verdict == "fails"
+    monkeypatch.setattr(gamma_path, "path_slope", lambda bound, mu: np.zeros(bound.d))
+    assert gamma_path.slope_and_openings(tiny).verdict == "fails"
 
 
 def test_a_rise_of_the_real_loss_breaks_the_claim(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,17 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from vibtheory.claims import STATEMENTS, Effort, Tally, decide
+from vibtheory.claims import STATEMENTS, Effort, Tally, decide, figure2
 from vibtheory.claims.effort import NotRecorded
-from vibtheory.claims.records import (
-    figure2_regular,
-    figure2_size,
-    figure2_vibnet,
-    metrics,
-    size_and_information,
-    state_of_the_art,
-    table_row,
-)
+from vibtheory.claims.records import metrics, state_of_the_art, table_row
 from vibtheory.claims.width import interpolated, larger_base, low_rank, survivors
 from vibtheory.errors import DataError
 from vibtheory.figures.figure2_runs import GAMMA
@@ -126,59 +118,59 @@ def _figure2(method: str, vib: list[float], regular: list[float], sizes: list[fl
     ],
 )
 def test_figure_2_left(sizes: list[float], verdict: str, tmp_path: Path) -> None:
-    assert figure2_size(_effort(tmp_path, "figure2.csv", _figure2("gaussian", GOOD, UP, sizes))).verdict == verdict
+    assert figure2.size(_effort(tmp_path, "figure2.csv", _figure2("gaussian", GOOD, UP, sizes))).verdict == verdict
 
 
 @pytest.mark.parametrize("gated", [True, False])
 def test_figure_2_needs_both_nets(gated: bool, tmp_path: Path) -> None:
     half = [row for row in _figure2("gaussian", GOOD, UP) if row["gated"] == gated]
     with pytest.raises(NotRecorded, match="no VIBNets, or no regular nets"):
-        figure2_size(_effort(tmp_path, "figure2.csv", half))
+        figure2.size(_effort(tmp_path, "figure2.csv", half))
 
 
 def test_a_regular_net_that_shrinks(tmp_path: Path) -> None:
     rows = [row | ({} if row["gated"] else {"r_w": 100 - row["epoch"]}) for row in _figure2("gaussian", GOOD, UP)]
-    assert figure2_size(_effort(tmp_path, "figure2.csv", rows)).verdict == "fails"
+    assert figure2.size(_effort(tmp_path, "figure2.csv", rows)).verdict == "fails"
 
 
 def test_the_short_figure_2_serves_in_quick_mode_only(tmp_path: Path) -> None:
     effort = _effort(tmp_path, "figure2_quick.csv", _figure2("gaussian", GOOD, UP))
-    assert figure2_size(effort).verdict == "holds"
+    assert figure2.size(effort).verdict == "holds"
     with pytest.raises(NotRecorded):
-        figure2_size(Effort("full", 0, tmp_path))
+        figure2.size(Effort("full", 0, tmp_path))
 
 
 def test_figure_2_right(tmp_path: Path) -> None:
     good = _figure2("gaussian", GOOD, UP)
-    found = figure2_vibnet(_effort(tmp_path, "figure2.csv", good))
+    found = figure2.vibnet(_effort(tmp_path, "figure2.csv", good))
     assert found.verdict == "holds"
     assert found.corrected == Tally(2)  # one outcome per seed
     assert found.evidence["regular nets beside them, weights decayed, of that shape too"] == "0 of 2"
-    too = figure2_vibnet(_effort(tmp_path, "figure2.csv", _figure2("gaussian", GOOD, GOOD)))
+    too = figure2.vibnet(_effort(tmp_path, "figure2.csv", _figure2("gaussian", GOOD, GOOD)))
     assert too.evidence["regular nets beside them, weights decayed, of that shape too"] == "2 of 2"
     other = good + _figure2("variational", DOWN, UP)
-    assert figure2_vibnet(_effort(tmp_path, "figure2.csv", other)).verdict == "holds with a correction"
+    assert figure2.vibnet(_effort(tmp_path, "figure2.csv", other)).verdict == "holds with a correction"
     flat = _figure2("gaussian", [5.0, 9.0, 6.0], UP)
-    assert figure2_vibnet(_effort(tmp_path, "figure2.csv", flat)).verdict == "fails"
+    assert figure2.vibnet(_effort(tmp_path, "figure2.csv", flat)).verdict == "fails"
     one_seed = [row | ({"nats": 9.5} if row["gated"] and row["seed"] and row["epoch"] == 2 else {}) for row in good]
-    assert figure2_vibnet(_effort(tmp_path, "figure2.csv", one_seed)).verdict == "fails"
+    assert figure2.vibnet(_effort(tmp_path, "figure2.csv", one_seed)).verdict == "fails"
     noisy = [row | {"stderr": 1.0} for row in good]  # 3 nats are less than four standard errors
-    assert figure2_vibnet(_effort(tmp_path, "figure2.csv", noisy)).verdict == "fails"
+    assert figure2.vibnet(_effort(tmp_path, "figure2.csv", noisy)).verdict == "fails"
     full = [row | {"saturated": True} for row in good]
-    assert figure2_vibnet(_effort(tmp_path, "figure2.csv", full)).verdict == "fails"
+    assert figure2.vibnet(_effort(tmp_path, "figure2.csv", full)).verdict == "fails"
 
 
 def test_figure_2_regular(tmp_path: Path) -> None:
     good, sinking = _figure2("gaussian", GOOD, UP), _figure2("gaussian", GOOD, DOWN)
-    assert figure2_regular(_effort(tmp_path, "figure2.csv", good)).verdict == "holds"
-    assert figure2_regular(_effort(tmp_path, "figure2.csv", sinking)).verdict == "fails"
+    assert figure2.regular(_effort(tmp_path, "figure2.csv", good)).verdict == "holds"
+    assert figure2.regular(_effort(tmp_path, "figure2.csv", sinking)).verdict == "fails"
     _effort(tmp_path, "figure2_decay.csv", sinking)
-    assert figure2_regular(_effort(tmp_path, "figure2.csv", sinking)).verdict == "fails"
+    assert figure2.regular(_effort(tmp_path, "figure2.csv", sinking)).verdict == "fails"
     _effort(tmp_path, "figure2_decay.csv", good)
-    assert figure2_regular(_effort(tmp_path, "figure2.csv", sinking)).verdict == "holds with a correction"
+    assert figure2.regular(_effort(tmp_path, "figure2.csv", sinking)).verdict == "holds with a correction"
     for end, verdict in ((8.9, "holds with a correction"), (8.7, "fails")):  # 5 % of a rise from 5 to 9: 0.2
         _effort(tmp_path, "figure2_decay.csv", _figure2("gaussian", GOOD, [5.0, 9.0, end]))
-        found = figure2_regular(_effort(tmp_path, "figure2.csv", sinking))
+        found = figure2.regular(_effort(tmp_path, "figure2.csv", sinking))
         assert found.verdict == verdict
         assert found.evidence["without decay: largest dip on the way, nats"] == pytest.approx(2 * [9 - end])
 
@@ -195,14 +187,14 @@ def _over_prices(nats: list[float], method: str = "gaussian", **change: Any) -> 
 
 def test_size_and_information(tmp_path: Path) -> None:
     more = _over_prices([9.0, 7.0, 4.0])
-    assert size_and_information(_effort(tmp_path, "figure2.csv", more)).verdict == "holds"
+    assert figure2.size_and_information(_effort(tmp_path, "figure2.csv", more)).verdict == "holds"
     less = _over_prices([4.0, 7.0, 9.0])
-    assert size_and_information(_effort(tmp_path, "figure2.csv", less)).verdict == "fails"
+    assert figure2.size_and_information(_effort(tmp_path, "figure2.csv", less)).verdict == "fails"
     full = more + _over_prices([9.0, 9.0, 9.0], "infonce", saturated=True)
-    assert size_and_information(_effort(tmp_path, "figure2.csv", full)).verdict == "holds with a correction"
+    assert figure2.size_and_information(_effort(tmp_path, "figure2.csv", full)).verdict == "holds with a correction"
     one_price = [row for row in more if row["gamma"] == 1e-4]
     with pytest.raises(NotRecorded, match="fewer than two prices"):
-        size_and_information(_effort(tmp_path, "figure2.csv", one_price))
+        figure2.size_and_information(_effort(tmp_path, "figure2.csv", one_price))
 
 
 def _study(rank: dict[int, float], soft: dict[int, float], error: dict[int, float]) -> list[dict[str, Any]]:

@@ -4,9 +4,10 @@
     print(ledger)                                    # ledger["T2"], .to_json(), .to_html()
 
 Reading order: `claim` (statement, tally, verdict), `effort` (how much work; shared instances), the deciders by area
-(`information`, `redundancy`, `penalty`, `sparsity`, `surrogates`, `landscape`, `records`, `width`), `registry` (the
-list), `ledger`, `page`. The ledger has no mathematics of its own: deciders call what the package exports, and every
-decider takes the bound that it decides as an argument, so that a false one can be put in its place (tests/claims).
+(`information`, `redundancy`, `penalty`, `sparsity`, `certification`, `surrogates`, `landscape`, `gamma_path`, `layers`;
+from recorded tables `records`, `figure2`, `width`), `registry` (the list), `ledger`, `page`. A decider holds what the
+package exports against a computation of another kind, and most take the bound that they decide as an argument, so that
+a false one can be put in its place (tests/claims).
 """
 
 from __future__ import annotations

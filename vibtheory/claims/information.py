@@ -84,7 +84,10 @@ def layer_wise(effort: Effort, below: Callable[[LayerBound], bool] = lambda foun
     rng = effort.rng("P1")
     outcomes: list[Outcome] = []
     worst, unresolved, lossy = 0.0, 0, 0
-    while len(outcomes) < effort.size(200, 2000):
+    wanted = effort.size(200, 2000)
+    for _ in range(2 * wanted):
+        if len(outcomes) == wanted:
+            break
         nx, ny, d = int(rng.integers(2, 5)), int(rng.integers(2, 4)), 1 + int(rng.random() < 0.25)
         joint = rng.dirichlet(np.ones(nx * ny)).reshape(nx, ny)
         f = rng.uniform(0.3, 3.0, (nx, d))

@@ -1,6 +1,6 @@
-"""Deciders of what was printed: the tables' rows, how the metrics count, "state of the art", and Figure 2.
+"""Deciders of what the tables print: VIBNet's rows, how the metrics count, and "state of the art".
 
-"Metrics" and "State of the art" read the printed rows alone; the others a recorded table, without which they are not
+"Metrics" and "State of the art" read the printed rows alone; a row of ours a recorded table, without which it is not
 run. One rule for means over seeds, here and in `width`: at least `SEEDS` of them; "reaches" and "no worse" ask that the
 mean be no worse than the target by more than half a unit of its last printed digit, "better" that the whole 95 %
 interval be on the better side. Intervals stand in the evidence.
@@ -9,27 +9,20 @@ interval be on the better side. Intervals stand in the evidence.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.effort import Effort, NotRecorded
 from vibtheory.counting import Compression, fully_connected, lenet_5_caffe, vgg16
-from vibtheory.figures.figure2_runs import GAMMA
-from vibtheory.figures.figure2_shape import REQUIRED, mean_interval, shape_table
+from vibtheory.figures.figure2_shape import mean_interval
 from vibtheory.tables import published
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    pass
 
-__all__ = [
-    "SEEDS", "figure2_regular", "figure2_size", "figure2_vibnet", "metrics", "size_and_information",
-    "state_of_the_art", "table_row",
-]  # fmt: skip
+__all__ = ["SEEDS", "metrics", "state_of_the_art", "table_row"]
 
 SEEDS = 3  # fewer decide nothing
 _SIZES = {"r_w": "r_w", "r_n": "r_n", "flop": "flop_mil"}  # ours → printed
@@ -146,152 +139,3 @@ def state_of_the_art(effort: Effort) -> Finding:
             rivals = []
         evidence[f"Table {table}: comparisons at an error as low"] = len(bare) - before
     return Finding(Tally.of(bare), Tally.of(corrected), evidence)
-
-
-def _figure2(effort: Effort) -> DataFrame:
-    """The recorded table of Figure 2 at its own price, with the regular nets; in quick mode the short one's will do."""
-    try:
-        table = effort.table("figure2.csv", REQUIRED)
-    except NotRecorded:
-        if effort.mode == "full":
-            raise
-        table = effort.table("figure2_quick.csv", REQUIRED)
-    table = table[~table["gated"] | (table["gamma"] == GAMMA)]
-    if table["gated"].nunique() < 2:
-        raise NotRecorded("figure2.csv has no VIBNets, or no regular nets; the command makes both")
-    return table
-
-
-def figure2_size(effort: Effort) -> Finding:
-    """Figure 2, left: VIBNet's r_W leaves 1 and falls, below ½; the regular net's stays at 1."""
-    outcomes: list[Outcome] = []
-    ends = []
-    for (gated, seed), run in _figure2(effort).groupby(["gated", "seed"]):
-        sizes = run.groupby("epoch")["r_w"].first()
-        if gated:
-            ends.append(float(sizes.iloc[-1]))
-            held = sizes.iloc[0] == 100 and bool((sizes.diff().dropna() <= 1e-9).all()) and sizes.iloc[-1] < 50
-        else:
-            held = bool((sizes == 100).all())
-        outcomes.append((held, f"{'VIBNet' if gated else 'regular'}, seed {seed}: {sizes.tolist()}"))
-    mean, low, high = mean_interval(np.array(ends))
-    evidence = {"last r_W of VIBNet (%)": mean, "95 % interval": [low, high], "printed at epoch 200 (%)": 18}
-    return Finding(Tally.of(outcomes), evidence=evidence, figure="figure2.png")
-
-
-def figure2_vibnet(effort: Effort) -> Finding:
-    """Figure 2, right: I(h₁; x) of every VIBNet rises, turns and falls below its start.
-
-    Bare: whichever of the estimates is drawn. Corrected: ½ log det(I + Cov/τ²) at the least recorded noise τ.
-    """
-    table = _figure2(effort)
-    every, chosen = _runs(table[table["gated"]], _as_printed)
-    beside = [_as_printed(run) for run in _curves(table[~table["gated"]], chosen=True)]
-    evidence: dict[str, Any] = {
-        "regular nets beside them, weights decayed, of that shape too": f"{sum(beside)} of {len(beside)}",
-        **_shapes(table[table["gated"]], effort),
-    }
-    return Finding(Tally.of(every), Tally.of(chosen), evidence, "figure2.png")
-
-
-def figure2_regular(effort: Effort) -> Finding:
-    """Figure 2, right: I(h₁; x) of every regular net rises, and does not turn.
-
-    Bare: the nets beside the VIBNets, by every estimate. Corrected: those whose weights are not decayed, by
-    ½ log det(I + Cov/τ²) at the least recorded noise τ.
-    """
-    table = _figure2(effort)
-    every, _ = _runs(table[~table["gated"]], _rises)
-    evidence: dict[str, Any] = _shapes(table[~table["gated"]], effort)
-    try:
-        undecayed = effort.table("figure2_decay.csv", REQUIRED)
-    except NotRecorded:
-        return Finding(Tally.of(every), None, evidence, "figure2.png")
-    regular = undecayed[~undecayed["gated"]]
-    _, chosen = _runs(regular, _rises)
-    evidence["without decay: largest dip on the way, nats"] = [
-        float((np.maximum.accumulate(run.nats) - run.nats).max()) for run in _curves(regular, chosen=True)
-    ]
-    return Finding(Tally.of(every), Tally.of(chosen), evidence, "figure2.png")
-
-
-def size_and_information(effort: Effort) -> Finding:
-    """Over prices and seeds, the smaller net's I(h₁; x) is smaller: Spearman's ρ of I and r_W after the last epoch > 0.
-
-    Its 95 % interval, by bootstrap over seeds, lies above 0. Bare: by every estimate; corrected: by every one that is
-    not at its ceiling, log N, where it says nothing.
-    """
-    table = effort.table("figure2.csv", REQUIRED)
-    gated = table[table["gated"]]
-    if gated["gamma"].nunique() < 2 or gated["seed"].nunique() < SEEDS:
-        raise NotRecorded(f"figure2.csv has fewer than two prices, or than {SEEDS} seeds; the command makes more")
-    bare: list[Outcome] = []
-    corrected: list[Outcome] = []
-    evidence: dict[str, Any] = {}
-    shapes = shape_table(table, effort.seed)
-    for line in shapes[shapes["net"] == "all VIBNets"].to_dict("records"):
-        own = gated[(gated["method"] == line["method"]) & (gated["tau"] == line["tau"]) & (gated["n"] == line["n"])]
-        full = float(own["saturated"].mean())
-        name = f"{line['method']}, τ = {line['tau']:g}"
-        interval = [line["spearman_last_low"], line["spearman_last_high"]]
-        evidence[f"{name}: ρ"] = [line["spearman_last"], *interval]
-        outcome = (bool(interval[0] > 0), f"{name}: ρ {line['spearman_last']:.3g}, {full:.0%} of the points saturated")
-        bare.append(outcome)
-        if full <= 0.5:
-            corrected.append(outcome)
-    return Finding(Tally.of(bare), Tally.of(corrected), evidence, "figure2.png")
-
-
-@dataclass(frozen=True)
-class _Curve:
-    """One net's estimate of I(h₁; x) against epoch: nats [epochs], the noise of a difference, share at the ceiling."""
-
-    name: str
-    nats: NDArray[np.float64]
-    noise: float
-    saturated: float
-
-
-def _curves(table: DataFrame, *, chosen: bool = False) -> list[_Curve]:
-    """Every estimate of every net; `chosen`: those of ½ log det(I + Cov/τ²) at the least recorded noise τ."""
-    if chosen:
-        table = table[table["method"] == "gaussian"]
-        table = table[table["tau"] == table["tau"].min()]
-    curves = []
-    for (method, tau), own in table.groupby(["method", "tau"]):
-        smallest = own[own["n"] == own["n"].min()]  # larger ones are of last epochs only
-        for seed, run in smallest.groupby("seed"):
-            ordered = run.sort_values("epoch")
-            if len(ordered) > 1:
-                noise = 4 * float(np.nan_to_num(ordered["stderr"].max()))
-                nats, full = ordered["nats"].to_numpy(dtype=np.float64), float(ordered["saturated"].mean())
-                curves.append(_Curve(f"{method}, τ = {tau:g}, seed {seed}", nats, noise, full))
-    return curves
-
-
-def _as_printed(run: _Curve) -> bool:
-    """Rises, turns and falls below its start, by more than four standard errors each."""
-    start, top, end = run.nats[0], run.nats.max(), run.nats[-1]
-    return bool(run.saturated <= 0.5 and min(top - start, top - end, start - end) > run.noise)
-
-
-def _rises(run: _Curve) -> bool:
-    """Rises by more than four standard errors, and ends within 5 % of the rise below its top."""
-    start, top, end = run.nats[0], run.nats.max(), run.nats[-1]
-    return bool(run.saturated <= 0.5 and top - start > run.noise and top - end <= 0.05 * (top - start))
-
-
-def _runs(table: DataFrame, wanted: Callable[[_Curve], bool]) -> tuple[list[Outcome], list[Outcome]]:
-    """Outcomes of every estimate and net, and of the chosen estimate's."""
-
-    def outcomes(curves: list[_Curve]) -> list[Outcome]:
-        return [(wanted(run), f"{run.name}: {np.round(run.nats, 1).tolist()}") for run in curves]
-
-    return outcomes(_curves(table)), outcomes(_curves(table, chosen=True))
-
-
-def _shapes(table: DataFrame, effort: Effort) -> dict[str, Any]:
-    """The mean curve in words, by estimate."""
-    shapes = shape_table(table, effort.seed)
-    lines = shapes[shapes["net"].isin(["VIBNet", "regular"])].to_dict("records")
-    return {f"{line['method']}, τ = {line['tau']:g}: mean curve": line["shape"] for line in lines}

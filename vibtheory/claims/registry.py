@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from vibtheory.claims import information, landscape, layers, penalty, records, redundancy, sparsity, surrogates, width
+from vibtheory.claims import (
+    certification,
+    figure2,
+    gamma_path,
+    information,
+    landscape,
+    layers,
+    penalty,
+    records,
+    redundancy,
+    sparsity,
+    surrogates,
+    width,
+)
 from vibtheory.claims.claim import Finding, Statement
 from vibtheory.claims.effort import Effort
 from vibtheory.theory.sparsity_report import SparsityReport
@@ -83,12 +96,12 @@ STATEMENTS: tuple[Statement, ...] = (
     *(Statement(f"T5 {kind}", text, f"{_OURS}, T5", partial(surrogates.guarantee, kind=kind, layer=layer))
       for kind, layer, text in _GUARANTEES),
     Statement("T6", "ties, saddles and perturbed points never certify; no point beside a minimum is lower",
-              f"{_OURS}, T6", sparsity.certificates),
+              f"{_OURS}, T6", certification.certificates),
     Statement("T6 radius", "an exact minimum lies within 2η of a certified point (Kantorovich)", f"{_OURS}, T6",
-              sparsity.radius),
-    Statement("T6 iterates", "the bound may be read off wherever a solver stops", f"{_OURS}, T6", sparsity.only_minima,
-              "only at certified local minima"),
-    Statement("T6 enumeration", "enumeration lists every local minimum", f"{_OURS}, T6", sparsity.enumeration),
+              certification.radius),
+    Statement("T6 iterates", "the bound may be read off wherever a solver stops", f"{_OURS}, T6",
+              certification.only_minima, "only at certified local minima"),
+    Statement("T6 enumeration", "enumeration lists every local minimum", f"{_OURS}, T6", certification.enumeration),
     Statement("T7 budget", "Σγα/(1+α) ≤ ¼‖β‖² at stationary points, so few gates are open whatever the rank",
               f"{_OURS}, T7", landscape.budget),
     Statement("T7 closed", "0 is a minimum above b²/(4w), none below, and from ‖β‖² on the only stationary point",
@@ -99,8 +112,8 @@ STATEMENTS: tuple[Statement, ...] = (
     Statement("T7 real loss", "J never rises, and T2, T3, T4a hold at local minima of the real loss", f"{_OURS}, T7",
               landscape.real_loss),
     Statement("T7 path", "the path over γ has the stated slope, and gates open at (a_jᵀr)²/w_j", f"{_OURS}, T7",
-              landscape.path),
-    Statement("T7 jumps", "the path jumps where λ_min(H_S) = 0, and nowhere else", f"{_OURS}, T7", landscape.jumps,
+              gamma_path.slope_and_openings),
+    Statement("T7 jumps", "the path jumps where λ_min(H_S) = 0, and nowhere else", f"{_OURS}, T7", gamma_path.jumps,
               "there, and where a gate that reaches its price opens onto negative curvature"),
     Statement("T7 layers", "Σ_i ‖α_i‖₀ ≤ Σ_i rank A_i", f"{_OURS}, T7", layers.several_layers),
     Statement("Width", "A becomes low-rank if the network is over-parameterised", f"{_POSTER}, Theoretical Results",
@@ -116,14 +129,14 @@ STATEMENTS: tuple[Statement, ...] = (
     Statement("State of the art", "no other printed method is smaller at an error as low", f"{_POSTER}, Abstract",
               records.state_of_the_art, "in r_N and FLOP; in r_W BC-GHS is smaller in Table 2"),
     Statement("Size and I", "over prices and seeds, the smaller VIBNet's I(h₁; x) is smaller",
-              f"{_POSTER}, Figure 2; F", records.size_and_information, "by every estimate that is not at its ceiling",
+              f"{_POSTER}, Figure 2; F", figure2.size_and_information, "by every estimate that is not at its ceiling",
               "vibtheory figure 2 --full"),
     Statement("Figure 2 left", "VIBNet's r_W falls from 1, the regular net's stays", f"{_POSTER}, Figure 2",
-              records.figure2_size, command="vibtheory figure 2 --full"),
+              figure2.size, command="vibtheory figure 2 --full"),
     Statement("Figure 2 right", "VIBNet's I(h₁; x) rises, turns and falls below its start", f"{_POSTER}, Figure 2",
-              records.figure2_vibnet, "not for every estimate: for ½ log det(I + Cov/τ²), at the least noise τ",
+              figure2.vibnet, "not for every estimate: for ½ log det(I + Cov/τ²), at the least noise τ",
               "vibtheory figure 2 --full"),
-    Statement("Figure 2 regular", "the regular net's I(h₁; x) rises", f"{_POSTER}, Figure 2", records.figure2_regular,
+    Statement("Figure 2 regular", "the regular net's I(h₁; x) rises", f"{_POSTER}, Figure 2", figure2.regular,
               "where its weights are not decayed, by ½ log det(I + Cov/τ²)", "python benchmarks/figure2_decay.py"),
     *(_table(table, row) for table, row in _TABLES),
 )  # fmt: skip

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["width_figure"]
 
-_NEEDED = ("width", "seed", "gamma", "layer", "d", "rank", "soft_rank_sharp", "nonzeros", "kept", "error",
+_NEEDED = ("width", "seed", "gamma", "layer", "live", "rank", "soft_rank_sharp", "nonzeros", "kept", "error",
            "r_w_of_narrowest")  # fmt: skip
 _LAYERS = (("h1", "red", "s"), ("h2", "blue", "o"))
 
 
 def width_figure(table: DataFrame) -> Figure:
-    """Three panels: rank[A]/d, soft rank/d and open gates/d over width; survivors over error; error over weights.
+    """Three panels: rank[A], soft rank and open gates over width; survivors over error; error over weights.
+
+    The first as shares of the live units, whose column of A is not 0.
 
     Args:
         table: one row per (width, seed, gamma, layer), as `benchmarks/width_study.py` writes it; r_w_of_narrowest in
@@ -41,16 +43,16 @@ def width_figure(table: DataFrame) -> Figure:
         figure, (ranks, survivors, errors) = plt.subplots(1, 3, figsize=(10.5, 3.6))
         for layer, color, mark in _LAYERS:
             own = table[table["layer"] == layer]
-            shares = own.assign(**{name: own[name] / own["d"] for name in ("rank", "soft_rank_sharp", "nonzeros")})
+            shares = own.assign(**{name: own[name] / own["live"] for name in ("rank", "soft_rank_sharp", "nonzeros")})
             means = shares.groupby("width")[["rank", "soft_rank_sharp", "nonzeros"]].mean()
             lines = (
-                ("rank", "-", "rank[A]/d"),
-                ("soft_rank_sharp", "--", "sharp soft rank/d"),
-                ("nonzeros", ":", "open/d"),
+                ("rank", "-", "rank[A]"),
+                ("soft_rank_sharp", "--", "sharp soft rank"),
+                ("nonzeros", ":", "open gates"),
             )
             for name, line, label in lines:
                 ranks.plot(means.index, means[name], mark + line, color=COLORS[color], ms=4, label=f"{layer}: {label}")
-        ranks.set(xscale="log", xlabel="width (1 = 300-100)", ylabel="share of the layer's units", ylim=(0, 1.05))
+        ranks.set(xscale="log", xlabel="width (1 = 300-100)", ylabel="share of the layer's live units", ylim=(0, 1.05))
         ranks.set_xticks(widths, [f"×{width}" for width in widths])
         ranks.minorticks_off()
         ranks.legend(fontsize=7, handlelength=3.5, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))

@@ -1,7 +1,8 @@
 """The path of one local minimum over the price γ, with its events (THEORY.md T7, "Path").
 
 On a fixed support S the minimum moves smoothly, dμ_S/dγ = −H_S⁻¹ [sign(μ)·2√(w(1+α)/γ)/(2+α)]. It stops where a
-gate opens (γ = (a_jᵀr)²/w_j, r = β − Aμ), where one closes (μ_j → 0), or where λ_min(H_S) = 0 and the path jumps.
+gate opens (γ = (a_jᵀr)²/w_j, r = β − Aμ), where one closes (μ_j → 0), or where λ_min(H_S) = 0 and the path jumps. It
+also jumps where a gate opens onto negative curvature, λ_min(H_{S∪j}) < 0 (`vibtheory claims --only "T7 jumps"`).
 Predictor (that derivative), corrector (Newton on S), certificate at every point; a step that does not certify with the
 same support and signs is halved, down to the event. Each (support, sign) holds at most one strict minimum (T6), so two
 certified ends with the same signs lie on the same branch.
@@ -39,7 +40,7 @@ class PathEvent:
 
     Attributes:
         gamma: the price in nats at which it happens, to a relative width of 1e-10.
-        kind: "opens", "closes" or "jumps" (λ_min(H_S) = 0: a finite move, with or without a change of support).
+        kind: "opens", "closes" or "jumps": a finite move, with or without a change of support.
         opened, closed: indices of the gates that open and close in the direction of travel.
         distance: ‖Δ(μ√w)‖ across the event; ~0 unless it jumps.
     """

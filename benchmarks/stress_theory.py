@@ -48,6 +48,7 @@ FAILURES = (
     "truncated run certified wrongly",
     "planted saddle certified",
     "unbounded instance accepted",
+    "descent ended uncertified",
 )
 
 
@@ -136,6 +137,7 @@ def one(seed: int, index: int) -> Counter[str]:
     minimum = find_local_minimum(bound, start)
     counts[minimum.certificate.status] += 1
     if not minimum.certificate.certified:
+        counts[FAILURES[10]] += 1
         counts[f"uncertified: index {index}"] += 1
     counts["ties"] += int(bool(minimum.certificate.ties))
     if minimum.certificate.certified:

@@ -34,6 +34,23 @@ def test_interior_point_trap():
         assert minimum.nonzeros <= 20
 
 
+def test_a_null_direction_is_not_followed_for_ever():
+    """Square Gaussian A with one column doubled: dᵀGd = 0 along their difference, and rounding may say less.
+
+    The named instances of this family once ran away: 361 to |μ| = 1e43 at Φ = 3e58, where Φ(0) = 0.
+    """
+    for seed in (*range(40), 137, 358, 361, 444, 651, 683, 788, 835, 849, 881, 956, 1019):
+        rng = np.random.default_rng(seed)
+        d = int(rng.integers(4, 13))
+        A = rng.standard_normal((d, d))
+        A[:, 1] = A[:, 0] * rng.choice([1.0, -1.0, 2.0])
+        bound = QuadraticBound(A, -2 * A.T @ (10.0 ** rng.uniform(0, 2) * rng.standard_normal(d)), 0.0, 0.1)
+        minimum = find_local_minimum(bound)
+        assert minimum.certificate.status == CERTIFIED, seed
+        assert minimum.value < bound.phi(np.zeros(d))
+        assert minimum.nonzeros < d
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_fast_and_cvxpy_agree_from_the_same_start(seed):
     rng = np.random.default_rng(seed)

@@ -136,6 +136,9 @@ def certify_normalised(problem: NormalisedProblem, x: Array) -> Certificate:
     smallest_slack = float(slack[closed].min()) if closed.any() else np.inf
     found = problem.live[support]
 
+    if (4.0 * error[support] > root).any():  # not so much as the sign of the gradient is known
+        reason = f"|x| up to {np.abs(x).max():.2g}: rounding hides the gradient; start nearer to 0"
+        return _failed(NOT_CONVERGED, reason, found, gradient_norm, smallest_slack)
     limit = STATIONARY_TOLERANCE * 2.0 * root + 4.0 * error[support]
     if (np.abs(gradient) > limit).any() or not np.isfinite(gradient_norm):
         worst = float((np.abs(gradient) / root).max())

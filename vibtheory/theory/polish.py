@@ -132,7 +132,8 @@ def _line_search(
     else:
         reach = _REACH * np.sqrt(float(problem.price[support].max()))
         trial = np.concatenate([reach, -reach, zeros[order]])
-    curvature = float(direction @ (0.5 * hessian @ direction + direction * v**2 / (1.0 + v**2)))  # dᵀGd
+    # dᵀGd, which is no less than 0 however rounding puts it: with less, Φ would seem to fall for ever along a null line.
+    curvature = max(0.0, float(direction @ (0.5 * hessian @ direction + direction * v**2 / (1.0 + v**2))))
     points = start + trial[:, None] * direction
     hit = len(trial) - len(order) + np.arange(len(order))
     points[hit, order] = 0.0
@@ -142,6 +143,9 @@ def _line_search(
     here = np.abs(start) / root
     change = (t * noise - 2.0 * np.log(noise)) - (here * v - 2.0 * np.log(v))
     fall = change @ problem.price[support] + trial * float(response @ direction) + trial**2 * curvature
+    # A fall must exceed the rounding in the two terms that grow with the step.
+    length = float(np.abs(direction).sum())
+    fall += 8 * EPS * (trial**2 * length**2 + np.abs(trial) * float(np.abs(response) @ np.abs(direction)))
     best = int(np.argmin(fall))
     size = abs(float(response @ start)) + float(np.abs(problem.price[support] * t[best]).sum())
     if not fall[best] < -8 * EPS * size:

@@ -132,7 +132,7 @@ def _line_search(
     else:
         reach = _REACH * np.sqrt(float(problem.price[support].max()))
         trial = np.concatenate([reach, -reach, zeros[order]])
-    # dᵀGd, which is no less than 0 however rounding puts it: with less, Φ would seem to fall for ever along a null line.
+    # dᵀGd, never below 0 whatever rounding says: else Φ would seem to fall for ever along a null line.
     curvature = max(0.0, float(direction @ (0.5 * hessian @ direction + direction * v**2 / (1.0 + v**2))))
     points = start + trial[:, None] * direction
     hit = len(trial) - len(order) + np.arange(len(order))

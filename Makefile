@@ -6,6 +6,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 # One thread per process: the tests run in JOBS processes, and small matrices gain nothing from more.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
+# glibc keeps what a layer's output occupied: without, benchmarks/latency.py times page faults.
+KEEP_PAGES := MALLOC_MMAP_THRESHOLD_=500000000 MALLOC_TRIM_THRESHOLD_=2000000000
+
 # The other benchmarks want a trained run or hours; their first lines say so.
 BENCHMARKS := latency train_step train_many pairwise enumeration solvers
 
@@ -63,7 +66,7 @@ lint: .venv/.dev
 	$(BIN)/mypy
 
 bench: .venv/.dev
-	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python "benchmarks/$$name.py" || exit 1; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(KEEP_PAGES) $(BIN)/python "benchmarks/$$name.py" || exit 1; done
 
 lab: .venv/.notebooks
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb

@@ -77,6 +77,15 @@ def test_tradeoff_shows_our_points_and_every_printed_one() -> None:
     assert axes.containers[0].lines[0].get_xdata() == pytest.approx([4.0])
 
 
+def test_tradeoff_does_not_join_the_record_to_the_sweep() -> None:
+    sweep = [_results().assign(mode="curve", gamma=price, r_w=size) for price, size in ((1e-4, 9.0), (3e-4, 5.0))]
+    record = _results().assign(mode="full", epochs=99)
+    drawn = tradeoff(pd.concat([*sweep, record]), 1).axes[0].containers
+    assert [list(part.lines[0].get_xdata()) for part in drawn] == [[5.0, 9.0], [4.0]]
+    assert [part.lines[0].get_linestyle() for part in drawn] == ["-", "None"]
+    assert "99 epochs" in drawn[1].get_label()
+
+
 BAD = {
     "table": lambda: tables.published(5),
     "column": lambda: tables.summarise(_results().drop(columns="seed"), 1),

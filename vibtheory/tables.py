@@ -78,7 +78,7 @@ def summarise(results: DataFrame, table: int) -> DataFrame:
     ]
     if odd:
         reject("results", f"other entries in {', '.join(odd)}", "finite numbers there", "rerun `vibtheory table`")
-    rows = results[results["table"] == table]
+    rows = results[results["table"] == table].reset_index(drop=True)
     if rows.empty:
         reject("results", "no row", f"rows of table {table}", f"run `vibtheory table {table}` first")
     groups = rows.groupby(["network", "gamma", "stage"], sort=True)

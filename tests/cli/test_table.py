@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from vibtheory import building, datasets, networks, training
-from vibtheory.cli.table import _merged, _one_mode_per_gamma
+from vibtheory.cli.table import _drawn_rows, _merged
 from vibtheory.datasets import from_arrays
 
 from .conftest import Call
@@ -81,12 +81,12 @@ def test_new_rows_replace_those_of_their_mode_and_network() -> None:
     assert sorted(merged["r_w"]) == [2.0, 3.0, 9.0]
 
 
-def test_the_figure_has_each_price_once() -> None:
+def test_the_figure_has_the_record_and_the_sweep_or_else_short_runs() -> None:
     rows = _rows(
         ("quick", "a", 1.0, 1.0), ("curve", "a", 1.0, 2.0), ("full", "a", 1.0, 3.0), ("full", "a", 1.0, 4.0),
         ("curve", "a", 2.0, 5.0), ("quick", "a", 2.0, 6.0), ("quick", "a", 3.0, 7.0), ("quick", "b", 1.0, 8.0),
     )  # fmt: skip
-    assert list(_one_mode_per_gamma(rows)["r_w"]) == [3.0, 4.0, 5.0, 7.0, 8.0]
+    assert list(_drawn_rows(rows)["r_w"]) == [2.0, 3.0, 4.0, 5.0, 8.0]
 
 
 BAD = {

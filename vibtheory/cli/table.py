@@ -28,7 +28,9 @@ def table(
     number: Annotated[int, typer.Argument(metavar="N", help="1 to 4, as in the paper's poster.")],
     network: Annotated[str | None, typer.Option(help="Packaged recipe of that table, or a TOML file.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Train the short version first (minutes).")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Train the record first: all epochs, five seeds.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Train the record first: the recipe's epochs and seeds.")
+    ] = False,
     curve: Annotated[bool, typer.Option("--curve", help="Train the γ sweep of the figure first.")] = False,
     row: Annotated[str | None, typer.Option(help="Tables 3, 4: train one comparison only, such as 3.1.")] = None,
     decay_gates: Annotated[
@@ -87,7 +89,7 @@ def table(
     else:
         typer.echo(f"{TITLES[number]}\n\n{markdown(shown)}", nl=False)
     if figure or modes:
-        points = None if results is None else _one_mode_per_gamma(results)
+        points = None if results is None else _drawn_rows(results)
         picture = file.with_suffix(".png")
         write_bytes(picture, drawn(lambda: tradeoff(points, number), "png"))
         typer.echo(f"wrote {f'{file} and ' if modes else ''}{picture}", err=True)
@@ -155,8 +157,7 @@ def _rows_of(number: int) -> list[str]:
     return [row for row in (experiment(name).row for name in _RECIPES[number]) if row]
 
 
-def _one_mode_per_gamma(results: DataFrame) -> DataFrame:
-    """For the figure: each γ of a network once, from the record if it is there, else the sweep, else the short run."""
-    rank = results["mode"].map({mode: place for place, mode in enumerate(_MODES)})
-    best = rank.groupby([results["network"], results["gamma"]]).transform("min")
-    return results[rank == best]
+def _drawn_rows(results: DataFrame) -> DataFrame:
+    """For the figure: the record and the sweep, each on its own; short runs where a network has neither."""
+    longer = results["mode"].ne("quick")
+    return results[longer | ~results["network"].isin(set(results.loc[longer, "network"]))]

@@ -1,7 +1,8 @@
 """Error against size: our nets with error bars over seeds, the published methods as labelled points.
 
-Tables 1 and 2: one panel, r_W, with our γ sweep as a curve. Tables 3 and 4: multiply-adds and r_N, a colour for each of
-the table's comparisons (nets of different depth, so their points do not lie on one curve).
+Tables 1 and 2: one panel, r_W, with our γ sweep as a curve and the record, which trains longer, as points. Tables 3
+and 4: multiply-adds and r_N, a colour for each of the table's comparisons (nets of different depth, so their points do
+not lie on one curve).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
     """The trade-off of one table, from the results table only.
 
     Args:
-        results: as `vibtheory.tables.summarise` takes them; None for Tables 3 and 4: the published points alone.
+        results: as `vibtheory.tables.summarise` takes them; None for Tables 3 and 4: the published points alone. Rows
+            whose column "mode" is "full" are the record, others a sweep.
         table: 1 to 4.
         error: "error_last" (last epoch) or "error_best" (best epoch over training).
 
@@ -36,6 +38,7 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
         InvalidInputError: as `summarise`; or an unknown `error`.
     """
     import matplotlib.pyplot as plt
+    import pandas as pd
     from matplotlib.ticker import LogLocator, NullFormatter
 
     check_choice("error", error, ("error_last", "error_best"))
@@ -43,35 +46,47 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
         return _two_panels(results, table, error)
     if results is None:
         reject("results", None, "rows of ours for Tables 1 and 2", f"run `vibtheory table {table} --quick` first")
-    ours, rows = summarise(results, table), published(table).dropna(subset=["r_w"])
+    rows = published(table).dropna(subset=["r_w"])
+    summarise(results, table)  # raises where there is nothing to draw
+    own = results[results["table"] == table]
+    record = own["mode"].eq("full") if "mode" in own else pd.Series(False, index=own.index)
+    parts = [summarise(part, table) for part in (own[~record], own[record]) if len(part)]
     with style():
         figure, axes = plt.subplots(figsize=(5.2, 3.6))
-        looks = (("pruned", COLORS["blue"], "o"), ("finetuned", COLORS["green"], "s"))
-        for stage, color, marker in looks:
-            curve = ours[ours["stage"] == stage].sort_values("r_w")
-            if curve.empty:
-                continue
-            axes.errorbar(
-                curve["r_w"],
-                curve[error],
-                xerr=curve["r_w_std"].fillna(0),
-                yerr=curve[f"{error}_std"].fillna(0),
-                color=color,
-                marker=marker,
-                markersize=4,
-                capsize=2,
-                label=f"ours, {stage} ({'/'.join(map(str, sorted(set(curve['seeds']))))} seeds, mean ± std)",
-            )
-        lift, before = 3, (0.0, 0.0)
+        looks = (("pruned", "pruned", COLORS["blue"], "o"), ("finetuned", "fine-tuned", COLORS["green"], "s"))
+        for ours in parts:
+            for stage, words, color, marker in looks:
+                curve = ours[ours["stage"] == stage].sort_values("r_w")
+                if curve.empty:
+                    continue
+                alone = len(curve) == 1
+                epochs, seeds = ("/".join(map(str, sorted(set(curve[name])))) for name in ("epochs", "seeds"))
+                axes.errorbar(
+                    curve["r_w"],
+                    curve[error],
+                    xerr=curve["r_w_std"].fillna(0),
+                    yerr=curve[f"{error}_std"].fillna(0),
+                    color=color,
+                    marker=marker,
+                    linestyle="none" if alone else "-",
+                    mfc=color if alone else "white",
+                    markersize=6 if alone else 4,
+                    capsize=2,
+                    zorder=4 if alone else 2,
+                    label=f"ours, {words}, {epochs} epochs ({seeds} seeds, mean ± std)",
+                )
+        lift, before = -11, (0.0, 0.0)
         rows = rows.sort_values(["error", "r_w"])
-        sizes = [*rows["r_w"], *ours["r_w"]]
+        sizes = [*rows["r_w"], *(size for ours in parts for size in ours["r_w"])]
         near = (max(sizes) / min(sizes)) ** 0.14  # a label takes about a seventh of the logarithmic axis
         for method, r_w, value in zip(rows["method"], rows["r_w"], rows["error"], strict=True):
             color = COLORS["red"] if method == "VIBNet" else COLORS["grey"]
-            axes.plot(r_w, value, "x", color=color, zorder=3)
+            axes.plot(r_w, value, "x", color=color, zorder=5)
             crowded = value == before[1] and r_w < near * before[0]  # the label would cover its neighbour's
-            lift, before = lift + 8 if crowded else 3, (r_w, value)
-            axes.annotate(method, (r_w, value), xytext=(4, lift), textcoords="offset points", fontsize=7, color=color)
+            lift, before = lift - 8 if crowded else -11, (r_w, value)
+            axes.annotate(
+                method, (r_w, value), xytext=(3, lift), textcoords="offset points", fontsize=7, color=color, zorder=5
+            )
         axes.margins(x=0.1, y=0.15)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))

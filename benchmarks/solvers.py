@@ -6,6 +6,7 @@ for both solvers. Set OMP_NUM_THREADS=1, so that they are those of one core.
 python benchmarks/solvers.py            # everything, about ten minutes
 python benchmarks/solvers.py --quick    # small sizes only
 python benchmarks/solvers.py --full-rank  # d = 1000, 2000, 5000 of full rank: Q alone from 2d rows, and a square A
+python benchmarks/solvers.py --convex   # one minimum (G ⪰ ½I): supports and Φ agree; results/solvers_convex.csv
 python benchmarks/solvers.py --plot     # redraw figures/solver_cost from results/solvers.csv
 """
 
@@ -21,6 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vibtheory.theory.coordinate_descent import default_start
+from vibtheory.theory.landscape import check_convexity
 from vibtheory.theory.minima import LocalMinimum, find_local_minimum
 from vibtheory.theory.normalised import normalise
 from vibtheory.theory.quadratic import QuadraticBound
@@ -36,6 +38,15 @@ def instance(d: int, rank: int, seed: int = 0) -> tuple[Array, Array]:
     return factor, -2 * factor.T @ rng.standard_normal(rank)
 
 
+def convex_instance(d: int, seed: int = 0) -> tuple[Array, Array]:
+    """Nearly orthogonal A [d, d], so that G ⪰ ½I and Φ is convex (T7), and b = −2Aᵀβ, β standard normal."""
+    rng = np.random.default_rng(seed)
+    factor = np.linalg.qr(rng.standard_normal((d, d)))[0] + 0.1 * rng.standard_normal((d, d)) / np.sqrt(d)
+    b = -2 * factor.T @ rng.standard_normal(d)
+    assert check_convexity(QuadraticBound(factor, b, 0.0, 1.0)).verdict == "convex"
+    return factor, b
+
+
 def timed(call: Callable[[], LocalMinimum], repeats: int = 1) -> tuple[float, LocalMinimum]:
     """The least of `repeats` CPU times in seconds, and the result."""
     best = np.inf
@@ -46,8 +57,8 @@ def timed(call: Callable[[], LocalMinimum], repeats: int = 1) -> tuple[float, Lo
     return best, result
 
 
-def row(d: int, rank: int, gamma: float, with_cvxpy: bool) -> dict[str, object]:
-    factor, b = instance(d, rank)
+def row(d: int, rank: int, gamma: float, with_cvxpy: bool, *, convex: bool = False) -> dict[str, object]:
+    factor, b = convex_instance(d) if convex else instance(d, rank)
     problem = normalise(QuadraticBound(factor, b, 0.0, gamma))
     start = problem.means(default_start(problem))  # the same for both solvers: every gate open
 
@@ -65,6 +76,7 @@ def row(d: int, rank: int, gamma: float, with_cvxpy: bool) -> dict[str, object]:
             "cvxpy_s": round(slow_seconds, 3), "cvxpy_status": slow.status, "cvxpy_nonzeros": slow.nonzeros,
             "cvxpy_phi": slow.value, "ratio": round(slow_seconds / seconds, 1),
             "same_support": bool((np.sign(fast.mu) == np.sign(slow.mu)).all()),
+            "phi_difference": abs(fast.value / slow.value - 1),
         }  # fmt: skip
     print(line, flush=True)
     return line
@@ -115,6 +127,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--plot", action="store_true", help="redraw figures/solver_cost from the table, run nothing")
     parser.add_argument("--full-rank", type=int, nargs="*", help="full rank at these d, nothing else")
+    parser.add_argument("--convex", action="store_true", help="instances with one minimum, nothing else")
     parser.add_argument("--out", type=Path, default=RESULTS / "solvers")
     arguments = parser.parse_args()
     if arguments.plot:
@@ -126,6 +139,10 @@ def main() -> None:
         table.to_csv(arguments.out.with_name("solvers_full_rank.csv"), index=False)
         return
     find_local_minimum(QuadraticBound(np.eye(2), [-6.0, 1.0], 0.0, 1.0), solver="cvxpy")  # imports, not timed
+    if arguments.convex:
+        table = pd.DataFrame([row(d, d, g, True, convex=True) for d in (50, 150, 400) for g in (0.5, 0.05)])
+        table.to_csv(arguments.out.with_name("solvers_convex.csv"), index=False)
+        return
     cases = [(150, 100, g, True) for g in (0.1, 0.01)]
     if not arguments.quick:
         cases += [(784, 100, g, True) for g in (0.1, 0.01)] + [(784, r, 0.1, False) for r in (25, 50, 200, 400)]

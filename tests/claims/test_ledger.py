@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -234,6 +235,36 @@ def test_one_damaged_table_spoils_its_own_claim_only(tmp_path: Path) -> None:
     assert "no table2.csv is recorded" in read["Table 2"]["evidence"]["why"]
 
 
+@pytest.mark.parametrize(
+    ("column", "cell"), [("flop", "x"), ("error_last", ""), ("r_w", ""), ("seed", "one"), ("mode", ""), ("stage", "")]
+)
+def test_one_bad_cell_is_an_error_and_no_verdict(column: str, cell: str, tmp_path: Path) -> None:
+    shutil.copy("figures/table1.csv", tmp_path)
+    lines = [line.split(",") for line in (tmp_path / "table1.csv").read_text(encoding="utf-8").splitlines()]
+    lines[2][lines[0].index(column)] = cell
+    (tmp_path / "table1.csv").write_text("\n".join(map(",".join, lines)) + "\n", encoding="utf-8")
+    ledger = decide(only=["Table 1", "Metrics"], figures=tmp_path)
+    assert column in ledger.errors["Table 1"]
+    assert (ledger["Table 1"].verdict, ledger["Metrics"].verdict) == ("not run", "holds with a correction")
+
+
+def test_a_figure_that_is_no_picture_is_left_out(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"broken")
+    page = replace(ledger, claims=tuple(replace(claim, figure="a.png") for claim in ledger.claims)).to_html()
+    assert "a.png cannot be shown" in page
+    assert "data:image" not in page
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_deciding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(vt.claims, "decide", lambda *_, **__: pytest.fail("decided first"))
+    done = CliRunner().invoke(app, ["claims", "--out", str(tmp_path / "file" / "in")])
+    assert done.exit_code == 2, done.output
+    assert "Remedy" in done.output
+
+
 def test_a_claim_that_tries_nothing_says_so(tmp_path: Path) -> None:
     none = Statement("None", "nothing", "a test", lambda effort: Finding(NONE))
     claim = decide(statements=[none], figures=tmp_path)["None"]
@@ -250,7 +281,12 @@ def test_recorded_tables(tmp_path: Path) -> None:
     assert quick.rows("a.csv", ["x"]) == []
     assert full.recorded["a.csv"].rows == 2
     assert full.recorded["a.csv"].sha256 == hashlib.sha256(b"x,y\n1,2\n3,4\n").hexdigest()
-    for text, columns, words in (("x,y\n", ["x"], "no row"), ("x\n1\n", ["x", "z"], "no z"), ("", ["x"], "No columns")):
+    for text, columns, words in (
+        ("x,y\n", ["x"], "no row"),
+        ("x\n1\n", ["x", "z"], "no z"),
+        ("", ["x"], "No columns"),
+        ("x\na\n", ["x"], "other entries in x"),
+    ):
         (tmp_path / "a.csv").write_text(text)
         with pytest.raises(DataError, match=rf"a\.csv.*{words}.*Remedy"):
             quick.table("a.csv", columns)

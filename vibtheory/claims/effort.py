@@ -14,6 +14,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from vibtheory.columns import check_columns
 from vibtheory.errors import DataError, SolverError
 from vibtheory.theory.enumeration import enumerate_local_minima
 from vibtheory.theory.minima import LocalMinimum
@@ -78,12 +79,12 @@ class Effort:
             self.undecided.append(str(error))
             return None
 
-    def table(self, name: str, columns: Sequence[str]) -> DataFrame:
-        """The recorded table figures/`name`, which has at least these columns and a row.
+    def table(self, name: str, columns: Sequence[str], optional: Sequence[str] = ()) -> DataFrame:
+        """The recorded table figures/`name`, with at least these columns; cells of the `optional` ones may be empty.
 
         Raises:
             NotRecorded: there is none.
-            DataError: a file that is no such table.
+            DataError: a file that is no such table (`vibtheory.columns.check_columns`).
         """
         import pandas as pd
 
@@ -93,23 +94,20 @@ class Effort:
         try:
             content = path.read_bytes()
             frame = pd.read_csv(BytesIO(content))
-            missing = [column for column in columns if column not in frame]
-            if missing or frame.empty:
-                raise ValueError(f"no {', '.join(missing) or 'row'}")
+            check_columns("columns", frame, columns, optional)
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{path}: not readable ({error}), expected a table with columns {', '.join(columns)}. Remedy: move the "
-                "file away and record it again"
+                f"{path}: no table with {', '.join(columns)} ({error}). Remedy: move the file away and record it again"
             ) from error
         self.recorded[name] = Recorded(len(frame), sha256(content).hexdigest())
         return frame
 
-    def rows(self, name: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    def rows(self, name: str, columns: Sequence[str], optional: Sequence[str] = ()) -> list[dict[str, Any]]:
         """In full mode, the rows of a table that is recorded beside the fresh instances; none where there is none."""
         if self.mode == "quick":
             return []
         try:
-            table = self.table(name, columns)
+            table = self.table(name, columns, optional)
         except NotRecorded:
             return []
         return [{str(column): value for column, value in row.items()} for row in table.to_dict("records")]

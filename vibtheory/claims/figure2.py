@@ -16,7 +16,7 @@ from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.effort import Effort, NotRecorded
 from vibtheory.claims.records import SEEDS
 from vibtheory.figures.figure2_runs import GAMMA
-from vibtheory.figures.figure2_shape import REQUIRED, mean_interval, shape_table
+from vibtheory.figures.figure2_shape import MAY_BE_EMPTY, REQUIRED, mean_interval, shape_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -27,11 +27,11 @@ __all__ = ["regular", "size", "size_and_information", "vibnet"]
 def _table(effort: Effort) -> DataFrame:
     """The recorded table of Figure 2 at its own price, with the regular nets; in quick mode the short one's will do."""
     try:
-        table = effort.table("figure2.csv", REQUIRED)
+        table = effort.table("figure2.csv", REQUIRED, MAY_BE_EMPTY)
     except NotRecorded:
         if effort.mode == "full":
             raise
-        table = effort.table("figure2_quick.csv", REQUIRED)
+        table = effort.table("figure2_quick.csv", REQUIRED, MAY_BE_EMPTY)
     table = table[~table["gated"] | (table["gamma"] == GAMMA)]
     if table["gated"].nunique() < 2:
         raise NotRecorded("figure2.csv has no VIBNets, or no regular nets; the command makes both")
@@ -80,7 +80,7 @@ def regular(effort: Effort) -> Finding:
     every, _ = _runs(table[~table["gated"]], _rises)
     evidence: dict[str, Any] = _shapes(table[~table["gated"]], effort)
     try:
-        undecayed = effort.table("figure2_decay.csv", REQUIRED)
+        undecayed = effort.table("figure2_decay.csv", REQUIRED, MAY_BE_EMPTY)
     except NotRecorded:
         return Finding(Tally.of(every), None, evidence, "figure2.png")
     undecayed = undecayed[~undecayed["gated"]]
@@ -97,7 +97,7 @@ def size_and_information(effort: Effort) -> Finding:
     Its 95 % interval, by bootstrap over seeds, lies above 0. Bare: by every estimate; corrected: by every one that is
     not at its ceiling, log N, where it says nothing.
     """
-    table = effort.table("figure2.csv", REQUIRED)
+    table = effort.table("figure2.csv", REQUIRED, MAY_BE_EMPTY)
     gated = table[table["gated"]]
     if gated["gamma"].nunique() < 2 or gated["seed"].nunique() < SEEDS:
         raise NotRecorded(f"figure2.csv has fewer than two prices, or than {SEEDS} seeds; the command makes more")

@@ -89,10 +89,7 @@ def _article(claim: Claim, figures: Path, shown: set[str]) -> str:
     picture = ""
     if claim.figure and claim.figure not in shown:
         shown.add(claim.figure)
-        picture = (
-            f'<details open><summary>{html.escape(claim.figure)}</summary><img alt="{html.escape(claim.figure)}" '
-            f'src="data:image/png;base64,{_scaled(figures / claim.figure)}"></details>'
-        )
+        picture = _picture(figures / claim.figure)
     return (
         f'<article id="{_anchor(claim)}" class="{_CLASS[claim.verdict]}"><h2>{html.escape(claim.number)} · '
         f'<span class="verdict">{_verdict(claim)}</span></h2><p>{html.escape(claim.statement)}</p>{correction}'
@@ -108,6 +105,18 @@ def _verdict(claim: Claim) -> str:
 
 def _anchor(claim: Claim) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in claim.number.lower())
+
+
+def _picture(path: Path) -> str:
+    """The figure, to be folded away; in words where its file is no picture."""
+    from PIL import Image
+
+    name = html.escape(path.name)
+    try:
+        source = _scaled(path)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what PIL raises on damage
+        return f'<p class="soft">{name} cannot be shown: {html.escape(str(error))}. Remedy: draw it again.</p>'
+    return f'<details open><summary>{name}</summary><img alt="{name}" src="data:image/png;base64,{source}"></details>'
 
 
 def _scaled(path: Path) -> str:

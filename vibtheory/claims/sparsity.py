@@ -170,7 +170,7 @@ def full_rank(effort: Effort) -> Finding:
     recorded: list[Outcome] = []
     evidence = {}
     for name in ("check_lenet_300_100.csv", "check_lenet_5_caffe.csv"):
-        for row in effort.rows(name, ("layer", "kind", "rank", "vacuous")):
+        for row in effort.rows(name, ("layer", "kind", "rank", "vacuous"), ("rank", "vacuous")):
             if row["kind"] == "bohning" and row["rank"] == row["rank"]:
                 words = f"{name} {row['layer']}"
                 evidence[words] = f"rank {row['rank']:g}: {'' if row['vacuous'] else 'not '}vacuous"

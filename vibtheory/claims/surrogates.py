@@ -28,8 +28,11 @@ _COLUMNS = ("layer", "kind", "level", "certificate", "nonzeros", "rank", "vacuou
 
 
 def _recorded(effort: Effort) -> list[dict[str, Any]]:
-    """The checker's rows on the networks of Tables 1 and 2, with the table's name; those that have a bound."""
-    found = [{**row, "table": name} for name in _RECORDED for row in effort.rows(name, _COLUMNS)]
+    """The checker's rows on the networks of Tables 1 and 2, with the table's name; those that have a bound.
+
+    A kind that does not apply to a layer has a row too, with most of its cells empty.
+    """
+    found = [{**row, "table": name} for name in _RECORDED for row in effort.rows(name, _COLUMNS, _COLUMNS[2:])]
     return [row for row in found if row["level"] == row["level"] and row["rank"] == row["rank"]]
 
 

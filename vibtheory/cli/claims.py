@@ -38,7 +38,10 @@ def claims(
     if quick and full:
         reject("--full", "together with --quick", "one of them", "leave one out")
     from vibtheory.claims import decide
-    from vibtheory.storage import write_text
+    from vibtheory.storage import locked, write_text
+
+    with locked(out, wait=10):
+        pass  # can it be written? Now, not after minutes of deciding
 
     def told(claim: Claim) -> None:
         if sys.stderr.isatty():

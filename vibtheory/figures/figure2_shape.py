@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from vibtheory.errors import reject
+from vibtheory.columns import check_columns
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["REQUIRED", "SHAPES", "estimates", "mean_interval", "shape_table"]
+__all__ = ["MAY_BE_EMPTY", "REQUIRED", "SHAPES", "estimates", "mean_interval", "shape_table"]
 
 REQUIRED = ("gated", "gamma", "seed", "epoch", "r_w", "method", "tau", "n", "nats", "stderr", "kind", "saturated",
             "ceiling")  # fmt: skip
+MAY_BE_EMPTY = ("stderr",)  # a bound in closed form has none
 SHAPES = (
     "rises, turns, falls below its start", "rises, turns, falls", "falls from the start", "rises", "undecided",
     "saturated",
@@ -32,13 +33,9 @@ def estimates(table: DataFrame) -> list[tuple[str, float, int]]:
     """(method, tau, n) of every curve, by method and tau; n is the smallest: larger ones are of last epochs only.
 
     Raises:
-        InvalidInputError: a column is missing, or there is no row.
+        InvalidInputError: a column is missing or holds something else, or there is no row.
     """
-    missing = [column for column in REQUIRED if column not in table.columns]
-    if missing:
-        reject("table", f"one without {', '.join(missing)}", "a table of vibtheory.sweep", "run vibtheory figure 2")
-    if table.empty:
-        reject("table", "no row", "a table of vibtheory.sweep", "run vibtheory figure 2 --quick")
+    check_columns("table", table, REQUIRED, MAY_BE_EMPTY)
     smallest = table.groupby(["method", "tau"], as_index=False)["n"].min()
     columns = (smallest[name] for name in ("method", "tau", "n"))
     return [(str(method), float(tau), int(n)) for method, tau, n in zip(*columns, strict=True)]

@@ -39,7 +39,7 @@ class NotRecorded(DataError):  # a state of things, for the ledger to report as 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A recorded table as it was read: how many rows, and the SHA-256 of the file."""
+    """A recorded table as it was read: its number of `rows`, and `sha256`, the SHA-256 of the file."""
 
     rows: int
     sha256: str
@@ -103,7 +103,10 @@ class Effort:
         return frame
 
     def rows(self, name: str, columns: Sequence[str], optional: Sequence[str] = ()) -> list[dict[str, Any]]:
-        """In full mode, the rows of a table that is recorded beside the fresh instances; none where there is none."""
+        """In full mode, the rows of a table that is recorded beside the fresh instances; none where there is none.
+
+        `columns` and `optional` are as in `table`, which raises DataError for a file that is no such table.
+        """
         if self.mode == "quick":
             return []
         try:
@@ -152,7 +155,10 @@ class Effort:
 
 
 def random_bound(rng: np.random.Generator, family: str = "gaussian", largest: int = 9) -> QuadraticBound:
-    """ḡ with 2…`largest` gates; scales of A over 1e-3…1e3, γ over 1e-4…10, ‖β‖ from below to far above √γ."""
+    """ḡ with 2…`largest` gates; scales of A over 1e-3…1e3, γ over 1e-4…10, ‖β‖ from below to far above √γ.
+
+    `rng` is drawn from and moves on; `family` is the kind of A or γ, one of `FAMILIES` (another name: "gaussian").
+    """
     d = int(rng.integers(2, largest + 1))
     rank = int(rng.integers(1, d + 1))
     if family == "low rank":
@@ -176,12 +182,12 @@ def random_bound(rng: np.random.Generator, family: str = "gaussian", largest: in
 
 
 def gate_units(bound: QuadraticBound) -> Array:
-    """√(γ_j/w_j), the scale of μ_j on which every gate looks alike (T1: t = |μ|√(w/γ)); √γ_j where w_j = 0. [d]"""
+    """√(γ_j/w_j) [d], the scale of μ_j on which every gate looks alike (T1: t = |μ|√(w/γ)); √γ_j where w_j = 0."""
     return np.asarray(np.sqrt(bound.gamma / np.where(bound.w > 0, bound.w, 1.0)))
 
 
 def random_start(rng: np.random.Generator, bound: QuadraticBound) -> Array:
-    """A start [d] with |μ|√(w/γ) from 0.1 to 30, some gates closed."""
+    """A start μ [d], drawn from `rng`, with |μ|√(w/γ) of the order 0.1 to 30 and about every tenth gate closed."""
     return np.asarray(
         gate_units(bound) * rng.standard_normal(bound.d) * 10.0 ** rng.uniform(-1, 1.5) * (rng.random(bound.d) < 0.9)
     )

@@ -90,7 +90,7 @@ def jumps(effort: Effort, flat: float = 1e-3) -> Finding:
         if index % 2:
             prices, beyond = prices[::-1], -1.0
         events = sparsity_path(bound, prices).events
-        stops = [float(prices[0]), *(event.gamma * (1 + 1e-7 * beyond) for event in events)]
+        stops = [float(prices[0]), *(event.gamma * (1 + 1e-9 * beyond) for event in events)]
         for event, mu in zip(events, sparsity_path(bound, stops).mu[1:], strict=True):
             here, support = bound.with_gamma(event.gamma), np.flatnonzero(mu)
             slack = 1 - np.abs(here.smooth_gradient(mu)) / (2 * np.sqrt(here.gamma * here.w))

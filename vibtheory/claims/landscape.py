@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -58,19 +59,21 @@ def _other_stationary_point(rng: np.random.Generator, bound: QuadraticBound) -> 
             continue
         signs = rng.choice([-1.0, 1.0], support.size)
 
-        def gradient(size: Array, support: Index = support, signs: Array = signs) -> Array:
+        def at(size: Array, support: Index = support, signs: Array = signs) -> Array:
             mu = np.zeros(bound.d)
             mu[support] = signs * size * unit[support]
-            smooth = bound.smooth_gradient(mu)[support]
+            return mu
+
+        def gradient(size: Array, support: Index = support, signs: Array = signs, at: Any = at) -> Array:
+            """∂Φ/∂μ over the penalty's own slope, which goes to 0 far out."""
+            mu = at(size)
             slope = penalty_slope(mu[support], bound.w[support], bound.gamma[support])
-            return np.asarray(unit[support] * (smooth + signs * slope) / bound.gamma[support])
+            return np.asarray(bound.smooth_gradient(mu)[support] / slope + signs)
 
         found = scipy.optimize.root(gradient, np.exp(rng.normal(0, 2, support.size)))
-        if found.success and (found.x > 1e-6).all() and np.abs(gradient(found.x)).max() < 1e-8:
-            mu = np.zeros(bound.d)
-            mu[support] = signs * found.x * unit[support]
-            if certify(bound, mu).status != NOT_CONVERGED:
-                return True
+        settled = found.success and (found.x > 1e-6).all() and np.abs(gradient(found.x)).max() < 1e-6
+        if settled and certify(bound, at(found.x)).status != NOT_CONVERGED:
+            return True
     return False
 
 

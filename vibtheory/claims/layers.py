@@ -99,7 +99,7 @@ def several_layers(
     outcomes: list[Outcome] = []
     left: Counter[str] = Counter()
     vacuous, disagreement = 0, 0.0
-    for _ in range(effort.size(60, 600)):
+    for _ in range(effort.size(60, 300)):
         chain = _random_chain(rng)
         gates = _settled(chain, rng)
         if gates is None:

@@ -1,4 +1,4 @@
-"""Ten families of spoiled input, one for each kind of file that vibtheory reads.
+"""Twelve families of spoiled input, one for each kind of file that vibtheory reads (two in `record_families`).
 
 A family is a function of a random generator and a folder of its own. It spoils one file, has it read, and returns what
 came of it: "refused" (exit code 2 with one line, or a VibTheoryError with a remedy) or "right" (the answer of the
@@ -17,7 +17,6 @@ import shutil
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,17 @@ from safetensors.torch import save as tensor_bytes
 from typer.testing import CliRunner
 
 import vibtheory as vt
+from tests.robustness.asking import Wrong, ask, call, told
 from tests.robustness.damage import JUNK, PAYLOAD, damaged, deep, pickled_weights, replaced
+from tests.robustness.record_families import Family, prepare_records, recorded, rows
 from vibtheory.cli import app, inputs
 from vibtheory.datasets import fetching
 from vibtheory.datasets.catalogue import CATALOGUE
 from vibtheory.datasets.cifar import read_cifar
 from vibtheory.datasets.idx import read_idx
-from vibtheory.errors import VibTheoryError
 from vibtheory.experiments import experiment
 
-__all__ = ["FAMILIES", "Wrong", "ask", "prepare"]
+__all__ = ["FAMILIES", "fresh", "prepare"]
 
 MODELS = """
 from torch import nn
@@ -54,10 +54,6 @@ TRAIN = ("train", "tiny_models:gated", "--data", "points.npz", "--out", "run", "
 CHECK = ("check", "tiny", "--data", "points.npz", "--layer", "h1")
 RESULTS = ("table", "network", "mode", "gamma", "seed", "stage", "error_last", "error_best", "r_w", "r_n", "flop",
            "architecture", "epochs", "status", "seconds")  # fmt: skip
-
-
-class Wrong(AssertionError):
-    """Neither refused in one line nor answered rightly."""
 
 
 def prepare(folder: Path) -> None:
@@ -78,37 +74,7 @@ def prepare(folder: Path) -> None:
     if answer.exit_code not in (0, 3):
         raise Wrong(f"the intact run is not checked: {answer.output}")
     Path("answer.txt").write_text(answer.output, encoding="utf-8")
-
-
-def ask(*arguments: object) -> str:
-    """Run a command in this process: its stdout where it answered, "" where it refused in one line with a remedy."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    lines = result.stderr.strip().splitlines()
-    if result.exit_code not in (0, 1, 2, 3):
-        raise Wrong(f"exit code {result.exit_code}: {lines[-2:]} {result.exception!r}")
-    if "Traceback" in result.output:
-        raise Wrong(f"a traceback: {lines[-1]}")
-    if result.exit_code != 2:
-        return str(result.stdout)
-    if len(lines) != 1 or not lines[0].startswith("error: ") or "emedy" not in lines[0] or len(lines[0]) > 20_000:
-        raise Wrong(f"not one line with a remedy: {result.output[:300]}")
-    return ""
-
-
-def _told(answer: str, expected: str | None = None) -> str:
-    if answer and expected is not None and answer != expected:
-        raise Wrong(f"another answer than the intact file's: {answer[:200]}")
-    return "right" if answer else "refused"
-
-
-def _call(function: Callable[[], Any]) -> Any:
-    """What `function` returns, None where it raises our error with a remedy."""
-    try:
-        return function()
-    except VibTheoryError as error:
-        if "emedy" not in str(error):
-            raise Wrong(f"no remedy: {error}") from error
-        return None
+    prepare_records(folder)
 
 
 def idx(rng: np.random.Generator, _: Path) -> str:
@@ -125,7 +91,7 @@ def idx(rng: np.random.Generator, _: Path) -> str:
         path.write_bytes(gzip.compress(header[:4] + struct.pack(">3I", *shape) + array.tobytes()))
     else:
         path.symlink_to(["images.gz", "gone", "/dev/null", "."][int(rng.integers(4))])
-    found = _call(lambda: read_idx(path, axes=3))
+    found = call(lambda: read_idx(path, axes=3))
     if found is not None and found.size and kind in (0, 2) and not np.array_equal(found.ravel(), array.ravel()):
         raise Wrong("other pixels, although gzip's checksum holds")
     return "refused" if found is None else "right"
@@ -146,9 +112,9 @@ def cifar(rng: np.random.Generator, _: Path) -> str:
     report = CliRunner().invoke(app, ["data", "verify", "cifar100", "--root", "."])
     if report.exit_code != (2 if kind == 2 else 0) and "damaged" not in report.output:
         raise Wrong(f"exit code {report.exit_code}: {report.output[:300]}")
-    if _call(lambda: vt.datasets.load("cifar100", ".")) is not None:
+    if call(lambda: vt.datasets.load("cifar100", ".")) is not None:
         raise Wrong("three records passed for CIFAR-100")
-    found = _call(lambda: read_cifar(path, 3, 2, 100))
+    found = call(lambda: read_cifar(path, 3, 2, 100))
     if found is not None and found[1].max() >= 100:
         raise Wrong("a label out of range")
     return "refused" if found is None else "right"
@@ -177,7 +143,7 @@ def archive(rng: np.random.Generator, folder: Path) -> str:
     Path("a.tar.gz").write_bytes(spoiled)
     into = folder / "in" / "cache"
     into.mkdir(parents=True)
-    done = _call(lambda: fetching._extract(Path("a.tar.gz"), into, entry) or True)
+    done = call(lambda: fetching._extract(Path("a.tar.gz"), into, entry) or True)
     escaped = [path for path in (folder / "escaped", folder / "in" / "escaped", Path("/tmp/vibtheory-escaped"))
                if path.exists()]  # fmt: skip
     if escaped:
@@ -200,7 +166,7 @@ def run_damaged(rng: np.random.Generator, _: Path) -> str:
         path.mkdir()
     else:
         path.write_bytes([deep().encode(), pickled_weights(), description.read_bytes()][int(rng.integers(3))])
-    return _told(ask(*CHECK), Path("answer.txt").read_text(encoding="utf-8"))
+    return told(ask(*CHECK), Path("answer.txt").read_text(encoding="utf-8"))
 
 
 def _seal(folder: Path, name: str, tensors: bytes, plain: dict[str, Any]) -> None:
@@ -255,10 +221,10 @@ def run_hostile(rng: np.random.Generator, _: Path) -> str:
                 "arguments": {"sizes": [[4, 10**6, 10**6, 2], [4] * 10**5][int(rng.integers(2))]},
             }
     _seal(Path("tiny"), "run", content, plain)
-    run = _call(lambda: vt.load("tiny"))
+    run = call(lambda: vt.load("tiny"))
     if run is not None:
         _ = (str(run), len(run.history), float(run.history["error"].iloc[-1]))  # what a report would read
-    return _told(ask(*CHECK))
+    return told(ask(*CHECK))
 
 
 def checkpoint(rng: np.random.Generator, _: Path) -> str:
@@ -277,7 +243,7 @@ def checkpoint(rng: np.random.Generator, _: Path) -> str:
         else:
             content = _other_tensors(rng, content)
         _seal(folder, "checkpoint", content, plain)
-    return _told(ask(*TRAIN))
+    return told(ask(*TRAIN))
 
 
 def recipe(rng: np.random.Generator, _: Path) -> str:
@@ -304,11 +270,11 @@ def recipe(rng: np.random.Generator, _: Path) -> str:
                 b"[recipe]\nmilestones = 3", b"[[recipe]]",
                 b"recipe.gamma.h1 = 1e400"][int(rng.integers(7))]  # fmt: skip
     Path("r.toml").write_bytes(text)
-    one = _call(lambda: inputs.recipe("r.toml"))
-    plan = _call(lambda: experiment("r.toml"))
+    one = call(lambda: inputs.recipe("r.toml"))
+    plan = call(lambda: experiment("r.toml"))
     if plan is not None:
         for mode in plan.modes:
-            jobs = _call(lambda mode=mode: plan.jobs(mode))  # type: ignore[misc]
+            jobs = call(lambda mode=mode: plan.jobs(mode))  # type: ignore[misc]
             if jobs is not None and not all(isinstance(seed, int) for _, seed in jobs):
                 raise Wrong("a seed that is no whole number")
         if not (isinstance(plan.network, str) and isinstance(plan.dataset, str) and isinstance(plan.table, int)):
@@ -331,7 +297,7 @@ def results(rng: np.random.Generator, _: Path) -> str:
         content = damaged(rng, frame.to_csv(index=False).encode())
     Path("figures").mkdir()
     Path("figures/table1.csv").write_bytes(content)
-    return _told(ask("table", "1"))
+    return told(ask("table", "1"))
 
 
 def weights(rng: np.random.Generator, _: Path) -> str:
@@ -372,7 +338,7 @@ def weights(rng: np.random.Generator, _: Path) -> str:
             "x\x00:y",
         ]
         model = names[0] if rng.random() < 0.6 else names[int(rng.integers(len(names)))]
-    return _told(ask("check", model, "--state", state, "--data", "points.npz", "--gamma", "1e-3"))
+    return told(ask("check", model, "--state", state, "--data", "points.npz", "--gamma", "1e-3"))
 
 
 def arrays(rng: np.random.Generator, _: Path) -> str:
@@ -412,13 +378,15 @@ def arrays(rng: np.random.Generator, _: Path) -> str:
                     member = [lie, PAYLOAD, damaged(rng, member), deep().encode()][int(rng.integers(4))]
                 out.writestr(f"{key}.npy", member)
             out.writestr("../../escaped.npy", b"")
-    return _told(ask("check", "tiny", "--data", path, "--layer", "h1"))
+    return told(ask("check", "tiny", "--data", path, "--layer", "h1"))
 
 
-FAMILIES: dict[str, Callable[[np.random.Generator, Path], str]] = {
+FAMILIES: dict[str, Family] = {
     function.__name__: function
-    for function in (idx, cifar, archive, run_damaged, run_hostile, checkpoint, recipe, results, weights, arrays)
-}
+    for function in (
+        idx, cifar, archive, run_damaged, run_hostile, checkpoint, recipe, results, weights, arrays, recorded, rows,
+    )
+}  # fmt: skip
 
 
 def fresh(template: Path, folder: Path) -> Path:

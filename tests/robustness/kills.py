@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pandas import DataFrame
 
 from vibtheory import building, datasets, networks
 from vibtheory.datasets.dataset import Dataset, from_arrays
@@ -24,7 +25,7 @@ from vibtheory.run import load
 from vibtheory.storage import write_text
 from vibtheory.training import train
 
-__all__ = ["RUNS", "KillReport", "killed_until_done"]
+__all__ = ["RUNS", "KillReport", "killed_until_done", "sweep_of", "table_of"]
 
 TIMED = ("seconds", "images_per_second", "peak_memory_mib")
 
@@ -53,24 +54,32 @@ def _train(folder: Path) -> None:
     run.save(folder / "run")
 
 
-def _table(folder: Path) -> None:
+def table_of(runs: Path) -> DataFrame:
+    """A table's short experiment on made-up data; finished runs are only read."""
     building._BUILDERS["tiny"] = lambda: networks.mlp((9, 5, 2))
     datasets.load = lambda name: _data()  # type: ignore[assignment]  # of this child only
     plan = Experiment(
         "tiny", 1, "tiny", "mnist", Recipe(gamma=1e-3, epochs=3, pretrain_epochs=1, batch_size=16),
         Recipe(gamma=0.0, epochs=2, batch_size=16), {"quick": {"seeds": [0, 1]}},
     )  # fmt: skip
-    table = run_experiment(plan, "quick", runs=folder / "runs", jobs=1)
-    write_text(folder / "table.csv", table.drop(columns="seconds").to_csv(index=False))
+    return run_experiment(plan, "quick", runs=runs, jobs=1)
+
+
+def sweep_of(out: Path) -> DataFrame:
+    """A small sweep on the same data."""
+    return sweep(
+        gammas=[1e-3, 1e-2], seeds=2, out=out, epochs=4, record=2, dataset=_data(), n=60, device="cpu",
+        network={"builder": "mlp", "arguments": {"sizes": [9, 5, 2]}}, estimators=[("variational",), ("gaussian", 0.5)],
+        recipe={"batch_size": 16, "gate_learning_rate": 0.1, "prune_every": 1},
+    ).table  # fmt: skip
+
+
+def _table(folder: Path) -> None:
+    write_text(folder / "table.csv", table_of(folder / "runs").drop(columns="seconds").to_csv(index=False))
 
 
 def _sweep(folder: Path) -> None:
-    result = sweep(
-        gammas=[1e-3, 1e-2], seeds=2, out=folder / "sweep", epochs=4, record=2, dataset=_data(), n=60, device="cpu",
-        network={"builder": "mlp", "arguments": {"sizes": [9, 5, 2]}}, estimators=[("variational",), ("gaussian", 0.5)],
-        recipe={"batch_size": 16, "gate_learning_rate": 0.1, "prune_every": 1},
-    )  # fmt: skip
-    write_text(folder / "table.csv", result.table.drop(columns="seconds").to_csv(index=False))
+    write_text(folder / "table.csv", sweep_of(folder / "sweep").drop(columns="seconds").to_csv(index=False))
 
 
 RUNS: dict[str, Callable[[Path], None]] = {"train": _train, "table": _table, "sweep": _sweep}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.torture import run_case, torture
-from tests.robustness import families, kills
+from tests.robustness import asking, kills
 from tests.robustness.damage import damaged, replaced
 from tests.robustness.families import FAMILIES
 from tests.robustness.kills import RUNS, killed_until_done
@@ -86,11 +86,11 @@ def test_a_traceback_or_a_second_line_would_be_seen(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(inputs, "trained_model", defect)
     assert "exit code 70" in run_case("weights", 3, 0, tmp_path)
-    monkeypatch.setattr(families, "app", None)
+    monkeypatch.setattr(asking, "app", None)
     assert run_case("weights", 3, 0, tmp_path) not in ("right", "refused")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "[3]", "3", "\xff", "[" * 100_000])
+@pytest.mark.parametrize("content", ["", "{", "[]", "[3]", "3", "\xff", "[" * 100_000, "[{}]", '[{"gamma": "x"}]'])
 def test_damaged_rows_of_a_finished_run(content: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_bytes(content.encode("latin-1"))

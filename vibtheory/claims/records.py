@@ -53,11 +53,13 @@ def table_row(effort: Effort, table: int, row: str = "") -> Finding:
     results = results[results["mode"] == "full"]
     if row:
         results = results[results["row"].astype(str) == row]
-    seeds = sorted({int(seed) for seed in results["seed"]})
-    if len(seeds) < SEEDS:
+    stages = {str(stage): group for stage, group in results.groupby("stage") if group["seed"].nunique() >= SEEDS}
+    pruned, tuned = stages.get("pruned"), stages.get("finetuned")
+    if pruned is None:
+        seeds = set(results.loc[results["stage"] == "pruned", "seed"])
         raise NotRecorded(f"{name} has {len(seeds)} full runs{row and ' of row ' + row}; {SEEDS} are needed")
     printed = _vibnet(table, row)
-    evidence: dict[str, Any] = {"seeds": seeds}
+    evidence: dict[str, Any] = {"seeds": sorted({int(seed) for seed in pruned["seed"]})}
 
     def judged(label: str, values: Any, column: str) -> list[Outcome]:
         if math.isnan(printed[column]):
@@ -66,8 +68,6 @@ def table_row(effort: Effort, table: int, row: str = "") -> Finding:
         evidence[label] = f"{mean:.4g} [{low:.4g}, {high:.4g}], printed {printed[column]:g}"
         return [(bool(mean <= printed[column] + _unit(table, column) / 2), f"{label}: {evidence[label]}")]
 
-    stages = {str(stage): group for stage, group in results.groupby("stage")}
-    pruned, tuned = stages["pruned"], stages.get("finetuned")
     sizes = [
         outcome
         for ours, column in _SIZES.items()

@@ -1,4 +1,4 @@
-"""The ten most important formulas, each broken on purpose in a copy of the package: the named test must fail.
+"""The most important formulas, each broken on purpose in a copy of the package: the named test must fail.
 
 A mutation is one replacement in one line of source. The copy is the whole package beside the tests, in a folder of its
 own; nothing is changed here. The unchanged copy passes all the named tests, so that a failure is the mutation's.
@@ -75,6 +75,14 @@ MUTATIONS = {
     "M: r_N counts maps before and after pooling": Mutation(
         "counting.py", "units=(24**2 + 12**2) * a", "units=24**2 * a",
         "test_metrics.py::test_table_2_rows_with_an_architecture",
+    ),
+    "T2: rank + 1": Mutation(
+        "theory/sparsity.py", '("T2 (poster): nonzeros <= rank[A] + 1", rank + 1)',
+        '("T2 (poster): nonzeros <= rank[A] + 1", rank - 1)', "theory/test_sparsity.py::test_everything_closed_and_zero_columns",
+    ),
+    "T6: Kantorovich's radius 2 eta": Mutation(
+        "theory/certificate.py", "return Certificate(CERTIFIED, how, *numbers, 2.0 * eta, ties",
+        "return Certificate(CERTIFIED, how, *numbers, 0.5 * eta, ties", "theory/test_certificate.py::test_kantorovich_numbers",
     ),
     "price: gamma s/2": Mutation(
         "bridge.py", "return price * gate.multiplier / 2", "return price * gate.multiplier",

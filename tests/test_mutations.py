@@ -78,11 +78,13 @@ MUTATIONS = {
     ),
     "T2: rank + 1": Mutation(
         "theory/sparsity.py", '("T2 (poster): nonzeros <= rank[A] + 1", rank + 1)',
-        '("T2 (poster): nonzeros <= rank[A] + 1", rank - 1)', "theory/test_sparsity.py::test_everything_closed_and_zero_columns",
+        '("T2 (poster): nonzeros <= rank[A] + 1", rank - 1)',
+        "theory/test_sparsity.py::test_everything_closed_and_zero_columns",
     ),
     "T6: Kantorovich's radius 2 eta": Mutation(
         "theory/certificate.py", "return Certificate(CERTIFIED, how, *numbers, 2.0 * eta, ties",
-        "return Certificate(CERTIFIED, how, *numbers, 0.5 * eta, ties", "theory/test_certificate.py::test_kantorovich_numbers",
+        "return Certificate(CERTIFIED, how, *numbers, 0.5 * eta, ties",
+        "theory/test_certificate.py::test_kantorovich_numbers",
     ),
     "price: gamma s/2": Mutation(
         "bridge.py", "return price * gate.multiplier / 2", "return price * gate.multiplier",

@@ -24,7 +24,7 @@ help:
 	@echo "make notebooks   execute all notebooks again, in place"
 	@echo "make gallery     the notebooks as a static site, into build/gallery/"
 	@echo "make docs        the documentation site, into site/"
-	@echo "make browser     notebooks and gallery in a real browser (needs chromium)"
+	@echo "make browser     documentation, notebooks and gallery in a real browser (needs chromium)"
 	@echo "make clean       remove caches and build leftovers (.venv, runs/ and figures/ stay)"
 
 # What running needs. A stamp is newer than pyproject.toml and the lock when the environment is up to date.
@@ -82,7 +82,7 @@ docs: .venv/.docs
 	@echo "open site/index.html; for its search: $(BIN)/python -m http.server --directory site"
 
 browser: .venv/.dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -q tests/notebooks/browser_notebooks.py
+	$(ONE_THREAD) $(BIN)/python -m pytest -q tests/notebooks/browser_docs.py tests/notebooks/browser_notebooks.py
 
 clean:
 	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage .coverage.*

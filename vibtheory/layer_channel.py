@@ -36,7 +36,7 @@ class LayerLaw:
     sigma: NDArray[np.float64]
 
     def channel(self, tau: float = 0.0, rows: NDArray[np.intp] | None = None) -> GatedChannel:
-        """The channel on `rows` (None: all), with additive noise of standard deviation τ in the unit of h."""
+        """The channel on `rows` [n] of f (None: all), with additive noise of standard deviation `tau` (unit of h)."""
         return GatedChannel(self.f if rows is None else self.f[rows], self.mu, self.sigma, tau)
 
 

@@ -75,7 +75,7 @@ noises, sample bounds on subsets. Those in closed form are `full`."""
 
 
 def as_estimators(given: str | Sequence[Any], n: int) -> tuple[Estimator, ...]:
-    """The estimators of a sweep with `n` inputs: "default", or a list of `Estimator`s or (method, tau, options).
+    """The estimators of a sweep with `n` inputs, from `given`: "default", or `Estimator`s or (method, tau, options).
 
     Raises:
         InvalidInputError: none, one twice, or one that is neither.

@@ -44,7 +44,10 @@ class BoundCheck:
 
 
 def clopper_pearson_upper(violations: int, samples: int, confidence: float = 0.95) -> float:
-    """Exact one-sided upper limit of a rate after `violations` in `samples` independent trials."""
+    """Exact one-sided upper limit, at level `confidence`, of a rate after `violations` in `samples` independent trials.
+
+    Source: Clopper and Pearson, 1934.
+    """
     if violations >= samples:
         return 1.0
     return float(scipy.stats.beta.ppf(confidence, violations + 1, samples - violations))
@@ -58,7 +61,11 @@ def compare(
     guarantee: str,
     relative: float = 1e-10,
 ) -> BoundCheck:
-    """Count where `truth` exceeds `surrogate` on `points` [S, d] by more than `relative` of their size."""
+    """Count where `truth` exceeds `surrogate` on `points` [S, d] by more than `relative` of their size.
+
+    Both map [S, d] to [S] values in nats; a size below 1 nat counts as 1. `level` ("statistical", or of a bound that
+    admits no violation) decides the status; `guarantee` is passed on.
+    """
     above, true = surrogate(points), truth(points)
     excess = true - above
     tolerance = relative * np.maximum(1.0, np.maximum(np.abs(true), np.abs(above)))
@@ -76,7 +83,10 @@ def compare(
 
 
 def sample_points(mu: Array, sigma: Array, samples: int, generator: np.random.Generator, wide: bool) -> Array:
-    """z [samples, d] ~ N(μ, σ²); `wide` takes every fourth so, and the rest around μ, around 0, and 0/1 (gates cut)."""
+    """z [samples, d] ~ N(μ, σ²); `wide` takes every fourth so, and the rest around μ, around 0, and 0/1 (gates cut).
+
+    `mu` and `sigma` are [d]; the noise comes from `generator`.
+    """
     noise = generator.standard_normal((samples, mu.size))
     z = np.asarray(mu + sigma * noise)
     if wide:

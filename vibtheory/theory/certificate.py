@@ -121,7 +121,7 @@ def certify(bound: QuadraticBound, mu: ArrayLike) -> Certificate:
 
 
 def certify_normalised(problem: NormalisedProblem, x: Array) -> Certificate:
-    """`certify` at x [k] of a `NormalisedProblem`."""
+    """`certify` at `x` [k] of a `NormalisedProblem`, the `problem`; x is not checked."""
     support = np.flatnonzero(x)
     every_root = np.sqrt(problem.price)
     response, error = problem.response(x), problem.response_error(x)
@@ -189,7 +189,10 @@ def certify_normalised(problem: NormalisedProblem, x: Array) -> Certificate:
 
 
 def support_hessian(problem: NormalisedProblem, support: Index, v: Array) -> Array:
-    """H = 2(G_S − diag(1/(2+α_S))), 1/(2+α) = v²/(1+v²): the Hessian of F on S."""
+    """H [s, s] = 2(G_S − diag(1/(2+α_S))), 1/(2+α) = v²/(1+v²): the Hessian of F = Φ/γ₀ on S.
+
+    Takes the `problem` in x coordinates, `support` [s], the places of S among its k columns, and `v` [s] = 1/√(1+α_S).
+    """
     hessian = np.asarray(2.0 * problem.block(support, support))
     hessian[np.diag_indices(len(support))] -= 2.0 * v**2 / (1.0 + v**2)
     return hessian

@@ -37,8 +37,9 @@ def _bits(data: Dataset, threads: int, seed: int = 5) -> dict[str, torch.Tensor]
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
 
-def test_same_seed_same_bits(data: Dataset, threads: None) -> None:
-    first, second, other = _bits(data, 1), _bits(data, 1), _bits(data, 1, seed=6)
+@pytest.mark.parametrize("number", [1, 2])
+def test_same_seed_same_bits(number: int, data: Dataset, threads: None) -> None:
+    first, second, other = _bits(data, number), _bits(data, number), _bits(data, number, seed=6)
     assert all(torch.equal(first[name], tensor) for name, tensor in second.items())
     assert not all(torch.equal(first[name], tensor) for name, tensor in other.items())
 

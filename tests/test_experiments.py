@@ -13,8 +13,9 @@ import pytest
 
 from vibtheory import building, datasets, experiments, gates, networks, run, teacher, training, training_loop
 from vibtheory.datasets import Dataset, from_arrays
-from vibtheory.errors import InvalidInputError
+from vibtheory.errors import CheckpointError, InvalidInputError
 from vibtheory.experiments import experiment, run_experiment
+from vibtheory.storage import write_sealed
 
 PLAN = """
 table = 1
@@ -106,6 +107,39 @@ def test_finished_runs_are_read_back(
     pd.testing.assert_frame_equal(first, again)
     run_experiment(plan, "full", runs=tmp_path)  # other seeds: all their own work, each run and its fine-tuning
     assert sorted(calls) == [0, 0, 1, 1]
+
+
+def _rewritten(path: Path, **changes: Any) -> None:
+    """The finished run's rows with other entries in the first; an entry of None is left out. Sealed again."""
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    first = {key: value for key, value in {**rows[0], **changes}.items() if value is not None}
+    write_sealed(path, {"rows": [first, *rows[1:]]})
+
+
+def test_changed_rows_of_a_finished_run_are_refused_and_measured_again(
+    plan: experiments.Experiment, tmp_path: Path
+) -> None:
+    first = run_experiment(plan, "quick", runs=tmp_path)
+    (path,) = tmp_path.glob("*/rows-*.json")
+    text = path.read_text(encoding="utf-8")
+    assert '"epochs": 1' in text
+    path.write_text(text.replace('"epochs": 1', '"epochs": 2', 1), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"does not match its own checksum.*Remedy: delete this file"):
+        run_experiment(plan, "quick", runs=tmp_path)
+    path.unlink()
+    pd.testing.assert_frame_equal(run_experiment(plan, "quick", runs=tmp_path)[SAME], first[SAME])
+    for changes, words in (
+        ({"gamma": "x"}, "gamma is 'x'"), ({"r_w": None}, "no r_w"), ({"seed": True}, "seed is True"),
+        ({"device": 3}, "device is 3"),
+    ):  # fmt: skip
+        path.write_text(text, encoding="utf-8")
+        _rewritten(path, **changes)
+        with pytest.raises(CheckpointError, match=rf"{words}.*Remedy: delete this file"):
+            run_experiment(plan, "quick", runs=tmp_path)
+    for rows in ([], {}, None, [3]):
+        write_sealed(path, {"rows": rows})
+        with pytest.raises(CheckpointError, match="Remedy: delete this file"):
+            run_experiment(plan, "quick", runs=tmp_path)
 
 
 def test_a_run_is_shared_between_modes_with_the_same_settings(
@@ -265,3 +299,11 @@ def test_bad_calls_are_refused(plan: experiments.Experiment, tmp_path: Path) -> 
         run_experiment(plan, "slow", runs=tmp_path)
     with pytest.raises(InvalidInputError, match="no epoch was evaluated"):
         experiments._errors(pd.DataFrame({"error": [float("nan")]}))
+
+
+def test_rows_of_decayed_gates_have_a_name_of_their_own() -> None:
+    """So that `table 1 --full --decay-gates` stands beside the rows of `table 1 --full`."""
+    plain = experiment("lenet_300_100")
+    assert plain.label == "lenet_300_100"
+    assert plain.with_decayed_gates().label == "lenet_300_100_decayed_gates"
+    assert experiment("vgg_3_1").label == "vgg_3_1"

@@ -19,12 +19,22 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import vibtheory as vt
-from vibtheory import networks, sweep_jobs, sweep_log, sweep_recorder, sweep_run, training_many_state, training_state
+from vibtheory import (
+    gamma_sweep,
+    networks,
+    sweep_jobs,
+    sweep_log,
+    sweep_recorder,
+    sweep_run,
+    training_many_state,
+    training_state,
+)
 from vibtheory.cli import app
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.errors import CheckpointError, InvalidInputError, MissingDependencyError, VibTheoryError
 from vibtheory.gamma_sweep import COLUMNS, SweepResult
 from vibtheory.recipe import Recipe
+from vibtheory.storage import locked, write_sealed
 from vibtheory.training import train
 
 N, EPOCHS = 100, 6
@@ -200,7 +210,7 @@ def _stop_after(stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module, name in (
         (sweep_recorder, "write_state"),
-        (sweep_log, "write_text"),
+        (sweep_log, "write_sealed"),
         (training_state, "write_state"),
         (training_many_state, "write_state"),
     ):
@@ -277,7 +287,7 @@ def test_other_estimators_need_no_training(
     before = undisturbed.table.query("method == 'gaussian' and n == 40").reset_index()
     pd.testing.assert_frame_equal(gaussian[columns], before[columns], check_exact=True)
     assert np.allclose(gaussian["nats"] - logdet["nats"], -9 * np.log(0.7))
-    _sweep(folder)  # the table of this folder is the last call's: put it back
+    _sweep(folder)  # the rows of these runs are the last call's: put them back
 
 
 def _first_run(out: Path) -> Path:
@@ -300,6 +310,176 @@ def test_damaged_rows_are_found_and_come_back(undisturbed: SweepResult, tmp_path
         _sweep(tmp_path, **one)
     path.unlink()
     _same(_sweep(tmp_path, **one).table, first.table)
+
+
+ONE: dict[str, Any] = {
+    "gammas": [1e-3], "gated": True, "epochs": 1, "record": [1], "estimators": [("variational",), ("gaussian", 0.7)]
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("rows")
+    _sweep(out, **ONE)
+    return _first_run(out) / "rows.json"
+
+
+def _refused(path: Path, words: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"rows\.json is not readable.*{words}.*Remedy: delete that file"):
+        _sweep(path.parents[2], **ONE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "null", '{"status": null, "epochs": {}}', "[" * 100_000, '{"status": "completed", "epochs": {"0": 3}}'],
+)
+def test_rows_without_a_seal_are_refused(content: str, rows_file: Path) -> None:
+    text = rows_file.read_text(encoding="utf-8")
+    rows_file.write_text(content, encoding="utf-8")
+    try:
+        _refused(rows_file, "no checksum|nested too deeply")
+    finally:
+        rows_file.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("value", ["1.5", '"1.5"'])
+def test_a_changed_number_in_the_rows_is_refused(value: str, rows_file: Path) -> None:
+    text = rows_file.read_text(encoding="utf-8")
+    nats = json.loads(text)["epochs"]["1"].popitem()[1]["nats"]
+    assert f'"nats": {nats}' in text
+    rows_file.write_text(text.replace(f'"nats": {nats}', f'"nats": {value}'), encoding="utf-8")
+    try:
+        _refused(rows_file, "does not match its own checksum")
+    finally:
+        rows_file.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epochs": []}, "epochs is no object"),
+        ({"epochs": None}, "epochs is no object"),
+        ({"epochs": {"0": 3}}, "epochs is no object"),
+        ({"epochs": {"0": {"h1 40 x": [1]}}}, r"a row is \[1\], no object"),
+        ({"epochs": {"0": {"h1 40 x": {}}}}, "a row has no network"),
+        ({"status": 3}, "status is 3"),
+        ({"status": ["completed"]}, "status is"),
+    ],
+)
+def test_rows_of_other_types_are_refused(changes: dict[str, Any], words: str, rows_file: Path) -> None:
+    """Sealed, so that only the types are wrong."""
+    text = rows_file.read_text(encoding="utf-8")
+    write_sealed(rows_file, {"status": "completed", "epochs": {}, **changes})
+    try:
+        _refused(rows_file, words)
+    finally:
+        rows_file.write_text(text, encoding="utf-8")
+
+
+def _runs_in(path: Path) -> list[tuple[Any, ...]]:
+    return list(pd.read_csv(path)[["gated", "gamma", "seed", "layer"]].drop_duplicates().itertuples(False, None))
+
+
+def test_a_later_sweep_adds_to_the_table(tmp_path: Path) -> None:
+    first = _sweep(tmp_path, **ONE)
+    before = first.path.read_text(encoding="utf-8").splitlines()
+    assert "earlier" not in str(first)
+    second = _sweep(tmp_path, **{**ONE, "gammas": [2e-2]})
+    assert second.kept == len(first.table)
+    assert f"{second.kept} of earlier sweeps" in str(second)
+    assert set(second.table["gamma"]) == {2e-2}  # the result is this call's alone
+    lines = second.path.read_text(encoding="utf-8").splitlines()
+    assert lines[: len(before)] == before  # to the last bit
+    assert len(lines) == len(before) + len(second.table)
+    _sweep(tmp_path, **{**ONE, "seeds": [4], "gated": False, "epochs": 2, "record": [2]})
+    _sweep(tmp_path, **{**ONE, "layer": "input"})
+    again = _sweep(tmp_path, **{**ONE, "estimators": [("plain",)]})
+    runs = [(True, 2e-2, 3, "h1"), (False, 0.0, 4, "h1"), (True, 1e-3, 3, "input"), (True, 1e-3, 3, "h1")]
+    assert _runs_in(again.path) == runs
+    table = pd.read_csv(again.path)
+    assert not table.duplicated(["gated", "gamma", "seed", "epoch", "layer", "method", "tau", "n"]).any()
+    ours = table[(table["gamma"] == 1e-3) & (table["layer"] == "h1")]
+    assert set(ours["method"]) == {"plain"}  # a run's rows are replaced as a whole
+
+
+def test_two_sweeps_at_once_lose_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the first one trains, the second one starts and ends, in the same folder."""
+    real, meanwhile = gamma_sweep.side_by_side, []
+
+    def slow(*arguments: Any) -> Any:
+        monkeypatch.setattr(gamma_sweep, "side_by_side", real)
+        meanwhile.append(_sweep(tmp_path, **{**ONE, "gammas": [2e-2]}))
+        return real(*arguments)
+
+    monkeypatch.setattr(gamma_sweep, "side_by_side", slow)
+    result = _sweep(tmp_path, **ONE)
+    assert result.kept == len(meanwhile[0].table)
+    assert _runs_in(result.path) == [(True, 2e-2, 3, "h1"), (True, 1e-3, 3, "h1")]
+
+
+def test_the_table_is_written_under_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, written = gamma_sweep.write_text, []
+
+    def checked(path: Path, text: str) -> None:
+        with pytest.raises(VibTheoryError, match="in use"), locked(path.parent):
+            pass
+        written.append(path.name)
+        real(path, text)
+
+    monkeypatch.setattr(gamma_sweep, "write_text", checked)
+    _sweep(tmp_path, **ONE)
+    assert written == ["table.csv"]
+    monkeypatch.setattr(gamma_sweep, "_PATIENCE", 0.0)
+    with locked(tmp_path), pytest.raises(VibTheoryError, match=r"in use by another run.*Remedy: wait"):
+        _sweep(tmp_path, **ONE)
+
+
+OTHER: dict[str, tuple[dict[str, Any], str]] = {
+    "recipe": ({"recipe": {**RECIPE, "batch_size": 20}}, r"recipe \(batch_size 25, now 20\)"),
+    "a newer setting": ({"recipe": {**RECIPE, "initial_spread": 0.1}}, r"recipe \(initial_spread None, now 0.1\)"),
+    "network": ({"network": {"builder": "mlp", "arguments": {"sizes": [25, 8, 2]}}}, "network .*25, 9, 2.*25, 8, 2"),
+    "data": ({"dataset": from_arrays(DATA.x_train * 2, DATA.y_train, DATA.x_test, DATA.y_test)}, "dataset"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_a_table_of_something_else_is_refused(what: str, rows_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes, words = OTHER[what]
+    out = rows_file.parents[2]
+    before = (out / "table.csv").read_bytes()
+    monkeypatch.setattr(sweep_run, "train", lambda *_, **__: pytest.fail("trained before it was refused"))
+    with pytest.raises(InvalidInputError, match=rf"out: got .*of another {words}.*Remedy: choose another folder"):
+        _sweep(out, **{**ONE, **changes})
+    assert (out / "table.csv").read_bytes() == before
+
+
+DAMAGED: dict[str, tuple[str, bytes | None, str]] = {
+    "no label": ("table.json", None, "FileNotFoundError"),
+    "a label of another kind": ("table.json", b"[]", "no checksum"),
+    "an empty table": ("table.csv", b"", "No columns"),
+    "other columns": ("table.csv", b"a,b\n1,2\n", "other columns"),
+    "a number of another kind": ("table.csv", f"{','.join(COLUMNS)}\n{',' * 6}x{',' * 14}\n".encode(), "x"),
+    "a flag of another kind": ("table.csv", f"{','.join(COLUMNS)}\n{',' * 20}\n".encode(), "entries in gated, seed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_table_is_refused_and_comes_back(what: str, tmp_path: Path) -> None:
+    name, content, words = DAMAGED[what]
+    first = _sweep(tmp_path, **ONE)
+    (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
+    with pytest.raises(VibTheoryError, match=rf"out: .*{words}.*Remedy: move table.csv away"):
+        _sweep(tmp_path, **ONE)
+    first.path.unlink()
+    _same(_sweep(tmp_path, **ONE).table, first.table)
+    assert first.path.exists()
+
+
+def test_a_label_of_other_entries_is_refused(tmp_path: Path) -> None:
+    _sweep(tmp_path, **ONE)
+    write_sealed(tmp_path / "table.json", {"network": MLP, "dataset": "x", "recipe": 3})
+    with pytest.raises(CheckpointError, match=r"recipe is 3, expected dict.*Remedy: move table.csv away"):
+        _sweep(tmp_path, **ONE)
 
 
 def test_collapsed_runs_are_named_and_stay_collapsed(tmp_path: Path) -> None:
@@ -425,7 +605,16 @@ def test_command(tmp_path: Path) -> None:
     assert set(table["seed"]) == {2}
     assert set(table["epoch"]) == {0, 1, 2}
     (tmp_path / "hard.toml").write_text("batch_size = 1\ngate_learning_rate = 0.5\n", encoding="utf-8")
+    line[line.index("--gammas") + 1] = "1e-1"
+    added = CliRunner().invoke(app, [*line, str(tmp_path / "recipe.toml")])
+    assert added.exit_code == 0, added.output
+    assert f"beside {len(table)} of earlier sweeps" in added.output
+    assert set(pd.read_csv(out / "table.csv")["gamma"]) == {1e-3, 1e-2, 1e-1}
     line[line.index("--gammas") + 1] = "1e4"
+    refused = CliRunner().invoke(app, [*line, str(tmp_path / "hard.toml")])
+    assert refused.exit_code == 2
+    assert "of another recipe (batch_size 20, now 1" in " ".join(refused.stderr.split())
+    line[line.index("--out") + 1] = str(tmp_path / "hard")
     assert CliRunner().invoke(app, [*line, str(tmp_path / "hard.toml")]).exit_code == 3
 
 

@@ -23,8 +23,10 @@ __all__ = [
     "as_array",
     "as_positive",
     "as_scalar",
+    "as_seed",
     "check_choice",
     "reject",
+    "shown",
 ]
 
 
@@ -59,6 +61,21 @@ class MissingDependencyError(VibTheoryError, ImportError):
 def reject(argument: str, got: object, expected: str, remedy: str) -> NoReturn:
     """Raise `InvalidInputError` in the format of all messages: argument, what it got, what was expected, remedy."""
     raise InvalidInputError(f"{argument}: got {got}, expected {expected}. Remedy: {remedy}")
+
+
+def shown(value: object) -> str:
+    """`repr(value)` for a message, cut at 200 characters; whole numbers too long for Python to print have one too."""
+    try:
+        return repr(value)[:200]
+    except ValueError:
+        return f"{type(value).__name__} with a whole number of thousands of digits"
+
+
+def as_seed(argument: str, value: object) -> int:
+    """`value` as a seed that every random generator here takes. Raises InvalidInputError about `argument` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 2**63:
+        reject(argument, shown(value), "a whole number from 0 to 2**63 - 1", "use a seed such as 0")
+    return int(value)
 
 
 def as_array(
@@ -116,4 +133,4 @@ def check_choice(argument: str, value: object, choices: Iterable[str]) -> None:
     """Raise InvalidInputError about `argument`, listing `choices`, unless `value` is one of them."""
     allowed = list(choices)
     if value not in allowed:
-        reject(argument, repr(value), "one of " + ", ".join(allowed), "choose one of those names")
+        reject(argument, shown(value), "one of " + ", ".join(allowed), "choose one of those names")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from dataclasses import dataclass, field, replace
@@ -10,9 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vibtheory.errors import CheckpointError, InvalidInputError, check_choice, reject
+from vibtheory.errors import CheckpointError, InvalidInputError, as_seed, check_choice, reject
 from vibtheory.recipe import Recipe
-from vibtheory.storage import write_text
+from vibtheory.storage import check_row, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -20,6 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["Experiment", "experiment", "run_experiment"]
 
 MODES = ("quick", "full", "curve")
+_ROW_KINDS: dict[str, type] = {
+    "table": int, "network": str, "gamma": float, "seed": int, "stage": str, "error_last": float, "error_best": float,
+    "r_w": float, "r_n": float, "flop": int, "architecture": str, "epochs": int, "status": str, "seconds": float,
+}  # fmt: skip
+_MORE_KINDS: dict[str, type] = {"row": str, "device": str, "images_per_second": float, "peak_memory_mib": float}
+_DECAYED = "_decayed_gates"  # ends the name of a recipe whose gates are decayed too
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,15 @@ class Experiment:
         tuning = Recipe.from_dict({**self.finetune.to_dict(), **changes})
         return tuning if tuning.epochs else None
 
+    @property
+    def label(self) -> str:
+        """What its rows are called: the network, or the recipe where several share one (Tables 3, 4; decayed gates)."""
+        return self.name if self.row or self.name.endswith(_DECAYED) else self.network
+
     def with_decayed_gates(self) -> Experiment:
         """The same with the weights' L2 penalty on μ and log σ² too, as in the authors' runs; under another name."""
         recipe = replace(self.recipe, gate_weight_decay=self.recipe.weight_decay)
-        return replace(self, name=f"{self.name}_decayed_gates", recipe=recipe)
+        return replace(self, name=f"{self.name}{_DECAYED}", recipe=recipe)
 
 
 def experiment(name: str | Path) -> Experiment:
@@ -94,6 +104,7 @@ def experiment(name: str | Path) -> Experiment:
         reject("recipe", str(name), f"one of {', '.join(packaged)}, or a TOML file", "correct the name or the path")
     try:
         plain = tomllib.loads(text)
+        repr(plain)  # a ValueError where a whole number is too long to print
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; so are numbers too long to read
         reject("recipe", f"{name}: {error}", "valid TOML", "correct that line")
     return _experiment(Path(name).stem, plain)
@@ -123,10 +134,12 @@ def _experiment(name: str, plain: dict[str, Any]) -> Experiment:
                 reject(f"recipe [{mode}] {key}", repr(plan[key])[:200], f"a {part.__name__}", "correct that section")
         strange = set(plan) - {"gammas", "seeds", "recipe", "finetune"}
         seeds = plan.get("seeds")
-        if strange or not isinstance(seeds, list) or not seeds or not all(isinstance(s, int) for s in seeds):
+        if strange or not isinstance(seeds, list) or not seeds:
             reject(
                 f"recipe [{mode}]", plan, "seeds = [0, …], and any of gammas, recipe, finetune", "correct that section"
             )
+        for seed in seeds:
+            as_seed(f"recipe [{mode}] seeds", seed)
     if not isinstance(plain.get("arguments", {}), dict):
         reject("recipe arguments", plain["arguments"], "a table such as { classes = 10 }", "correct the file")
     finetune = Recipe.from_dict({"gamma": 0.0, **plain["finetune"]}) if "finetune" in plain else None
@@ -222,7 +235,13 @@ def _run_one(
     folder = runs / f"{plan.name}-gamma{recipe.gamma:g}-seed{seed}-{trained}"
     finished = folder / f"rows-{tuning}.json"
     if finished.exists():
-        return [{**row, "mode": mode} for row in _finished_rows(finished)]
+        rows = _finished_rows(finished)
+        if any((row["gamma"], row["seed"]) != (recipe.gamma, seed) for row in rows):
+            raise CheckpointError(
+                f"{finished}: rows of gamma {rows[0]['gamma']:g}, seed {rows[0]['seed']}, expected those of gamma "
+                f"{recipe.gamma:g}, seed {seed}. Remedy: delete this file, and the same command measures the run again"
+            )
+        return [{**row, "mode": mode} for row in rows]
     data = datasets.load(plan.dataset) if root is None else datasets.load(plan.dataset, root)
     if plan.arguments.get("classes", data.classes) != data.classes:
         got, want = f"{plan.arguments['classes']} classes", f"{data.classes}, as {plan.dataset} has"
@@ -247,16 +266,20 @@ def _run_one(
             rows.append({**rows[0], **tuned_row, **(_speed(tuned.history) if plan.row else {})})
     finally:
         torch.set_num_threads(before)
-    write_text(finished, json.dumps(rows, indent=1) + "\n")
+    write_sealed(finished, {"rows": rows}, indent=1)
     return [{**row, "mode": mode} for row in rows]
 
 
 def _finished_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows that `_run_one` kept, unchanged since. Raises CheckpointError otherwise."""
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        rows = read_sealed(path).get("rows")
+        if not isinstance(rows, list) or not rows:
             raise ValueError("it holds no rows")
-    except (OSError, ValueError, RecursionError) as error:
+        for row in rows:
+            check_row(row, _ROW_KINDS)
+            check_row(row, {name: kind for name, kind in _MORE_KINDS.items() if name in row})
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path}: not readable ({error}), expected the rows of a finished run. "
             "Remedy: delete this file, and the same command measures the run again"
@@ -271,7 +294,7 @@ def _row(
     errors = _errors(trained)
     return {
         "table": plan.table,
-        "network": plan.name if plan.row else plan.network,
+        "network": plan.label,
         "gamma": recipe.gamma,
         "seed": seed,
         "stage": stage,

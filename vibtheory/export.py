@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
-import tempfile
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from vibtheory.errors import MissingDependencyError, VibTheoryError, reject
 from vibtheory.gates import named_gates
+from vibtheory.storage import write_bytes
 
 __all__ = ["ExportReport", "export_onnx"]
 
@@ -65,9 +65,10 @@ def export_onnx(
         seed: of the random inputs that are compared.
 
     Raises:
-        InvalidInputError: `model` still has gates, or the folder does not exist.
+        InvalidInputError: `model` still has gates, the folder does not exist, or `path` is no regular file.
         MissingDependencyError: onnx or onnxruntime is not installed.
-        VibTheoryError: onnxruntime disagrees with torch; nothing is written.
+        VibTheoryError: the model cannot be written as ONNX, onnxruntime disagrees with torch, or the file cannot be
+            written; in each case the old file, if any, stays.
     """
     onnx, runtime = _library("onnx"), _library("onnxruntime")
     path = Path(path)
@@ -75,41 +76,51 @@ def export_onnx(
         reject("model", f"{type(model).__name__} with gates", "a network without gates", "export vt.compress(net)")
     if not path.parent.is_dir():
         reject("path", str(path), "a file in a folder that exists", f"create {path.parent}")
+    if path.exists() and not path.is_file():
+        reject("path", str(path), "a file, new or old", "name the file to write, such as net.onnx")
     plain = copy.deepcopy(model).eval().cpu()
     example = example_input.detach().cpu()
-    generator = torch.Generator().manual_seed(seed)
-    handle, name = tempfile.mkstemp(suffix=".onnx", dir=path.parent)
-    os.close(handle)
+    examples = len(example) + 3  # another batch size than the example's
+    x = torch.randn((examples, *example.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(example.dtype)
     try:
-        # The exporter without onnxscript: it traces, which is all that a feed-forward network needs.
-        torch.onnx.export(
-            plain,
-            (example,),
-            name,
-            input_names=["input"],
-            output_names=["output"],
-            dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
-            opset_version=opset,
-            dynamo=False,
-        )
-        onnx.checker.check_model(onnx.load(name))
-        session = runtime.InferenceSession(name, providers=["CPUExecutionProvider"])
-        examples = len(example) + 3  # another batch size than the example's
-        x = torch.randn((examples, *example.shape[1:]), generator=generator).to(example.dtype)
+        content = _traced(plain, example, opset)
+        onnx.checker.check_model(onnx.load_model_from_string(content))
+        session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
         with torch.no_grad():
             wanted = plain(x).numpy()
         (got,) = session.run(None, {"input": x.numpy()})
-        deviation = float(np.abs(got - wanted).max())
-        if not deviation <= tolerance * max(1.0, float(np.abs(wanted).max())):
-            raise VibTheoryError(
-                f"model: onnxruntime differs from torch by {deviation:.2g}, expected at most {tolerance:g} (relative). "
-                "Remedy: try another opset"
-            )
-        size = Path(name).stat().st_size
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-    return ExportReport(path, size, opset, deviation, examples)
+        deviation, largest = float(np.abs(got - wanted).max()), float(np.abs(wanted).max())
+    except MemoryError:
+        raise
+    except Exception as error:  # each of the three libraries has errors of its own, derived from nothing in common
+        detail = " ".join(str(error).split())[:300]
+        raise VibTheoryError(
+            f"model: {type(model).__name__} cannot be written as ONNX ({type(error).__name__}: {detail}), expected "
+            f"operators of opset {opset} and any batch size. Remedy: try another opset, or rewrite that part"
+        ) from error
+    if not deviation <= tolerance * max(1.0, largest):
+        raise VibTheoryError(
+            f"model: onnxruntime differs from torch by {deviation:.2g}, expected at most {tolerance:g} (relative). "
+            "Remedy: try another opset"
+        )
+    write_bytes(path, content)
+    return ExportReport(path, len(content), opset, deviation, examples)
+
+
+def _traced(plain: nn.Module, example: Tensor, opset: int) -> bytes:
+    """The file's content, by the exporter without onnxscript: tracing is all that a feed-forward network needs."""
+    content = BytesIO()
+    torch.onnx.export(
+        plain,
+        (example,),
+        content,  # type: ignore[arg-type]  # its annotation is of the other exporter
+        input_names=["input"],
+        output_names=["output"],
+        dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+        opset_version=opset,
+        dynamo=False,
+    )
+    return content.getvalue()
 
 
 def _library(name: str) -> ModuleType:

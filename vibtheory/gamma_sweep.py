@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vibtheory.errors import check_choice, reject
+from vibtheory.errors import CheckpointError, check_choice, reject
 from vibtheory.recipe import Recipe
-from vibtheory.storage import write_text
+from vibtheory.storage import check_row, locked, read_sealed, write_sealed, write_text
 from vibtheory.sweep_estimators import DEFAULT_ESTIMATORS, Estimator, as_estimators
 from vibtheory.sweep_jobs import side_by_side
+from vibtheory.sweep_log import COLUMN_KINDS
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,10 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "Estimator", "SweepResult", "sweep"]
 
-COLUMNS = (
-    "network", "dataset", "gated", "gamma", "seed", "epoch", "error", "r_w", "r_n", "flop", "cross_entropy",
-    "layer", "method", "tau", "n", "nats", "stderr", "kind", "saturated", "ceiling", "seconds",
-)  # fmt: skip
+COLUMNS = tuple(COLUMN_KINDS)
+_RUN = ["gated", "gamma", "seed", "layer"]  # whose rows a later call replaces as a whole
+_PATIENCE = 120.0  # seconds for another sweep to let go of the table, which it holds for a moment
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,17 +37,20 @@ class SweepResult:
             any noisy epoch (after pretraining, if there is any). error: test set, percent. r_w, r_n: percent.
             cross_entropy: mean −log q(y|x) on the sweep's n training inputs, gates at their masked means, nats.
             nats, stderr, ceiling: of I(h; x), nats; kind: upper, lower or estimate. seconds: of that estimate.
-        path: the CSV with the same content.
+        path: the CSV with the same content, and with the rows of earlier calls about other runs or layers.
         status: "completed", or which runs collapsed (their later epochs are not in the table), with the remedy.
+        kept: rows of earlier calls in the CSV.
     """
 
     table: DataFrame
     path: Path
     status: str
+    kept: int = 0
 
     def __str__(self) -> str:
         runs = len(self.table.groupby(["gated", "gamma", "seed"]))
-        return f"Sweep of {runs} runs, {len(self.table)} estimates in {self.path}: {self.status}"
+        kept = f" beside {self.kept} of earlier sweeps" if self.kept else ""
+        return f"Sweep of {runs} runs, {len(self.table)} estimates in {self.path}{kept}: {self.status}"
 
 
 def sweep(
@@ -74,12 +78,15 @@ def sweep(
     Each run keeps a checkpoint, its rows, and the net at each recorded epoch in `out`: the same call continues a
     stopped sweep and ends with the same table (but for `seconds`); other estimators are computed without training.
 
+    `out`/table.csv gathers the sweeps of one network, data set and recipe (prices and epochs may differ): rows of a run
+    (gated, gamma, seed) and layer of this call replace those of an earlier one, all others stay.
+
     Args:
         gammas: prices of information; each replaces the recipe's.
         seeds: how many (0, 1, …), or which.
         dataset: a name for `vibtheory.datasets.load`, or a Dataset.
         network: a function of `vibtheory.networks`, or {"builder": "mlp", "arguments": {"sizes": […]}}.
-        out: folder of table.csv and of the runs. table.csv holds the rows of the last call.
+        out: folder of table.csv (table.json beside it says of what) and of the runs.
         epochs: noisy epochs; None: the recipe's.
         record: epochs to record, or an integer: every so many. Epoch 0 and the last one are always recorded.
         estimators: "default", or `Estimator`s, or tuples (method, tau, options).
@@ -100,7 +107,8 @@ def sweep(
         SweepResult, also written to `out`/table.csv after each finished run.
 
     Raises:
-        InvalidInputError: an argument out of range, an unknown name, a cluster that does not answer.
+        InvalidInputError: an argument out of range, an unknown name, a cluster that does not answer, an `out` whose
+            table is of another network, data set or recipe.
         MissingDependencyError: `cluster` without the extra of that name.
         CheckpointError, DataError, DivergedError: from the runs.
     """
@@ -110,7 +118,9 @@ def sweep(
                  full_at_last, device, batched)  # fmt: skip
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         reject("jobs", repr(jobs), "an integer >= 1", "pass the number of processes")
-    path = Path(out) / "table.csv"
+    path, settings = Path(out) / "table.csv", _settings(runs[0], _base(recipe, epochs))
+    with locked(path.parent, wait=_PATIENCE):
+        _earlier(path, settings)  # refuses a table of something else: now, not after hours of training
     results: dict[int, tuple[list[dict[str, Any]], str]] = {}
     alone = [[place] for place in range(len(runs))]
     kinds = [[place for place, run in enumerate(runs) if run.gated is kind] for kind in (True, False)]
@@ -118,12 +128,13 @@ def sweep(
     for number, found in side_by_side(finish, [[runs[k] for k in group] for group in groups], jobs, cluster):
         results |= dict(zip(groups[number], found, strict=True))
         table = _table([results[k][0] for k in sorted(results)])
-        write_text(path, table.to_csv(index=False))
+        with locked(path.parent, wait=_PATIENCE):
+            kept = _added(path, settings, table)
     collapsed = [runs[k].folder.name for k in sorted(results) if results[k][1] == "collapsed"]
     status = "completed"
     if collapsed:
         status = f"{len(collapsed)} of {len(runs)} runs collapsed ({', '.join(collapsed)}); use smaller gammas there"
-    return SweepResult(table, path, status)
+    return SweepResult(table, path, status, kept)
 
 
 def _plan(
@@ -151,13 +162,7 @@ def _plan(
         check_choice("network", network, ("lenet_300_100", "lenet_5_caffe", "vgg16_cifar", "vgg19_cifar"))
     built = {"builder": network} if isinstance(network, str) else dict(network)
     gated_layer(built, layer)
-    base = Recipe(prune_every=1) if recipe is None else recipe
-    if not isinstance(base, Recipe):
-        base = Recipe.from_dict(base)
-    if epochs is not None:
-        base = replace(base, epochs=epochs)
-    if base.epochs < 1:
-        reject("epochs", base.epochs, "an integer >= 1", "train for at least one epoch")
+    base = _base(recipe, epochs)
     if isinstance(n, bool) or not isinstance(n, int) or n < 2:
         reject("n", repr(n), "an integer >= 2", "pass a number of training inputs")
     kinds = [gated] if isinstance(gated, bool) else list(gated)
@@ -195,6 +200,95 @@ def _plan(
             for gamma, seed in pairs
         ]
     return runs
+
+
+def _base(recipe: Recipe | Mapping[str, Any] | None, epochs: int | None) -> Recipe:
+    """The recipe of all runs, but for the price."""
+    base = Recipe(prune_every=1) if recipe is None else recipe
+    if not isinstance(base, Recipe):
+        base = Recipe.from_dict(base)
+    if epochs is not None:
+        base = replace(base, epochs=epochs)
+    if base.epochs < 1:
+        reject("epochs", base.epochs, "an integer >= 1", "train for at least one epoch")
+    return base
+
+
+def _settings(run: SweepRun, base: Recipe) -> dict[str, Any]:
+    """What all rows of one table.csv have in common and its columns do not tell, in JSON types."""
+    from vibtheory.sweep_run import data_identity
+
+    recipe = {name: value for name, value in base.to_dict().items() if name not in ("gamma", "epochs")}
+    plain = {"network": run.network, "dataset": data_identity(run.dataset), "recipe": recipe}
+    common: dict[str, Any] = json.loads(json.dumps(plain))
+    return common
+
+
+def _earlier(path: Path, settings: dict[str, Any]) -> DataFrame | None:
+    """The table of earlier calls, if any.
+
+    Raises:
+        InvalidInputError: it is of something else, or no table of a sweep.
+        CheckpointError: table.json, which says of what it is, is missing or damaged.
+    """
+    import pandas as pd
+
+    if not path.exists():
+        return None
+    label, remedy = path.with_suffix(".json"), f"move {path.name} away; the runs stay, and finished ones are only read"
+    try:
+        before = read_sealed(label)
+        check_row(before, {"network": dict, "dataset": str, "recipe": dict})
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"out: {label} is not readable ({type(error).__name__}: {error}), expected what a sweep wrote beside "
+            f"{path.name}. Remedy: {remedy}"
+        ) from error
+    if before != settings:
+        reject("out", f"{path} of another {_difference(before, settings)}", "a folder for each, or an empty one",
+               "choose another folder")  # fmt: skip
+    # Exactly: γ must compare equal to a new run's, and these rows are written back as they were.
+    readers: dict[type, Callable[[str], Any]] = {str: str, float: lambda cell: float(cell or "nan")}
+    try:
+        table = pd.read_csv(path, converters={name: readers[k] for name, k in COLUMN_KINDS.items() if k in readers})
+    except (OSError, ValueError) as error:
+        reject("out", f"{path} ({error})", "a table that a sweep wrote", remedy)
+    if tuple(table.columns) != COLUMNS:
+        reject("out", f"{path} with other columns", "a table that a sweep wrote", remedy)
+    codes = {bool: "b", int: "iu", float: "iuf"}
+    wrong = [
+        name for name, kind in COLUMN_KINDS.items() if kind is not str and table[name].dtype.kind not in codes[kind]
+    ]
+    if wrong and len(table):
+        reject("out", f"{path} with other entries in {', '.join(wrong)}", "a table that a sweep wrote", remedy)
+    return table
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The first difference between two settings, in words."""
+    for name in ("network", "dataset"):
+        if before[name] != now[name]:
+            return f"{name} ({before[name]}, now {now[name]})"
+    old, new = before["recipe"], now["recipe"]
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    changed = [f"{name} {old.get(name)}, now {new.get(name)}" for name in names]
+    return f"recipe ({'; '.join(changed)})"
+
+
+def _added(path: Path, settings: dict[str, Any], table: DataFrame) -> int:
+    """Write `table` to `path`, with the earlier rows of other runs and layers; their number. The lock is ours."""
+    import pandas as pd
+
+    old = _earlier(path, settings)
+    if old is None:
+        write_sealed(path.with_suffix(".json"), settings)  # first: without table.csv it counts for nothing
+        write_text(path, table.to_csv(index=False))
+        return 0
+    ours = set(table[_RUN].itertuples(index=False, name=None))
+    stays = old[[run not in ours for run in old[_RUN].itertuples(index=False, name=None)]]
+    whole = pd.concat([stays, table], ignore_index=True) if len(stays) else table
+    write_text(path, whole.to_csv(index=False))
+    return len(stays)
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:

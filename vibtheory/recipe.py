@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from vibtheory.errors import check_choice, reject
+from vibtheory.errors import check_choice, reject, shown
 
 __all__ = ["AUGMENTATIONS", "Recipe"]
 
 AUGMENTATIONS = ("none", "flip", "crop+flip")
+_LARGEST = 1e38  # of any number: float32 ends soon after
+_WHOLE = {  # smallest and largest value; lists of epochs are made of the first two
+    "epochs": (0, 10**6), "pretrain_epochs": (0, 10**6), "warmup_epochs": (0, 2**31 - 1), "prune_every": (0, 2**31 - 1),
+    "prune_from": (0, 2**31 - 1), "shift": (0, 64), "batch_size": (1, 2**31 - 1),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,26 +87,27 @@ class Recipe:
     def __post_init__(self) -> None:
         prices = self.gamma.values() if isinstance(self.gamma, Mapping) else [self.gamma]
         if not all(_is_number(price) and price >= 0 for price in prices):
-            reject("gamma", self.gamma, "finite prices >= 0", "use a number such as 1e-4, or one per layer name")
+            want = f"prices from 0 to {_LARGEST:g}"
+            reject("gamma", shown(self.gamma), want, "use a number such as 1e-4, or one per layer name")
         if self.layer_weights is not None:
             if isinstance(self.gamma, Mapping):
                 reject("layer_weights", self.layer_weights, "None with a gamma per layer", "give one of the two")
             factors = self.layer_weights.values() if isinstance(self.layer_weights, Mapping) else [None]
             if not all(_is_number(weight) and weight >= 0 for weight in factors):
-                reject("layer_weights", self.layer_weights, "finite factors >= 0", "use 1 for the plain price")
-        for name, least in (("epochs", 0), ("pretrain_epochs", 0), ("warmup_epochs", 0), ("prune_every", 0),
-                            ("prune_from", 0), ("shift", 0), ("batch_size", 1)):  # fmt: skip
+                got, want = shown(self.layer_weights), f"factors from 0 to {_LARGEST:g}"
+                reject("layer_weights", got, want, "use 1 for the plain price")
+        for name, (least, most) in _WHOLE.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                reject(name, repr(value), f"an integer >= {least}", f"set {name} to a whole number")
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                reject(name, shown(value), f"an integer from {least} to {most}", f"set {name} to a whole number")
         for name in ("learning_rate", "gate_learning_rate", "decay", "relax_factor", "temperature"):
             value = getattr(self, name)
             if not _is_number(value) or value <= 0:
-                reject(name, repr(value), "a finite number > 0", f"set {name} to a positive number")
-        for name in ("weight_decay", "gate_weight_decay", "initial_spread"):
+                reject(name, shown(value), f"a number > 0, at most {_LARGEST:g}", f"set {name} to a positive number")
+        for name, limit in (("weight_decay", _LARGEST), ("gate_weight_decay", _LARGEST), ("initial_spread", 10.0)):
             value = getattr(self, name)
-            if not _is_number(value) or value < 0:
-                reject(name, repr(value), "a finite number >= 0", f"set {name} to 0 for none")
+            if not _is_number(value) or not 0 <= value <= limit:
+                reject(name, shown(value), f"a number from 0 to {limit:g}", f"set {name} to 0 for none")
         check_choice("schedule", self.schedule, ("step", "cosine", "constant"))
         check_choice("pretrain_schedule", self.pretrain_schedule, ("constant", "cosine"))
         if self.augment is not None:
@@ -109,17 +115,21 @@ class Recipe:
             if self.shift:
                 reject("shift", self.shift, "0 with augment", 'use augment = "crop+flip" or shift, not both')
         if isinstance(self.milestones, str) or not isinstance(self.milestones, Sequence) or None in self.milestones:
-            reject("milestones", repr(self.milestones), "a sequence of fractions in [0, 1]", "use () for none")
+            reject("milestones", shown(self.milestones), "a sequence of fractions in [0, 1]", "use () for none")
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        if self.initial_log_variance is not None and not _is_number(self.initial_log_variance):
-            reject("initial_log_variance", repr(self.initial_log_variance), "a finite number or None", "use -9")
+        start = self.initial_log_variance
+        if start is not None and not (_is_number(start) and abs(start) <= 80):  # float32 holds e^±80
+            reject("initial_log_variance", shown(start), "a number from -80 to 80, or None", "use -9")
         for name, values in (
             ("milestones", self.milestones),
             ("relax_at", (self.relax_at,)),
             ("distill", (self.distill,)),
         ):
             if not all(v is None or (_is_number(v) and 0 <= v <= 1) for v in values):
-                reject(name, getattr(self, name), "fractions in [0, 1]", f"give {name} as a share")
+                reject(name, shown(getattr(self, name)), "fractions in [0, 1]", f"give {name} as a share")
+        if self.decay > 1 and len(self.milestones) * math.log10(self.decay) > 38:
+            got = f"{self.decay:g} at each of {len(self.milestones)} milestones"
+            reject("decay", got, f"less than {_LARGEST:g} in all", "use a factor below 1")
 
     def learning_rate_factor(self, epoch: int, pretraining: bool = False) -> float:
         """Factor on both learning rates in `epoch` (from 0 in each phase)."""
@@ -173,7 +183,7 @@ class Recipe:
     def from_dict(cls, plain: Mapping[str, Any]) -> Recipe:
         """The inverse of `to_dict`: `plain` settings by name; unknown ones are refused. Raises InvalidInputError."""
         if not isinstance(plain, Mapping):
-            reject("recipe", repr(plain)[:200], "settings by name", "write a section [recipe]")
+            reject("recipe", shown(plain), "settings by name", "write a section [recipe]")
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(plain) - set(known))
         if unknown:
@@ -182,9 +192,10 @@ class Recipe:
 
 
 def _is_number(value: object) -> bool:
+    """Whether `value` is a number that float32 can hold."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     try:
-        return math.isfinite(value)
+        return math.isfinite(value) and abs(value) <= _LARGEST
     except OverflowError:  # a whole number beyond every float
         return False

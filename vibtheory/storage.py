@@ -16,7 +16,16 @@ from vibtheory.errors import CheckpointError, VibTheoryError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["locked", "read_state", "write_bytes", "write_state", "write_text"]
+__all__ = [
+    "check_row",
+    "locked",
+    "read_sealed",
+    "read_state",
+    "write_bytes",
+    "write_sealed",
+    "write_state",
+    "write_text",
+]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -47,6 +56,41 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` of UTF-8 text."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def write_sealed(path: Path, plain: Mapping[str, Any], indent: int | None = None) -> None:
+    """Write `plain` (JSON types) with a checksum of itself, so that `read_sealed` finds any change."""
+    write_text(path, json.dumps({**plain, "checksum": _checksum(plain)}, indent=indent) + "\n")
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not JSON, no object, without a checksum, or not what was written.
+    """
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(plain, dict) or "checksum" not in plain:
+            raise ValueError(f"{path.name} has no checksum")
+        if plain.pop("checksum") != _checksum(plain):
+            raise ValueError(f"{path.name} does not match its own checksum")
+    except RecursionError as error:
+        raise ValueError(f"{path.name} is nested too deeply") from error
+    return plain
+
+
+def check_row(row: object, kinds: Mapping[str, type]) -> None:
+    """Raise ValueError unless `row` is a dict with all these keys, each of its kind (an integer is a float too)."""
+    if not isinstance(row, dict):
+        raise ValueError(f"a row is {row!r:.80}, no object")
+    for name, kind in kinds.items():
+        if name not in row:
+            raise ValueError(f"a row has no {name}")
+        fits = isinstance(row[name], (int, float) if kind is float else kind)
+        if not fits or isinstance(row[name], bool) != (kind is bool):
+            raise ValueError(f"{name} is {row[name]!r:.80}, expected {kind.__name__}")
 
 
 @contextmanager
@@ -89,8 +133,7 @@ def write_state(folder: Path, name: str, tensors: Mapping[str, Tensor], descript
     content = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
     weights = f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     write_bytes(folder / weights, content)
-    plain = {**description, "tensors": weights}
-    write_text(folder / f"{name}.json", json.dumps({**plain, "checksum": _checksum(plain)}, indent=1) + "\n")
+    write_sealed(folder / f"{name}.json", {**description, "tensors": weights}, indent=1)
     # What earlier states, and writers killed half-way, left behind; the folder's lock is ours.
     for stale in (*folder.glob(f"{name}-*.safetensors"), *folder.glob(f".{name}-*"), *folder.glob(f".{name}.json.*")):
         if stale.name != weights:
@@ -115,9 +158,7 @@ def read_state(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, An
         return None
     remedy = "Remedy: restore the folder from a copy, or delete it and run again"
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        if description.pop("checksum") != _checksum(description):
-            raise ValueError(f"{path.name} does not match its own checksum")
+        description = read_sealed(path)
         weights = description["tensors"]
         if not isinstance(weights, str) or Path(weights).name != weights:
             raise ValueError(f"tensors is {weights!r}, not a file name")
@@ -125,7 +166,7 @@ def read_state(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, An
         if weights != f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors":
             raise ValueError(f"{weights} does not match the checksum in its name")
         tensors = load(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(
             f"folder: {path} is not a readable checkpoint ({type(error).__name__}: {error}), "
             f"expected what Run.save or train(checkpoint=...) wrote. {remedy}"

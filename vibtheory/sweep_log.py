@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
 from vibtheory.errors import CheckpointError
-from vibtheory.storage import write_text
+from vibtheory.storage import check_row, read_sealed, write_sealed
 from vibtheory.sweep_estimators import Estimator
 
 if TYPE_CHECKING:
     from vibtheory.sweep_run import SweepRun
 
-__all__ = ["RowLog"]
+__all__ = ["COLUMN_KINDS", "RowLog"]
+
+COLUMN_KINDS: dict[str, type] = {
+    "network": str, "dataset": str, "gated": bool, "gamma": float, "seed": int, "epoch": int, "error": float,
+    "r_w": float, "r_n": float, "flop": int, "cross_entropy": float, "layer": str, "method": str, "tau": float,
+    "n": int, "nats": float, "stderr": float, "kind": str, "saturated": bool, "ceiling": float, "seconds": float,
+}  # fmt: skip
+"""What each entry of a row holds, in the table's order."""
 
 _WRITE_EVERY = 5.0  # seconds of estimates that a kill may cost
 
@@ -28,13 +34,21 @@ class RowLog:
         self.written = 0.0
         if self.path.exists():
             try:
-                plain = json.loads(self.path.read_text(encoding="utf-8"))
-                self.status, self.epochs = plain["status"], plain["epochs"]
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                self.status, self.epochs = _checked(read_sealed(self.path))
+                self._check_owner()
+            except (OSError, ValueError) as error:
                 raise CheckpointError(
                     f"out: {self.path} is not readable ({type(error).__name__}: {error}), expected what a sweep wrote. "
                     "Remedy: delete that file; its rows are computed again from the nets beside it"
                 ) from error
+
+    def _check_owner(self) -> None:
+        """Raise ValueError where a row is of another run."""
+        own = {"gated": self.run.gated, "gamma": self.run.recipe.gamma, "seed": self.run.seed}
+        for rows in self.epochs.values():
+            for row in rows.values():
+                if any(row[name] != value for name, value in own.items()):
+                    raise ValueError(f"its rows are of {row['network']}, gamma {row['gamma']:g}, seed {row['seed']}")
 
     def wanted(self, epoch: int) -> list[tuple[str, Estimator, int | None]]:
         """(key, estimator, number of inputs or None for all) of each row of an epoch, in the table's order."""
@@ -78,5 +92,18 @@ class RowLog:
         return [rows[key] for rows, wanted in found for key, _, _ in wanted if key in rows]
 
     def write(self) -> None:
-        write_text(self.path, json.dumps({"status": self.status, "epochs": self.epochs}) + "\n")
+        write_sealed(self.path, {"status": self.status, "epochs": self.epochs})
         self.written = time.monotonic()
+
+
+def _checked(plain: dict[str, Any]) -> tuple[str | None, dict[str, dict[str, dict[str, Any]]]]:
+    """Status and rows by epoch and key. Raises ValueError where they are of other types than a sweep writes."""
+    status, epochs = plain.get("status"), plain.get("epochs")
+    if status not in (None, "completed", "collapsed"):
+        raise ValueError(f"status is {status!r:.80}")
+    if not isinstance(epochs, dict) or not all(isinstance(rows, dict) for rows in epochs.values()):
+        raise ValueError("epochs is no object of objects")
+    for rows in epochs.values():
+        for row in rows.values():
+            check_row(row, COLUMN_KINDS)
+    return status, epochs

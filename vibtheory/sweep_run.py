@@ -33,7 +33,7 @@ from vibtheory.sweep_recorder import Recorder
 from vibtheory.training import train
 from vibtheory.training_many import train_many
 
-__all__ = ["SweepRun", "finish"]
+__all__ = ["SweepRun", "data_identity", "finish"]
 
 _PATIENCE = 120.0  # seconds for which a killed sweep's workers may still hold a run
 _NEVER = 10**9  # the recorder evaluates, at recorded epochs
@@ -76,7 +76,7 @@ class SweepRun:
     @property
     def folder(self) -> Path:
         """Where the run lives: named after what decides its training."""
-        identity = [self.network, _data_identity(self.dataset), self.gated, self.recipe.to_dict(), self.seed]
+        identity = [self.network, data_identity(self.dataset), self.gated, self.recipe.to_dict(), self.seed]
         identity += [self.batch] if self.batch else []
         fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:10]
         kind = "gated" if self.gated else "regular"
@@ -133,7 +133,8 @@ def _train(group: Sequence[SweepRun], recorders: Sequence[Recorder], data: Datas
                   evaluate_every=_NEVER, on_epoch=lambda net, done: on_epoch([net], done))]  # fmt: skip
 
 
-def _data_identity(dataset: str | Dataset) -> str:
+def data_identity(dataset: str | Dataset) -> str:
+    """The name, and of arrays also their checksums."""
     if isinstance(dataset, str):
         return dataset
     parts = (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)

@@ -18,7 +18,7 @@ from torch import nn
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.devices import choose_device
 from vibtheory.distributed import lost_worker_explained, synchronised, world
-from vibtheory.errors import reject
+from vibtheory.errors import as_seed, reject
 from vibtheory.fast_step import check_acceleration
 from vibtheory.gates import named_gates
 from vibtheory.recipe import Recipe
@@ -76,7 +76,7 @@ def train(
         CheckpointError: the checkpoint is unreadable or belongs to another recipe, seed or network.
         DivergedError: a non-finite loss; names step and layer.
     """
-    recipe = recipe or Recipe()
+    recipe, seed = recipe or Recipe(), as_seed("seed", seed)
     if changes:
         recipe = Recipe.from_dict({**recipe.to_dict(), **changes})
     gates = named_gates(net)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -133,7 +136,53 @@ def test_a_defect_or_an_interrupt_is_no_verdict(
     assert words in answer.err
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA: tried to allocate 9 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+    ],
+    ids=str,
+)
+def test_out_of_memory_is_one_line_and_code_2(
+    run: Path, call: Call, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vibtheory.bridge.check_network", fail)
+    answer = call("check", run, "--data", "points.npz")
+    assert answer.code == 2
+    assert answer.err.startswith("error: out of memory. Remedy")
+    assert len(answer.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--data", "pipe.npz"), ("--data", "points.npz", "--state", "pipe.npz")],
+    ids=["data", "state"],
+)
+def test_a_named_pipe_is_refused_and_not_waited_for(here: Path, arguments: tuple[str, ...]) -> None:
+    os.mkfifo("pipe.npz")
+    command = [sys.executable, "-m", "vibtheory", "check", "tiny_models:gated", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2, done.stderr
+    assert "not a regular file" in done.stderr
+
+
+LONG = "a" * 5000
 BAD = {
+    "a seed below 0": (("run", "--data", "points.npz", "--seed", -1), "--seed"),
+    "a seed of no generator": (("run", "--data", "points.npz", "--seed", 10**23), "--seed"),
+    "more points than memory": (("run", "--data", "points.npz", "--kind", "all", "--points", 10**23), "--points"),
+    "more samples than memory": (("run", "--data", "points.npz", "--kind", "fitted", "--samples", 10**23), "--samples"),
+    "no samples": (("run", "--data", "points.npz", "--kind", "fitted", "--samples", 0), "--samples"),
+    "a model of 5000 letters": ((LONG, "--data", "points.npz"), "name too long (aaaa"),
+    "a state of 5000 letters": (("tiny_models:plain", "--state", LONG), "name too long (aaaa"),
     "no such model": (("nowhere",), "MODEL"),
     "an empty folder": (("empty",), "run.json"),
     "no such module": (("no_such_module:build",), "no_such_module"),

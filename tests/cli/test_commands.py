@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,19 @@ from vibtheory.run import load
 
 from .conftest import Call
 
+ODD_MODELS = """
+from torch import nn
+
+class Fails(nn.Module):
+    def forward(self, x):
+        raise KeyError("inside")
+
+class Two(nn.Module):
+    def forward(self, x):
+        return x, x
+
+fails, two = Fails, Two
+"""
 TRAIN = ("train", "tiny_models:gated", "--data", "points.npz", "--out", "run", "--gamma", 1e-3, "--epochs", 2)
 
 
@@ -66,7 +80,23 @@ def test_a_collapsed_run_is_code_3(here: Path, call: Call) -> None:
     assert load("run").status == "collapsed"
 
 
+SWEEP = ("sweep", "--gammas", "1e-3", "--out", "new", "--seeds")
 BAD = {
+    "a seed below 0": ((*TRAIN[:5], "new", "--seed", -1), "--seed"),
+    "a seed of no generator": ((*TRAIN[:5], "new", "--seed", 10**23), "--seed"),
+    "sweep: a seed of no generator": ((*SWEEP, f"{10**23},"), "--seeds"),
+    "sweep: a seed below 0": ((*SWEEP, "3,-1"), "--seeds"),
+    "sweep: more seeds than memory": ((*SWEEP, 10**23), "--seeds"),
+    "a recipe of 5000 letters": ((*TRAIN[:5], "new", "--recipe", "a" * 5000), "name too long (aaaa"),
+    "a number too long to print": ((*TRAIN[:5], "new", "--recipe", "long.toml"), "long.toml"),
+    "an absurd batch size": ((*TRAIN[:5], "new", "--recipe", "batch.toml"), "batch_size"),
+    "an absurd start": ((*TRAIN[:5], "new", "--recipe", "start.toml"), "initial_log_variance"),
+    "export: another shape": (("export", "run", "a.onnx", "--shape", "5"), "--shape"),
+    "export: a shape beyond memory": (("export", "run", "a.onnx", "--shape", "99999999,99999999"), "--shape"),
+    "export: a folder": (("export", "run", ".", "--shape", "4"), "path: got ."),
+    "export: a file of 5000 letters": (("export", "run", "a" * 5000, "--shape", "4"), "name too long (aaaa"),
+    "export: a model that fails": (("export", "odd_models:fails", "a.onnx", "--shape", "4"), "KeyError: 'inside'"),
+    "export: a model with two outputs": (("export", "odd_models:two", "a.onnx", "--shape", "4"), "returns tuple"),
     "no such network": (("train", "lenet", "--out", "run"), "lenet_300_100"),
     "another run in the folder": ((*TRAIN[:6], "--gamma", 2), "another run"),
     "a negative price": ((*TRAIN[:5], "new", "--gamma", -1), "gamma"),
@@ -86,13 +116,18 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(here: Path, call: Call, case: str) -> None:
     arguments, words = BAD[case]
-    for name, text in (("bad", "epochs ="), ("flat", "recipe = 3"), ("unknown", "gama = 1.0")):
+    Path("odd_models.py").write_text(ODD_MODELS, encoding="utf-8")
+    recipes = {"bad": "epochs =", "flat": "recipe = 3", "unknown": "gama = 1.0", "batch": f"batch_size = {10**21}",
+               "start": "initial_log_variance = 1e308", "long": "batch_size = 0x" + "f" * 9000}  # fmt: skip
+    for name, text in recipes.items():
         Path(f"{name}.toml").write_text(text, encoding="utf-8")
     assert call(*TRAIN).code == 0
     answer = call(*arguments)
     assert answer.code == 2, answer.out
     assert answer.err.startswith("error: ")
+    assert len(answer.err.splitlines()) == 1
     assert words in answer.err
+    assert not Path("a.onnx").exists()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's exporter without onnxscript
@@ -104,6 +139,16 @@ def test_export_writes_the_compressed_network(here: Path, call: Call) -> None:
     (got,) = onnxruntime.InferenceSession("small.onnx").run(None, {"input": x.numpy()})
     wanted = compress(load("run").net)(x).detach()
     torch.testing.assert_close(torch.as_tensor(got), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_export_to_a_name_that_the_locale_lacks(here: Path, call: Call) -> None:
+    assert call(*TRAIN).code == 0
+    Path("γd").mkdir()
+    command = [sys.executable, "-m", "vibtheory", "export", "run", "γd/ö.onnx", "--shape", "4"]
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env={**os.environ, **plain})
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in Path("γd").iterdir()] == ["ö.onnx"]
 
 
 def test_data_list_and_verify(tmp_path: Path, call: Call) -> None:

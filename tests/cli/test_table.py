@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from vibtheory import building, datasets, networks, training
+from vibtheory import building, datasets, experiments, networks, storage, training
 from vibtheory.cli.table import _drawn_rows, _merged
 from vibtheory.datasets import from_arrays
+from vibtheory.errors import VibTheoryError
+from vibtheory.storage import locked
 
 from .conftest import Call
 
@@ -69,6 +73,59 @@ def test_quick_then_curve(tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatc
     shown = call("table", 1)
     assert shown.out == curve.out
     pd.testing.assert_frame_equal(pd.read_csv("figures/table1.csv").sort_values("mode"), both.sort_values("mode"))
+
+
+QUICK = ("table", 1, "--network", "tiny.toml", "--quick", "--jobs", 1)
+CURVE = ("table", 1, "--network", "tiny.toml", "--curve", "--jobs", 1)
+
+
+def test_two_commands_at_once_lose_no_rows(tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the first one trains, the second one starts and ends, in the same folder."""
+    train, meanwhile = experiments.run_experiment, []
+
+    def slow(*arguments: Any, **options: Any) -> pd.DataFrame:
+        monkeypatch.setattr(experiments, "run_experiment", train)
+        meanwhile.append(call(*CURVE))
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(experiments, "run_experiment", slow)
+    first = call(*QUICK)
+    assert first.code == meanwhile[0].code == 0, first.err + meanwhile[0].err
+    assert sorted(pd.read_csv("figures/table1.csv")["mode"]) == ["curve"] * 4 + ["quick"]
+    assert "(curve)" in first.out  # what the other one added is shown, too
+
+
+def test_reading_merging_writing_and_drawing_are_one_step(
+    tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def alone(write: Any) -> Any:
+        def checked(path: Path, content: Any) -> None:
+            if path.parent.name == "figures":
+                with pytest.raises(VibTheoryError, match="in use"), locked(path.parent):
+                    pass
+                written.append(path.name)
+            write(path, content)
+
+        return checked
+
+    write_text, write_bytes = alone(storage.write_text), alone(storage.write_bytes)
+    monkeypatch.setattr(storage, "write_text", write_text)
+    monkeypatch.setattr(storage, "write_bytes", write_bytes)
+    answer = call(*QUICK)
+    assert answer.code == 0, answer.err
+    assert set(written) == {"table1.csv", "table1.png"}
+
+
+def test_a_held_folder_is_refused_before_the_training(tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["vibtheory.cli.table"], "_PATIENCE", 0.0)
+    monkeypatch.setattr(training, "train", None)
+    with locked(tiny / "figures"):
+        answer = call(*QUICK)
+    assert answer.code == 2
+    assert "figures is in use by another run" in answer.err
+    assert "Remedy: wait" in answer.err
 
 
 def _rows(*rows: tuple[str, str, float, float]) -> pd.DataFrame:

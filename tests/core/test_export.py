@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -81,6 +82,62 @@ def test_gates_and_missing_folders_are_refused(tmp_path: Path) -> None:
         export_onnx(lenet_5_caffe(), x, tmp_path / "net.onnx")
     with pytest.raises(InvalidInputError, match="folder"):
         export_onnx(small(), x, tmp_path / "missing" / "net.onnx")
+
+
+def test_only_regular_files_are_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(InvalidInputError, match="path: .*Remedy"):
+            export_onnx(nn.Linear(2, 2), torch.zeros(2, 2), path)
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+    with pytest.raises(VibTheoryError, match="could not write"):
+        export_onnx(nn.Linear(2, 2), torch.zeros(2, 2), "/proc/net.onnx")
+
+
+def test_the_file_is_readable_for_all_and_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"old")
+    export_onnx(nn.Linear(2, 2), torch.zeros(2, 2), path)
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert len(path.read_bytes()) > 100
+    assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+
+
+class Eigenvalues(nn.Module):
+    """An operator that ONNX has not."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.linalg.eigvalsh(x.T @ x).sum()
+
+
+class Pairs(nn.Module):
+    """A batch of 2 only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(2, 2) * 3.0
+
+
+class Nothing(nn.Module):
+    """No numbers to compare."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :0] * 3.0
+
+
+@pytest.mark.parametrize("net", [Eigenvalues(), Pairs(), Nothing()], ids=lambda net: type(net).__name__)
+def test_models_beyond_onnx_are_refused(net: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(VibTheoryError, match=f"model: {type(net).__name__} cannot be written as ONNX .*Remedy"):
+        export_onnx(net, torch.rand(2, 2), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_out_of_memory_is_no_fault_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(MemoryError):
+        export_onnx(nn.Linear(2, 2), torch.zeros(2, 2), tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize("name", ["onnx", "onnxruntime"])

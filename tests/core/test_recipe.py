@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vibtheory.errors import InvalidInputError
+from vibtheory.errors import InvalidInputError, as_seed, shown
+from vibtheory.experiments import experiment
 from vibtheory.recipe import Recipe
 
 
@@ -113,15 +115,48 @@ BAD: list[dict[str, Any]] = [
     {"milestones": "ab"},
     {"relax_at": -0.1},
     {"distill": 1.1, "pretrain_epochs": 1},
+    *({name: 10**21} for name in WHOLE),
+    *({name: 1 << 20_000} for name in WHOLE),  # too long to print
+    *({name: 1e39} for name in ("gamma", *POSITIVE, "weight_decay", "gate_weight_decay")),
+    {"layer_weights": {"a": 1 << 20_000}},
+    {"milestones": (1 << 20_000,)},
+    {"milestones": 1 << 20_000},
+    {"schedule": 1 << 20_000},
+    {"decay": 1e20, "milestones": (0.1, 0.2)},
+    {"initial_spread": 11.0},
+    {"initial_log_variance": 1e308},
+    {"initial_log_variance": -80.5},
     {"initial_log_variance": math.nan},
     {"initial_log_variance": "low"},
 ]
 
 
-@pytest.mark.parametrize("bad", BAD, ids=str)
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: f"{next(iter(bad))}-{str(type(bad[next(iter(bad))]))[8:-2]}")
 def test_bad_values(bad: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError, match="Remedy"):
         Recipe(**bad)
+
+
+@pytest.mark.parametrize("seeds", ["-1", "9223372036854775808", "true", "1.5", "0x" + "f" * 9000], ids=lambda s: s[:20])
+def test_bad_seeds_of_a_mode(seeds: str, tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    text = 'table = 1\nnetwork = "n"\ndataset = "d"\n[recipe]\nepochs = 1\n[quick]\nseeds = [0, {}]\n'
+    path.write_text(text.format(9223372036854775807), encoding="utf-8")
+    assert experiment(path).modes["quick"]["seeds"] == [0, 2**63 - 1]
+    path.write_text(text.format(seeds), encoding="utf-8")
+    with pytest.raises(InvalidInputError, match="recipe.*Remedy"):
+        experiment(path)
+
+
+@pytest.mark.parametrize("value", [7, np.int64(7), 2**63 - 1])
+def test_seeds(value: Any) -> None:
+    assert type(as_seed("seed", value)) is int
+    assert as_seed("seed", value) == value
+
+
+def test_a_number_too_long_to_print_is_shown_in_words() -> None:
+    assert shown([1 << 20_000]) == "list with a whole number of thousands of digits"
+    assert shown("x" * 300) == "'" + "x" * 199
 
 
 def test_unknown_key_is_named() -> None:

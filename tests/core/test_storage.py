@@ -13,7 +13,16 @@ import torch
 
 from vibtheory import storage
 from vibtheory.errors import CheckpointError, VibTheoryError
-from vibtheory.storage import locked, read_state, write_bytes, write_state, write_text
+from vibtheory.storage import (
+    check_row,
+    locked,
+    read_sealed,
+    read_state,
+    write_bytes,
+    write_sealed,
+    write_state,
+    write_text,
+)
 
 OLD = {"a": torch.arange(6.0).view(2, 3).t(), "b": torch.tensor([True, False])}
 NEW = {"a": torch.full((3, 2), 7.5), "b": torch.tensor([False, False])}
@@ -161,3 +170,48 @@ def test_right_checksum_but_no_safetensors(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({**plain, "checksum": checksum}))
     with pytest.raises(CheckpointError, match=r"SafetensorError.*Remedy"):
         read_state(tmp_path, "run")
+
+
+def test_sealed_round_trip(tmp_path: Path) -> None:
+    plain = {"σ": [1, 0.1, float("inf"), None, True], "b": {"c": "d"}}
+    write_sealed(tmp_path / "a.json", plain)
+    assert read_sealed(tmp_path / "a.json") == plain
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "Expecting value"),
+        (b"\xff", "utf-8"),
+        (b"[]", "no checksum"),
+        (b"null", "no checksum"),
+        (b'{"seed": 17}', "no checksum"),
+        (b'{"seed": 17, "checksum": 3}', "does not match"),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_was_not_sealed_is_a_value_error(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        read_sealed(tmp_path / "a.json")
+
+
+def test_a_changed_digit_breaks_the_seal(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_sealed(path, {"nats": 1.25})
+    path.write_text(path.read_text().replace("1.25", "1.26"))
+    with pytest.raises(ValueError, match="does not match its own checksum"):
+        read_sealed(path)
+
+
+def test_rows_are_checked_by_kind() -> None:
+    kinds = {"seed": int, "nats": float, "gated": bool, "kind": str}
+    right = {"seed": 1, "nats": 2, "gated": True, "kind": "upper", "more": None}
+    check_row(right, kinds)
+    for name, value in (("seed", 1.0), ("seed", True), ("nats", "2"), ("nats", False), ("gated", 1), ("kind", None)):
+        with pytest.raises(ValueError, match=f"{name} is {value!r}, expected"):
+            check_row({**right, name: value}, kinds)
+    with pytest.raises(ValueError, match="no nats"):
+        check_row({key: value for key, value in right.items() if key != "nats"}, kinds)
+    with pytest.raises(ValueError, match="no object"):
+        check_row([1], kinds)

@@ -270,6 +270,9 @@ class _Square(nn.Module):
 IMAGES = from_arrays(np.ones((4, 1, 6, 6)), [0, 1, 2, 0], np.ones((2, 1, 6, 6)), [0, 1])
 NOT_SILENT = nn.Sequential(nn.Linear(8, 4), Gate(4), nn.Sigmoid(), nn.Linear(4, 3))
 BAD: dict[str, Any] = {
+    "a seed below 0": lambda: train(_net(8, 3), DATA, device="cpu", seed=-1, **QUICK),
+    "a seed of no generator": lambda: train(_net(8, 3), DATA, device="cpu", seed=2**63, **QUICK),
+    "a seed that is none": lambda: train(_net(8, 3), DATA, device="cpu", seed=True, **QUICK),
     "input width": lambda: train(_net(7, 3), DATA, device="cpu", **QUICK),
     "image for a wrong net": lambda: train(networks.lenet_5_caffe(), IMAGES, device="cpu", **QUICK),
     "too few outputs": lambda: train(_net(8, 2), DATA, device="cpu", **QUICK),

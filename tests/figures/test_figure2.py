@@ -144,7 +144,7 @@ def test_curves_use_the_smallest_sample(table):
 
 @pytest.mark.parametrize("check", [estimates, shape_table, lambda table: figure2(table, GAMMA)])
 def test_what_is_no_table_is_refused(table, check):
-    with pytest.raises(InvalidInputError, match="table: got one without nats"):
+    with pytest.raises(InvalidInputError, match="table: got no nats"):
         check(table.drop(columns="nats"))
     with pytest.raises(InvalidInputError, match="table: got no row"):
         check(table.iloc[:0])

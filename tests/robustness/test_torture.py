@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.robustness import asking, kills
 from tests.robustness.damage import damaged, replaced
 from tests.robustness.families import FAMILIES
 from tests.robustness.kills import RUNS, killed_until_done
+from vibtheory import building, datasets
 from vibtheory.cli import inputs
 from vibtheory.errors import CheckpointError
 from vibtheory.experiments import _finished_rows
@@ -96,6 +98,17 @@ def test_damaged_rows_of_a_finished_run(content: str, tmp_path: Path) -> None:
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(CheckpointError, match="Remedy: delete this file"):
         _finished_rows(path)
+
+
+@pytest.mark.parametrize("run", [kills.table_of, kills.sweep_of])
+def test_rows_of_another_run_are_refused(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "load", datasets.load)  # `table_of` replaces both for a process of its own
+    monkeypatch.setattr(building, "_BUILDERS", dict(building._BUILDERS))
+    run(tmp_path)
+    first, second = sorted(path for path in tmp_path.rglob("*.json") if "rows" in path.name)[:2]
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(CheckpointError, match=r"rows.*of.*gamma 0\.\d+, seed \d.*Remedy: delete th"):
+        run(tmp_path)
 
 
 def test_the_damage_is_damage() -> None:

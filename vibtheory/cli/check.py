@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE, VIOLATED
-from vibtheory.errors import check_choice, reject
+from vibtheory.errors import as_seed, check_choice, reject
 
 if TYPE_CHECKING:
     from vibtheory.bound_table import BoundTable
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
+_MOST = 10**6  # samples of z, each a pass over the data
 _CODES = {"holds": 0, "violated": VIOLATED, "not applicable": NOT_APPLICABLE}
 
 
@@ -49,6 +50,10 @@ def check(
     """
     if figure is not None:
         check_choice("--figure", figure.suffix, (".png", ".pdf", ".svg"))
+    as_seed("--seed", seed)
+    for option, number in (("--points", points), ("--samples", samples)):
+        if number is not None and not 1 <= number <= _MOST:
+            reject(option, number, f"a whole number from 1 to {_MOST}", "leave it out for the default")
     from vibtheory.bridge import check_network
     from vibtheory.cli import inputs
     from vibtheory.cli.output import drawn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from errno import EACCES, EDQUOT, EFBIG, EIO, ENOSPC, EPERM, EROFS
+from errno import EACCES, EDQUOT, EFBIG, EIO, ENAMETOOLONG, ENOSPC, EPERM, EROFS
 from types import TracebackType
 from typing import Any
 
@@ -61,9 +61,19 @@ class _ExitCodes:
 
 def _trouble(error: BaseException | None) -> str:
     """What the machine refused, with its remedy, in one line; "" for any other error."""
-    if isinstance(error, MemoryError):
+    if _out_of_memory(error):
         return "out of memory. Remedy: use fewer --examples, or a machine with more"
     if isinstance(error, OSError) and error.errno in (EACCES, EDQUOT, EFBIG, EIO, ENOSPC, EPERM, EROFS):
         place = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror}{place}. Remedy: free space, or choose a folder that can be read and written"
+    if isinstance(error, OSError) and error.errno == ENAMETOOLONG:
+        return f"{error.strerror} ({str(error.filename)[:60]}…). Remedy: correct the name, or shorten it"
     return ""
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Python's own error or torch's, which is a RuntimeError on a CPU and one of its own on a GPU."""
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    words = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return type(error).__name__ == "OutOfMemoryError" or any(word in str(error) for word in words)

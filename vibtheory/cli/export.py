@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vibtheory.errors import reject
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 __all__ = ["export"]
 
+_MOST = 2**26  # numbers in one example: 256 MiB
 _SHAPES = {"idx": "1,28,28", "cifar": "3,32,32"}
 
 
@@ -37,8 +42,25 @@ def export(
     if shape is None:
         reject("--shape", "none", "the shape of one example", "pass it, such as --shape 1,28,28")
     sizes = [int(size) if size.strip().isdecimal() and len(size) < 10 else 0 for size in shape.split(",")]
-    if min(sizes) < 1:
-        reject("--shape", shape, "whole numbers >= 1 with commas between", "pass it like --shape 1,28,28")
+    if min(sizes) < 1 or math.prod(sizes) > _MOST:
+        expected = f"whole numbers >= 1 with commas between, and a product of at most {_MOST}"
+        reject("--shape", shape, expected, "pass it like --shape 1,28,28")
     example = torch.zeros((2, *sizes))
+    _tried(net, example, shape)
     plain = compress(net, example) if named_gates(net) else net
     typer.echo(str(export_onnx(plain, example, out)))
+
+
+def _tried(net: nn.Module, example: Tensor, shape: str) -> None:
+    """One forward pass: whether the network takes inputs of that shape and returns one tensor."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            output = net(example)
+    except Exception as error:  # the code may be the caller's; `--debug` shows where
+        detail = f"{shape} ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+        reject("--shape", detail, "the shape of one example that the model takes", "pass that of its training data")
+    if not isinstance(output, torch.Tensor):
+        got = f"one that returns {type(output).__name__}"
+        reject("MODEL", got, "one that returns a tensor", "export a factory that wraps it so")

@@ -92,6 +92,7 @@ def _fill(net: nn.Module, path: Path) -> None:
     from safetensors.torch import load_file
 
     try:
+        _check_regular(path)
         tensors = load_file(path)
         strange = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
         if strange:
@@ -122,6 +123,7 @@ def _own_arrays(path: Path) -> Dataset:
     from vibtheory import datasets
 
     try:
+        _check_regular(path)
         _check_declared(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in _ARRAYS}
@@ -134,6 +136,12 @@ def _own_arrays(path: Path) -> Dataset:
     return datasets.from_arrays(
         *(arrays[key] for key in _ARRAYS), likelihood="gaussian" if regression else "multinomial", name=path.stem
     )
+
+
+def _check_regular(path: Path) -> None:
+    """Raise ValueError for what is no file on a disk: opening a named pipe would wait for ever."""
+    if path.exists() and not path.is_file():  # a missing file is for `open` to report
+        raise ValueError("not a regular file")
 
 
 def _check_declared(path: Path) -> None:
@@ -166,6 +174,7 @@ def recipe(name: str | None) -> Recipe:
         return experiment(name).recipe
     try:
         plain = tomllib.loads(Path(name).read_text(encoding="utf-8"))
+        repr(plain)  # a ValueError where a whole number is too long to print
     except (OSError, ValueError, RecursionError) as error:
         reject("--recipe", f"{name} ({error})", "a readable TOML file", "correct the file")
     section = plain.get("recipe", plain)

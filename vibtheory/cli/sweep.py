@@ -11,12 +11,13 @@ from vibtheory.cli.exit_codes import NOT_APPLICABLE
 
 __all__ = ["sweep"]
 
+_MOST_SEEDS = 10_000
 Number = TypeVar("Number", int, float)
 
 
 def sweep(
     gammas: Annotated[str, typer.Option(help="Prices of information, with commas: 1e-4,5e-4.")],
-    out: Annotated[Path, typer.Option(help="Folder of table.csv and of the runs.")],
+    out: Annotated[Path, typer.Option(help="Folder of table.csv and of the runs; later sweeps add to it.")],
     seeds: Annotated[str, typer.Option(help="How many, or which ones with commas: 5 or 3,4,5.")] = "5",
     epochs: Annotated[int | None, typer.Option(help="Noisy epochs, instead of the recipe's.")] = None,
     record: Annotated[str, typer.Option(help="Record every so many epochs, or those listed with commas.")] = "5",
@@ -35,6 +36,9 @@ def sweep(
 ) -> None:
     """Train a network for each price and seed; record size, error and I(h; x) of one layer.
 
+    A later sweep with the same --out adds its rows to table.csv: those of its own runs (regular or not, price, seed)
+    and layer replace the old ones, all others stay. Another network, data set or recipe needs another --out.
+
     Exit code 3: in some run a layer lost all its units.
     """
     from vibtheory.cli import inputs
@@ -42,7 +46,7 @@ def sweep(
 
     result = run(
         gammas=_numbers("--gammas", gammas, float),
-        seeds=_one_or_many("--seeds", seeds),
+        seeds=_seeds(seeds),
         dataset=inputs.dataset(data) if data.endswith(".npz") else data,
         network=network,
         out=out,
@@ -60,6 +64,18 @@ def sweep(
     typer.echo(str(result))
     if result.status != "completed":
         raise typer.Exit(NOT_APPLICABLE)
+
+
+def _seeds(text: str) -> int | list[int]:
+    """How many seeds, or which, within what random generators and memory take."""
+    from vibtheory.errors import as_seed, reject
+
+    seeds = _one_or_many("--seeds", text)
+    if isinstance(seeds, list):
+        return [as_seed("--seeds", seed) for seed in seeds]
+    if seeds > _MOST_SEEDS:
+        reject("--seeds", seeds, f"at most {_MOST_SEEDS} runs for each price", "ask for fewer, or list the seeds")
+    return seeds
 
 
 def _one_or_many(option: str, text: str) -> int | list[int]:

@@ -21,6 +21,7 @@ _RECIPES = {
     3: ("vgg_3_1", "vgg_3_2", "vgg_3_3"),
     4: ("vgg_4_1", "vgg_4_2"),
 }
+_PATIENCE = 120.0  # seconds for another command to let go of the output folder, which it holds for a moment
 _MODES = ("full", "curve", "quick")  # the order of precedence in the figure, where two modes have the same γ
 
 
@@ -46,12 +47,13 @@ def table(
 ) -> None:
     """Print the published rows of a table with ours beside them, and draw the trade-off.
 
-    Without --quick, --full or --curve nothing is trained: ours are those of the CSV in the output folder.
+    Without --quick, --full or --curve nothing is trained: ours are those of the CSV in the output folder. New rows
+    replace those of the same mode and network there; the others stay, also those that another command adds meanwhile.
     """
     from vibtheory.cli.output import drawn
     from vibtheory.experiments import experiment, run_experiment
     from vibtheory.figures.tradeoff import tradeoff
-    from vibtheory.storage import write_bytes, write_text
+    from vibtheory.storage import locked, write_bytes, write_text
     from vibtheory.tables import TITLES, markdown, published, rendered
 
     published(number)  # refuses a table that does not exist, before any work
@@ -74,13 +76,17 @@ def table(
     if decay_gates:
         plans = [plan.with_decayed_gates() for plan in plans]
     planned = [(plan, mode, plan.jobs(mode)) for plan in plans for mode in modes]  # refuses a mode that a recipe lacks
+    if planned:
+        with locked(out, wait=_PATIENCE):
+            pass  # can it be written? Now, not after hours of training
     for plan, mode, tasks in planned:
         typer.echo(f"{plan.name}, {mode}: {len(tasks)} runs of {tasks[0][0].epochs} epochs, in {runs}", err=True)
         side_by_side = min(jobs, 1 if plan.row else len(tasks))
         new = run_experiment(plan, mode, runs=runs, jobs=side_by_side, progress=sys.stderr.isatty(),
                              device=device, root=root, accelerate=accelerate)  # fmt: skip
-        results = _merged(results, new)
-        write_text(file, results.to_csv(index=False))
+        with locked(out, wait=_PATIENCE):  # read again: another command may have added rows since
+            results = _merged(_read(file), new)
+            write_text(file, results.to_csv(index=False))
     shown = _beside(number, results)
     if sys.stdout.isatty():
         from rich.console import Console
@@ -89,9 +95,11 @@ def table(
     else:
         typer.echo(f"{TITLES[number]}\n\n{markdown(shown)}", nl=False)
     if figure or modes:
-        points = None if results is None else _drawn_rows(results)
         picture = file.with_suffix(".png")
-        write_bytes(picture, drawn(lambda: tradeoff(points, number), "png"))
+        with locked(out, wait=_PATIENCE):  # the picture of what the CSV holds now, whoever wrote it last
+            results = _read(file)
+            points = None if results is None else _drawn_rows(results)
+            write_bytes(picture, drawn(lambda: tradeoff(points, number), "png"))
         typer.echo(f"wrote {f'{file} and ' if modes else ''}{picture}", err=True)
 
 

@@ -43,10 +43,12 @@ def train(
 
     from vibtheory.cli import inputs
     from vibtheory.distributed import process_group, world
+    from vibtheory.errors import as_seed
     from vibtheory.metrics import compression
     from vibtheory.recipe import Recipe
     from vibtheory.training import train
 
+    as_seed("--seed", seed)
     settings = inputs.recipe(recipe)
     given = {key: value for key, value in (("gamma", gamma), ("epochs", epochs)) if value is not None}
     settings = Recipe.from_dict({**settings.to_dict(), **given})

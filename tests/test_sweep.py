@@ -505,6 +505,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no seeds": ({"seeds": 0}, "seeds: got"),
     "a seed twice": ({"seeds": [1, 1]}, "seeds: got"),
     "negative seed": ({"seeds": [-1]}, "seeds: got"),
+    "a seed too large": ({"seeds": [2**63]}, "seeds: got"),
     "no whole seed": ({"seeds": [0.5]}, "seeds: got"),
     "seeds a bool": ({"seeds": True}, "seeds: got"),
     "unknown network": ({"network": "lenet"}, "network: got"),

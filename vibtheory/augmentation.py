@@ -21,15 +21,17 @@ class Shifts:
 
     Args:
         x: images [N, C, H, W].
-        pixels: largest shift ≥ 1.
+        pixels: largest shift ≥ 1, less than H and W.
 
     Raises:
-        InvalidInputError: `x` is not a stack of images.
+        InvalidInputError: `x` is not a stack of images, or one shift would leave nothing of them.
     """
 
     def __init__(self, x: Tensor, pixels: int) -> None:
         if x.ndim != 4:
             reject("shift", f"data of shape {list(x.shape)}", "images [N, C, H, W]", "set shift to 0 for other data")
+        if pixels >= min(x.shape[2:]):
+            reject("shift", pixels, f"less than the images' {min(x.shape[2:])} pixels", "shift by a pixel or two")
         self._x = x
         self._pixels = pixels
 

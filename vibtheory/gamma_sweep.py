@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vibtheory.errors import CheckpointError, check_choice, reject
+from vibtheory.errors import CheckpointError, as_seed, check_choice, reject, shown
 from vibtheory.recipe import Recipe
 from vibtheory.storage import check_row, locked, read_sealed, write_sealed, write_text
 from vibtheory.sweep_estimators import DEFAULT_ESTIMATORS, Estimator, as_estimators
@@ -293,9 +293,9 @@ def _added(path: Path, settings: dict[str, Any], table: DataFrame) -> int:
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
     chosen = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else _integers(seeds)
-    if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
-        reject("seeds", repr(seeds), "a number >= 1, or different integers >= 0", "pass seeds=5, or the seeds")
-    return chosen
+    if not chosen or len(set(chosen)) < len(chosen):
+        reject("seeds", shown(seeds), "a number >= 1, or different integers >= 0", "pass seeds=5, or the seeds")
+    return [as_seed("seeds", seed) for seed in chosen]
 
 
 def _recorded(record: int | Sequence[int], epochs: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from torch.func import functional_call, stack_module_state
 from vibtheory.augmentation import Shifts
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.devices import choose_device
-from vibtheory.errors import DivergedError, reject
+from vibtheory.errors import DivergedError, as_seed, reject
 from vibtheory.evaluation import evaluate
 from vibtheory.gates import gate_information, log1p_alpha, named_gates
 from vibtheory.likelihood import check_fit, likelihood_loss
@@ -79,6 +79,8 @@ def train_many(
         reject("recipe", "augment or initial_spread", "neither", "use train, or shift and initial_log_variance")
     if evaluate_every < 1:
         reject("evaluate_every", evaluate_every, "an integer >= 1", "use 1 for every epoch")
+    for _, seed in pairs:
+        as_seed("pairs", seed)
     recipes = [Recipe.from_dict({**recipe.to_dict(), "gamma": gamma}) for gamma, _ in pairs]
     place = choose_device(device)
     folder = None if checkpoint is None else Path(checkpoint)

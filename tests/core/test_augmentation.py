@@ -57,6 +57,8 @@ def test_same_seed_same_shifts_and_new_ones_each_time() -> None:
 def test_images_only() -> None:
     with pytest.raises(InvalidInputError, match="set shift to 0"):
         Shifts(torch.rand(30, 25), 1)
+    with pytest.raises(InvalidInputError, match=r"^shift: got 5, expected less than the images' 5 pixels"):
+        Shifts(torch.rand(30, 1, 6, 5), 5)
 
 
 def _bytes(n: int, height: int, width: int) -> np.ndarray:

@@ -122,6 +122,7 @@ def test_divergence_names_the_pairs() -> None:
 
 BAD: dict[str, Any] = {
     "no pairs": lambda: train_many(_build, DATA, []),
+    "negative seed": lambda: train_many(_build, DATA, [(1e-3, -1)]),
     "augment": lambda: train_many(_build, DATA, [(1e-3, 0)], augment="flip"),
     "initial_spread": lambda: train_many(_build, DATA, [(1e-3, 0)], initial_spread=0.1),
     "distill": lambda: train_many(_build, DATA, [(1e-3, 0)], distill=0.5, pretrain_epochs=1),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -56,13 +57,13 @@ def _train(folder: Path) -> None:
 
 def table_of(runs: Path) -> DataFrame:
     """A table's short experiment on made-up data; finished runs are only read."""
-    building._BUILDERS["tiny"] = lambda: networks.mlp((9, 5, 2))
-    datasets.load = lambda name: _data()  # type: ignore[assignment]  # of this child only
     plan = Experiment(
         "tiny", 1, "tiny", "mnist", Recipe(gamma=1e-3, epochs=3, pretrain_epochs=1, batch_size=16),
         Recipe(gamma=0.0, epochs=2, batch_size=16), {"quick": {"seeds": [0, 1]}},
     )  # fmt: skip
-    return run_experiment(plan, "quick", runs=runs, jobs=1)
+    tiny = {"tiny": lambda: networks.mlp((9, 5, 2))}
+    with patch.dict(building._BUILDERS, tiny), patch.object(datasets, "load", lambda name: _data()):
+        return run_experiment(plan, "quick", runs=runs, jobs=1)
 
 
 def sweep_of(out: Path) -> DataFrame:

@@ -14,7 +14,6 @@ from tests.robustness import asking, kills
 from tests.robustness.damage import damaged, replaced
 from tests.robustness.families import FAMILIES
 from tests.robustness.kills import RUNS, killed_until_done
-from vibtheory import building, datasets
 from vibtheory.cli import inputs
 from vibtheory.errors import CheckpointError
 from vibtheory.experiments import _finished_rows
@@ -101,9 +100,7 @@ def test_damaged_rows_of_a_finished_run(content: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run", [kills.table_of, kills.sweep_of])
-def test_rows_of_another_run_are_refused(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "load", datasets.load)  # `table_of` replaces both for a process of its own
-    monkeypatch.setattr(building, "_BUILDERS", dict(building._BUILDERS))
+def test_rows_of_another_run_are_refused(run: Any, tmp_path: Path) -> None:
     run(tmp_path)
     first, second = sorted(path for path in tmp_path.rglob("*.json") if "rows" in path.name)[:2]
     second.write_bytes(first.read_bytes())

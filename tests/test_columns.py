@@ -33,6 +33,7 @@ def test_what_passes(change: dict[str, Any]) -> None:
         ({"nats": "x"}, "other entries in nats, expected finite numbers"),
         ({"nats": None}, "1 empty cells in nats, expected none"),
         ({"gated": "maybe"}, "other entries in gated, expected True or False"),
+        ({"gated": 1}, "other entries in gated, expected True or False"),
         ({"gated": None}, "1 empty cells in gated"),
         ({"mode": 3}, "other entries in mode, expected text"),
         ({"mode": None}, "1 empty cells in mode"),

@@ -44,7 +44,7 @@ def check_columns(argument: str, table: DataFrame, columns: Iterable[str], optio
         if name in _TEXT:
             fits, expected = all(isinstance(cell, str) for cell in cells), "text"
         elif name in _FLAGS:
-            fits, expected = bool(cells.isin([True, False]).all()), "True or False"
+            fits, expected = all(isinstance(cell, bool | np.bool_) for cell in cells), "True or False"
         else:
             numbers = cells.dtype.kind in "iuf"
             fits = numbers and (name in _MAY_BE_INFINITE or bool(np.isfinite(cells).all()))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from vibtheory.claims import (
     Effort,
@@ -21,6 +24,7 @@ from vibtheory.claims import (
     surrogates,
 )
 from vibtheory.information import METHODS, GatedChannel, MutualInformation, pairwise_bhattacharyya, per_unit
+from vibtheory.theory.budget import BudgetReport
 from vibtheory.theory.closure import ClosureReport
 from vibtheory.theory.minima import LocalMinimum
 from vibtheory.theory.quadratic import QuadraticBound
@@ -135,7 +139,7 @@ def test_a_planted_false_claim_fails(name: str, tiny: Effort) -> None:
 
 
 def test_the_rank_bound_on_a_trained_network_could_fail(tiny: Effort) -> None:
-    assert surrogates.trained_networks(tiny).verdict == "holds"
+    assert surrogates.trained_networks(tiny).verdict == "holds with a correction"  # vacuously
     assert surrogates.trained_networks(tiny, lambda rank: 0).verdict == "fails"
 
 
@@ -220,6 +224,54 @@ def test_calling_everything_convex_breaks_the_claim(tiny: Effort, monkeypatch: p
     check = landscape.check_convexity
     monkeypatch.setattr(landscape, "check_convexity", lambda bound: replace(check(bound), verdict="convex"))
     assert landscape.convexity(tiny).verdict == "fails"
+
+
+def _scrambled(found: tuple[nn.Module, Any]) -> tuple[nn.Module, Any]:
+    """The same report with another network."""
+    with torch.no_grad():
+        for parameter in found[0].parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "decide"), [("absorb_constant_unit", redundancy.silent_unit), ("merge_redundant", redundancy.merging)]
+)
+def test_a_network_that_is_not_what_its_report_says(
+    name: str, decide: Decider, tiny: Effort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = getattr(redundancy, name)
+    assert decide(tiny).verdict in ("holds", "holds with a correction")
+    monkeypatch.setattr(redundancy, name, lambda *arguments: _scrambled(function(*arguments)))
+    assert decide(tiny).verdict == "fails"
+
+
+def test_a_budget_that_is_miscounted_breaks_the_claim(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = landscape.check_budget
+
+    def miscounted(bound: QuadraticBound, minimum: LocalMinimum) -> BudgetReport:
+        report = check(bound, minimum)
+        return replace(report, count=report.count + 1, count_limit=report.count_limit + 1)
+
+    monkeypatch.setattr(landscape, "check_budget", miscounted)
+    assert landscape.budget(tiny).verdict == "fails"
+
+
+def test_a_made_up_history_breaks_the_real_loss(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = landscape.minimise_real_loss
+    monkeypatch.setattr(landscape, "minimise_real_loss", lambda problem: replace(found(problem), history=(5.0, 4.0)))
+    assert landscape.real_loss(tiny).verdict == "fails"
+
+
+def test_minima_that_do_not_certify_break_the_bound(tiny: Effort) -> None:
+    lost = replace(tiny.reports[0].minimum.certificate, status="not converged")
+    reports = tuple(
+        replace(report, minimum=replace(report.minimum, certificate=lost)) if index % 10 == 0 else report
+        for index, report in enumerate(tiny.reports)
+    )
+    effort = replace(tiny)
+    effort.__dict__["reports"] = reports
+    assert sparsity.survivors(effort, lambda report: report.rank).verdict == "fails"
 
 
 def test_a_dead_gate_that_falls_too_slowly_breaks_prop_2(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from vibtheory.theory.certificate import CERTIFIED
 
 CHECK: dict[str, Any] = {
     "layer": "h2", "kind": "bohning", "level": "rigorous", "certificate": CERTIFIED, "nonzeros": 9, "rank": 90,
+    "soft_rank_sharp": 49,
     "vacuous": True, "violations": 0, "points": 1000, "rate_limit": None,
 }  # fmt: skip
 NO_BOUND = dict.fromkeys(CHECK) | {"layer": "input", "kind": "exact"}

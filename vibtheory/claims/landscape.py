@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import scipy.optimize
+import scipy.special
 from numpy.typing import NDArray
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
@@ -29,17 +30,32 @@ Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 
+def _budget(bound: QuadraticBound, mu: Array) -> tuple[float, float, float, int]:
+    """Σγα/(1+α), (β−Aμ)ᵀAμ and ¼‖β‖² in nats, and #{α ≥ 1}: from A, b, γ alone, with T1's α."""
+    assert bound.A is not None
+    t = np.abs(mu) * np.sqrt(bound.w / bound.gamma)
+    alpha = t * (t + np.hypot(t, 2)) / 2
+    fit, beta = bound.A @ mu, np.linalg.lstsq(bound.A.T, -bound.b / 2, rcond=None)[0]
+    spent = float(bound.gamma @ (alpha / (1 + alpha)))
+    return spent, float((beta - fit) @ fit), float(beta @ beta) / 4, int((alpha >= 1).sum())
+
+
 def budget(effort: Effort, limit: Callable[[BudgetReport], int] = lambda report: report.count_limit) -> Finding:
-    """Σγα/(1+α) = (β−Aμ)ᵀAμ ≤ ¼‖β‖², and #{α ≥ 1} within the a-priori limit, at stationary points."""
+    """Σγα/(1+α) = (β−Aμ)ᵀAμ ≤ ¼‖β‖², and #{α ≥ 1} within the a-priori limit, at minima."""
     rng = effort.rng("T7 budget")
     outcomes: list[Outcome] = []
     attained = 0
     for index in range(effort.size(700, 7000)):
         bound = random_bound(rng, FAMILIES[index % len(FAMILIES)])
-        report = check_budget(bound, find_local_minimum(bound, random_start(rng, bound)))
-        if report.verdict != "not applicable":
-            attained += int(report.count == limit(report))
-            outcomes.append((report.verdict == "holds" and report.count <= limit(report), str(report)))
+        minimum = find_local_minimum(bound, random_start(rng, bound))
+        report = check_budget(bound, minimum)
+        if report.verdict == "not applicable":
+            continue
+        spent, earned, ceiling, count = _budget(bound, minimum.mu)
+        attained += int(count == limit(report))
+        agree = abs(spent - earned) <= 1e-6 * ceiling and count == report.count
+        held = report.verdict == "holds" and agree and spent <= (1 + 1e-9) * ceiling and count <= limit(report)
+        outcomes.append((held, f"{report}; here {spent:.6g} = {earned:.6g} of {ceiling:.6g} nats, {count} gates"))
     recorded: list[Outcome] = []
     for row in effort.rows("budget_lenet_300_100.csv", ("layer", "gamma", "survivors", "budget", "certificate")):
         if row["certificate"] == CERTIFIED:
@@ -150,7 +166,7 @@ def _bends_down(rng: np.random.Generator, bound: QuadraticBound) -> bool:
 
 
 def convexity(effort: Effort) -> Finding:
-    """λ_min(G) ≥ ½ ⇒ Φ is convex, by chords, with one local minimum, by enumeration; without it, neither."""
+    """λ_min(G) ≥ ½ ⇒ Φ is convex, by chords, with one local minimum, by enumeration; without it there are others."""
     rng = effort.rng("T7 convexity")
     outcomes: list[Outcome] = []
     several = bent = 0
@@ -171,8 +187,22 @@ def convexity(effort: Effort) -> Finding:
     return Finding(Tally.of(outcomes, independent=True), evidence=evidence)
 
 
+def _real_objective(problem: SoftmaxLoss, f: Array, weights: Array, y: NDArray[np.int64], mu: Array) -> float:
+    """J = mean cross-entropy + Σρ in nats, with w_j = ½ v_jᵀBv_j E f_j² and B = ½(I − 11ᵀ/K) (THEORY T5)."""
+    logits = (f * mu) @ weights.T
+    loss = scipy.special.logsumexp(logits, axis=1) - logits[np.arange(len(y)), y]
+    centred = weights - weights.mean(axis=0)
+    w = 0.25 * (centred**2).sum(axis=0) * (f**2).mean(axis=0)
+    t = np.abs(mu) * np.sqrt(w / problem.gamma)
+    alpha = t * (t + np.hypot(t, 2)) / 2
+    return float(loss.mean() + problem.gamma @ (alpha / (1 + alpha) + np.log1p(alpha)))
+
+
 def real_loss(effort: Effort) -> Finding:
-    """Minimising J = g + Σρ itself: J never rises, and T2, T3 and T4a hold at its certified minima."""
+    """Minimising J = g + Σρ itself: J never rises, and T2, T3 and T4a hold at its certified minima.
+
+    J is written down here once more, and falls along steps of plain majorise–minimise too.
+    """
     rng = effort.rng("T7 real loss")
     outcomes, rise, certified, tries = [], 0.0, 0, effort.size(100, 1000)
     for _ in range(tries):
@@ -187,6 +217,13 @@ def real_loss(effort: Effort) -> Finding:
         rise = max(rise, steps)
         certified += int(minimum.certificate.certified)
         outcomes.append((steps <= 1e-12 * max(1.0, abs(minimum.value)), f"J rose by {steps:.2g} nats"))
+        truth = _real_objective(problem, f, weights, y, minimum.mu)
+        outcomes.append((abs(truth - minimum.history[-1]) < 1e-9, f"J = {truth:.10g}, told {minimum.history[-1]:.10g}"))
+        mu, values = rng.standard_normal(d), []
+        for _ in range(5):
+            values.append(_real_objective(problem, f, weights, y, mu))
+            mu = find_local_minimum(problem.bound_at(mu), mu).mu
+        outcomes.append((bool(np.diff(values).max() <= 1e-9), f"J along majorise–minimise: {values}"))
         if report.verdict != "not applicable":
             outcomes.append((report.verdict == "holds", str(report)))
     evidence = {"largest rise of J (nats)": rise, "certified": f"{certified} of {tries}"}

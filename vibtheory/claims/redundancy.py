@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -37,9 +38,9 @@ def _network(rng: np.random.Generator, sizes: tuple[int, ...] = (6, 10, 3)) -> t
         return net, torch.randn(300, sizes[0], dtype=torch.float64)
 
 
-def _linear(net: nn.Module) -> nn.Linear:
-    """The map into h1."""
-    linear = net.get_submodule("linear1")
+def _linear(net: nn.Module, layer: int = 1) -> nn.Linear:
+    """The map into a hidden layer."""
+    linear = net.get_submodule(f"linear{layer}")
     assert isinstance(linear, nn.Linear)
     return linear
 
@@ -69,11 +70,34 @@ def silent_unit(effort: Effort) -> Finding:
             linear = _linear(net)
             linear.weight[unit] = 0.0
             linear.bias[unit] = float(rng.uniform(0.2, 2))
-        absorbed = absorb_constant_unit(net, data, "h1", unit)[1]
-        corrected.append((absorbed.status == "absorbed" and absorbed.loss_after <= absorbed.loss_before, str(absorbed)))
+        smaller, absorbed = absorb_constant_unit(net, data, "h1", unit)
+        before, after = _with_unit_at(net, data, unit, absorbed.shift)
+        same = bool(torch.allclose(smaller.eval()(x), after, rtol=1e-9, atol=1e-9))
+        lower = absorbed.loss_after <= absorbed.loss_before and abs(absorbed.loss_before / before - 1) < 1e-6
+        corrected.append((absorbed.status == "absorbed" and same and lower, str(absorbed)))
     trained = _killed(effort, 1)
     evidence = {"recorded: units of trained LeNet-300-100 made silent": len(trained)}
     return Finding(Tally.of(bare, independent=True), Tally.of(corrected + trained), evidence)
+
+
+def _with_unit_at(
+    net: nn.Module, data: tuple[torch.Tensor, torch.Tensor], unit: int, z: float
+) -> tuple[float, torch.Tensor]:
+    """Mean loss in nats over h1's z_unit ~ N(μ, σ²), by the trapezoid rule; and the outputs [N, K] with it at `z`."""
+    fixed = copy.deepcopy(net).eval()
+    gate = named_gates(fixed)["h1"]
+    mu, sigma = float(gate.mu[unit].detach()), float(gate.sigma[unit].detach())
+
+    def outputs(value: float) -> torch.Tensor:
+        with torch.no_grad():
+            gate.mu[unit] = value
+            gate.log_var[unit] = -200.0  # so that evaluation keeps it
+            return torch.as_tensor(fixed(data[0]))
+
+    steps = np.linspace(-9, 9, 61)
+    losses = [float(nn.functional.cross_entropy(outputs(mu + sigma * step), data[1])) for step in steps]
+    masses = np.exp(-(steps**2) / 2)
+    return float(masses @ losses / masses.sum()), outputs(z)
 
 
 def _killed(effort: Effort, proposition: int) -> list[Outcome]:
@@ -90,7 +114,8 @@ def _killed(effort: Effort, proposition: int) -> list[Outcome]:
 def converse(effort: Effort) -> Finding:
     """Prop 1's weaker converse: μ_j = 0 with σ_j > 0 still reveals |f_j|, so I = 0 only if |f| is constant.
 
-    Bare: α = 0 ⇒ I = 0. Corrected: I ≤ ½ψ (its form with zeros), and I = 0 where |f| is constant.
+    Bare: α = 0 ⇒ I = 0, at a minimum: of an unheard unit, whose σ is free. Corrected: I ≤ ½ψ (with zeros,
+    H_b(π) + (π/2)ψ⁺), I = 0 where |f| is constant, and where the data term rises with σ a minimum has σ = 0.
     """
     rng = effort.rng("Prop 1 converse")
     bare, corrected = [], []
@@ -98,8 +123,14 @@ def converse(effort: Effort) -> Finding:
         values = np.exp(rng.standard_normal(int(rng.integers(2, 6)))) * rng.choice([-1.0, 1.0])
         if index % 3 == 0:
             values[0] = 0.0
-        found = closed_mean_information(values, sigma=float(np.exp(rng.normal())))
-        bare.append((found.nats <= 1e-9, f"{found}, f in {np.round(values, 3).tolist()}"))
+        sigma = float(np.exp(rng.normal()))
+        found = closed_mean_information(values, sigma=sigma)
+        steps = sigma * np.geomspace(1e-3, 1e3, 40)
+        unheard, heard = (QuadraticBound([[weight]], [0.0], 0.0, 0.3) for weight in (0.0, float(np.exp(rng.normal()))))
+        if np.ptp([unheard.objective([0.0], [step]) for step in steps]) == 0:  # any σ is a minimum
+            bare.append((found.nats <= 1e-9, f"{found}, f in {np.round(values, 3).tolist()}"))
+        rising = [heard.objective([0.0], [step]) for step in steps]
+        corrected.append((bool((np.diff(rising) > 0).all()), "the data term does not rise with σ"))
         corrected.append((found.nats <= found.bound + 1e-9, str(found)))
         still = closed_mean_information(values[-1] * rng.choice([-1.0, 1.0], 4))
         corrected.append((abs(still.nats) < 1e-9, str(still)))
@@ -166,7 +197,8 @@ def flat_directions(effort: Effort, constant: Callable[..., bool] = _constant) -
     """Redundant dimension ⇒ flat ḡ, on Böhning's bound of random last layers.
 
     Bare: any redundant unit, a copy of another included: refuted, ḡ rises along a copy's own μ. Corrected: along a
-    unit that is always 0 or unheard; and for a copy, f_k = c·f_j with weights s·v_j, along c·s·e_j − e_k. Nowhere else.
+    unit that is always 0 or unheard; and for a copy, f_k = c·f_j with weights s·v_j, along c·s·e_j − e_k; not along an
+    active unit.
     """
     rng = effort.rng("flat")
     bare, corrected = [], []
@@ -186,14 +218,34 @@ def flat_directions(effort: Effort, constant: Callable[..., bool] = _constant) -
     return Finding(Tally.of(bare), Tally.of(corrected))
 
 
+def _next(net: nn.Module, x: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Mean [N, k] and covariance [N, k, k] of what h`layer` sends on, given the units before; Σ ½ log(1+α) of it."""
+    gate, linear = named_gates(net)[f"h{layer}"], _linear(net, layer + 1)
+    with torch.no_grad():
+        f = x
+        for name, module in net.eval().named_children():
+            if name == f"h{layer}":
+                break
+            f = module(f)
+        mu, sigma = gate.mu * gate.active, gate.sigma * gate.active
+        spread = linear.weight * (f * sigma)[:, None, :]
+        alpha = (mu / sigma)[gate.active] ** 2
+        mean = (f * mu) @ linear.weight.T + linear.bias
+        return mean, spread @ spread.transpose(1, 2), float(0.5 * torch.log1p(alpha).sum())
+
+
 def merging(effort: Effort) -> Finding:
-    """T4b: two proportional units become one: same mean, no more covariance, strictly less information."""
+    """T4b: two proportional units become one: same mean, no more covariance, strictly less information.
+
+    Of the next pre-activation, example by example, from both networks' own weights and gates; in either hidden layer.
+    """
     rng = effort.rng("T4b")
     outcomes, margin, saved = [], np.inf, np.inf
-    for _ in range(effort.size(75, 750)):
+    for index in range(effort.size(75, 750)):
         net, x = _network(rng, (6, 9, 7, 3))
-        first, second = (int(j) for j in rng.choice(9, 2, replace=False))
-        gate, linear = named_gates(net)["h1"], _linear(net)
+        layer = 1 + index % 2
+        first, second = (int(j) for j in rng.choice(9 if layer == 1 else 7, 2, replace=False))
+        gate, linear = named_gates(net)[f"h{layer}"], _linear(net, layer)
         with torch.no_grad():
             c = float(np.exp(rng.normal()))
             for parameter in (linear.weight, linear.bias):
@@ -201,10 +253,15 @@ def merging(effort: Effort) -> Finding:
             gate.mu[[first, second]] = torch.tensor(rng.uniform(0.5, 2, 2) * rng.choice([-1, 1], 2))
             gate.log_var[[first, second]] = torch.tensor(rng.uniform(-7, -1.5, 2))  # α > 1: only kept units are merged
             linear.bias[[first, second]] += torch.tensor([0.2, 0.2 * c], dtype=torch.float64)
-        report = merge_redundant(net, x)[1]
-        margin = min(margin, report.covariance_margin)
-        saved = min(saved, report.information_before - report.information_after)
-        held = report.status == "proved" and report.closed == 1 and report.information_after < report.information_before
+        merged, report = merge_redundant(net, x)
+        (mean, covariance, before), (new_mean, new_covariance, after) = (
+            _next(each, x, layer) for each in (net, merged)
+        )
+        scale = float(covariance.diagonal(dim1=1, dim2=2).max())
+        least = float(torch.linalg.eigvalsh(covariance - new_covariance).min()) / scale
+        margin, saved = min(margin, least), min(saved, before - after)
+        same = bool(torch.allclose(mean, new_mean, rtol=1e-9, atol=1e-9))
+        held = report.status == "proved" and report.closed == 1 and same and least > -1e-12 and after < before
         outcomes.append((held, str(report)))
     evidence = {"least covariance margin": margin, "least information saved (nats)": saved}
     return Finding(Tally.of(outcomes, independent=True), evidence=evidence)

@@ -43,6 +43,8 @@ def survivors(effort: Effort, limit: Limit, *, tight: bool = False) -> Finding:
     ranks = np.array([report.rank for report in judged])
     live = np.array([report.live for report in judged])
     attained = int(((counts == limits) & (counts < live)).sum())
+    missed = len(effort.reports) - len(judged)  # one that broke the bound would not certify
+    outcomes.append((missed <= 0.01 * len(effort.reports), f"{missed} of {len(effort.reports)} did not certify"))
     if tight:
         outcomes.append((attained > 0, "attained nowhere but where every gate is open"))
     return Finding(Tally.of(outcomes), evidence={
@@ -87,7 +89,10 @@ def _descent(rng: np.random.Generator, bound: QuadraticBound) -> tuple[Array, Ar
 
 
 def in_mean_and_variance(effort: Effort) -> Finding:
-    """Minima in (μ, σ) are Φ's: descent in (μ, σ) ends at an enumerated minimum, and none falls from one of those."""
+    """Minima in (μ, σ) are Φ's: descent in (μ, σ) ends at an enumerated minimum, and none falls from one of those.
+
+    And without any certificate: where such a descent ends, at most rank[A] gates are open (|μ| > 0.01·√(γ/w)).
+    """
     rng = effort.rng("T2 mu sigma")
     outcomes: list[Outcome] = []
     unfinished = 0
@@ -119,7 +124,18 @@ def in_mean_and_variance(effort: Effort) -> Finding:
                 for _ in range(50)
             )  # fmt: skip
             outcomes.append((min(beside) >= minimum.value - 1e-12 * (1 + abs(minimum.value)), f"lower than {minimum}"))
-    return Finding(Tally.of(outcomes), evidence={"descents that did not come to rest": unfinished})
+    tight = 0
+    for _ in range(effort.size(15, 150)):
+        bound = random_bound(rng, "low rank", largest=10)
+        found = _descent(rng, bound)
+        if found is None:
+            unfinished += 1
+            continue
+        count, rank = int((np.abs(found[0]) > 0.01 * gate_units(bound)).sum()), numerical_rank(bound).rank
+        tight += count == rank < bound.d
+        outcomes.append((count <= rank, f"descent ends with {count} open gates, rank {rank}, d = {bound.d}"))
+    evidence = {"descents that did not come to rest": unfinished, "descents that end with rank[A] < d open": tight}
+    return Finding(Tally.of(outcomes), evidence=evidence)
 
 
 def equal_counts(effort: Effort) -> Finding:

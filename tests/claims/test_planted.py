@@ -19,12 +19,14 @@ from vibtheory.claims import (
     information,
     landscape,
     layers,
+    penalty,
     redundancy,
     sparsity,
     surrogates,
 )
 from vibtheory.information import METHODS, GatedChannel, MutualInformation, pairwise_bhattacharyya, per_unit
 from vibtheory.theory.budget import BudgetReport
+from vibtheory.theory.certificate import CERTIFIED, Certificate, certify
 from vibtheory.theory.closure import ClosureReport
 from vibtheory.theory.minima import LocalMinimum
 from vibtheory.theory.quadratic import QuadraticBound
@@ -224,6 +226,46 @@ def test_calling_everything_convex_breaks_the_claim(tiny: Effort, monkeypatch: p
     check = landscape.check_convexity
     monkeypatch.setattr(landscape, "check_convexity", lambda bound: replace(check(bound), verdict="convex"))
     assert landscape.convexity(tiny).verdict == "fails"
+
+
+def _all_certified(bound: QuadraticBound, mu: np.ndarray) -> Certificate:
+    found = certify(bound, mu)
+    return replace(found, status=CERTIFIED)
+
+
+LIES: dict[str, tuple[Decider, Any, str, Callable[[Any], Any]]] = {
+    "T1: a slope 1 in 10,000 off": (
+        penalty.profiled_penalty, penalty, "penalty_slope", lambda true: lambda *a: 1.0001 * true(*a),
+    ),
+    "P2: a divergence 1 in 10,000 off": (
+        information.best_prior, information, "expected_kl", lambda true: lambda *a: 1.0001 * true(*a),
+    ),
+    "P3 ceiling: an estimate above log N": (
+        information.ceiling, information, "pairwise",
+        lambda true: lambda channel: replace(true(channel), nats=true(channel).nats + 5),
+    ),
+    "T6: everything certifies": (certification.certificates, certification, "certify", lambda _: _all_certified),
+    "Prop 1 converse: no information": (
+        redundancy.converse, redundancy, "closed_mean_information",
+        lambda true: lambda *a, **k: replace(true(*a, **k), nats=true(*a, **k).bound + 1),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_lie_of_the_package_is_found(name: str, tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    decide, module, function, lie = LIES[name]
+    assert decide(tiny).verdict in ("holds", "holds with a correction")
+    monkeypatch.setattr(module, function, lie(getattr(module, function)))
+    assert decide(tiny).verdict == "fails"
+
+
+def test_an_enumeration_that_lacks_a_minimum_is_found(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    minima = Effort.minima
+    monkeypatch.setattr(type(tiny), "size", lambda self, quick, full: 20)
+    assert certification.enumeration(tiny).verdict == "holds"
+    monkeypatch.setattr(type(tiny), "minima", lambda self, bound: (minima(self, bound) or ())[1:])
+    assert certification.enumeration(tiny).verdict == "fails"
 
 
 def _scrambled(found: tuple[nn.Module, Any]) -> tuple[nn.Module, Any]:

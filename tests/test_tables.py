@@ -86,6 +86,16 @@ def test_tradeoff_does_not_join_the_record_to_the_sweep() -> None:
     assert "99 epochs" in drawn[1].get_label()
 
 
+def test_rows_of_decayed_gates_are_told_apart() -> None:
+    both = pd.concat([_results(), _results().assign(network="lenet_300_100_decayed_gates", r_w=9.0)])
+    assert list(tables.beside(1, both)["method"])[-2:] == [
+        "ours, γ = 0.0003, pruned", "ours (gates decayed), γ = 0.0003, pruned",
+    ]  # fmt: skip
+    drawn = tradeoff(both, 1).axes[0].containers
+    assert [list(part.lines[0].get_xdata()) for part in drawn] == [[4.0], [9.0]]
+    assert ["gates decayed" in part.get_label() for part in drawn] == [False, True]
+
+
 BAD = {
     "table": lambda: tables.published(5),
     "column": lambda: tables.summarise(_results().drop(columns="seed"), 1),

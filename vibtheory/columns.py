@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["check_columns"]
 
 # What a column holds goes by its name, the same in every table of the project; the others hold finite numbers.
-_TEXT = frozenset({"layer", "kind", "level", "certificate", "verdict", "mode", "stage", "method"})
+_TEXT = frozenset({"layer", "kind", "level", "certificate", "verdict", "mode", "stage", "method", "network"})
 _FLAGS = frozenset({"gated", "saturated", "vacuous"})
 _MAY_BE_INFINITE = frozenset({"nats", "ceiling"})
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vibtheory.errors import CheckpointError, InvalidInputError, as_seed, check_choice, reject
 from vibtheory.recipe import Recipe
 from vibtheory.storage import check_row, read_sealed, write_sealed
+from vibtheory.tables import DECAYED
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -24,7 +25,6 @@ _ROW_KINDS: dict[str, type] = {
     "r_w": float, "r_n": float, "flop": int, "architecture": str, "epochs": int, "status": str, "seconds": float,
 }  # fmt: skip
 _MORE_KINDS: dict[str, type] = {"row": str, "device": str, "images_per_second": float, "peak_memory_mib": float}
-_DECAYED = "_decayed_gates"  # ends the name of a recipe whose gates are decayed too
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ class Experiment:
     @property
     def label(self) -> str:
         """What its rows are called: the network, or the recipe where several share one (Tables 3, 4; decayed gates)."""
-        return self.name if self.row or self.name.endswith(_DECAYED) else self.network
+        return self.name if self.row or self.name.endswith(DECAYED) else self.network
 
     def with_decayed_gates(self) -> Experiment:
         """The same with the weights' L2 penalty on μ and log σ² too, as in the authors' runs; under another name."""
         recipe = replace(self.recipe, gate_weight_decay=self.recipe.weight_decay)
-        return replace(self, name=f"{self.name}{_DECAYED}", recipe=recipe)
+        return replace(self, name=f"{self.name}{DECAYED}", recipe=recipe)
 
 
 def experiment(name: str | Path) -> Experiment:

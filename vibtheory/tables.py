@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.table import Table
 
-__all__ = ["TITLES", "beside", "markdown", "published", "rendered", "summarise"]
+__all__ = ["DECAYED", "TITLES", "beside", "markdown", "published", "rendered", "summarise"]
+
+DECAYED = "_decayed_gates"
+"""Ends the network's name in rows of ours whose gates are decayed too (`vibtheory table --decay-gates`)."""
 
 TITLES = {
     1: "Table 1. LeNet-300-100 on MNIST",
@@ -136,7 +139,7 @@ def _records(frame: DataFrame) -> list[dict[str, Any]]:
 def _comparison(row: dict[str, Any]) -> str:
     """ " 3.1", and whether the gates were decayed; nothing for tables with one comparison."""
     name = str(row.get("row") or "")
-    return f" {name}" + (" (gates decayed)" if str(row["network"]).endswith("_decayed_gates") else "") if name else ""
+    return (f" {name}" if name else "") + (" (gates decayed)" if str(row["network"]).endswith(DECAYED) else "")
 
 
 def _plain(value: float, digits: int) -> str:

@@ -23,7 +23,8 @@ def _effort(folder: Path, name: str, rows: list[dict[str, Any]]) -> Effort:
 
 
 def _row(seed: int, **change: Any) -> dict[str, Any]:
-    row = {"mode": "full", "stage": "pruned", "seed": seed, "r_w": 3.59, "r_n": 16.98, "flop": 9558, "error_last": 1.6}
+    row = {"network": "lenet", "mode": "full", "stage": "pruned", "seed": seed, "r_w": 3.59, "r_n": 16.98,
+           "flop": 9558, "error_last": 1.6}  # fmt: skip
     return row | change
 
 
@@ -53,6 +54,8 @@ def _spread(*errors: float) -> list[dict[str, Any]]:
         (_rows(1.66, 1.6, r_w=3.7), "fails"),
         (_rows(1.6, seeds=2), "not run"),
         (_rows(1.6, mode="quick"), "not run"),
+        ([*_rows(1.6), *_rows(9.0, network="lenet_decayed_gates")], "holds"),  # those are another recipe's
+        (_rows(1.6, network="lenet_decayed_gates"), "not run"),
     ],
 )
 def test_a_row_of_ours(rows: list[dict[str, Any]], verdict: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.effort import Effort, NotRecorded
 from vibtheory.counting import Compression, fully_connected, lenet_5_caffe, vgg16
 from vibtheory.figures.figure2_shape import mean_interval
-from vibtheory.tables import published
+from vibtheory.tables import DECAYED, published
 
 __all__ = ["SEEDS", "metrics", "state_of_the_art", "table_row"]
 
@@ -49,8 +49,8 @@ def table_row(effort: Effort, table: int, row: str = "") -> Finding:
     held against that. Corrected, where none is: the sizes, and the error after fine-tuning.
     """
     name = f"table{table}.csv"
-    results = effort.table(name, ("mode", "stage", "seed", "error_last", *_SIZES, *(["row"] if row else [])))
-    results = results[results["mode"] == "full"]
+    results = effort.table(name, ("network", "mode", "stage", "seed", "error_last", *_SIZES, *(["row"] if row else [])))
+    results = results[(results["mode"] == "full") & ~results["network"].str.endswith(DECAYED)]
     if row:
         results = results[results["row"].astype(str) == row]
     stages = {str(stage): group for stage, group in results.groupby("stage") if group["seed"].nunique() >= SEEDS}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vibtheory.errors import check_choice, reject
 from vibtheory.figures.style import COLORS, style
-from vibtheory.tables import TITLES, published, summarise
+from vibtheory.tables import DECAYED, TITLES, published, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,8 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
     summarise(results, table)  # raises where there is nothing to draw
     own = results[results["table"] == table]
     record = own["mode"].eq("full") if "mode" in own else pd.Series(False, index=own.index)
-    parts = [summarise(part, table) for part in (own[~record], own[record]) if len(part)]
+    decayed = own["network"].astype(str).str.endswith(DECAYED)
+    parts = [summarise(part, table) for _, part in own.groupby([decayed, record])]
     with style():
         figure, axes = plt.subplots(figsize=(5.2, 3.6))
         looks = (("pruned", "pruned", COLORS["blue"], "o"), ("finetuned", "fine-tuned", COLORS["green"], "s"))
@@ -59,7 +60,7 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
                 curve = ours[ours["stage"] == stage].sort_values("r_w")
                 if curve.empty:
                     continue
-                alone = len(curve) == 1
+                alone, gates = len(curve) == 1, curve["network"].iloc[0].endswith(DECAYED)
                 epochs, seeds = ("/".join(map(str, sorted(set(curve[name])))) for name in ("epochs", "seeds"))
                 axes.errorbar(
                     curve["r_w"],
@@ -73,7 +74,7 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
                     markersize=6 if alone else 4,
                     capsize=2,
                     zorder=4 if alone else 2,
-                    label=f"ours, {words}, {epochs} epochs ({seeds} seeds, mean ± std)",
+                    label=f"ours, {words}{', gates decayed' * gates}, {epochs} epochs ({seeds} seeds, mean ± std)",
                 )
         lift, before = -11, (0.0, 0.0)
         rows = rows.sort_values(["error", "r_w"])
@@ -160,7 +161,7 @@ def _our_points(axes: Axes, ours: DataFrame, column: str, error: str, table: int
             xerr=scale * row[f"{name}_std"] if row["seeds"] > 1 else None,
             yerr=row[f"{error}_std"] if row["seeds"] > 1 else None,
             fmt="o" if row["stage"] == "pruned" else "s",
-            mfc="none" if str(row["network"]).endswith("_decayed_gates") else None,
+            mfc="none" if str(row["network"]).endswith(DECAYED) else None,
             color=COLORS[_COMPARISON_COLORS[part]],
             markersize=5,
             capsize=2,

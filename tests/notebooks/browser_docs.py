@@ -17,13 +17,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 ROOT = Path(__file__).parents[2]
-SHOTS = ROOT / "build" / "browser"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 PATIENCE = 1000 * int(os.environ.get("VIBTHEORY_BROWSER_SECONDS", "240"))
 
 # What MathML asks for: a base and its scripts; a browser draws anything else as one row, too small.
@@ -44,16 +40,6 @@ def site(tmp_path_factory):
         cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, check=True,
     )  # fmt: skip
     return into
-
-
-@pytest.fixture(scope="module")
-def browser():
-    assert CHROMIUM, "no chromium on the path. Remedy: apt-get install chromium"
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as play:
-        window = play.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield window
-        window.close()
 
 
 @pytest.fixture(params=[1200, 390], ids=["desktop", "phone"])
@@ -88,10 +74,10 @@ def test_no_page_is_wider_than_the_window(site, page):
         assert page.evaluate("[...document.images].filter(i => !i.naturalWidth).length") == 0, path.name
 
 
-def test_formulas_are_drawn(site, page):
+def test_formulas_are_drawn(site, page, shots):
     """docs/mathml.py made MathML of each; the browser lays it out, with nothing of LaTeX left to read."""
     page.goto((site / "theory.html").as_uri())
-    page.screenshot(path=SHOTS / f"docs_theory_{page.viewport_size['width']}.png", full_page=True)
+    page.screenshot(path=shots / f"docs_theory_{page.viewport_size['width']}.png", full_page=True)
     assert page.locator("math").count() > 150
     assert page.locator(".arithmatex").count() == 0
     assert not {"$", "\\"} & set(page.locator(".md-content").inner_text())

@@ -21,36 +21,21 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from vibtheory.teaching.gallery import build_gallery
 
 ROOT = Path(__file__).parents[2]
-SHOTS = ROOT / "build" / "browser"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# Chromium as root, asking nobody but the test's own server.
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 PATIENCE = 1000 * int(os.environ.get("VIBTHEORY_BROWSER_SECONDS", "240"))
 
 
-@pytest.fixture(scope="module")
-def browser():
-    assert CHROMIUM, "no chromium on the path. Remedy: apt-get install chromium"
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as play:
-        window = play.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield window
-        window.close()
-
-
 @pytest.fixture
-def page(browser, request):
+def page(browser, request, shots):
     """A window for one test; what it showed last stays as a screenshot, which is what a failure is told by."""
     window = browser.new_page(viewport={"width": 1280, "height": 1000})
     window.set_default_timeout(PATIENCE)
     yield window
-    window.screenshot(path=SHOTS / f"{re.sub(r'[^A-Za-z0-9_]+', '_', request.node.name)}_last.png")
+    window.screenshot(path=shots / f"{re.sub(r'[^A-Za-z0-9_]+', '_', request.node.name)}_last.png")
     window.close()
 
 
@@ -99,7 +84,7 @@ def _picture(page: Page) -> str:
 
 
 @pytest.mark.parametrize("name", ["01_information_bottleneck", "04_intrinsic_sparsity"])
-def test_runs_in_jupyterlab_and_the_slider_moves_the_picture(name, page, lab):
+def test_runs_in_jupyterlab_and_the_slider_moves_the_picture(name, page, lab, shots):
     port, token = lab
     page.goto(f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}.ipynb?token={token}&reset")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
@@ -119,17 +104,17 @@ def test_runs_in_jupyterlab_and_the_slider_moves_the_picture(name, page, lab):
     page.locator("img.vibtheory-picture").first.scroll_into_view_if_needed()
     page.wait_for_function("() => document.querySelector('img.vibtheory-picture').naturalWidth > 100")
     before = _picture(page)
-    page.screenshot(path=SHOTS / f"{name}_before.png")
+    page.screenshot(path=shots / f"{name}_before.png")
     page.locator(".noUi-handle").first.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function(
         "src => document.querySelector('img.vibtheory-picture').getAttribute('src') !== src", arg=before
     )
-    page.screenshot(path=SHOTS / f"{name}_after.png")
+    page.screenshot(path=shots / f"{name}_after.png")
     assert _picture(page) != before
     headline = page.locator(".jp-Notebook .jp-OutputArea-output").filter(has_text="expected").last
     headline.scroll_into_view_if_needed()
-    page.screenshot(path=SHOTS / f"{name}_headline.png")
+    page.screenshot(path=shots / f"{name}_headline.png")
     assert (
         page.locator('[data-mime-type="application/vnd.jupyter.error"], .jp-OutputArea-output.jp-mod-error').count()
         == 0
@@ -138,7 +123,7 @@ def test_runs_in_jupyterlab_and_the_slider_moves_the_picture(name, page, lab):
 
 @pytest.mark.parametrize(("device", "width"), [("phone", 390), ("desktop", 1280)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_gallery_without_network(device, width, scheme, browser, tmp_path):
+def test_gallery_without_network(device, width, scheme, browser, tmp_path, shots):
     gallery = build_gallery(ROOT / "notebooks", tmp_path)
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     wanted: list[str] = []
@@ -150,7 +135,7 @@ def test_gallery_without_network(device, width, scheme, browser, tmp_path):
         assert inside <= width, f"{path.name} is {inside} px wide on a {device}"
         broken = page.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
         assert broken == 0
-        page.screenshot(path=SHOTS / f"gallery_{path.stem}_{device}_{scheme}.png", full_page=path == gallery.index)
+        page.screenshot(path=shots / f"gallery_{path.stem}_{device}_{scheme}.png", full_page=path == gallery.index)
     assert [url for url in wanted if re.match("https?:", url)] == []
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
         "rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 26)"

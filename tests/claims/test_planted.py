@@ -320,3 +320,19 @@ def test_a_dead_gate_that_falls_too_slowly_breaks_prop_2(tiny: Effort, monkeypat
     flow = redundancy.dead_gate_flow
     monkeypatch.setattr(redundancy, "dead_gate_flow", lambda mu, sigma, gamma, *rest: flow(mu, sigma, gamma / 2, *rest))
     assert redundancy.unheard_unit(tiny).verdict == "fails"
+
+
+def test_the_linear_chain_has_the_loss_that_its_bounds_say() -> None:
+    """T7 layers stands on two exact ḡ: both must give E‖y − V diag(z₂) W diag(z₁) f‖², here by sampling."""
+    rng = np.random.default_rng(3)
+    chain = layers._random_chain(rng)
+    (_, d1), (_, d2) = chain.f.shape, chain.v.shape
+    one, two = ((rng.standard_normal(d), rng.uniform(0.1, 1, d)) for d in (d1, d2))
+    z1, z2 = (mu + sigma * rng.standard_normal((400_000, len(mu))) for mu, sigma in (one, two))
+    total = np.zeros(len(z1))
+    for f, y in zip(chain.f, chain.y, strict=True):
+        total += ((y - (z2 * ((z1 * f) @ chain.w.T)) @ chain.v.T) ** 2).sum(axis=1) / len(chain.f)
+    told = [chain.first(two).expectation(*one), chain.second(one).expectation(*two)]
+    assert told[0] == pytest.approx(told[1], rel=1e-12)
+    assert abs(total.mean() - told[0]) < 4 * total.std() / np.sqrt(len(total))
+    assert total.std() / np.sqrt(len(total)) < 0.01 * told[0]

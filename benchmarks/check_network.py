@@ -22,8 +22,8 @@ import pandas as pd
 import torch
 
 import vibtheory as vt
-from vibtheory.bridge import quadratic_bound
-from vibtheory.gates import named_gates
+from vibtheory.bridge.checking import quadratic_bound
+from vibtheory.networks.gates import named_gates
 from vibtheory.theory.network_report import NetworkReport
 from vibtheory.theory.sparsity import check_sparsity_bound
 

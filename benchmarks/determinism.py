@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import vibtheory as vt
-from vibtheory.evaluation import error
+from vibtheory.compression.evaluation import error
 from vibtheory.storage import write_text
 
 RESULTS = Path(__file__).parent / "results" / "determinism.csv"

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from vibtheory.figures.figure2_runs import RECIPE, SWEEPS
-from vibtheory.gamma_sweep import sweep
 from vibtheory.storage import write_text
-from vibtheory.sweep_estimators import Estimator
+from vibtheory.studies.estimators import Estimator
+from vibtheory.studies.figure2 import RECIPE, SWEEPS
+from vibtheory.studies.gamma_sweep import sweep
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vibtheory.surrogates.fitted import _fit
-from vibtheory.surrogates.quadratic_family import QuadraticFamily
+from vibtheory.bridge.fitted import _fit
+from vibtheory.bridge.quadratic_family import QuadraticFamily
 
 Array = NDArray[np.float64]
 EXAMPLES, CLASSES = 200, 10

@@ -19,10 +19,10 @@ import pandas as pd
 import torch
 
 import vibtheory as vt
-from vibtheory.evaluation import error
-from vibtheory.experiments import experiment
-from vibtheory.gates import gate_information, named_gates
+from vibtheory.compression.evaluation import error
+from vibtheory.networks.gates import gate_information, named_gates
 from vibtheory.storage import write_text
+from vibtheory.studies.experiments import experiment
 
 RESULTS = Path(__file__).parent / "results" / "gate_decay.csv"
 SETTINGS = ((1.0, 0.0), (1.0, 0.11), (1.0, 3.6), (0.0, 3.6))  # price and decay, both in units of Table 1's γ

@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vibtheory import metrics
-from vibtheory.compression import compress
-from vibtheory.gates import Gate, named_gates
-from vibtheory.networks import lenet_5_caffe, lenet_300_100
+from vibtheory.compression import metrics
+from vibtheory.compression.cut import compress
+from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.lenet import lenet_5_caffe, lenet_300_100
 
 RESULTS = Path(__file__).parent / "results" / "latency.csv"
 

@@ -18,16 +18,16 @@ import pandas as pd
 from torch import nn
 
 import vibtheory as vt
-from vibtheory.bridge import quadratic_bound, theory_gamma
+from vibtheory.bridge.activations import GatedLayer
+from vibtheory.bridge.affine import matrix_of
+from vibtheory.bridge.checking import quadratic_bound, theory_gamma
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import InvalidInputError
 from vibtheory.figures.budget import plot_budget
 from vibtheory.figures.dead_gate import plot_dead_units
 from vibtheory.figures.style import save
-from vibtheory.gates import named_gates
-from vibtheory.propositions import check_dead_unit
-from vibtheory.surrogates.activations import GatedLayer
-from vibtheory.surrogates.affine import matrix_of
+from vibtheory.networks.gates import named_gates
+from vibtheory.studies.propositions import check_dead_unit
 from vibtheory.theory.budget import survivor_limit
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.quadratic import QuadraticBound

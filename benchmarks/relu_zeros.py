@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 import vibtheory as vt
+from vibtheory.bridge.channels import layer_law
 from vibtheory.figures.relu_zeros import relu_zeros
 from vibtheory.figures.style import save
 from vibtheory.information import unit_terms
-from vibtheory.layer_channel import layer_law
 
 FIGURES = Path(__file__).parent.parent / "figures"
 

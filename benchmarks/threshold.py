@@ -17,12 +17,12 @@ import pandas as pd
 import torch
 
 import vibtheory as vt
-from vibtheory.evaluation import error
-from vibtheory.experiments import experiment
+from vibtheory.compression.evaluation import error
 from vibtheory.figures.style import save
 from vibtheory.figures.threshold import threshold_figure
-from vibtheory.gates import named_gates
+from vibtheory.networks.gates import named_gates
 from vibtheory.storage import write_text
+from vibtheory.studies.experiments import experiment
 
 THRESHOLDS = (0.01, 0.03, 0.1, 0.2, 0.5, 0.8, 1.0, 1.25, 2.0, 5.0, 10.0, 30.0, 100.0)
 

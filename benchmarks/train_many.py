@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 
 from vibtheory.datasets import load
-from vibtheory.networks import lenet_300_100
-from vibtheory.recipe import Recipe
-from vibtheory.training import train
-from vibtheory.training_many import train_many
+from vibtheory.networks.lenet import lenet_300_100
+from vibtheory.training.many import train_many
+from vibtheory.training.recipe import Recipe
+from vibtheory.training.single import train
 
 RESULTS = Path(__file__).parent / "results" / "train_many.csv"
 ON_GPU = RESULTS.with_stem("train_many_gpu")

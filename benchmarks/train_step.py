@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from vibtheory.compression.metrics import compression
 from vibtheory.datasets.dataset import Dataset, from_arrays
-from vibtheory.fast_step import ACCELERATIONS, joint_information
-from vibtheory.likelihood import likelihood_loss
-from vibtheory.metrics import compression
-from vibtheory.recipe import Recipe
-from vibtheory.training_loop import Loop
-from vibtheory.vgg import _VGG16, _vgg
+from vibtheory.networks.likelihood import likelihood_loss
+from vibtheory.networks.vgg import _VGG16, _vgg
+from vibtheory.training.acceleration import ACCELERATIONS, joint_information
+from vibtheory.training.loop import Loop
+from vibtheory.training.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "train_step.csv"
 

@@ -20,15 +20,15 @@ from typing import Any
 
 import torch
 
-from vibtheory.building import build
+from vibtheory.compression.evaluation import evaluate
 from vibtheory.datasets import load
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import DataError
-from vibtheory.evaluation import evaluate
-from vibtheory.experiments import Experiment, experiment
-from vibtheory.gates import gate_information
-from vibtheory.training_loop import Loop
-from vibtheory.training_state import data_fingerprint, restore, snapshot
+from vibtheory.networks.gates import gate_information
+from vibtheory.networks.registry import build
+from vibtheory.studies.experiments import Experiment, experiment
+from vibtheory.training.checkpoint import data_fingerprint, restore, snapshot
+from vibtheory.training.loop import Loop
 
 RESULTS = Path(__file__).parent / "results" / "vgg_epoch.csv"
 STEPS = 39  # between rows: ten rows and the last one in an epoch of 50,000 images

@@ -22,16 +22,16 @@ import pandas as pd
 import torch
 
 import vibtheory as vt
-from vibtheory.bridge import quadratic_bound
+from vibtheory.bridge.checking import quadratic_bound
+from vibtheory.compression.evaluation import error
 from vibtheory.datasets import Dataset
-from vibtheory.evaluation import error
-from vibtheory.experiments import experiment
 from vibtheory.figures.style import save
 from vibtheory.figures.width import width_figure
-from vibtheory.gates import named_gates
-from vibtheory.recipe import Recipe
+from vibtheory.networks.gates import named_gates
 from vibtheory.storage import write_text
+from vibtheory.studies.experiments import experiment
 from vibtheory.theory.sparsity import check_sparsity_bound
+from vibtheory.training.recipe import Recipe
 
 GAMMAS = (2e-4, 5.5e-4, 1.5e-3)
 LAYERS = (("h2", "bohning"), ("h1", "lipschitz"))

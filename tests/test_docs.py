@@ -39,7 +39,7 @@ Node = ast.FunctionDef | ast.ClassDef
 
 
 def _shown() -> set[str]:
-    """Modules that the site's pages show: the lines "::: vibtheory.gates"."""
+    """Modules that the site's pages show: the lines "::: vibtheory.networks.gates"."""
     lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
     return {line.split()[1] for line in lines if line.startswith("::: ")}
 
@@ -180,7 +180,7 @@ def test_the_rules_reach_everything_on_the_api_pages() -> None:
         assert _exported(ast.parse(path.read_text(encoding="utf-8"))), name
         assert path in PUBLIC
     objects = {f"{path.stem}.{name}" for path, names in PUBLIC.items() for name in names}
-    assert {"ledger.decide", "effort.Recorded", "vgg.vgg16_cifar", "export.export_onnx", "layer_channel.LayerLaw",
+    assert {"ledger.decide", "effort.Recorded", "vgg.vgg16_cifar", "export.export_onnx", "channels.LayerLaw",
             "verification.compare"} <= objects  # fmt: skip
 
 

@@ -73,8 +73,8 @@ MUTATIONS = {
         "information/test_channel.py::test_log_density_is_that_of_the_mixed_measure",
     ),
     "M: r_N counts maps before and after pooling": Mutation(
-        "counting.py", "units=(24**2 + 12**2) * a", "units=24**2 * a",
-        "test_metrics.py::test_table_2_rows_with_an_architecture",
+        "compression/sizes.py", "units=(24**2 + 12**2) * a", "units=24**2 * a",
+        "compression/test_metrics.py::test_table_2_rows_with_an_architecture",
     ),
     "T2: rank + 1": Mutation(
         "theory/sparsity.py", '("T2 (poster): nonzeros <= rank[A] + 1", rank + 1)',
@@ -87,8 +87,8 @@ MUTATIONS = {
         "theory/test_certificate.py::test_kantorovich_numbers",
     ),
     "price: gamma s/2": Mutation(
-        "bridge.py", "return price * gate.multiplier / 2", "return price * gate.multiplier",
-        "test_bridge.py::test_price_is_gamma_times_multiplier_over_two",
+        "bridge/checking.py", "return price * gate.multiplier / 2", "return price * gate.multiplier",
+        "bridge/test_checking.py::test_price_is_gamma_times_multiplier_over_two",
     ),
 }  # fmt: skip
 

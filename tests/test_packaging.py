@@ -86,7 +86,12 @@ def test_wheel_holds_data_and_types(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
     (wheel,) = source.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for part in ("py.typed", "data/table1.csv", "data/table4.csv", "datasets/mnist/train-images-idx3-ubyte.gz"):
+    for part in (
+        "py.typed",
+        "studies/published/table1.csv",
+        "studies/published/table4.csv",
+        "datasets/mnist/train-images-idx3-ubyte.gz",
+    ):
         assert f"vibtheory/{part}" in names
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "vibtheory").rglob("*.py")}
     assert modules <= names

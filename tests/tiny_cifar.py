@@ -14,13 +14,13 @@ from torch import nn
 
 from vibtheory.datasets import catalogue
 from vibtheory.datasets.dataset import Dataset, from_arrays
-from vibtheory.gates import Gate
+from vibtheory.networks.gates import Gate
 
 PER_FILE = 24
 
 
 def two_blocks(classes: int = 10, hidden: int = 1, size: int = 32) -> nn.Sequential:
-    """Two blocks of convolution, BatchNorm, ReLU, gate, pooling, then hidden layers, as in `vibtheory.vgg`."""
+    """Two blocks of convolution, BatchNorm, ReLU, gate, pooling, then hidden layers, as in `vibtheory.networks.vgg`."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for block, (fan_in, width) in enumerate(((3, 6), (6, 8)), start=1):
         layers[f"convolution{block}_1"] = nn.Conv2d(fan_in, width, 3, padding=1)

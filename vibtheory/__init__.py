@@ -1,15 +1,16 @@
 """vibtheory: compress a network with the variational information bottleneck, and decide why it worked.
 
-Reading order (data flow one way: network → bridge → theory → report):
+Folders are concepts, and each imports only from those above it:
 
-1. `gates`, `networks`, `vgg`, `insertion`: the gate z = μ + σ⊙ε, the paper's networks, gates for any torch model.
-2. `recipe`, `training`, `training_many`, `run`: the training loop, its checkpoints, and what it returns.
-3. `liveness`, `compression`, `metrics`, `export`: cut the closed gates out, count what is left, hand it on.
-4. `theory`: penalty, quadratic bound, rank, certified local minima, the sparsity bound. It never imports torch.
-5. `bridge`: a trained network and data become quadratic bounds and reports.
-6. `information`: channels, bounds and estimators of mutual information, the information-bottleneck principle.
-7. `tables`, `figures`, `claims`, `cli`: published rows beside ours, plots from result tables, every claim decided, the
-   command line.
+1. `errors`, `storage`: the error family and its checks; atomic files, and what all result objects share.
+2. `theory`: penalty, quadratic bound, rank, certified local minima, the sparsity bound. It never imports torch.
+3. `information`: channels, bounds and estimators of mutual information, the information-bottleneck principle.
+4. `datasets`, `networks`: the data; the gate z = μ + σ⊙ε, the paper's networks, gates for any torch model.
+5. `compression`: cut the closed gates out, count what is left, hand it on.
+6. `training`: the loop, its checkpoints, and what it returns.
+7. `bridge`: a trained network and data become quadratic bounds, channels and reports.
+8. `studies`: many runs become one table: Tables 1–4, sweeps, Figure 2.
+9. `figures`, `claims`, `teaching`, `cli`: plots, every claim decided, what notebooks stand on, the command line.
 
 Everything below is loaded on first use: `import vibtheory` pulls in neither torch nor cvxpy.
 """
@@ -26,72 +27,73 @@ if TYPE_CHECKING:
         compression,
         datasets,
         figures,
-        gates,
         information,
-        metrics,
         networks,
-        tables,
+        studies,
         theory,
+        training,
     )
-    from vibtheory.bridge import check_network, quadratic_bound, verify_bound
-    from vibtheory.compression import compress
+    from vibtheory.bridge import check_network, layer_law, quadratic_bound, verify_bound
+    from vibtheory.compression import compress, merge_redundant, metrics
     from vibtheory.errors import VibTheoryError
-    from vibtheory.gamma_sweep import sweep
-    from vibtheory.gates import Gate
-    from vibtheory.health import doctor
-    from vibtheory.insertion import insert_gates
-    from vibtheory.layer_channel import layer_law
-    from vibtheory.merging import merge_redundant
-    from vibtheory.recipe import Recipe
-    from vibtheory.run import Run, load
-    from vibtheory.sweep_estimators import Estimator
+    from vibtheory.networks import Gate, gates, insert_gates
+    from vibtheory.studies import tables
+    from vibtheory.studies.environment import doctor
+    from vibtheory.studies.estimators import Estimator
+    from vibtheory.studies.gamma_sweep import sweep
     from vibtheory.theory.enumeration import enumerate_local_minima
     from vibtheory.theory.minima import find_local_minimum
     from vibtheory.theory.path import sparsity_path
     from vibtheory.theory.quadratic import QuadraticBound
     from vibtheory.theory.sparsity import check_sparsity_bound
-    from vibtheory.training import train
-    from vibtheory.training_many import train_many
+    from vibtheory.training import Recipe, Run, load, train, train_many
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Gate": "gates",
-    "insert_gates": "insertion",
-    "Recipe": "recipe",
-    "train": "training",
-    "train_many": "training_many",
-    "Run": "run",
-    "load": "run",
-    "compress": "compression",
+    "Gate": "networks.gates",
+    "insert_gates": "networks.insertion",
+    "Recipe": "training.recipe",
+    "train": "training.single",
+    "train_many": "training.many",
+    "Run": "training.run",
+    "load": "training.run",
+    "compress": "compression.cut",
     "QuadraticBound": "theory.quadratic",
     "find_local_minimum": "theory.minima",
     "enumerate_local_minima": "theory.enumeration",
     "check_sparsity_bound": "theory.sparsity",
     "sparsity_path": "theory.path",
-    "layer_law": "layer_channel",
-    "quadratic_bound": "bridge",
-    "check_network": "bridge",
-    "verify_bound": "bridge",
-    "merge_redundant": "merging",
-    "sweep": "gamma_sweep",
-    "Estimator": "sweep_estimators",
+    "layer_law": "bridge.channels",
+    "quadratic_bound": "bridge.checking",
+    "check_network": "bridge.checking",
+    "verify_bound": "bridge.checking",
+    "merge_redundant": "compression.merging",
+    "sweep": "studies.gamma_sweep",
+    "Estimator": "studies.estimators",
     "VibTheoryError": "errors",
-    "doctor": "health",
+    "doctor": "studies.environment",
 }
-_MODULES = (
-    "bridge",
-    "claims",
-    "compression",
-    "datasets",
-    "figures",
-    "gates",
-    "information",
-    "metrics",
-    "networks",
-    "tables",
-    "theory",
-)
+_MODULES = {
+    **{
+        name: name
+        for name in (
+            "bridge",
+            "claims",
+            "compression",
+            "datasets",
+            "figures",
+            "information",
+            "networks",
+            "studies",
+            "theory",
+            "training",
+        )
+    },
+    "gates": "networks.gates",
+    "metrics": "compression.metrics",
+    "tables": "studies.tables",
+}
 
 __all__ = [
     "Estimator",
@@ -121,11 +123,13 @@ __all__ = [
     "networks",
     "quadratic_bound",
     "sparsity_path",
+    "studies",
     "sweep",
     "tables",
     "theory",
     "train",
     "train_many",
+    "training",
     "verify_bound",
 ]
 
@@ -134,7 +138,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"vibtheory.{_HOME[name]}"), name)
     if name in _MODULES:
-        return importlib.import_module(f"vibtheory.{name}")
+        return importlib.import_module(f"vibtheory.{_MODULES[name]}")
     raise AttributeError(f"module 'vibtheory' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

@@ -13,8 +13,8 @@ from vibtheory.claims.effort import NotRecorded
 from vibtheory.claims.records import metrics, state_of_the_art, table_row
 from vibtheory.claims.width import interpolated, larger_base, low_rank, survivors
 from vibtheory.errors import DataError
-from vibtheory.figures.figure2_runs import GAMMA
 from vibtheory.figures.width import width_figure
+from vibtheory.studies.figure2 import GAMMA
 
 
 def _effort(folder: Path, name: str, rows: list[dict[str, Any]]) -> Effort:

@@ -13,7 +13,7 @@ from vibtheory.cli import app
 
 MODELS = """
 from torch import nn
-from vibtheory.networks import mlp
+from vibtheory.networks.lenet import mlp
 
 def gated():
     return mlp((4, 5, 2))

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 from vibtheory.cli.exit_codes import DEFECT, INTERRUPTED
 from vibtheory.datasets import from_arrays
-from vibtheory.networks import mlp
-from vibtheory.training import train
+from vibtheory.networks.lenet import mlp
+from vibtheory.training.single import train
 
 from .conftest import Call
 
@@ -103,7 +103,7 @@ class _Report:
 def test_exit_code_of_each_verdict(
     run: Path, call: Call, monkeypatch: pytest.MonkeyPatch, verdict: str, code: int
 ) -> None:
-    monkeypatch.setattr("vibtheory.bridge.check_network", lambda *a, **k: _Report(verdict))
+    monkeypatch.setattr("vibtheory.bridge.checking.check_network", lambda *a, **k: _Report(verdict))
     answer = call("check", run, "--data", "points.npz")
     assert (answer.code, answer.out.strip()) == (code, verdict)
 
@@ -130,7 +130,7 @@ def test_a_defect_or_an_interrupt_is_no_verdict(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("vibtheory.bridge.check_network", fail)
+    monkeypatch.setattr("vibtheory.bridge.checking.check_network", fail)
     answer = call("check", run, "--data", "points.npz")
     assert answer.code == code
     assert words in answer.err
@@ -154,7 +154,7 @@ def test_out_of_memory_is_one_line_and_code_2(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("vibtheory.bridge.check_network", fail)
+    monkeypatch.setattr("vibtheory.bridge.checking.check_network", fail)
     answer = call("check", run, "--data", "points.npz")
     assert answer.code == 2
     assert answer.err.startswith("error: out of memory. Remedy")

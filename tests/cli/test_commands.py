@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import vibtheory
-from vibtheory.compression import compress
-from vibtheory.run import load
+from vibtheory.compression.cut import compress
+from vibtheory.training.run import load
 
 from .conftest import Call
 
@@ -39,13 +39,13 @@ def test_train_saves_a_run_and_repeats_nothing(here: Path, call: Call, monkeypat
     assert first.code == 0, first.err
     run = load("run")
     assert (run.seed, run.recipe.gamma, run.recipe.epochs, len(run.rows)) == (4, 1e-3, 2, 2)
-    monkeypatch.setattr("vibtheory.training_loop.Loop._step", None)  # a finished run takes no step
+    monkeypatch.setattr("vibtheory.training.loop.Loop._step", None)  # a finished run takes no step
     again = call(*TRAIN, "--seed", 4)
     assert (again.code, again.out) == (0, first.out)
 
 
 def test_a_stopped_run_goes_on(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vibtheory import training_loop
+    from vibtheory.training import loop as training_loop
 
     real = training_loop.snapshot
 

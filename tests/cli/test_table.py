@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vibtheory import building, datasets, experiments, networks, storage, training
+from vibtheory import datasets, networks, storage
 from vibtheory.cli.table import _drawn_rows, _merged
 from vibtheory.datasets import from_arrays
 from vibtheory.errors import VibTheoryError
+from vibtheory.networks import registry as building
 from vibtheory.storage import locked
+from vibtheory.studies import experiments
+from vibtheory.training import single as training
 
 from .conftest import Call
 

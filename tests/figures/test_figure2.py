@@ -19,13 +19,13 @@ from vibtheory import datasets
 from vibtheory.cli import app
 from vibtheory.datasets import from_arrays
 from vibtheory.errors import InvalidInputError
-from vibtheory.figures import figure2_runs
 from vibtheory.figures.figure2 import figure2, printed_curves
 from vibtheory.figures.figure2_caption import caption
-from vibtheory.figures.figure2_runs import ESTIMATORS, GAMMA, SWEEPS, SweepPlan, figure2_table
 from vibtheory.figures.figure2_shape import estimates, mean_interval, shape_table
-from vibtheory.gamma_sweep import COLUMNS
-from vibtheory.sweep_estimators import Estimator
+from vibtheory.studies import figure2 as figure2_runs
+from vibtheory.studies.estimators import Estimator
+from vibtheory.studies.figure2 import ESTIMATORS, GAMMA, SWEEPS, SweepPlan, figure2_table
+from vibtheory.studies.gamma_sweep import COLUMNS
 
 OTHER = 4 * GAMMA
 EPOCHS = (0, 1, 2, 5)

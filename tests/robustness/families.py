@@ -36,13 +36,13 @@ from vibtheory.datasets import fetching
 from vibtheory.datasets.catalogue import CATALOGUE
 from vibtheory.datasets.cifar import read_cifar
 from vibtheory.datasets.idx import read_idx
-from vibtheory.experiments import experiment
+from vibtheory.studies.experiments import experiment
 
 __all__ = ["FAMILIES", "fresh", "prepare"]
 
 MODELS = """
 from torch import nn
-from vibtheory.networks import mlp
+from vibtheory.networks.lenet import mlp
 
 def gated():
     return mlp((4, 3, 2))
@@ -248,7 +248,7 @@ def checkpoint(rng: np.random.Generator, _: Path) -> str:
 
 def recipe(rng: np.random.Generator, _: Path) -> str:
     """TOML: damaged text, and values of every wrong type in every place; read both ways."""
-    root = Path(vt.__file__).parent / "recipes"
+    root = Path(vt.__file__).parent / "studies" / "recipes"
     text = (root / ["lenet_300_100.toml", "lenet_5_caffe.toml"][int(rng.integers(2))]).read_bytes()
     kind = int(rng.integers(4))
     if kind == 0:

@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from pandas import DataFrame
 
-from vibtheory import building, datasets, networks
+from vibtheory import datasets, networks
 from vibtheory.datasets.dataset import Dataset, from_arrays
-from vibtheory.experiments import Experiment, run_experiment
-from vibtheory.gamma_sweep import sweep
-from vibtheory.recipe import Recipe
-from vibtheory.run import load
+from vibtheory.networks import registry as building
 from vibtheory.storage import write_text
-from vibtheory.training import train
+from vibtheory.studies.experiments import Experiment, run_experiment
+from vibtheory.studies.gamma_sweep import sweep
+from vibtheory.training.recipe import Recipe
+from vibtheory.training.run import load
+from vibtheory.training.single import train
 
 __all__ = ["RUNS", "KillReport", "killed_until_done", "sweep_of", "table_of"]
 

@@ -10,7 +10,7 @@ import torch
 
 from vibtheory import networks
 from vibtheory.datasets import Dataset, from_arrays
-from vibtheory.training import train
+from vibtheory.training.single import train
 
 
 @pytest.fixture(scope="module")

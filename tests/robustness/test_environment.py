@@ -19,9 +19,9 @@ import torch
 from typer.testing import CliRunner
 
 from tests.robustness.families import CHECK, TRAIN, prepare
-from vibtheory import training_loop
 from vibtheory.cli import app
-from vibtheory.run import load
+from vibtheory.training import loop as training_loop
+from vibtheory.training.run import load
 
 SHORT = 20  # seconds that a step may wait for another process
 
@@ -126,7 +126,7 @@ def test_what_the_machine_refuses_anywhere_is_one_line(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("vibtheory.bridge.check_network", fail)
+    monkeypatch.setattr("vibtheory.bridge.checking.check_network", fail)
     _one_line(*_ask(*CHECK))
     assert "Traceback" in _ask("--debug", *CHECK)[1]
 
@@ -135,7 +135,7 @@ def test_another_error_of_the_system_is_a_defect(place: Path, monkeypatch: pytes
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EBADF, "Bad file descriptor")
 
-    monkeypatch.setattr("vibtheory.bridge.check_network", fail)
+    monkeypatch.setattr("vibtheory.bridge.checking.check_network", fail)
     assert _ask(*CHECK)[0] == 70
 
 

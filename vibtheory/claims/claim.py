@@ -67,7 +67,7 @@ class Tally:
     @property
     def rate_limit(self) -> float:
         """One-sided 95 % Clopper–Pearson upper limit of the share of such instances that break it; 1 if none tried."""
-        from vibtheory.surrogates.verification import clopper_pearson_upper
+        from vibtheory.bridge.verification import clopper_pearson_upper
 
         return clopper_pearson_upper(self.broken, self.checked) if self.checked else 1.0
 

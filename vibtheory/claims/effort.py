@@ -14,8 +14,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from vibtheory.columns import check_columns
 from vibtheory.errors import DataError, SolverError
+from vibtheory.studies.columns import check_columns
 from vibtheory.theory.enumeration import enumerate_local_minima
 from vibtheory.theory.minima import LocalMinimum
 from vibtheory.theory.quadratic import QuadraticBound
@@ -84,7 +84,7 @@ class Effort:
 
         Raises:
             NotRecorded: there is none.
-            DataError: a file that is no such table (`vibtheory.columns.check_columns`).
+            DataError: a file that is no such table (`vibtheory.studies.columns.check_columns`).
         """
         import pandas as pd
 
@@ -140,9 +140,9 @@ class Effort:
         """LeNet-300-100 with Table 1's recipe, shortened, on `images`."""
         import torch
 
-        from vibtheory.experiments import experiment
-        from vibtheory.networks import lenet_300_100
-        from vibtheory.training import train
+        from vibtheory.networks.lenet import lenet_300_100
+        from vibtheory.studies.experiments import experiment
+        from vibtheory.training.single import train
 
         recipe = replace(
             experiment("lenet_300_100").recipe,

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.effort import Effort, NotRecorded
 from vibtheory.claims.records import SEEDS
-from vibtheory.figures.figure2_runs import GAMMA
 from vibtheory.figures.figure2_shape import MAY_BE_EMPTY, REQUIRED, mean_interval, shape_table
+from vibtheory.studies.figure2 import GAMMA
 
 if TYPE_CHECKING:
     from pandas import DataFrame

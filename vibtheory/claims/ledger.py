@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vibtheory.claims.claim import FAILS, Claim, Finding, Statement, Tally, words
 from vibtheory.claims.effort import Effort, NotRecorded, Recorded
+from vibtheory.claims.page import page
 from vibtheory.claims.registry import STATEMENTS
 from vibtheory.errors import VibTheoryError, check_choice, reject
 
@@ -92,9 +93,9 @@ class Ledger:
 
     def to_html(self) -> str:
         """One page that needs nothing else: figures inside, no script, no address outside."""
-        from vibtheory.claims.page import page
-
-        return page(self)
+        about = f"Mode {self.mode}, seed {self.seed}, {self.seconds:.0f} s of processor time"
+        tables = ", ".join(f"{name} ({table.rows} rows, {table.sha256[:8]})" for name, table in self.recorded.items())
+        return page(self.claims, self.figures, about, tables or "none")
 
 
 def decide(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import html
+from collections import Counter
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vibtheory.claims.claim import FAILS, HOLDS, HOLDS_CORRECTED, NOT_RUN, Claim, words
-
-if TYPE_CHECKING:
-    from vibtheory.claims.ledger import Ledger
 
 __all__ = ["page"]
 
@@ -48,29 +46,30 @@ img { max-width: 100%; height: auto; } summary { cursor: pointer; color: var(--s
 """
 
 
-def page(ledger: Ledger) -> str:
-    """The whole ledger: a table of verdicts, then each claim with its evidence, its figure once, and its command."""
-    counts = ", ".join(f"{number} {verdict}" for verdict, number in ledger.counts.items())
-    recorded = (
-        ", ".join(f"{name} ({table.rows} rows, {table.sha256[:8]})" for name, table in ledger.recorded.items())
-        or "none"
-    )
+def page(claims: Sequence[Claim], figures: Path, about: str, recorded: str) -> str:
+    """A ledger's page: a table of verdicts, then each claim with its evidence, its figure once, and its command.
+
+    Args:
+        claims: decided ones. figures: the folder of their figures.
+        about: mode, seed and cost of the run, in words. recorded: the tables it read, in words.
+    """
+    counts = ", ".join(f"{number} {verdict}" for verdict, number in Counter(c.verdict for c in claims).items())
     head = (
-        f"<h1>vibtheory: the paper’s claims, decided</h1><p>{len(ledger)} claims: {html.escape(counts)}.</p>"
-        f'<p class="soft">Mode {ledger.mode}, seed {ledger.seed}, {ledger.seconds:.0f} s of processor time. Recorded '
+        f"<h1>vibtheory: the paper’s claims, decided</h1><p>{len(claims)} claims: {html.escape(counts)}.</p>"
+        f'<p class="soft">{html.escape(about)}. Recorded '
         f"tables read: {html.escape(recorded)}. A verdict is computed from counts. “Holds with a correction” means "
         "that a counter-example to the statement as made was found, and that the corrected statement never broke.</p>"
     )
     rows = "".join(
         f'<tr class="{_CLASS[claim.verdict]}"><td><a href="#{_anchor(claim)}">{html.escape(claim.number)}</a></td>'
         f'<td>{html.escape(claim.statement)}</td><td class="verdict">{_verdict(claim)}</td></tr>'
-        for claim in ledger
+        for claim in claims
     )
     table = (
         f"<table><thead><tr><th>Claim</th><th>Statement</th><th>Verdict</th></tr></thead><tbody>{rows}</tbody></table>"
     )
     shown: set[str] = set()
-    body = "".join(_article(claim, ledger.figures, shown) for claim in ledger)
+    body = "".join(_article(claim, figures, shown) for claim in claims)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>vibtheory: claims</title>'

@@ -14,9 +14,9 @@ import numpy as np
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.effort import Effort, NotRecorded
-from vibtheory.counting import Compression, fully_connected, lenet_5_caffe, vgg16
+from vibtheory.compression.sizes import Compression, fully_connected, lenet_5_caffe, vgg16
 from vibtheory.figures.figure2_shape import mean_interval
-from vibtheory.tables import DECAYED, published
+from vibtheory.studies.tables import DECAYED, published
 
 __all__ = ["SEEDS", "metrics", "state_of_the_art", "table_row"]
 

@@ -13,10 +13,10 @@ from torch import nn
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.effort import Effort
-from vibtheory.gates import named_gates
-from vibtheory.merging import merge_redundant
-from vibtheory.networks import mlp
-from vibtheory.propositions import absorb_constant_unit, check_dead_unit
+from vibtheory.compression.merging import merge_redundant
+from vibtheory.networks.gates import named_gates
+from vibtheory.networks.lenet import mlp
+from vibtheory.studies.propositions import absorb_constant_unit, check_dead_unit
 from vibtheory.theory.dead_gate import dead_gate_flow
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.silent_gate import closed_mean_information, constant_unit

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from vibtheory.bridge import bound_with_level, check_network, verify_bound
+from vibtheory.bridge.checking import bound_with_level, check_network, verify_bound
+from vibtheory.bridge.verification import BoundCheck, clopper_pearson_upper
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.effort import Effort
 from vibtheory.datasets.dataset import Dataset, from_arrays
-from vibtheory.gates import named_gates
-from vibtheory.networks import mlp
-from vibtheory.surrogates.verification import BoundCheck, clopper_pearson_upper
+from vibtheory.networks.gates import named_gates
+from vibtheory.networks.lenet import mlp
 from vibtheory.theory.certificate import CERTIFIED
 from vibtheory.theory.quadratic import QuadraticBound
 

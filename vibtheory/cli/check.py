@@ -11,7 +11,7 @@ from vibtheory.cli.exit_codes import NOT_APPLICABLE, VIOLATED
 from vibtheory.errors import as_seed, check_choice, reject
 
 if TYPE_CHECKING:
-    from vibtheory.bound_table import BoundTable
+    from vibtheory.studies.bound_table import BoundTable
     from vibtheory.theory.network_report import NetworkReport
 
 __all__ = ["check"]
@@ -54,7 +54,7 @@ def check(
     for option, number in (("--points", points), ("--samples", samples)):
         if number is not None and not 1 <= number <= _MOST:
             reject(option, number, f"a whole number from 1 to {_MOST}", "leave it out for the default")
-    from vibtheory.bridge import check_network
+    from vibtheory.bridge.checking import check_network
     from vibtheory.cli import inputs
     from vibtheory.cli.output import drawn
     from vibtheory.storage import write_bytes, write_text
@@ -66,7 +66,7 @@ def check(
     loaded = inputs.dataset(name, root, examples, seed)
     report: NetworkReport | BoundTable
     if kind == "all":
-        from vibtheory.bound_table import compare_bounds
+        from vibtheory.studies.bound_table import compare_bounds
 
         report = compare_bounds(net, loaded, gamma, layer or None, points=points, seed=seed)
         parts = [str(report), *(str(row.report) for row in report if details and row.report is not None)]

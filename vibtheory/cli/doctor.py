@@ -20,7 +20,7 @@ def doctor(
 
     Nothing is downloaded and no file stays behind.
     """
-    from vibtheory.health import doctor
+    from vibtheory.studies.environment import doctor
 
     found = doctor(folder)
     typer.echo(found.to_json(indent=1) if json else str(found))

@@ -31,10 +31,10 @@ def export(
     import torch
 
     from vibtheory.cli import inputs
-    from vibtheory.compression import compress
+    from vibtheory.compression.cut import compress
+    from vibtheory.compression.export import export_onnx
     from vibtheory.datasets.catalogue import CATALOGUE
-    from vibtheory.export import export_onnx
-    from vibtheory.gates import named_gates
+    from vibtheory.networks.gates import named_gates
 
     net, trained_on = inputs.trained_model(model, state)
     if shape is None and trained_on in CATALOGUE:

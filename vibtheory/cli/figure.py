@@ -51,9 +51,9 @@ def _figure2(mode: str, *, train: bool, jobs: int, out: Path, runs: Path) -> Non
 
     from vibtheory.figures.figure2 import figure2
     from vibtheory.figures.figure2_caption import caption
-    from vibtheory.figures.figure2_runs import GAMMA, figure2_table
     from vibtheory.figures.figure2_shape import shape_table
     from vibtheory.storage import write_text
+    from vibtheory.studies.figure2 import GAMMA, figure2_table
 
     target = out / ("figure2_quick" if mode == "quick" else "figure2")
     file = target.with_suffix(".csv")
@@ -78,7 +78,7 @@ def _words(shape: DataFrame) -> str:
     """The table as text: what each estimate does, when it turns, and how it goes with r_W."""
     import pandas as pd
 
-    from vibtheory.tables import markdown
+    from vibtheory.studies.tables import markdown
 
     lines = []
     for row in shape.to_dict("records"):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vibtheory.datasets import Dataset
-    from vibtheory.recipe import Recipe
+    from vibtheory.training.recipe import Recipe
 
 __all__ = ["NETWORKS", "dataset", "network", "recipe", "trained_model"]
 
@@ -46,7 +46,7 @@ def trained_model(name: str, state: Path | None = None) -> tuple[nn.Module, str 
         state: for a factory: its weights as a safetensors file, or the folder of a run of that network. None: the
             factory returns the trained network.
     """
-    from vibtheory.run import load
+    from vibtheory.training.run import load
 
     if Path(name).is_dir():
         if state is not None:
@@ -165,8 +165,8 @@ def _check_declared(path: Path) -> None:
 
 def recipe(name: str | None) -> Recipe:
     """A packaged recipe by name, or a TOML file: its [recipe] section, or the whole file; None: the default recipe."""
-    from vibtheory.experiments import experiment
-    from vibtheory.recipe import Recipe
+    from vibtheory.studies.experiments import experiment
+    from vibtheory.training.recipe import Recipe
 
     if name is None:
         return Recipe()

@@ -51,10 +51,10 @@ def table(
     replace those of the same mode and network there; the others stay, also those that another command adds meanwhile.
     """
     from vibtheory.cli.output import drawn
-    from vibtheory.experiments import experiment, run_experiment
     from vibtheory.figures.tradeoff import tradeoff
     from vibtheory.storage import locked, write_bytes, write_text
-    from vibtheory.tables import TITLES, markdown, published, rendered
+    from vibtheory.studies.experiments import experiment, run_experiment
+    from vibtheory.studies.tables import TITLES, markdown, published, rendered
 
     published(number)  # refuses a table that does not exist, before any work
     file = out / f"table{number}.csv"
@@ -137,7 +137,7 @@ def _beside(number: int, results: DataFrame | None) -> DataFrame:
     """Printed rows, then ours for each mode apart (they differ in epochs and seeds), or "not run"."""
     import pandas as pd
 
-    from vibtheory.tables import beside
+    from vibtheory.studies.tables import beside
 
     printed = beside(number)
     parts = [printed]
@@ -160,7 +160,7 @@ def _beside(number: int, results: DataFrame | None) -> DataFrame:
 
 def _rows_of(number: int) -> list[str]:
     """The comparisons of a table that has several, such as 3.1, 3.2, 3.3."""
-    from vibtheory.experiments import experiment
+    from vibtheory.studies.experiments import experiment
 
     return [row for row in (experiment(name).row for name in _RECIPES[number]) if row]
 

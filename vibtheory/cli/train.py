@@ -42,11 +42,11 @@ def train(
     import torch
 
     from vibtheory.cli import inputs
-    from vibtheory.distributed import process_group, world
+    from vibtheory.compression.metrics import compression
     from vibtheory.errors import as_seed
-    from vibtheory.metrics import compression
-    from vibtheory.recipe import Recipe
-    from vibtheory.training import train
+    from vibtheory.training.distributed import process_group, world
+    from vibtheory.training.recipe import Recipe
+    from vibtheory.training.single import train
 
     as_seed("--seed", seed)
     settings = inputs.recipe(recipe)
@@ -74,9 +74,9 @@ def train(
 
 def _network(name: str, recipe: str | None) -> nn.Module:
     """The network, with the arguments that a packaged recipe (or table file) has for it."""
-    from vibtheory.building import build
     from vibtheory.cli import inputs
-    from vibtheory.experiments import experiment
+    from vibtheory.networks.registry import build
+    from vibtheory.studies.experiments import experiment
 
     if recipe is not None and not Path(recipe).is_file():
         plan = experiment(recipe)

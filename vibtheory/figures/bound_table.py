@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from vibtheory.bound_table import BoundTable
+    from vibtheory.studies.bound_table import BoundTable
     from vibtheory.theory.sparsity_report import SparsityReport
 
 __all__ = ["plot_bound_table"]

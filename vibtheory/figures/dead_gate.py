@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from vibtheory.propositions import DeadUnitReport
+    from vibtheory.studies.propositions import DeadUnitReport
     from vibtheory.theory.dead_gate import DeadGateFlow
 
 __all__ = ["plot_dead_unit", "plot_dead_units", "plot_flow"]

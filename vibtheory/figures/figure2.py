@@ -38,7 +38,7 @@ def printed_curves() -> DataFrame:
     """
     import pandas as pd
 
-    with resources.files("vibtheory").joinpath("data/figure2_poster.csv").open(encoding="utf-8") as stream:
+    with resources.files("vibtheory").joinpath("studies/published/figure2_poster.csv").open(encoding="utf-8") as stream:
         return pd.read_csv(stream, comment="#")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from vibtheory.columns import check_columns
+from vibtheory.studies.columns import check_columns
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vibtheory.information.bottleneck import BottleneckSolution
     from vibtheory.information.bottleneck_curve import IBCurve
 
-__all__ = ["information_plane"]
+__all__ = ["information_plane", "plot_curve"]
 
 
 def information_plane(
@@ -92,3 +92,8 @@ def information_plane(
         )
         axes.legend(loc="lower right")
     return figure
+
+
+def plot_curve(curve: IBCurve) -> Figure:
+    """The information plane with this one curve."""
+    return information_plane({curve.method: curve})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vibtheory.errors import check_choice, reject
 from vibtheory.figures.style import COLORS, style
-from vibtheory.tables import DECAYED, TITLES, published, summarise
+from vibtheory.studies.tables import DECAYED, TITLES, published, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
     """The trade-off of one table, from the results table only.
 
     Args:
-        results: as `vibtheory.tables.summarise` takes them; None for Tables 3 and 4: the published points alone. Rows
+        results: as `studies.tables.summarise` takes them; None for Tables 3 and 4: the published points alone. Rows
             whose column "mode" is "full" are the record, others a sweep.
         table: 1 to 4.
         error: "error_last" (last epoch) or "error_best" (best epoch over training).

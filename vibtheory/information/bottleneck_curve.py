@@ -15,10 +15,10 @@ from scipy.special import entr, rel_entr
 
 from vibtheory.errors import SolverError, as_array, reject
 from vibtheory.information.bottleneck import blahut_arimoto, check_joint
+from vibtheory.storage.report import Report
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 __all__ = ["IBCurve", "exact_ib_curve", "ib_curve"]
 
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class IBCurve:
+class IBCurve(Report):
     """Points of an information curve, sorted by I(T;X); all information in nats.
 
     Attributes:
@@ -95,13 +95,6 @@ class IBCurve:
         return pd.DataFrame(
             {"beta": self.betas, "i_tx": self.i_tx, "i_ty": self.i_ty, "gap": self.gap, "method": self.method}
         )
-
-    def plot(self) -> Figure:
-        """The information plane with this curve."""
-        from vibtheory.figures.information_plane import information_plane
-
-        figure: Figure = information_plane({self.method: self})
-        return figure
 
 
 def ib_curve(joint: ArrayLike, betas: ArrayLike, *, restarts: int = 4, seed: int = 0) -> IBCurve:

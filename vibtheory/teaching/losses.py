@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from vibtheory.compression.evaluation import evaluate
 from vibtheory.errors import as_array
-from vibtheory.evaluation import evaluate
-from vibtheory.gates import named_gates
+from vibtheory.networks.gates import named_gates
 
 if TYPE_CHECKING:
     from torch import nn

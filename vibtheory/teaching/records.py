@@ -76,7 +76,7 @@ def alpha_histograms(net: Any, data: Any, *, bins: int = 40, **recipe: Any) -> p
     import pandas as pd
 
     import vibtheory as vt
-    from vibtheory.gates import Gate, named_gates
+    from vibtheory.networks.gates import Gate, named_gates
 
     edges = np.linspace(-6, 6, bins + 1)
     centres = (edges[1:] + edges[:-1]) / 2
@@ -115,8 +115,8 @@ def input_pixels() -> pd.DataFrame:
     import pandas as pd
 
     import vibtheory as vt
-    from vibtheory.gates import named_gates
-    from vibtheory.liveness import alive
+    from vibtheory.compression.liveness import alive
+    from vibtheory.networks.gates import named_gates
 
     folder = min(project_file("runs").glob("lenet_300_100-gamma0.00055-seed0-*"))
     net = vt.load(folder).net

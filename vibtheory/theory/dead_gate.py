@@ -13,7 +13,6 @@ log(1+α), flow time s in units of 1/(step size · number of steps); μ, σ, α 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.optimize
@@ -21,9 +20,7 @@ import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, as_positive, as_scalar, check_choice, reject
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from vibtheory.storage.report import Report
 
 __all__ = ["DeadGateFlow", "dead_gate_flow"]
 
@@ -31,7 +28,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class DeadGateFlow:
+class DeadGateFlow(Report):
     """The gradient flow of a dead gate in closed form.
 
     Attributes:
@@ -54,12 +51,6 @@ class DeadGateFlow:
             f"dead gate in ({self.coordinates}): alpha {self.alpha[0]:.4g} -> {self.alpha[-1]:.4g} "
             f"at time {self.time[-1]:.4g}; {name} = {self.invariant:.6g} throughout"
         )
-
-    def plot(self) -> Figure:
-        """The gate's path at constant invariant, and α against time."""
-        from vibtheory.figures.dead_gate import plot_flow
-
-        return plot_flow(self)
 
 
 def dead_gate_flow(mu: float, sigma: float, gamma: float, time: ArrayLike, coordinates: str = "sigma") -> DeadGateFlow:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vibtheory.errors import reject
+from vibtheory.storage.report import Report
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
     from vibtheory.theory.sparsity_report import SparsityReport
 
@@ -19,7 +19,7 @@ __all__ = ["NetworkReport"]
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkReport:
+class NetworkReport(Report):
     """A sequence of `SparsityReport`s, one per gated layer; `report["h1"]` and `report[0]` both work.
 
     Attributes:
@@ -86,9 +86,3 @@ class NetworkReport:
         """Standard JSON with version, verdict and one object per layer."""
         content = {"version": 1, "verdict": self.verdict, "layers": [r.to_dict() for r in self.reports]}
         return json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False)
-
-    def plot(self) -> Figure:
-        """One row of panels per layer: spectrum, α, counts."""
-        from vibtheory.figures.sparsity import plot_network
-
-        return plot_network(self)

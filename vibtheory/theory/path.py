@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, as_positive, reject
+from vibtheory.storage.report import Report
 from vibtheory.theory.minima import LocalMinimum, as_local_minimum, find_local_minimum
 from vibtheory.theory.normalised import normalise
 from vibtheory.theory.penalty import penalty_curvature, penalty_slope, snr
@@ -24,7 +25,6 @@ from vibtheory.theory.quadratic import QuadraticBound
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 __all__ = ["PathEvent", "SparsityPath", "path_slope", "sparsity_path"]
 
@@ -57,7 +57,7 @@ class PathEvent:
 
 
 @dataclass(frozen=True, eq=False)
-class SparsityPath:
+class SparsityPath(Report):
     """Certified local minima along γ, and the events between them.
 
     Attributes:
@@ -120,12 +120,6 @@ class SparsityPath:
 
         names = ["gamma", "kind", "opened", "closed", "distance"]
         return pd.DataFrame([{n: getattr(e, n) for n in names} for e in self.events], columns=names)
-
-    def plot(self) -> Figure:
-        """u = α/(1+α) of every gate and the number of survivors over γ, events marked."""
-        from vibtheory.figures.path import plot_path
-
-        return plot_path(self)
 
 
 def path_slope(bound: QuadraticBound, mu: ArrayLike) -> Array:

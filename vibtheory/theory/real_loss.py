@@ -12,21 +12,19 @@ every local minimum of J: the theorem for the real loss. J â‰¥ (*) at the best Ï
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, reject
+from vibtheory.storage.report import Report
 from vibtheory.theory.certificate import CERTIFIED, Certificate
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.penalty import optimal_variance, snr
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.real_certificate import certify_real_loss
 from vibtheory.theory.softmax_loss import SoftmaxLoss
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["RealLossMinimum", "minimise_real_loss"]
 
@@ -38,7 +36,7 @@ _NEWTON_STEPS = 30
 
 
 @dataclass(frozen=True, eq=False)
-class RealLossMinimum:
+class RealLossMinimum(Report):
     """Where the minimisation of J ended.
 
     Attributes:
@@ -70,12 +68,6 @@ class RealLossMinimum:
             f"J = {self.value:.8g} nats after {len(self.steps)} steps (loss {self.loss:.6g}), "
             f"{self.nonzeros} of {self.mu.size} gates open; {self.certificate}"
         )
-
-    def plot(self) -> Figure:
-        """J's descent, by kind of step."""
-        from vibtheory.figures.real_loss import plot_descent
-
-        return plot_descent(self)
 
 
 def minimise_real_loss(

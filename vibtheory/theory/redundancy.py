@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, reject
+from vibtheory.storage.report import Report
 from vibtheory.theory.certificate import CERTIFIED
 from vibtheory.theory.penalty import snr
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vibtheory.theory.quadratic import QuadraticBound
 
 __all__ = ["BohningCosines", "CollinearityReport", "bohning_cosines", "check_collinearity", "collinearity_limit"]
@@ -48,7 +47,7 @@ class CertifiedPoint(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class CollinearityReport:
+class CollinearityReport(Report):
     """T4a decided at one point: cos²∠(a_i, a_j) against its limit for every pair of surviving gates.
 
     Attributes:
@@ -71,12 +70,6 @@ class CollinearityReport:
     def __str__(self) -> str:
         pair = "no pair" if self.worst_pair is None else f"worst pair {self.worst_pair}, slack {self.slack:.3g}"
         return f"T4a {self.verdict}: {self.support.size} survivors, {pair}. {self.reason}"
-
-    def plot(self) -> Figure:
-        """cos² of every pair of survivors against its limit."""
-        from vibtheory.figures.redundancy import plot_collinearity
-
-        return plot_collinearity(self)
 
 
 @dataclass(frozen=True, eq=False)

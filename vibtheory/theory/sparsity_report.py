@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vibtheory.storage.report import Report, as_json
 from vibtheory.theory.certificate import Certificate
 from vibtheory.theory.guarantee import Guarantee
 from vibtheory.theory.minima import LocalMinimum
@@ -19,7 +19,6 @@ from vibtheory.theory.soft_rank import SoftRank
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 __all__ = ["SparsityReport", "Statement", "Verdict"]
 
@@ -60,7 +59,7 @@ class Statement:
 
 
 @dataclass(frozen=True, eq=False)
-class SparsityReport:
+class SparsityReport(Report):
     """The poster's theorem and ours, decided for one layer's ḡ. Counts have no unit; Φ is in nats.
 
     Attributes:
@@ -232,28 +231,10 @@ class SparsityReport:
             "alpha": self.minimum.alpha,
             "spectrum": self.spectrum,
         }
-        plain = _plain(fields)
+        plain = as_json(fields)
         assert isinstance(plain, dict)
         return plain
 
     def to_json(self, indent: int | None = None) -> str:
         """`to_dict` as standard JSON; its field "version" tells readers what to expect."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False, ensure_ascii=False)
-
-    def plot(self) -> Figure:
-        """Spectrum of G with both thresholds, α on a log axis, and the counts side by side."""
-        from vibtheory.figures.sparsity import plot_sparsity
-
-        return plot_sparsity(self)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -1,0 +1,367 @@
+"""The bridge: prices, anchors, streaming, bad input, and networks of other styles."""
+
+from __future__ import annotations
+
+import tracemalloc
+from types import SimpleNamespace
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vibtheory.bridge.activations import GatedLayer
+from vibtheory.bridge.checking import check_network, quadratic_bound, theory_gamma, verify_bound
+from vibtheory.datasets import Dataset, from_arrays
+from vibtheory.errors import InvalidInputError
+from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.lenet import lenet_5_caffe, mlp
+from vibtheory.theory.quadratic import QuadraticBound
+
+
+def _data(n: int = 60, likelihood: str = "multinomial") -> Dataset:
+    generator = np.random.default_rng(5)
+    x = 2 * generator.standard_normal((n, 6))
+    if likelihood == "gaussian":
+        y = generator.standard_normal((n, 3))
+        return from_arrays(x, y, x[:2], y[:2], likelihood="gaussian")
+    y = generator.integers(0, 3, n)
+    return from_arrays(x, y, x[:2], y[:2], classes=3)
+
+
+def _net() -> nn.Sequential:
+    torch.manual_seed(2)
+    net = mlp((6, 5, 4, 3))
+    for gate in named_gates(net).values():
+        gate.mu.data.uniform_(0.5, 2.0)
+        gate.log_var.data.fill_(-2.5)
+    return net
+
+
+class Residual(nn.Module):
+    """A skip connection after the gate: no certified chain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.enter, self.gate, self.inner, self.leave = nn.Linear(6, 5), Gate(5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.gate.log_var.data.fill_(-2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.gate(torch.relu(self.enter(x)))
+        return self.leave(h + torch.relu(self.inner(h)))
+
+
+def test_price_is_gamma_times_multiplier_over_two() -> None:
+    net = lenet_5_caffe()
+    assert theory_gamma(net, "conv1", 3e-4) == pytest.approx(3e-4 * 576 / 2)
+    assert theory_gamma(net, "fc1", {"fc1": 0.02}) == pytest.approx(0.01)
+    net.vib_config = {"gamma": {"conv2": 0.5}}  # type: ignore[assignment]
+    assert theory_gamma(net, "conv2") == pytest.approx(0.5 * 64 / 2)
+
+
+def test_the_price_makes_the_bound_objective_the_training_objective() -> None:
+    # mean loss + γ s ½ Σ log(1+α) of a one-gate network must equal g + γ_theory Σ log(1+α)
+    net, data = _net(), _data()
+    bound = quadratic_bound(net, data, "h2", gamma={"h2": 0.07})
+    gate = named_gates(net)["h2"]
+    alpha = gate.alpha.detach().double().numpy()
+    assert bound.gamma[0] * np.log1p(alpha).sum() == pytest.approx(0.07 * gate.information().item(), rel=1e-5)
+
+
+def test_anchor_is_the_trained_masked_mean_and_the_net_is_untouched() -> None:
+    net, data = _net(), _data()
+    named_gates(net)["h2"].mu.data[1] = 1e-6
+    net.train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    bound = quadratic_bound(net, data, "h2", gamma=0.1)
+    assert net.training
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+    assert bound.trained_mu is not None
+    np.testing.assert_allclose(bound.trained_mu, named_gates(net)["h2"].mean().detach().numpy())
+    assert bound.trained_mu[1] == 0
+    assert bound.layer == "h2"
+
+
+def test_auto_takes_the_strongest_kind_that_applies() -> None:
+    kinds = {name: quadratic_bound(_net(), _data(), name, gamma=0.1).guarantee.kind for name in ("input", "h1", "h2")}
+    assert kinds == {"input": "lipschitz", "h1": "lipschitz", "h2": "bohning"}
+    assert quadratic_bound(_net(), _data(likelihood="gaussian"), "h2", gamma=0.1).guarantee.kind == "exact"
+
+
+def test_a_network_that_is_no_chain_gets_the_tangent() -> None:
+    net, data = Residual(), _data()
+    bound = quadratic_bound(net, data, "gate", gamma=0.1)
+    assert bound.guarantee.kind == "tangent"
+    check = verify_bound(bound, net, data, samples=300, seed=8)
+    assert check.violations <= 15
+    # value and gradient at the anchor against finite differences through the gate itself
+    z = np.linspace(0.5, 1.5, 5)
+    at = quadratic_bound(net, data, "gate", "tangent", 0.1, anchor=z, samples=20, level_samples=20)
+    layer = GatedLayer(net.double(), "gate", data.x_train, data.y_train, "multinomial")
+    h = 1e-5
+    slope = [(layer.mean_loss(z + h * e) - layer.mean_loss(z - h * e))[0] / (2 * h) for e in np.eye(5)]
+    np.testing.assert_allclose(at.smooth_gradient(z), slope, atol=1e-5)
+
+
+def test_averaging_over_samples_of_the_gates_before() -> None:
+    net, data = _net(), _data()
+    bound = quadratic_bound(net, data, "h2", gamma=0.1, others=8, seed=3)
+    again = quadratic_bound(net, data, "h2", gamma=0.1, others=8, seed=3)
+    means = quadratic_bound(net, data, "h2", gamma=0.1)
+    np.testing.assert_array_equal(bound.gram, again.gram)
+    assert not np.allclose(bound.gram, means.gram, rtol=1e-3)
+    assert "8 samples" in bound.guarantee.detail
+    assert verify_bound(bound, net, data, samples=500, seed=3, others=8).violations == 0
+    # E f² with noise: by brute force over many samples of the upstream gates
+    caught: list[Tensor] = []
+    named_gates(net)["h2"].register_forward_pre_hook(lambda m, inputs: caught.append(inputs[0]))
+    torch.manual_seed(0)
+    for gate in named_gates(net).values():
+        gate.sample_in_eval = True
+    with torch.no_grad():
+        net.eval()(torch.as_tensor(data.x_train).repeat(400, 1))
+    brute = (caught[0].double() ** 2).mean(0).numpy()
+    many = quadratic_bound(net, data, "h2", gamma=0.1, others=200)
+    v = net.get_submodule("linear3").weight.detach().double().numpy()
+    np.testing.assert_allclose(many.w, 0.25 * ((v - v.mean(0)) ** 2).sum(0) * brute, rtol=0.05)
+
+
+def test_batches_do_not_matter() -> None:
+    one, two = (quadratic_bound(_net(), _data(), "h1", gamma=0.1, batch=size) for size in (7, 1000))
+    np.testing.assert_allclose(one.gram, two.gram, rtol=1e-5)  # f is float32: its rounding depends on the batch
+    assert one.c == pytest.approx(two.c)
+
+
+def test_streaming_does_not_hold_the_activations() -> None:
+    # 40,000 × 300 activations are 96 MB in float64; torch's memory is outside tracemalloc, so numpy's and torch's
+    # peaks are both bounded through the largest batch that the gate ever sees
+    net = mlp((20, 300, 3))
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((40_000, 20)), generator.integers(0, 3, 40_000)
+    data = from_arrays(x, y, x[:2], y[:2], classes=3)
+    layer = GatedLayer(net, "h1", data.x_train, data.y_train, "multinomial")
+    tracemalloc.start()
+    sizes = [batch.f.numel() * 8 for batch in layer.batches()]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(sizes) == 40_000 * 300 * 8
+    assert max(sizes) == 2000 * 300 * 8
+    assert peak < 5e6
+    assert layer._cache is None
+    layer.keep_in_memory(limit=1000)
+    assert layer._cache is None
+
+
+def _with(**changes: Any) -> SimpleNamespace:
+    data = _data()
+    fields = {"x_train": data.x_train, "y_train": data.y_train, "likelihood": "multinomial"} | changes
+    return SimpleNamespace(**fields)
+
+
+BAD_DATA = [
+    (_with(x_train=np.zeros((60, 7), np.float32)), r"data\.x_train.*\[60, 7\]"),
+    (_with(x_train=np.zeros((60, 1, 9), np.float32)), r"data\.x_train"),
+    (_with(y_train=np.zeros(59, np.int64)), "59 labels for 60 inputs"),
+    (_with(y_train=np.full(60, 3)), "between 0 and 2"),
+    (_with(y_train=np.full(60, -1)), "between 0 and 2"),
+    (_with(y_train=np.zeros(60)), "integer labels"),
+    (_with(y_train=np.zeros((60, 3), np.float32)), "integer labels"),
+    (_with(y_train=np.zeros((60, 2), np.float32), likelihood="gaussian"), r"expected \[N, 3\]"),
+    (_with(x_train=np.zeros((0, 6)), y_train=np.zeros(0, np.int64)), "at least one"),
+    (_with(likelihood="poisson"), "multinomial, gaussian"),
+    (_with(likelihood=None), r"without \.likelihood"),
+    (SimpleNamespace(likelihood="multinomial", y_train=np.zeros(3)), r"without \.x_train"),
+    ((np.zeros((3, 6)), np.zeros(3)), r"without \.x_train"),
+]
+
+
+@pytest.mark.parametrize(("data", "words"), BAD_DATA)
+def test_data_that_does_not_fit_is_named(data: Any, words: str) -> None:
+    with pytest.raises(InvalidInputError, match=words):
+        quadratic_bound(_net(), data, "h1", gamma=0.1)
+
+
+BAD_CALLS: list[tuple[dict[str, Any], str]] = [
+    ({"layer": "h9"}, "one of input, h1, h2"),
+    ({"kind": "best"}, "auto, exact, bohning"),
+    ({"gamma": None}, "or train with"),
+    ({"gamma": 0.0}, "entries > 0"),
+    ({"gamma": float("nan")}, "finite"),
+    ({"gamma": {"h1": 0.1}}, "entry for layer 'h2'"),
+    ({"gamma": [0.1, 0.2]}, "shape"),
+    ({"kind": "exact"}, 'likelihood "gaussian"'),
+    ({"layer": "h1", "kind": "bohning"}, "affine map from the layer"),
+    ({"anchor": [1.0]}, "anchor"),
+    ({"sigma": [1.0]}, "sigma"),
+    ({"sigma": [-1.0, 1, 1, 1]}, "entries >= 0"),
+    ({"batch": 0}, "batch"),
+    ({"others": -1}, "samples"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), BAD_CALLS, ids=lambda v: str(v))
+def test_bad_arguments_are_named(change: dict[str, Any], words: str) -> None:
+    arguments: dict[str, Any] = {"layer": "h2", "gamma": 0.1} | change
+    with pytest.raises(InvalidInputError, match=words):
+        quadratic_bound(_net(), _data(), **arguments)
+
+
+def test_layers_and_networks_that_do_not_apply_are_named() -> None:
+    with pytest.raises(InvalidInputError, match="insert_gates"):
+        quadratic_bound(mlp((6, 4, 3), gated=False), _data(), "h1", gamma=0.1)
+    free = nn.Sequential(nn.Linear(6, 4), Gate(4, multiplier=0), nn.Linear(4, 3))
+    with pytest.raises(InvalidInputError, match="no sparsity bound"):
+        quadratic_bound(free, _data(), "1", gamma=0.1)
+    with pytest.raises(InvalidInputError, match="2 operations"):
+        quadratic_bound(Residual(), _data(), "gate", "lipschitz", 0.1)
+    with pytest.raises(InvalidInputError, match="hold the other gates at their means"):
+        quadratic_bound(Residual(), _data(), "gate", gamma=0.1, others=2)
+    shared = Gate(6)
+    with pytest.raises(InvalidInputError, match="called 2 times"):
+        quadratic_bound(nn.Sequential(shared, nn.ReLU(), shared, nn.Linear(6, 3)), _data(), "0", gamma=0.1)
+    trained = _net()
+    trained.vib_config = {"gamma": 0.1, "likelihood": "gaussian"}  # type: ignore[assignment]
+    with pytest.raises(InvalidInputError, match="which the network was trained with"):
+        quadratic_bound(trained, _data(), "h2")
+
+
+def test_verification_rejects_what_it_cannot_compare() -> None:
+    net, data = _net(), _data()
+    bound = quadratic_bound(net, data, "h2", gamma=0.1)
+    with pytest.raises(InvalidInputError, match="without a layer"):
+        verify_bound(QuadraticBound(np.eye(4), np.zeros(4)), net, data)
+    with pytest.raises(InvalidInputError, match="at least one z"):
+        verify_bound(bound, net, data, samples=0)
+    with pytest.raises(InvalidInputError, match="points"):
+        verify_bound(bound, net, data, points=np.zeros((3, 5)))
+    with pytest.raises(InvalidInputError, match="4 gates"):
+        verify_bound(bound, mlp((6, 5, 7, 3)), data)
+    assert verify_bound(bound, net, data, points=np.zeros((3, 4))).samples == 3
+
+
+def test_a_changed_network_breaks_the_bound_and_is_found() -> None:
+    net, data = _net(), _data()
+    bound = quadratic_bound(net, data, "h2", gamma=0.1)
+    net.get_submodule("linear3").weight.data.mul_(-3)
+    check = verify_bound(bound, net, data, samples=400)
+    assert check.violations > 0
+    assert "changed" in check.status
+
+
+def test_check_network_complains_before_it_works() -> None:
+    with pytest.raises(InvalidInputError, match="no gates"):
+        check_network(mlp((6, 4, 3), gated=False), _data())
+    with pytest.raises(InvalidInputError, match="one of input, h1, h2"):
+        check_network(_net(), _data(), 0.1, layers=["h1", "h7"])
+    with pytest.raises(InvalidInputError, match="auto, exact"):
+        check_network(_net(), _data(), 0.1, "any")
+    with pytest.raises(InvalidInputError, match="gamma"):
+        check_network(_net(), _data())
+    with pytest.raises(InvalidInputError, match="activation"):
+        check_network(nn.Sequential(nn.Linear(6, 3)), _data(), 0.1)
+
+
+class Tokens(nn.Module):
+    """Units on the last axis, [N, T, d], as in token models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        self.enter, self.gate, self.leave = nn.Linear(2, 4), Gate(4, axis=-1, threshold=0), nn.Linear(4, 3)
+        self.gate.log_var.data.fill_(-2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.leave(self.gate(torch.relu(self.enter(x.reshape(-1, 3, 2))))).mean(1)
+        return h
+
+
+def test_gates_on_the_last_axis_get_the_tangent() -> None:
+    net, data = Tokens(), _data()
+    bound = quadratic_bound(net, data, "gate", gamma=0.1)
+    assert bound.guarantee.kind == "tangent"
+    net.gate.mu.data.copy_(torch.tensor([0.5, -1.0, 2.0, 1.5]))
+    with torch.no_grad():
+        truth = nn.functional.cross_entropy(net.eval()(torch.as_tensor(data.x_train)), torch.as_tensor(data.y_train))
+    layer = GatedLayer(net, "gate", data.x_train, data.y_train, "multinomial")
+    assert layer.mean_loss(np.array([0.5, -1.0, 2.0, 1.5]))[0] == pytest.approx(truth.item(), rel=1e-5)
+
+
+def test_check_network_reports_every_layer_with_its_guarantee() -> None:
+    net, data = _net(), _data(200)
+    named_gates(net)["h1"].mu.data[:2] = 1e-6
+    report = check_network(net, data, 0.02)
+    assert report.layers == ("input", "h1", "h2")
+    assert [r.guarantee.kind for r in report] == ["lipschitz", "lipschitz", "bohning"]
+    for name, each in zip(report.layers, report, strict=True):
+        assert each.certificate.status == "certified local minimum"
+        assert each.verdict == "holds"
+        assert each.nonzeros <= each.rank
+        assert each.trained_nonzeros == int(named_gates(net)[name].keep.sum())
+    assert report["h1"].trained_nonzeros == 3
+
+
+def test_check_network_takes_the_recorded_price_and_some_layers() -> None:
+    net, data = _net(), _data()
+    net.vib_config = {"gamma": {"h1": 0.2, "h2": 0.01, "input": 1.0}, "likelihood": "multinomial"}  # type: ignore[assignment]
+    recorded = check_network(net, data, layers=["h2"])
+    assert recorded.layers == ("h2",)
+    assert recorded[0].minimum.value == pytest.approx(check_network(net, data, 0.01, layers=["h2"])[0].minimum.value)
+
+
+def test_check_network_gates_an_ungated_model() -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3))
+    before = [id(module) for module in model.modules()]
+    report = check_network(model, _data(200), gamma=0.01)
+    assert len(report) == 2
+    assert [r.trained_nonzeros for r in report] == [8, 5]
+    assert [r.guarantee.kind for r in report] == ["lipschitz", "bohning"]
+    assert [id(module) for module in model.modules()] == before
+
+
+def test_check_network_of_a_regression_is_exact_at_the_last_layer() -> None:
+    report = check_network(_net(), _data(200, "gaussian"), 0.05, layers=["h2"])
+    assert str(report[0].guarantee).startswith("exact (exact)")
+    assert report[0].verdict == "holds"
+
+
+class Theirs(nn.Module):
+    """A model written by someone else: no Sequential, activations as functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(8)
+        self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.last(torch.relu(self.second(torch.relu(self.first(x)))))
+        return h
+
+
+def test_five_lines_on_someone_elses_model() -> None:
+    generator = np.random.default_rng(5)
+    x, y = generator.standard_normal((80, 6)), generator.integers(0, 3, 80)
+    model = Theirs()
+
+    data = from_arrays(x, y, x[:9], y[:9])
+    report = check_network(model, data, gamma=1e-2)
+    text = str(report)
+
+    assert text.startswith("holds: 2 gated layers")
+    assert [r.guarantee.kind for r in report] == ["lipschitz", "bohning"]
+    assert [r.d for r in report] == [8, 5]
+    figure = report.plot()
+    assert len(figure.axes) == 6
+    plt.close(figure)
+
+
+def test_data_that_do_not_fit_an_ungated_model_are_named() -> None:
+    data = from_arrays(np.zeros((9, 7)), np.arange(9) % 3, np.zeros((2, 7)), np.zeros(2, dtype=np.int64), classes=3)
+    with pytest.raises(InvalidInputError, match="example_input|x_train"):
+        check_network(Theirs(), data, gamma=1e-2)

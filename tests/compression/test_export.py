@@ -1,0 +1,147 @@
+"""ONNX export: the file gives the same outputs in another runtime, and appears only when it does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from vibtheory.compression.cut import compress
+from vibtheory.compression.export import export_onnx
+from vibtheory.errors import InvalidInputError, MissingDependencyError, VibTheoryError
+from vibtheory.networks.gates import named_gates
+from vibtheory.networks.lenet import lenet_5_caffe
+from vibtheory.networks.vgg import _vgg
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    net = lenet_5_caffe()
+    with torch.no_grad():
+        net.conv1.log_var[::2] = 9.0  # type: ignore[union-attr, index, operator]
+        net.flat.log_var[::3] = 9.0  # type: ignore[union-attr, index, operator]
+        net.fc1.mu.fill_(-0.7)  # type: ignore[union-attr, operator]
+    return compress(net)
+
+
+def test_onnxruntime_gives_the_same_outputs_for_any_batch_size(tmp_path: Path) -> None:
+    net = small()
+    report = export_onnx(net, torch.rand(2, 1, 28, 28), tmp_path / "net.onnx")
+    assert report.max_deviation < 1e-5
+    assert report.bytes == (tmp_path / "net.onnx").stat().st_size
+    assert "opset 17" in str(report)
+    x = torch.rand(7, 1, 28, 28, generator=torch.Generator().manual_seed(3))
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"input": x.numpy()})
+    assert np.abs(got - net(x).detach().numpy()).max() < 1e-5
+    assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2)], ids=["VGG-16", "average pooling"])
+@pytest.mark.parametrize("fold", [False, True], ids=["BatchNorm", "folded"])
+def test_vgg_with_closed_channels(pool: nn.Module, fold: bool, tmp_path: Path) -> None:
+    """The paper's VGG with few channels: statistics that are not the start's, channels closed in every layer."""
+    torch.manual_seed(1)
+    net = _vgg(((6, 2), (7, 2), (8, 3), (8, 3), (9, 3)), 10, 1, pool, gated=True)
+    net.train()
+    with torch.no_grad():
+        for _ in range(3):
+            net(2 * torch.randn(8, 3, 32, 32) + 0.5)
+        for gate in named_gates(net).values():
+            gate.mu.normal_(1.0, 0.2)
+            gate.log_var[::3] = 9.0
+    plain = compress(net.eval(), fold_batchnorm=fold)
+    assert any(isinstance(m, nn.BatchNorm2d) for m in plain.modules()) != fold
+    assert next(m for m in plain.modules() if isinstance(m, nn.Conv2d)).out_channels == 4
+    report = export_onnx(plain, torch.rand(2, 3, 32, 32), tmp_path / "vgg.onnx")
+    assert report.max_deviation < 1e-4
+    x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    session = onnxruntime.InferenceSession(str(tmp_path / "vgg.onnx"), providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"input": x.numpy()})
+    with torch.no_grad():  # against the gated net itself
+        torch.testing.assert_close(torch.from_numpy(got), net(x), rtol=1e-3, atol=1e-4)
+
+
+def test_a_disagreement_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(VibTheoryError, match="differs from torch"):
+        export_onnx(small(), torch.rand(2, 1, 28, 28), tmp_path / "net.onnx", tolerance=-1.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gates_and_missing_folders_are_refused(tmp_path: Path) -> None:
+    x = torch.rand(2, 1, 28, 28)
+    with pytest.raises(InvalidInputError, match="with gates"):
+        export_onnx(lenet_5_caffe(), x, tmp_path / "net.onnx")
+    with pytest.raises(InvalidInputError, match="folder"):
+        export_onnx(small(), x, tmp_path / "missing" / "net.onnx")
+
+
+def test_only_regular_files_are_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(InvalidInputError, match="path: .*Remedy"):
+            export_onnx(nn.Linear(2, 2), torch.zeros(2, 2), path)
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+    with pytest.raises(VibTheoryError, match="could not write"):
+        export_onnx(nn.Linear(2, 2), torch.zeros(2, 2), "/proc/net.onnx")
+
+
+def test_the_file_is_readable_for_all_and_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"old")
+    export_onnx(nn.Linear(2, 2), torch.zeros(2, 2), path)
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert len(path.read_bytes()) > 100
+    assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+
+
+class Eigenvalues(nn.Module):
+    """An operator that ONNX has not."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.linalg.eigvalsh(x.T @ x).sum()
+
+
+class Pairs(nn.Module):
+    """A batch of 2 only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(2, 2) * 3.0
+
+
+class Nothing(nn.Module):
+    """No numbers to compare."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :0] * 3.0
+
+
+@pytest.mark.parametrize("net", [Eigenvalues(), Pairs(), Nothing()], ids=lambda net: type(net).__name__)
+def test_models_beyond_onnx_are_refused(net: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(VibTheoryError, match=f"model: {type(net).__name__} cannot be written as ONNX .*Remedy"):
+        export_onnx(net, torch.rand(2, 2), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_out_of_memory_is_no_fault_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(MemoryError):
+        export_onnx(nn.Linear(2, 2), torch.zeros(2, 2), tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnxruntime"])
+def test_a_missing_library_names_the_extra(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match=r"vibtheory\[export\]"):
+        export_onnx(nn.Linear(2, 2), torch.zeros(1, 2), tmp_path / "net.onnx")

@@ -1,0 +1,151 @@
+"""insert_gates: where gates go, how large they are, and that nothing else changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vibtheory.errors import InvalidInputError
+from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.insertion import insert_gates
+
+
+class Functional(nn.Module):
+    """Function, method and module activations, functional dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 5, 3)
+        self.norm = nn.BatchNorm2d(5)
+        self.fc1, self.fc2, self.fc3 = nn.Linear(5 * 9, 7), nn.Linear(7, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = functional.max_pool2d(functional.relu(self.norm(self.conv(x))), 2)
+        h = functional.gelu(self.fc1(h.flatten(1)))
+        h = functional.dropout(h, 0.5, self.training)
+        return torch.sigmoid(self.fc3(self.fc2(h).relu()))
+
+
+class Looping(nn.Module):
+    """fx cannot trace it; one activation module used `uses` times."""
+
+    def __init__(self, uses: int = 1) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(uses))
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if bool(x.sum() > 1e9):
+            return x
+        for layer in self.layers:
+            x = self.act(layer(x))
+        return 2 * x
+
+
+class Discarding(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        h = x + 1
+        functional.relu_(h)
+        return h
+
+
+SEQUENTIAL = nn.Sequential(
+    nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5), nn.Tanh(), nn.Linear(5, 2)
+)
+CASES: list[tuple[str, nn.Module, tuple[int, ...], dict[str, tuple[int, float, int]]]] = [
+    (
+        "functional",
+        Functional(),
+        (2, 8, 8),
+        {"conv_gate": (5, 36.0, 1), "fc1_gate": (7, 1.0, 1), "fc2_gate": (6, 1.0, 1)},
+    ),
+    ("sequential", SEQUENTIAL, (2, 8, 8), {"0_gate": (4, 36.0, 1), "4_gate": (5, 1.0, 1)}),
+    ("tokens", nn.Sequential(nn.Linear(6, 9), nn.GELU(), nn.Linear(9, 2)), (5, 6), {"0_gate": (9, 5.0, -1)}),
+    ("untraceable", Looping(), (4,), {"act.gate": (4, 1.0, 1)}),
+]
+
+
+@pytest.mark.parametrize(("name", "model", "shape", "expected"), CASES, ids=[case[0] for case in CASES])
+def test_gates_sizes_and_unchanged_outputs(
+    name: str, model: nn.Module, shape: tuple[int, ...], expected: dict[str, tuple[int, float, int]]
+) -> None:
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    model.train()
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    gated = insert_gates(model, x)
+    assert gated.training
+    assert {k: (g.features, g.multiplier, g.axis) for k, g in named_gates(gated).items()} == expected
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())  # statistics too
+    assert not named_gates(model)
+    assert gated.load_state_dict(model.state_dict(), strict=False).unexpected_keys == []
+    insert_gates(model, x).load_state_dict(gated.state_dict())
+    assert torch.allclose(gated.eval()(x), model.eval()(x), atol=1e-6)  # gates begin open at mean 1
+    for gate in named_gates(gated).values():
+        gate.mu.data.fill_(1.0)
+        gate.log_var.data.fill_(9.0)
+    assert float(gated(x).detach().std(0).max()) == 0  # closed gates cut the input off: they stand on the path
+
+
+def test_noise_depends_on_the_mode_and_dropout_follows_it() -> None:
+    x = torch.randn(4, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    gated = insert_gates(Functional().eval(), x, log_variance=-60.0)
+    assert not gated.training
+    assert torch.equal(gated(x), gated(x))
+    torch.manual_seed(0)
+    gated.train()
+    gated.get_submodule("norm").eval()
+    assert not torch.allclose(gated(x), gated(x), atol=1e-4)  # dropout is on again: the gates' noise is negligible
+
+
+@pytest.mark.parametrize("model", [SEQUENTIAL, Functional()], ids=["sequential", "graph"])
+def test_input_gate_and_options(model: nn.Module) -> None:
+    gated = insert_gates(model, torch.zeros(1, 2, 8, 8), input_gate=True, multiplier=0.25, threshold=2.0, mean=1.5)
+    gates = named_gates(gated)
+    assert "input_gate" in gates
+    gate = gates["input_gate"]
+    assert (gate.features, gate.multiplier, gate.threshold) == (2, 0.25, 2.0)
+    assert torch.equal(gate.mu.detach(), torch.full((2,), 1.5))
+
+
+def test_input_gate_after_a_leading_flatten() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.ReLU(), nn.Linear(3, 1))
+    gated = insert_gates(model, torch.zeros(1, 3, 4), input_gate=True)
+    assert [(name, gate.features) for name, gate in named_gates(gated).items()] == [("input_gate", 12), ("1_gate", 3)]
+
+
+def test_feature_axis_overrides_the_guess() -> None:
+    gated = insert_gates(CASES[2][1], torch.zeros(2, 5, 6), feature_axis=1)
+    assert [(gate.features, gate.multiplier) for gate in named_gates(gated).values()] == [(5, 9.0)]
+
+
+def test_gate_on_the_last_axis_has_one_draw_per_example_and_unit() -> None:
+    torch.manual_seed(0)
+    gate = Gate(3, axis=-1, log_variance=0.0).train()
+    z = gate(torch.ones(4, 5, 3))
+    assert torch.equal(z, z[:, :1].expand(4, 5, 3))
+    assert len(z[:, 0].unique()) == 12
+    with pytest.raises(InvalidInputError, match="axis -1"):
+        gate(torch.ones(4, 3, 5))
+
+
+BAD: list[tuple[nn.Module, Any, dict[str, Any], str]] = [
+    (nn.Linear(2, 2), torch.zeros(1, 2), {}, "without an activation"),
+    (nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.zeros(1, 2), {}, "without an activation"),
+    (SEQUENTIAL, torch.zeros(1, 3, 8, 8), {}, "example_input"),
+    (SEQUENTIAL, torch.zeros(1, 2, 8, 8), {"multiplier": "area"}, "feature_map"),
+    (SEQUENTIAL, torch.zeros(1, 2, 8, 8), {"multiplier": -1.0}, "multiplier"),
+    (SEQUENTIAL, torch.zeros(1, 2, 8, 8), {"feature_axis": 5}, "feature_axis"),
+    (Looping(2), torch.zeros(1, 4), {}, "used 2 times"),
+    (Looping(), torch.zeros(1, 4), {"input_gate": True}, "cannot trace"),
+    (Discarding(), torch.zeros(1, 4), {}, "in-place activation"),
+]
+
+
+@pytest.mark.parametrize(("model", "example", "options", "message"), BAD)
+def test_bad_input_is_refused(model: nn.Module, example: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        insert_gates(model, example, **options)

@@ -1,0 +1,219 @@
+"""A run that is killed, however and whenever, and started again ends with the bits of an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vibtheory import networks
+from vibtheory.datasets.dataset import Dataset, from_arrays
+from vibtheory.errors import CheckpointError, VibTheoryError
+from vibtheory.networks.gates import named_gates
+from vibtheory.storage import locked
+from vibtheory.training import loop as training_loop
+from vibtheory.training.run import Run
+from vibtheory.training.single import train
+
+FULL: dict[str, Any] = {
+    "epochs": 10, "pretrain_epochs": 2, "batch_size": 25, "gamma": 1e-3, "gate_learning_rate": 0.15, "shift": 1,
+    "distill": 0.3, "prune_every": 2, "initial_log_variance": -4.0,
+}  # fmt: skip
+KILLS = 3  # of each kind
+
+
+def _data() -> Dataset:
+    rng = np.random.default_rng(2)
+    x = rng.normal(scale=2.0, size=(150, 1, 5, 5))
+    x[:, :, 0] = 0.0
+    y = (x[:, 0, 2, 2] > x[:, 0, 3, 3]).astype(int)
+    return from_arrays(x[:100], y[:100], x[100:], y[100:])
+
+
+DATA = _data()
+
+
+def _net(seed: int = 6, hidden: int = 9) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return networks.mlp((25, hidden, 2))
+
+
+def _run(folder: Path | None, **changes: Any) -> Run:
+    return train(_net(), DATA, seed=3, device="cpu", checkpoint=folder, **{**FULL, **changes})
+
+
+def _tensors(run: Run) -> dict[str, torch.Tensor]:
+    return run.net.state_dict()
+
+
+def _rows(run: Run) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in run.rows]
+
+
+def _child(folder: Path) -> None:
+    """The run in a process of its own, slowed down so that there is time to kill it."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    quick = training_loop.evaluate
+    training_loop.evaluate = lambda *a, **k: (time.sleep(0.1), quick(*a, **k))[1]  # type: ignore[attr-defined]
+    try:
+        _run(folder)
+    except KeyboardInterrupt:
+        os._exit(130)
+    os._exit(0)
+
+
+def _epochs_done(folder: Path) -> int:
+    path = folder / "checkpoint.json"
+    return len(json.loads(path.read_text(encoding="utf-8"))["history"]) if path.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Run:
+    run = _run(None)
+    assert run.status == "completed"
+    active = {name: int(gate.active.sum()) for name, gate in named_gates(run.net).items()}
+    assert active["input"] < 25  # the run did cut units out
+    return run
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_and_resumed_is_bit_identical(kind: signal.Signals, undisturbed: Run, tmp_path: Path) -> None:
+    rng, killed = np.random.default_rng(int(kind)), 0
+    for _ in range(KILLS):
+        before = _epochs_done(tmp_path)
+        process = multiprocessing.get_context("fork").Process(target=_child, args=(tmp_path,))
+        process.start()
+        assert process.pid is not None
+        deadline = time.monotonic() + 30
+        while _epochs_done(tmp_path) <= before and process.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.15))  # anywhere in an epoch, in writing a checkpoint too
+        os.kill(process.pid, kind)
+        process.join(30)
+        assert process.exitcode in (0, 130, -kind)
+        killed += process.exitcode != 0
+    assert killed >= 2
+    done = _epochs_done(tmp_path)
+    assert 1 <= done < 12
+    resumed = _run(tmp_path)
+    expected = _tensors(undisturbed)
+    assert all(torch.equal(expected[name], tensor) for name, tensor in _tensors(resumed).items())
+    assert _rows(resumed) == _rows(undisturbed)
+
+
+@pytest.mark.parametrize("stop", range(1, 12))
+def test_stopped_after_every_epoch(
+    stop: int, undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deterministic: Ctrl-C right after the checkpoint of each epoch, pretraining's last one included."""
+    write = training_loop.snapshot
+
+    def write_then_stop(folder: Path, loop: Any, seed: int) -> None:
+        write(folder, loop, seed)
+        if len(loop.rows) == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_loop, "snapshot", write_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path)
+    monkeypatch.undo()
+    resumed = _run(tmp_path)
+    expected = _tensors(undisturbed)
+    assert all(torch.equal(expected[name], tensor) for name, tensor in _tensors(resumed).items())
+    assert _rows(resumed) == _rows(undisturbed)
+
+
+def test_a_finished_run_is_only_read(undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _run(tmp_path)
+    monkeypatch.setattr(training_loop.Loop, "_epoch", lambda *_: pytest.fail("trained again"))
+    again = _run(tmp_path)
+    assert all(torch.equal(_tensors(undisturbed)[name], tensor) for name, tensor in _tensors(again).items())
+
+
+def test_a_collapsed_run_stays_collapsed(tmp_path: Path) -> None:
+    collapse = {"gamma": 1e3, "gate_learning_rate": 0.5, "epochs": 60}
+    first, second = _run(tmp_path, **collapse), _run(tmp_path, **collapse)
+    assert first.status == second.status == "collapsed"
+    assert first.rows == second.rows
+    assert "use a smaller gamma" in second.message
+
+
+OTHERS: dict[str, Any] = {
+    "recipe": lambda f: _run(f, gamma=3e-2),
+    "seed": lambda f: train(_net(), DATA, seed=4, device="cpu", checkpoint=f, **FULL),
+    "shapes": lambda f: train(_net(hidden=8), DATA, seed=3, device="cpu", checkpoint=f, **FULL),
+    "data": lambda f: train(_net(), replace(DATA, name="other"), seed=3, device="cpu", checkpoint=f, **FULL),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    _run(folder)
+    return folder
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_another_run_is_refused(what: str, finished: Path) -> None:
+    with pytest.raises(CheckpointError, match=rf"its .*{what}.* differ"):
+        OTHERS[what](finished)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def _forget(path: Path, key: str) -> None:
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    del plain[key]
+    path.write_text(json.dumps(plain), encoding="utf-8")
+
+
+DAMAGE: dict[str, Any] = {
+    "truncated weights": lambda f: _truncate(next(f.glob("*.safetensors"))),
+    "flipped bit": lambda f: _flip(next(f.glob("*.safetensors"))),
+    "missing weights": lambda f: next(f.glob("*.safetensors")).unlink(),
+    "empty weights": lambda f: next(f.glob("*.safetensors")).write_bytes(b""),
+    "truncated description": lambda f: _truncate(f / "checkpoint.json"),
+    "not JSON": lambda f: (f / "checkpoint.json").write_bytes(b"\xff\xfe{"),
+    "a list": lambda f: (f / "checkpoint.json").write_text("[1, 2]"),
+    "no history": lambda f: _forget(f / "checkpoint.json", "history"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_checkpoints(kind: str, finished: Path, tmp_path: Path) -> None:
+    for file in finished.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    DAMAGE[kind](tmp_path)
+    with pytest.raises(CheckpointError, match="Remedy"):
+        _run(tmp_path)
+
+
+def test_folder_in_use(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(VibTheoryError, match=r"in use by another run.*Remedy"):
+        _run(tmp_path)
+
+
+def test_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(VibTheoryError, match=r"could not use.*Remedy"):
+        _run(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"

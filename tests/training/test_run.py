@@ -1,0 +1,104 @@
+"""Save and load: the same bits, the same table; another architecture or damaged text is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vibtheory import networks
+from vibtheory.datasets.dataset import from_arrays
+from vibtheory.errors import CheckpointError
+from vibtheory.networks.gates import Gate
+from vibtheory.training.run import Run, load
+from vibtheory.training.single import train
+
+RNG = np.random.default_rng(8)
+DATA = from_arrays(RNG.normal(scale=2, size=(40, 5)), RNG.integers(0, 3, 40), RNG.normal(size=(9, 5)), [0, 1, 2] * 3)
+
+
+def _own() -> nn.Sequential:
+    torch.manual_seed(2)
+    return nn.Sequential(nn.Linear(5, 4), nn.ReLU(), Gate(4), nn.Linear(4, 3))
+
+
+def _run(net: nn.Module | None = None) -> Run:
+    torch.manual_seed(1)
+    net = networks.mlp((5, 6, 3)) if net is None else net
+    return train(net, DATA, device="cpu", seed=4, epochs=2, batch_size=10, gamma=2.5e-3)
+
+
+def _equal(a: Run, b: Run) -> bool:
+    first, second = a.net.state_dict(), b.net.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    run = _run()
+    run.net.get_submodule("h1").close(torch.tensor([2]))
+    assert run.save(tmp_path / "a") == tmp_path / "a"
+    again = load(tmp_path / "a")
+    assert _equal(run, again)
+    assert (again.seed, again.status, again.message, again.data) == (4, "completed", "completed", "arrays")
+    assert again.recipe == run.recipe
+    assert again.rows == run.rows
+    assert again.history.equals(run.history)
+    assert again.net.vib_config == run.net.vib_config == {"gamma": 2.5e-3, "likelihood": "multinomial"}
+    assert not again.net.training
+    assert str(again) == str(run)
+    again.save(tmp_path / "b")  # what was loaded can be saved and loaded again
+    assert _equal(run, load(tmp_path / "b"))
+
+
+def test_a_net_of_ones_own_must_be_passed(tmp_path: Path) -> None:
+    run = _run(_own())
+    run.save(tmp_path)
+    with pytest.raises(CheckpointError, match="pass it as net"):
+        load(tmp_path)
+    assert _equal(run, load(tmp_path, net=_own()))
+    with pytest.raises(CheckpointError, match="Remedy: pass net="):
+        load(tmp_path, net=networks.mlp((5, 6, 3)))
+    with pytest.raises(CheckpointError, match="Remedy: pass net="):
+        load(tmp_path, net=nn.Sequential(nn.Linear(5, 9), nn.ReLU(), Gate(9), nn.Linear(9, 3)))
+
+
+def test_no_run(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no run\.json.*Remedy"):
+        load(tmp_path / "nowhere")
+
+
+def _without(key: str) -> Any:
+    return lambda plain: {k: v for k, v in plain.items() if k != key}
+
+
+DAMAGE: dict[str, Any] = {
+    **{f"no {key}": _without(key) for key in ("recipe", "seed", "status", "message", "history", "data", "tensors")},
+    "unknown builder": lambda plain: plain | {"network": {"builder": "resnet"}},
+    "arguments it does not take": lambda plain: plain | {"network": {"builder": "mlp", "arguments": {"depth": 3}}},
+    "another size": lambda plain: plain | {"network": {"builder": "mlp", "arguments": {"sizes": [5, 7, 3]}}},
+    "not a description": lambda plain: plain | {"network": "mlp"},
+    "a recipe out of range": lambda plain: plain | {"recipe": plain["recipe"] | {"epochs": -1}},
+    "a recipe that is none": lambda plain: plain | {"recipe": 3},
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_descriptions(kind: str, tmp_path: Path) -> None:
+    _run().save(tmp_path)
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(DAMAGE[kind](json.loads(path.read_text()))))
+    with pytest.raises(CheckpointError, match="Remedy"):
+        load(tmp_path)
+
+
+def test_corrupted_json(tmp_path: Path) -> None:
+    _run().save(tmp_path)
+    path = tmp_path / "run.json"
+    path.write_text(path.read_text()[:-30])
+    with pytest.raises(CheckpointError, match=r"not a readable checkpoint.*Remedy"):
+        load(tmp_path)

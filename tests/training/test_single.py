@@ -1,0 +1,304 @@
+"""Training: it learns, keeps its books apart, reproduces bit for bit, and refuses what does not fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vibtheory import networks
+from vibtheory.datasets.dataset import Dataset, from_arrays
+from vibtheory.errors import DivergedError, InvalidInputError
+from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.training.devices import choose_device
+from vibtheory.training.recipe import Recipe
+from vibtheory.training.run import Run
+from vibtheory.training.single import train
+
+
+def _classes() -> Dataset:
+    """Three classes by the largest of three scaled inputs; the other five inputs are noise."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(scale=3.0, size=(900, 8))
+    y = x[:, :3].argmax(axis=1)
+    return from_arrays(x[:600], y[:600], x[600:], y[600:], name="largest")
+
+
+def _regression() -> Dataset:
+    rng = np.random.default_rng(1)
+    x = rng.normal(scale=2.0, size=(700, 4))
+    y = x @ rng.normal(size=(4, 2)) + 1.5
+    return from_arrays(x[:500], y[:500], x[500:], y[500:], likelihood="gaussian")
+
+
+DATA = _classes()
+QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 60}
+
+
+def _net(*sizes: int, seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return networks.mlp(sizes or (8, 12, 3))
+
+
+def _train(**changes: Any) -> Run:
+    return train(_net(), DATA, device="cpu", **{**QUICK, **changes})
+
+
+def _same(a: Run, b: Run) -> bool:
+    first, second = a.net.state_dict(), b.net.state_dict()
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_learns_a_classification_problem_and_closes_the_noise_inputs() -> None:
+    run = _train(gamma=3e-3, epochs=20, batch_size=30, learning_rate=2e-2, gate_learning_rate=0.1, pretrain_epochs=2)
+    assert run.status == "completed"
+    assert run.rows[-1]["error"] < 8
+    assert run.rows[-1]["cross_entropy"] < 0.4 * run.rows[0]["cross_entropy"]
+    kept = named_gates(run.net)["input"].keep
+    assert kept[:3].all()
+    assert int(kept[3:].sum()) <= 1
+    assert run.rows[-1]["r_w"] < 60
+    assert not run.net.training
+    assert run.net.vib_config == {"gamma": 3e-3, "likelihood": "multinomial"}
+
+
+def test_learns_a_regression_problem() -> None:
+    data = _regression()
+    run = train(_net(4, 2), data, device="cpu", gamma=1e-4, epochs=30, batch_size=25, learning_rate=3e-2)
+    variance = 0.5 * ((data.y_test - data.y_test.mean(axis=0)) ** 2).sum(axis=1).mean()
+    assert run.rows[-1]["test_loss"] < 0.02 * variance
+    assert run.rows[-1]["error"] is None
+    assert run.net.vib_config["likelihood"] == "gaussian"
+
+
+def test_history_columns() -> None:
+    run = _train(pretrain_epochs=1, evaluate_every=2, epochs=4, gamma={"input": 1e-3, "h1": 2e-3})
+    history = run.history
+    assert history["epoch"].tolist() == [1, 2, 3, 4, 5]
+    assert history["phase"].tolist() == ["pretrain"] + ["train"] * 4
+    columns = {"cross_entropy", "information", "information_input", "information_h1", "kept_input", "kept_h1",
+               "error", "test_loss", "r_w", "r_n", "flop", "architecture", "learning_rate", "seconds"}  # fmt: skip
+    assert columns <= set(history.columns)
+    # the last epoch of each phase is always evaluated
+    assert history["error"].notna().tolist() == [True, True, False, True, True]
+    assert history["information"].iloc[-1] == pytest.approx(
+        history["information_input"].iloc[-1] + history["information_h1"].iloc[-1]
+    )
+    np.testing.assert_allclose(history["learning_rate"], [1e-3, 1e-3, 1e-3, 1e-4, 1e-4], rtol=1e-9)
+    assert "seed 0: completed; after 5 epochs: error" in str(run)
+
+
+def test_cross_entropy_is_logged_without_the_information() -> None:
+    """At learning rates too small to move anything, the first epoch's loss is that of the initial net."""
+    quiet = {"learning_rate": 1e-12, "gate_learning_rate": 1e-12, "epochs": 1, "initial_log_variance": -60.0}
+    net = _net()
+    with torch.no_grad():
+        logits = net.eval()(torch.from_numpy(DATA.x_train))
+        expected = float(functional.cross_entropy(logits, torch.from_numpy(DATA.y_train)))
+    rows = [_train(gamma=gamma, **quiet).rows[0] for gamma in (0.0, 50.0)]
+    for row in rows:
+        assert row["cross_entropy"] == pytest.approx(expected, rel=1e-5)
+        # 20 gates of α = e^60: ½·60 nats each
+        assert row["information"] == pytest.approx(20 * 30, rel=1e-5)
+
+
+def test_one_step_is_adam_on_the_objective() -> None:
+    """One batch, σ = 0: torch's own Adam on a hand-written loss; weight decay on weights only."""
+    recipe = {"epochs": 1, "batch_size": 600, "gamma": 0.07, "weight_decay": 0.3, "initial_log_variance": -30.0}
+    run = _train(**recipe)
+    net = _net()
+    w = {name: p.detach().double().requires_grad_() for name, p in net.named_parameters()}
+    with torch.no_grad():
+        for name in ("input", "h1"):
+            w[f"{name}.log_var"].fill_(-30.0)
+    x, y = torch.from_numpy(DATA.x_train).double(), torch.from_numpy(DATA.y_train)
+    h = torch.relu((x * w["input.mu"]) @ w["linear1.weight"].T + w["linear1.bias"]) * w["h1.mu"]
+    loss = functional.cross_entropy(h @ w["linear2.weight"].T + w["linear2.bias"], y)
+    for name in ("input", "h1"):
+        alpha = w[f"{name}.mu"] ** 2 / w[f"{name}.log_var"].exp()
+        loss = loss + 0.07 * 0.5 * torch.log1p(alpha).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    gates = [p for name, p in w.items() if name.split(".")[0] in ("input", "h1")]
+    rest = [p for name, p in w.items() if name.split(".")[0] not in ("input", "h1")]
+    torch.optim.Adam([{"params": gates, "lr": 1e-2}, {"params": rest, "lr": 1e-3, "weight_decay": 0.3}]).step()
+    for name, p in run.net.named_parameters():
+        if name.endswith("mu") or "linear" in name:  # log σ² also feels the noise, of size e^{-15}
+            torch.testing.assert_close(p.detach().double(), w[name].detach(), rtol=1e-4, atol=2e-5)
+
+
+def test_weight_decay_spares_the_gates_unless_asked() -> None:
+    still = {"gamma": 0.0, "weight_decay": 0.5, "epochs": 1, "batch_size": 600, "initial_log_variance": -4.0}
+    data = replace(DATA, x_train=np.zeros_like(DATA.x_train))  # no gradient reaches input gate or linear1.weight
+    plain, decayed = (
+        train(_net(), data, device="cpu", gate_weight_decay=decay, **still).net.get_submodule("input")
+        for decay in (0.0, 0.5)
+    )
+    assert torch.equal(plain.mu, torch.ones(8))
+    assert torch.equal(plain.log_var, torch.full((8,), -4.0))
+    np.testing.assert_allclose(decayed.mu.detach().numpy(), 0.99, rtol=1e-5)  # one Adam step of 1e-2
+    assert (train(_net(), data, device="cpu", **still).net.get_parameter("linear1.weight") != _net()[2].weight).all()
+
+
+def test_same_seed_same_bits_and_the_global_random_state_is_left_alone() -> None:
+    torch.manual_seed(77)
+    expected = torch.rand(3)
+    torch.manual_seed(77)
+    nets = [_train_from(seed) for seed in (4, 4, 5)]
+    torch.manual_seed(77)
+    net = networks.mlp((8, 12, 3))
+    torch.manual_seed(77)
+    train(net, DATA, device="cpu", **QUICK)
+    assert torch.equal(torch.rand(3), expected)
+    assert _same(nets[0], nets[1])
+    assert not _same(nets[0], nets[2])
+    drop = ("seconds",)
+    clean = [[{k: v for k, v in row.items() if k not in drop} for row in run.rows] for run in nets]
+    assert clean[0] == clean[1]
+
+
+def _train_from(seed: int) -> Run:
+    return train(_net(), DATA, device="cpu", seed=seed, **QUICK)
+
+
+def test_pretraining_holds_the_gates_still() -> None:
+    run = _train(epochs=0, pretrain_epochs=2, gamma=10.0)
+    for gate in named_gates(run.net).values():
+        assert torch.equal(gate.mu, torch.ones(gate.features))
+        assert torch.equal(gate.log_var, torch.full((gate.features,), -9.0))
+    assert run.rows[-1]["cross_entropy"] < run.rows[0]["cross_entropy"]
+
+
+def test_ungated_net_trains_plainly() -> None:
+    torch.manual_seed(0)
+    run = train(networks.mlp((8, 12, 3), gated=False), DATA, device="cpu", epochs=8, batch_size=20, learning_rate=1e-2)
+    assert run.status == "completed"
+    assert run.rows[-1]["error"] < 30
+    assert "r_w" not in run.rows[-1]
+    assert run.rows[-1]["information"] == 0
+
+
+def test_dead_layer_ends_the_run_with_a_remedy() -> None:
+    gamma = {"input": 0.0, "h1": 1e4}
+    run = _train(gamma=gamma, epochs=400, gate_learning_rate=0.05, batch_size=300, prune_every=1)
+    assert run.status == "collapsed"
+    assert "no unit of h1 survived; use a smaller gamma" in run.message
+    assert len(run.rows) < 100
+    assert run.rows[-1]["status"] == "collapsed"
+    assert {row["status"] for row in run.rows[:-1]} == {"completed"}
+    assert run.net.get_submodule("h1").features == 12
+
+
+def test_diverging_names_step_and_layer() -> None:
+    net = _net()
+    with torch.no_grad():
+        net[2].weight[0, 0] = math.inf
+    with pytest.raises(DivergedError, match=r"epoch 1 at step 1; first non-finite layer: .*Remedy"):
+        train(net, DATA, device="cpu", **QUICK)
+    with pytest.raises(DivergedError, match=r"not finite in epoch [12] at (step \d+|the last step).*layer: "):
+        train(_net(4, 2), _regression(), device="cpu", epochs=2, learning_rate=1e36)
+
+
+def test_interrupted_net_comes_back_at_full_size() -> None:
+    class Interrupt(nn.Identity):
+        calls = 0
+
+        def forward(self, h: Tensor) -> Tensor:
+            Interrupt.calls += self.training
+            if Interrupt.calls > 25:
+                raise KeyboardInterrupt
+            return h
+
+    net = _net()
+    net[1].close(torch.tensor([4, 6]))
+    net.add_module("interrupt", Interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        train(net, DATA, device="cpu", epochs=9, batch_size=60, prune_every=1)
+    assert net[2].weight.shape == (12, 8)
+    assert net[2].in_features == 8
+
+
+def test_distilling_follows_the_teacher_instead_of_the_labels() -> None:
+    """Labels of the second phase are noise at distill=1: the student still predicts what the teacher did."""
+    options: dict[str, Any] = {"pretrain_epochs": 5, "batch_size": 40, "learning_rate": 1e-2, "gamma": 1e-5}
+    teacher = train(_net(), DATA, device="cpu", epochs=0, **options)
+    student = train(_net(), DATA, device="cpu", epochs=6, distill=1.0, temperature=3.0, **options)
+    x = torch.from_numpy(DATA.x_train)
+    with torch.no_grad():
+        a, b = teacher.net(x).log_softmax(dim=1), student.net(x).log_softmax(dim=1)
+    distilled = float(functional.kl_div(b, a, log_target=True, reduction="batchmean"))
+    plain = train(_net(), DATA, device="cpu", epochs=6, **options)
+    with torch.no_grad():
+        c = plain.net(x).log_softmax(dim=1)
+    assert distilled < 0.5 * float(functional.kl_div(c, a, log_target=True, reduction="batchmean"))
+
+
+def test_a_given_teacher_is_followed_from_the_first_epoch() -> None:
+    """At distill=1 the labels play no part: wrong ones give the same bits, another teacher gives others."""
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 40, "distill": 1.0, "gamma": 1e-4, "device": "cpu"}
+    teacher, other = train(_net(), DATA, device="cpu", epochs=3, gamma=0.0).net, _net()
+    wrong = from_arrays(DATA.x_train, 2 - DATA.y_train, DATA.x_test, DATA.y_test)
+    first = train(_net(), DATA, teacher=teacher, **options)
+    assert _same(first, train(_net(), wrong, teacher=teacher, **options))
+    assert not _same(first, train(_net(), DATA, teacher=other, **options))
+    with pytest.raises(InvalidInputError, match=r"distill: got 1.0, expected 0 without a teacher.*Remedy"):
+        train(_net(), DATA, **options)
+
+
+def test_automatic_mixed_precision_on_the_cpu() -> None:
+    full, mixed = _train(epochs=3, amp=False), _train(epochs=3, amp=True)
+    assert not _same(full, mixed)
+    assert mixed.rows[-1]["cross_entropy"] == pytest.approx(full.rows[-1]["cross_entropy"], rel=0.1)
+    assert all(p.dtype == torch.float32 for p in mixed.net.parameters())
+
+
+def test_devices() -> None:
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class _Square(nn.Module):
+    def forward(self, h: Tensor) -> Tensor:
+        return h * h
+
+
+IMAGES = from_arrays(np.ones((4, 1, 6, 6)), [0, 1, 2, 0], np.ones((2, 1, 6, 6)), [0, 1])
+NOT_SILENT = nn.Sequential(nn.Linear(8, 4), Gate(4), nn.Sigmoid(), nn.Linear(4, 3))
+BAD: dict[str, Any] = {
+    "a seed below 0": lambda: train(_net(8, 3), DATA, device="cpu", seed=-1, **QUICK),
+    "a seed of no generator": lambda: train(_net(8, 3), DATA, device="cpu", seed=2**63, **QUICK),
+    "a seed that is none": lambda: train(_net(8, 3), DATA, device="cpu", seed=True, **QUICK),
+    "input width": lambda: train(_net(7, 3), DATA, device="cpu", **QUICK),
+    "image for a wrong net": lambda: train(networks.lenet_5_caffe(), IMAGES, device="cpu", **QUICK),
+    "too few outputs": lambda: train(_net(8, 2), DATA, device="cpu", **QUICK),
+    "target width": lambda: train(_net(4, 3), _regression(), device="cpu", **QUICK),
+    "layer of gamma": lambda: _train(gamma={"input": 1e-3, "h9": 1e-3}),
+    "missing layer of gamma": lambda: _train(gamma={"input": 1e-3}),
+    "layer weights": lambda: _train(layer_weights={"input": 1.0}),
+    "evaluate_every": lambda: _train(evaluate_every=0),
+    "unknown keyword": lambda: _train(gama=1.0),
+    "no such device": lambda: train(_net(), DATA, device="gpu", **QUICK),
+    "device of another kind": lambda: train(_net(), DATA, device="meta", **QUICK),
+    "absent device": lambda: train(_net(), DATA, device="cuda:99", **QUICK),
+    "shift without images": lambda: _train(shift=1),
+    "prune what is no chain": lambda: train(nn.Sequential(_Square(), _net()), DATA, device="cpu", prune_every=1),
+    "prune before a sigmoid": lambda: train(NOT_SILENT, DATA, device="cpu", prune_every=1),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(case: str) -> None:
+    with pytest.raises(InvalidInputError, match="Remedy"):
+        BAD[case]()
+
+
+def test_a_recipe_object_and_its_changes() -> None:
+    recipe = Recipe(gamma=1e-3, epochs=5, batch_size=200)
+    run = train(_net(), DATA, recipe, device="cpu", epochs=1)
+    assert run.recipe == replace(recipe, epochs=1)
+    assert len(run.rows) == 1

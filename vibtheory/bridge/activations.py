@@ -1,0 +1,275 @@
+"""One gated layer of a trained network over a data set: streams f, the activation at the gate, and the rest after it.
+
+g(z) = data-set mean loss with the gate's output replaced by f_n⊙z, the same z for all examples n. With a fresh z_n per
+example, E over the noise is the same number for every ḡ here, because ḡ and g are means over examples: E g(z) is
+(1/N) Σ_n E loss_n(z_n) in both readings. Only the activations of one batch and float64 sums are ever in memory.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vibtheory.bridge.affine import AffineMap, affine_prefix, is_affine, matrix_of
+from vibtheory.bridge.closed_units import reaches_output, without_closed_units
+from vibtheory.bridge.following import Chain, modules_after
+from vibtheory.bridge.likelihood import Likelihood
+from vibtheory.errors import InvalidInputError, reject
+from vibtheory.networks.gates import named_gates
+
+__all__ = ["Batch", "GatedLayer"]
+
+Array = NDArray[np.float64]
+_ELEMENTS = 1 << 22  # float64 entries per intermediate tensor: 32 MiB
+_FORMED = 12_000_000  # most entries of the affine map after the gate for which it is formed as a matrix
+
+
+class _Reached(Exception):
+    """Raised in a hook to stop a forward pass at the gate."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs x [n, ...] in the network's type, f [n, d, ...] at the gate in float64, labels y."""
+
+    x: Tensor
+    f: Tensor
+    y: Tensor
+
+
+class GatedLayer:
+    """A frozen copy of `net` in evaluation mode, seen from one gate.
+
+    Args:
+        net: gated network; copied, never changed.
+        layer: name of the gate.
+        x: inputs [N, ...].
+        y: labels [N] or targets [N, K].
+        likelihood: "multinomial" or "gaussian".
+        samples: 0 holds every other gate at its masked mean. S ≥ 1 repeats the data set S times with the gates *before*
+            the layer sampled (seeded: the same noise in every pass); those after it stay at their masked means.
+        seed: of that noise.
+        batch: examples per forward pass.
+
+    Attributes:
+        d: number of gates. shape: f's shape without the batch axis. anchor: masked means μ⊙keep [d]. sigma: σ [d].
+        prefix, tail: the longest affine map after the gate and what follows it (float64), None where not a chain.
+            What only closed gates after the layer would listen to is left out: the same function, smaller.
+        reason: why there is no chain. affine: whether the loss's argument is affine in z.
+
+    Raises:
+        InvalidInputError: x or y do not fit the network, sampling without a chain, or labels out of range.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        layer: str,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        likelihood: str,
+        *,
+        samples: int = 0,
+        seed: int = 0,
+        batch: int = 2000,
+    ) -> None:
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        self.likelihood = Likelihood(likelihood)
+        self.layer, self.x, self.y = layer, x, y
+        self.samples, self.seed, self.batch = samples, seed, batch
+        gates = named_gates(self.net)
+        for gate in gates.values():
+            gate.sample_in_eval = False
+        self.gate = gates[layer]
+        place = next(self.net.parameters())
+        self.device, self.dtype = place.device, place.dtype
+        self.d = self.gate.features
+        self.anchor: Array = self.gate.mean().double().cpu().numpy()
+        self.sigma: Array = self.gate.sigma.double().cpu().numpy()
+        chain = modules_after(self.net, layer)
+        if self.gate.axis != 1:
+            chain = Chain(None, f"the gate's units are on axis {self.gate.axis}, not 1")
+        self.reason = chain.reason
+        self.prefix: nn.Sequential | None = None
+        self.tail: nn.Sequential | None = None
+        if chain.modules is not None:
+            rest = copy.deepcopy(nn.Sequential(*chain.modules)).double()
+            self.prefix, self.tail = affine_prefix(without_closed_units(list(rest)))
+        self._head_modules = None if samples or chain.modules is None else self._upstream()
+        if samples < 0 or (samples and chain.modules is None):
+            reject("samples", samples, "0 here" if samples > 0 else "an integer >= 0",
+                   f"hold the other gates at their means; {self.reason or 'samples cannot be negative'}")  # fmt: skip
+        self._cache: list[Batch] | None = None
+        self._map: AffineMap | None = None
+        self.shape = self._check()
+
+    @property
+    def affine(self) -> bool:
+        return self.tail is not None and all(is_affine(module) for module in self.tail)
+
+    @property
+    def n(self) -> int:
+        """Examples in the mean, repeats included."""
+        return len(self.x) * max(self.samples, 1)
+
+    @property
+    def rounding(self) -> float:
+        """Relative rounding error of `mean_loss`: float64's where the rest runs in float64, else the network's."""
+        return 0.0 if self.prefix is not None else 16 * float(torch.finfo(self.dtype).eps)
+
+    def batches(self) -> Iterator[Batch]:
+        """Every example once (S times with `samples`); f in the network's own precision, cast to float64."""
+        if self._cache is not None:
+            yield from self._cache
+            return
+        for repeat in range(max(self.samples, 1)):
+            for index, start in enumerate(range(0, len(self.x), self.batch)):
+                yield self._batch(start, np.random.SeedSequence([self.seed, repeat, index]))
+
+    def keep_in_memory(self, limit: int = 1 << 28) -> None:
+        """Cache f for repeated passes where it fits in `limit` bytes; otherwise it is recomputed on every pass."""
+        size = self.n * (int(np.prod(self.shape)) * 8 + self.x[0].size * 4)
+        if self._cache is None and size <= limit:
+            self._cache = list(self.batches())
+
+    def output(self, batch: Batch, z: Tensor) -> Tensor:
+        """Network output [n, K] with the gate's output replaced by f⊙z; z [d], or [n, d] one per example."""
+        if z.ndim == 1 and self.affine_map is not None:
+            return self._stacked(batch, z[None])
+        z = z if z.ndim == 2 else z[None].expand(len(batch.f), -1)
+        shape = [len(z)] + [1] * (batch.f.ndim - 1)
+        shape[self.gate.axis] = self.d
+        gated = batch.f * z.reshape(shape)
+        if self.prefix is not None and self.tail is not None:
+            return _two_axes(self.tail(self.prefix(gated)))
+        handle = self.gate.register_forward_hook(lambda module, inputs, output: gated.to(output.dtype))
+        try:
+            return _two_axes(self.net(batch.x))
+        finally:
+            handle.remove()
+
+    @property
+    def listened(self) -> Tensor:
+        """Boolean, of the shape after `prefix`: the entries that can reach the output past closed gates."""
+        assert self.prefix is not None
+        assert self.tail is not None
+        with torch.no_grad():
+            probe = self.prefix(torch.zeros(1, *self.shape, dtype=torch.float64, device=self.device))
+        return reaches_output(list(self.tail), probe.shape[1:])
+
+    @property
+    def affine_map(self) -> AffineMap | None:
+        """`prefix` as a matrix; None where there is no chain or the matrix would be too large."""
+        if self._map is None and self.prefix is not None:
+            listened = self.listened
+            if listened.numel() * math.prod(self.shape) <= _FORMED:
+                v, offset = matrix_of(self.prefix, self.shape)
+                self._map = AffineMap(v[listened.reshape(-1)], offset, listened)
+        return self._map
+
+    def mean_loss(self, z: Array) -> Array:
+        """g(z) in nats for each row of z [S, d]: the truth that ḡ must bound. One pass over the data."""
+        points = torch.as_tensor(np.atleast_2d(z), dtype=torch.float64, device=self.device)
+        total = torch.zeros(len(points), dtype=torch.float64, device=self.device)
+        with torch.no_grad():
+            for batch in self.batches():
+                rows = len(batch.f)
+                step = 1
+                if self.prefix is not None:
+                    width = batch.f[0].numel() if self.affine_map is None else self.affine_map.offset.numel()
+                    step = max(1, _ELEMENTS // max(rows * width, 1))
+                for start in range(0, len(points), step):
+                    some = points[start : start + step]  # [s, d]
+                    output = self._stacked(batch, some)  # [s·n, K]
+                    y = batch.y.repeat(len(some), *(1,) * (batch.y.ndim - 1))
+                    total[start : start + step] += self.likelihood.loss(output, y).reshape(-1, rows).sum(1)
+        return np.asarray((total / self.n).cpu().numpy(), dtype=np.float64)
+
+    def _stacked(self, batch: Batch, z: Tensor) -> Tensor:
+        """Outputs [s·n, K] for every pair of z [s, d] and example."""
+        if self.prefix is None or self.tail is None:
+            return torch.cat([self.output(batch, one) for one in z])
+        if self.affine_map is not None:
+            return _two_axes(self.tail(self.affine_map.after(batch.f, z)))
+        stacked = Batch(batch.x, batch.f.repeat(len(z), *(1,) * (batch.f.ndim - 1)), batch.y)
+        return self.output(stacked, z.repeat_interleave(len(batch.f), 0))
+
+    def _upstream(self) -> nn.Sequential | None:
+        """What comes before the gate, without what closed gates make idle; None where it is not a plain list."""
+        if not isinstance(self.net, nn.Sequential):
+            return None
+        names = list(self.net._modules)
+        if self.layer not in names:
+            return None
+        return nn.Sequential(*without_closed_units(list(self.net)[: names.index(self.layer)]))
+
+    def _batch(self, start: int, entropy: np.random.SeedSequence) -> Batch:
+        x = torch.as_tensor(self.x[start : start + self.batch]).to(self.device, self.dtype)
+        y = torch.as_tensor(self.y[start : start + self.batch]).to(self.device)
+        if self._head_modules is not None:
+            with torch.no_grad():
+                return Batch(x, self._head_modules(x).double(), y)
+        caught: list[Tensor] = []
+
+        def stop(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            caught.append(inputs[0].detach())
+            if self.prefix is not None:
+                raise _Reached
+
+        others = [gate for gate in named_gates(self.net).values() if gate is not self.gate]
+        handle = self.gate.register_forward_pre_hook(stop)
+        devices = [self.device] if self.device.type == "cuda" else []
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=devices, enabled=self.samples > 0):
+                if self.samples:
+                    torch.manual_seed(int(entropy.generate_state(1)[0]))
+                for gate in others:
+                    gate.sample_in_eval = self.samples > 0
+                self.net(x)
+        except _Reached:
+            pass
+        finally:
+            handle.remove()
+            for gate in others:
+                gate.sample_in_eval = False
+        if len(caught) != 1:
+            reject("layer", f"{self.layer!r}, called {len(caught)} times in one forward pass", "exactly one call",
+                   "give every place in the network a gate of its own")  # fmt: skip
+        return Batch(x, caught[0].double(), y)
+
+    def _check(self) -> tuple[int, ...]:
+        """The shape of f, after a trial on two examples that turns torch's complaints into ours."""
+        trial = self.x[:2]
+        expected = "inputs that the network accepts"
+        remedy = "give the data the shape that the network was trained on"
+        try:
+            with torch.no_grad():
+                output = self.net(torch.as_tensor(trial).to(self.device, self.dtype))
+            f = self._head()
+        except InvalidInputError as error:
+            if str(error).startswith("layer"):
+                raise
+            reject("data.x_train", f"shape {list(self.x.shape)} ({error})", expected, remedy)
+        except (RuntimeError, ValueError, IndexError) as error:
+            reject("data.x_train", f"shape {list(self.x.shape)} ({str(error)[:160]})", expected, remedy)
+        self.likelihood.check(self.y, int(_two_axes(output).shape[1]))
+        return tuple(f.shape[1:])
+
+    def _head(self) -> Tensor:
+        batch, self.batch = self.batch, 2
+        try:
+            return self._batch(0, np.random.SeedSequence(0)).f
+        finally:
+            self.batch = batch
+
+
+def _two_axes(output: Tensor) -> Tensor:
+    return output.reshape(len(output), -1)

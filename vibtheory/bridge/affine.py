@@ -1,0 +1,110 @@
+"""Affine maps inside a network in evaluation mode, and the Gram matrices of gates that feed them (THEORY.md T5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vibtheory.compression.fixed_modules import Select
+from vibtheory.networks.gates import Gate
+
+__all__ = ["AffineMap", "affine_prefix", "block_sum", "channel_contributions", "is_affine", "matrix_of"]
+
+_AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
+           nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, Gate, Select)  # fmt: skip
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """p = V(f⊙z) + v₀ with V formed: rows that cannot reach the loss are left out.
+
+    Attributes:
+        v [m, D]: the rows of V that are listened to. offset [M]: v₀, all rows.
+        listened: boolean, of the shape of p (M entries, m of them True).
+    """
+
+    v: Tensor
+    offset: Tensor
+    listened: Tensor
+
+    def after(self, f: Tensor, z: Tensor) -> Tensor:
+        """p for every pair of z [s, d] and example of f [n, d, ...]: [s·n, *shape of p]; v₀ where not listened to."""
+        flat = f.reshape(len(f), -1)
+        columns = z.repeat_interleave(flat.shape[1] // z.shape[1], 1)  # [s, D]
+        used = (columns != 0).any(0)
+        v, flat, columns = self.v[:, used], flat[:, used], columns[:, used]
+        if len(flat) > len(v):
+            p = torch.matmul(flat, (v * columns[:, None]).transpose(1, 2))  # (V·diag z)f: no copy of f per z
+        else:
+            p = (flat * columns[:, None]) @ v.T  # [s, n, m]
+        rows = self.listened.reshape(-1)
+        if bool(rows.all()):
+            p = p + self.offset
+        else:
+            p = self.offset.repeat(*p.shape[:2], 1).index_add_(2, rows.nonzero()[:, 0], p)
+        return p.reshape(-1, *self.listened.shape)
+
+
+def is_affine(module: nn.Module) -> bool:
+    """Whether `module` is an affine map in `eval()`: BatchNorm with recorded statistics and other gates included."""
+    if isinstance(module, _NORMS):
+        return module.running_mean is not None
+    if type(module) is nn.Sequential:
+        return all(is_affine(child) for child in module)
+    return isinstance(module, _AFFINE)
+
+
+def affine_prefix(modules: Sequence[nn.Module]) -> tuple[nn.Sequential, nn.Sequential]:
+    """`modules` cut after its longest affine beginning: (affine part, the rest)."""
+    cut = next((i for i, module in enumerate(modules) if not is_affine(module)), len(modules))
+    return nn.Sequential(*modules[:cut]), nn.Sequential(*modules[cut:])
+
+
+def matrix_of(affine: nn.Module, shape: Sequence[int], chunk: int = 512) -> tuple[Tensor, Tensor]:
+    """V [m, D] and v₀ [m] with affine(x) = Vx + v₀ for x of `shape` (D entries), float64; `affine` in float64, eval.
+
+    By pushing the D unit vectors through: exact up to float64 rounding for every affine module.
+    """
+    size = int(torch.Size(shape).numel())
+    device = next((p.device for p in affine.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        offset = affine(torch.zeros(1, *shape, dtype=torch.float64, device=device)).reshape(-1)
+        columns = []
+        for start in range(0, size, chunk):
+            stop = min(start + chunk, size)
+            unit = torch.zeros(stop - start, size, dtype=torch.float64, device=device)
+            unit[torch.arange(stop - start), torch.arange(start, stop)] = 1
+            columns.append(affine(unit.reshape(-1, *shape)).reshape(stop - start, -1) - offset)
+    return torch.cat(columns).T.contiguous(), offset
+
+
+def block_sum(kernel: Tensor, features: int) -> Tensor:
+    """[D, D] with D = features·positions (channel first) → [features, features]: sums over positions."""
+    positions = kernel.shape[0] // features
+    if positions == 1:
+        return kernel
+    return kernel.reshape(features, positions, features, positions).sum((1, 3))
+
+
+def channel_contributions(affine: nn.Sequential, f: Tensor) -> Tensor:
+    """v [n, C, m]: what each channel of f [n, C, ...] adds to affine(f); affine(f⊙z) = Σ_j z_j v_j + affine(0)."""
+    n, channels = f.shape[:2]
+    first = affine[0] if len(affine) else None
+    if isinstance(first, nn.Conv2d) and first.groups == 1 and first.padding_mode == "zeros":
+        # one grouped convolution gives every channel's own share at the cost of the ordinary one
+        weight = first.weight.transpose(0, 1).reshape(-1, 1, *first.weight.shape[2:])  # [C·O, 1, k, k]
+        own = functional.conv2d(f, weight, None, first.stride, first.padding, first.dilation, groups=channels)
+        own = own.reshape(n * channels, -1, *own.shape[2:])  # [n·C, O, H, W]
+        rest = affine[1:]
+        v = rest(own) - rest(torch.zeros_like(own[:1]))
+    else:
+        mask = torch.eye(channels, dtype=f.dtype, device=f.device).reshape(1, channels, channels, *(1,) * (f.ndim - 2))
+        alone = (f[:, None] * mask).reshape(n * channels, *f.shape[1:])
+        v = affine(alone) - affine(torch.zeros_like(alone[:1]))
+    contributions: Tensor = v.reshape(n, channels, -1)
+    return contributions

@@ -1,0 +1,181 @@
+"""Certified Lipschitz constants (ℓ2 → ℓ2) of the modules of a network in evaluation mode.
+
+Affine pieces are merged first (Linear, Conv, BatchNorm, pooling, gates at their masked means), then the largest
+singular value of the merged matrix is computed, or bounded where the matrix is too large to form. A zero-padded
+convolution of any stride is a compression of the convolution on ℤ², so its norm is at most sup_ω ‖K̂(ω)‖. For fixed v,
+‖K̂(ω)v‖² is a real trigonometric polynomial of degree k − 1 per axis, and on N > 2n equispaced points such a polynomial
+of degree n satisfies max|p| ≤ max_grid|p| / cos(πn/N) (Ehlich & Zeller 1964; Jetter, Pfander & Zimmermann 2001): the
+grid value divided by these cosines is a certificate, not an estimate. Every product of norms is an upper bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor, nn
+
+from vibtheory.bridge.affine import is_affine, matrix_of
+from vibtheory.bridge.likelihood import Likelihood
+from vibtheory.networks.gates import Gate
+
+__all__ = ["convolution_norm", "lipschitz_constant", "spectral_norm", "uncertified"]
+
+_ROUNDING = 1 + 1e-9  # far above LAPACK's backward error in the largest singular value
+_FORMED = 12_000_000  # entries of a merged matrix that is formed
+_SIDE = 3200  # and its smaller side
+_ONE = (nn.ReLU, nn.Tanh, nn.Identity, nn.Softplus, nn.Hardtanh, nn.ReLU6, nn.Softsign, nn.LogSigmoid)
+
+
+def lipschitz_constant(modules: Sequence[nn.Module], shape: Sequence[int], likelihood: Likelihood) -> float:
+    """κ with ‖rest(p) − rest(q)‖ ≤ κ‖p − q‖ for all p, q of `shape`; `modules` in float64 and evaluation mode.
+
+    What the loss cannot see (a shift of all logits) is projected out of the last affine piece.
+    `uncertified(modules)` must be empty.
+    """
+    modules = _flat(modules)
+    constant, start = 1.0, 0
+    at = torch.zeros(1, *shape, dtype=torch.float64, device=_device(modules))
+    while start < len(modules):
+        stop = start
+        while stop < len(modules) and is_affine(modules[stop]):
+            stop += 1
+        with torch.no_grad():
+            if stop > start:
+                piece = nn.Sequential(*modules[start:stop])
+                constant *= _affine_norm(piece, tuple(at.shape[1:]), likelihood if stop == len(modules) else None)
+            else:
+                stop = start + 1
+                piece = nn.Sequential(modules[start])
+                constant *= _pointwise(modules[start])
+            at = piece(at)
+        start = stop
+    return constant
+
+
+def uncertified(modules: Sequence[nn.Module]) -> str:
+    """Why no constant is known for some module, in words; empty where all are certified."""
+    for module in _flat(modules):
+        if is_affine(module):
+            if isinstance(module, nn.Conv2d | nn.Conv1d) and module.padding_mode not in ("zeros", "circular"):
+                return f"{type(module).__name__} with padding_mode={module.padding_mode!r}"
+            continue
+        try:
+            _pointwise(module)
+        except NotImplementedError as error:
+            return str(error)
+    return ""
+
+
+def spectral_norm(matrix: Tensor) -> float:
+    """Largest singular value of [m, n], rounded up: LAPACK on the smaller Gram matrix, times 1 + 1e-9."""
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    gram = (wide @ wide.T).cpu().numpy()
+    last = gram.shape[0] - 1
+    top = scipy.linalg.eigvalsh(gram, subset_by_index=[last, last], check_finite=False)[0]
+    return math.sqrt(max(float(top), 0.0)) * _ROUNDING
+
+
+def convolution_norm(weight: Tensor, groups: int = 1) -> float:
+    """Upper bound of a convolution's norm; kernel [O, C/groups, kh, kw], any stride, zero or circular padding."""
+    kernel = weight.detach().double().cpu().numpy()
+    if kernel.ndim == 3:
+        kernel = kernel[:, :, None, :]
+    kh, kw = kernel.shape[2:]
+    small = kernel.shape[0] * kernel.shape[1] <= 4096
+    grid = [1 if k == 1 else (16 if small else 8) * (k - 1) for k in (kh, kw)]
+    slack = math.prod(1.0 if k == 1 else math.cos(math.pi * (k - 1) / n) for k, n in zip((kh, kw), grid, strict=True))
+    rows = np.exp(-2j * np.pi * np.outer(np.arange(grid[0]), np.arange(kh)) / grid[0])
+    columns = np.exp(-2j * np.pi * np.outer(np.arange(grid[1]), np.arange(kw)) / grid[1])
+    top = 0.0
+    for part in np.array_split(kernel, groups):
+        for i in range(grid[0] // 2 + 1):  # the other half is the complex conjugate
+            symbol = np.einsum("ochw,h,xw->xoc", part, rows[i], columns, optimize=True)
+            if symbol.shape[1] > symbol.shape[2]:
+                symbol = symbol.transpose(0, 2, 1)
+            gram = symbol @ symbol.conj().transpose(0, 2, 1)
+            top = max(top, float(np.linalg.eigvalsh(gram)[:, -1].max()))
+    return math.sqrt(max(top, 0.0) / slack) * _ROUNDING
+
+
+def _affine_norm(piece: nn.Sequential, shape: tuple[int, ...], last: Likelihood | None) -> float:
+    size, out = math.prod(shape), piece(torch.zeros(1, *shape, dtype=torch.float64, device=_device([piece]))).numel()
+    if size * out <= _FORMED and min(size, out) <= _SIDE:
+        matrix = matrix_of(piece, shape)[0]
+        return spectral_norm(last.project(matrix) if last is not None else matrix)
+    at = torch.zeros(1, *shape, dtype=torch.float64, device=_device([piece]))
+    constant, modules = 1.0, list(piece)
+    for i, module in enumerate(modules):
+        scale = _channel_scale(modules[i + 1]) if i + 1 < len(modules) else None
+        if isinstance(module, nn.Conv1d | nn.Conv2d) and scale is not None:
+            # a BatchNorm or gate right after a convolution scales its output channels: fold it in, then skip it
+            weight = module.weight * scale.reshape(-1, *(1,) * (module.weight.ndim - 1))
+            constant *= convolution_norm(weight, module.groups)
+        elif i and isinstance(modules[i - 1], nn.Conv1d | nn.Conv2d) and _channel_scale(module) is not None:
+            pass
+        else:
+            constant *= _single(module, tuple(at.shape[1:]))
+        at = module(at)
+    return constant
+
+
+def _single(module: nn.Module, shape: tuple[int, ...]) -> float:
+    scale = _channel_scale(module)
+    if scale is not None:
+        return float(scale.abs().max())
+    if isinstance(module, nn.Linear):
+        return spectral_norm(module.weight)
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        return convolution_norm(module.weight, module.groups)
+    if isinstance(module, nn.AvgPool1d | nn.AvgPool2d | nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d):
+        # pooling treats channels alike and is linear: the norm on one channel is the norm
+        return spectral_norm(matrix_of(module, (1, *shape[1:]))[0])
+    return 1.0  # Flatten, Unflatten, Identity, Dropout, Select
+
+
+def _channel_scale(module: nn.Module) -> Tensor | None:
+    if isinstance(module, Gate):
+        return module.mean().double()
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        assert module.running_var is not None
+        weight = 1.0 if module.weight is None else module.weight
+        return weight / torch.sqrt(module.running_var + module.eps)
+    return None
+
+
+def _pointwise(module: nn.Module) -> float:
+    """The constant of one module that is not affine."""
+    if isinstance(module, _ONE):
+        return 1.0
+    if isinstance(module, nn.LeakyReLU):
+        return max(1.0, abs(module.negative_slope))
+    if isinstance(module, nn.ELU):
+        return max(1.0, abs(module.alpha))
+    if isinstance(module, nn.Sigmoid):
+        return 0.25
+    if isinstance(module, nn.GELU | nn.SiLU):
+        return 1.13  # sup of the slope: 1.1290 (GELU), 1.0998 (SiLU)
+    if isinstance(module, nn.MaxPool1d | nn.MaxPool2d) and not module.return_indices:
+        # |max a − max b|² ≤ Σ_window |a − b|²; each input lies in at most ⌈k/s⌉ windows per axis (k if dilated)
+        axes = 1 if isinstance(module, nn.MaxPool1d) else 2
+        k, s, d = (_pair(v, axes) for v in (module.kernel_size, module.stride or module.kernel_size, module.dilation))
+        return math.sqrt(math.prod(-(-a // b) if c == 1 else a for a, b, c in zip(k, s, d, strict=True)))
+    raise NotImplementedError(f"{type(module).__name__} has no certified Lipschitz constant")
+
+
+def _pair(value: object, axes: int) -> tuple[int, ...]:
+    return tuple(int(v) for v in value) if isinstance(value, tuple) else (int(str(value)),) * axes
+
+
+def _flat(modules: Sequence[nn.Module]) -> list[nn.Module]:
+    out: list[nn.Module] = []
+    for module in modules:
+        out += _flat(list(module)) if type(module) is nn.Sequential else [module]
+    return out
+
+
+def _device(modules: Sequence[nn.Module]) -> torch.device:
+    return next((p.device for m in modules for p in m.parameters()), torch.device("cpu"))

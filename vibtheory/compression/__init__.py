@@ -1,0 +1,9 @@
+"""A gated network becomes a plain, smaller one with the same outputs; what that saved; and handing it on.
+
+Read `liveness` first, then `cut` (`chain` for Sequentials, `graph` for the rest), then `metrics`.
+"""
+
+from vibtheory.compression.cut import compress as compress
+from vibtheory.compression.evaluation import evaluate as evaluate
+from vibtheory.compression.export import export_onnx as export_onnx
+from vibtheory.compression.merging import merge_redundant as merge_redundant

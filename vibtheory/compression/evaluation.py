@@ -1,0 +1,141 @@
+"""The error of a network in `eval()`: with μ⊙keep, or averaged over S samples of the gates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vibtheory.errors import check_choice, reject
+from vibtheory.networks.gates import named_gates
+
+__all__ = ["Evaluation", "error", "evaluate"]
+
+Array = NDArray[Any] | Tensor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a network predicts a set of examples.
+
+    Attributes:
+        loss: mean −log q(y|h_L) per example in nats; for the Gaussian likelihood ½‖y − ŷ‖², which is −log q at unit
+            variance without its constant.
+        error: misclassified examples in percent; None for the Gaussian likelihood.
+        examples: how many were evaluated.
+        samples: gate samples averaged over; 0 means the gates' means.
+    """
+
+    loss: float
+    error: float | None
+    examples: int
+    samples: int
+
+    def __str__(self) -> str:
+        error = "" if self.error is None else f"error {self.error:.2f} %, "
+        how = f", mean of {self.samples} gate samples" if self.samples else ""
+        return f"{error}loss {self.loss:.4f} nats on {self.examples} examples{how}"
+
+
+def error(net: nn.Module, x: Array, y: Array, *, samples: int = 0, batch: int = 2000, seed: int = 0) -> float:
+    """Misclassified examples in percent; see `evaluate`."""
+    result = evaluate(net, x, y, samples=samples, batch=batch, seed=seed).error
+    assert result is not None
+    return result
+
+
+def evaluate(
+    net: nn.Module,
+    x: Array,
+    y: Array,
+    *,
+    likelihood: str = "multinomial",
+    samples: int = 0,
+    batch: int = 2000,
+    seed: int = 0,
+) -> Evaluation:
+    """Loss and error of `net` in evaluation mode; the net, its mode and torch's random state are left as they were.
+
+    Args:
+        net: any module that maps [N, ...] to logits [N, K] (or predictions [N, K] for "gaussian").
+        x: inputs [N, ...].
+        y: labels [N] ("multinomial") or targets [N, K] ("gaussian").
+        likelihood: "multinomial" or "gaussian".
+        samples: 0: gates at μ⊙keep. S ≥ 1: sample the open gates S times and average the predictive distribution
+            (the mean prediction for "gaussian").
+        batch: examples per forward pass.
+        seed: of the gate samples.
+
+    Raises:
+        InvalidInputError: no examples, x and y of different lengths, an unknown likelihood, batch < 1 or samples < 0.
+    """
+    check_choice("likelihood", likelihood, ("multinomial", "gaussian"))
+    if len(x) != len(y) or len(x) == 0:
+        reject("y", f"{len(y)} labels for {len(x)} inputs", "one label per input, at least one", "pass matching arrays")
+    if batch < 1:
+        reject("batch", batch, "an integer >= 1", "pass the number of examples per forward pass")
+    if samples < 0:
+        reject("samples", samples, "an integer >= 0", "0 uses the gates' means")
+    place = next(iter(net.parameters()), torch.zeros(()))
+    loss, wrong = 0.0, 0
+    with torch.no_grad(), _evaluating(net, samples, seed, place.device):
+        for start in range(0, len(x), batch):
+            inputs = _tensor(x[start : start + batch]).to(place.device, place.dtype)
+            truth = _tensor(y[start : start + batch]).to(place.device)
+            outputs = _predict(net, inputs, samples, likelihood)  # [n, K]
+            _check_labels(truth, outputs.shape[1], likelihood)
+            if likelihood == "gaussian":
+                loss += float(0.5 * (outputs - truth.reshape(outputs.shape)).square().sum())
+            else:
+                loss += float(functional.nll_loss(outputs, truth.long(), reduction="sum"))
+                wrong += int((outputs.argmax(dim=1) != truth).sum())
+    percent = None if likelihood == "gaussian" else 100 * wrong / len(x)
+    return Evaluation(loss / len(x), percent, len(x), samples)
+
+
+def _predict(net: nn.Module, inputs: Tensor, samples: int, likelihood: str) -> Tensor:
+    """log q(y|x) [n, K], or the mean prediction [n, K]; averaged over gate samples."""
+    outputs: list[Tensor] = [net(inputs).double() for _ in range(max(samples, 1))]
+    if likelihood == "gaussian":
+        return torch.stack(outputs).mean(dim=0)
+    return torch.logsumexp(torch.stack([o.log_softmax(dim=1) for o in outputs]), dim=0) - math.log(len(outputs))
+
+
+def _check_labels(truth: Tensor, width: int, likelihood: str) -> None:
+    if likelihood == "gaussian":
+        if truth.numel() != len(truth) * width:
+            reject("y", f"targets of shape {list(truth.shape[1:])}", f"[{width}]", "match the network's outputs")
+    elif truth.ndim != 1 or int(truth.min()) < 0 or int(truth.max()) >= width:
+        reject("y", "labels outside the network's outputs", f"[N] in 0 … {width - 1}", "check the number of classes")
+
+
+def _tensor(values: Array) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.as_tensor(np.ascontiguousarray(values))
+
+
+@contextmanager
+def _evaluating(net: nn.Module, samples: int, seed: int, device: torch.device) -> Iterator[None]:
+    """Evaluation mode, gates sampling if asked, a random state of its own; all restored afterwards."""
+    modes = {module: module.training for module in net.modules()}
+    gates = named_gates(net).values()
+    sampling = [gate.sample_in_eval for gate in gates]
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        try:
+            net.eval()
+            for gate in gates:
+                gate.sample_in_eval = samples > 0
+            yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
+            for gate, before in zip(gates, sampling, strict=True):
+                gate.sample_in_eval = before

@@ -1,0 +1,132 @@
+"""ONNX export of a (compressed) network, checked against onnxruntime before the file is put in place."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vibtheory.errors import MissingDependencyError, VibTheoryError, reject
+from vibtheory.networks.gates import named_gates
+from vibtheory.storage import write_bytes
+
+__all__ = ["ExportReport", "export_onnx"]
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written and how well onnxruntime agrees with torch.
+
+    Attributes:
+        path: the ONNX file.
+        bytes: its size.
+        opset: ONNX operator set.
+        max_deviation: largest |onnxruntime − torch| over the checked outputs, in units of the output.
+        examples: random examples compared.
+    """
+
+    path: Path
+    bytes: int
+    opset: int
+    max_deviation: float
+    examples: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: {self.bytes / 1024:.1f} KiB, opset {self.opset}; "
+            f"onnxruntime within {self.max_deviation:.1e} of torch on {self.examples} random examples"
+        )
+
+
+def export_onnx(
+    model: nn.Module,
+    example_input: Tensor,
+    path: str | Path,
+    *,
+    opset: int = 17,
+    tolerance: float = 1e-4,
+    seed: int = 0,
+) -> ExportReport:
+    """Write `model.eval()` as ONNX with a free batch size; the file appears only after the check has passed.
+
+    Args:
+        model: a network without gates, as `vibtheory.compress` returns; unchanged.
+        example_input: one batch [N, ...], for the shape and type.
+        path: the file to write; its folder must exist.
+        opset: ONNX operator set.
+        tolerance: largest accepted deviation relative to the largest output (at least 1).
+        seed: of the random inputs that are compared.
+
+    Raises:
+        InvalidInputError: `model` still has gates, the folder does not exist, or `path` is no regular file.
+        MissingDependencyError: onnx or onnxruntime is not installed.
+        VibTheoryError: the model cannot be written as ONNX, onnxruntime disagrees with torch, or the file cannot be
+            written; in each case the old file, if any, stays.
+    """
+    onnx, runtime = _library("onnx"), _library("onnxruntime")
+    path = Path(path)
+    if named_gates(model):
+        reject("model", f"{type(model).__name__} with gates", "a network without gates", "export vt.compress(net)")
+    if not path.parent.is_dir():
+        reject("path", str(path), "a file in a folder that exists", f"create {path.parent}")
+    if path.exists() and not path.is_file():
+        reject("path", str(path), "a file, new or old", "name the file to write, such as net.onnx")
+    plain = copy.deepcopy(model).eval().cpu()
+    example = example_input.detach().cpu()
+    examples = len(example) + 3  # another batch size than the example's
+    x = torch.randn((examples, *example.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(example.dtype)
+    try:
+        content = _traced(plain, example, opset)
+        onnx.checker.check_model(onnx.load_model_from_string(content))
+        session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        with torch.no_grad():
+            wanted = plain(x).numpy()
+        (got,) = session.run(None, {"input": x.numpy()})
+        deviation, largest = float(np.abs(got - wanted).max()), float(np.abs(wanted).max())
+    except MemoryError:
+        raise
+    except Exception as error:  # each of the three libraries has errors of its own, derived from nothing in common
+        detail = " ".join(str(error).split())[:300]
+        raise VibTheoryError(
+            f"model: {type(model).__name__} cannot be written as ONNX ({type(error).__name__}: {detail}), expected "
+            f"operators of opset {opset} and any batch size. Remedy: try another opset, or rewrite that part"
+        ) from error
+    if not deviation <= tolerance * max(1.0, largest):
+        raise VibTheoryError(
+            f"model: onnxruntime differs from torch by {deviation:.2g}, expected at most {tolerance:g} (relative). "
+            "Remedy: try another opset"
+        )
+    write_bytes(path, content)
+    return ExportReport(path, len(content), opset, deviation, examples)
+
+
+def _traced(plain: nn.Module, example: Tensor, opset: int) -> bytes:
+    """The file's content, by the exporter without onnxscript: tracing is all that a feed-forward network needs."""
+    content = BytesIO()
+    torch.onnx.export(
+        plain,
+        (example,),
+        content,  # type: ignore[arg-type]  # its annotation is of the other exporter
+        input_names=["input"],
+        output_names=["output"],
+        dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+        opset_version=opset,
+        dynamo=False,
+    )
+    return content.getvalue()
+
+
+def _library(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as missing:
+        raise MissingDependencyError(
+            f'{name}: not installed, needed for ONNX export. Remedy: pip install "vibtheory[export]"'
+        ) from missing

@@ -1,0 +1,128 @@
+"""What compression bought: r_W, r_N and FLOP of a gated network, and its test error.
+
+The rules are those of the poster's tables (THEORY.md, M): `sizes` beside this file applies them to
+kept counts, this file to a network; a test holds the two to each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from vibtheory.compression.evaluation import Evaluation, error, evaluate
+from vibtheory.compression.liveness import alive_units, spread
+from vibtheory.compression.sizes import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
+from vibtheory.errors import InvalidInputError, reject
+from vibtheory.networks.gates import Gate, named_gates
+
+__all__ = [
+    "Compression",
+    "Evaluation",
+    "compression",
+    "error",
+    "evaluate",
+    "fully_connected",
+    "lenet_5_caffe",
+    "size_row",
+    "vgg16",
+    "vgg19",
+]
+
+
+def compression(net: nn.Module, input_shape: Sequence[int] | None = None) -> Compression:
+    """r_W, r_N and FLOP of a gated Sequential net, from its open gates after removing what is dead in either direction.
+
+    Args:
+        net: a Sequential such as `vibtheory.networks` builds; unchanged.
+        input_shape: shape of one example; None: (1, 28, 28) or (3, 32, 32) for a net that begins with a convolution of
+            one or three channels, and the width of the first layer otherwise.
+
+    Raises:
+        InvalidInputError: not a Sequential of known layers (`networks.sequential`), or `input_shape` does not fit.
+    """
+    pruned, full, kept = [0, 0, 0], [0, 0, 0], []
+    rows = alive_units(net)
+    before: nn.Module = nn.Identity()
+    mask_before: torch.Tensor | None = None
+    for (name, module, mask), area in zip(rows, _areas(net, rows, input_shape), strict=True):
+        if mask is None:
+            continue
+        out, alive_out = len(mask), int(mask.sum())
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            fan_in = module.weight.shape[1]
+            inputs = torch.ones(fan_in, dtype=torch.bool) if mask_before is None else spread(mask_before, fan_in, name)
+            kernel = module.weight[0, 0].numel()
+            for count, pair in ((pruned, int(inputs.sum()) * alive_out), (full, fan_in * out)):
+                count[0] += kernel * pair
+                count[2] += kernel * pair * area
+        if _counts_as_map(module, before):
+            pruned[1] += alive_out * area
+            full[1] += out * area
+        if isinstance(module, Gate):
+            kept.append(alive_out)
+        before, mask_before = module, mask
+    return compare(Size(*pruned), Size(*full), kept)
+
+
+_NO_NEW_MAP = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Identity)
+
+
+def _counts_as_map(module: nn.Module, before: nn.Module) -> bool:
+    """Activations and poolings do; a gate where it is the first to hold its units (inputs, flattened maps)."""
+    if isinstance(module, Gate):
+        return isinstance(before, nn.Flatten | nn.Identity)
+    return not isinstance(module, _NO_NEW_MAP)
+
+
+def _areas(
+    net: nn.Module, rows: Sequence[tuple[str, nn.Module, torch.Tensor | None]], input_shape: Sequence[int] | None
+) -> list[int]:
+    """Positions H·W of each module's output map (1 for vectors), from one example of zeros."""
+    weights = next((p for p in net.parameters()), torch.zeros(()))
+    x = torch.zeros((1, *_input_shape(rows, input_shape)), device=weights.device, dtype=weights.dtype)
+    modes = {module: module.training for module in net.modules()}
+    areas = []
+    try:
+        net.eval()
+        with torch.no_grad():
+            for name, module, _ in rows:
+                try:
+                    x = module(x)
+                except (RuntimeError, ValueError) as failure:
+                    reject("input_shape", f"{list(x.shape[1:])} at {name!r} ({failure})", "what it takes", "fix it")
+                areas.append(math.prod(x.shape[2:]))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    return areas
+
+
+def _input_shape(
+    rows: Sequence[tuple[str, nn.Module, torch.Tensor | None]], given: Sequence[int] | None
+) -> tuple[int, ...]:
+    if given is not None:
+        return tuple(given)
+    first = next((m for _, m, _ in rows if isinstance(m, nn.Linear | nn.Conv2d | Gate)), None)
+    if isinstance(first, Gate):
+        return (first.features,)
+    if isinstance(first, nn.Linear):
+        return (first.in_features,)
+    known = {1: (1, 28, 28), 3: (3, 32, 32)}
+    if first is None or first.in_channels not in known:
+        reject("input_shape", None, "the shape of one example", "pass input_shape=(channels, height, width)")
+    return known[first.in_channels]
+
+
+def size_row(net: nn.Module) -> dict[str, Any]:
+    """r_W, r_N (percent), FLOP and architecture for a row of the history; empty for nets without gates or chains."""
+    if not named_gates(net) or not isinstance(net, nn.Sequential):
+        return {}
+    try:
+        size = compression(net)
+    except InvalidInputError:  # a chain of modules that the metrics do not know: r_W is not defined there
+        return {}
+    return {"r_w": size.r_w, "r_n": size.r_n, "flop": size.flop, "architecture": size.architecture}

@@ -1,0 +1,123 @@
+"""A gated layer that feeds an affine one: what lies between a gate's units and the next pre-activation.
+
+Shared by merging (THEORY.md T4b) and by the executable propositions (T4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vibtheory.datasets.dataset import Dataset
+from vibtheory.errors import as_array, reject
+from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.sequential import ordered_modules
+
+__all__ = ["GatedLayer", "gated_layers", "inputs_of"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GatedLayer:
+    """A gate, the modules before it, and the linear layer or convolution that it feeds.
+
+    Attributes:
+        name: the layer's name. gate, affine: its modules. upstream: every module before the gate, in order.
+    """
+
+    name: str
+    gate: Gate
+    affine: nn.Linear | nn.Conv2d
+    upstream: tuple[nn.Module, ...]
+
+    def columns(self) -> Tensor:
+        """The affine layer's weights as a view [out, d, positions]; positions: a flattened map's, or a kernel's."""
+        weight = self.affine.weight
+        return weight.view(weight.shape[0], self.gate.features, -1)
+
+    def outgoing(self) -> Array:
+        """Outgoing weights of each unit [d, out·positions], a copy in float64."""
+        columns = self.columns().detach().double().cpu().transpose(0, 1)
+        return np.array(columns.reshape(self.gate.features, -1).numpy())
+
+    def activations(self, inputs: Tensor, batch_size: int, seed: int | None = None) -> Iterator[Array]:
+        """f [batch·positions, d] before the gate, in float64, batch by batch.
+
+        Args:
+            inputs: [N, ...].
+            batch_size: examples per pass.
+            seed: None holds the gates upstream at their masked means; a seed samples them. The rest is in eval mode.
+        """
+        modes = [(module, module.training) for module in self.upstream]
+        device = self.gate.mu.device
+        for module in self.upstream:
+            module.train(isinstance(module, Gate) and seed is not None)
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                if seed is not None:
+                    torch.manual_seed(seed)
+                for start in range(0, len(inputs), batch_size):
+                    h = inputs[start : start + batch_size].to(device=device, dtype=self.gate.mu.dtype)
+                    for module in self.upstream:
+                        h = module(h)
+                    if h.ndim > 2:  # [N, d, positions…] → [N·positions, d]
+                        h = h.flatten(2).transpose(1, 2).reshape(-1, h.shape[1])
+                    yield h.double().cpu().numpy()
+        finally:
+            for module, mode in modes:
+                module.train(mode)
+
+
+def gated_layers(net: nn.Module, layer: str | None = None) -> tuple[list[GatedLayer], dict[str, str]]:
+    """The gated layers of a Sequential that feed an affine layer directly, and why the others do not, by name.
+
+    Args:
+        net: a Sequential of gates, linear layers, ungrouped convolutions and unit-wise layers.
+        layer: only this one.
+
+    Raises:
+        InvalidInputError: not such a Sequential, no gates, or `layer` does not exist or does not feed an affine layer.
+    """
+    modules = ordered_modules(net)
+    names = list(named_gates(net))
+    if not names:
+        reject("net", "no gates", "a gated network", "call vibtheory.insert_gates first")
+    if layer is not None and layer not in names:
+        reject("layer", repr(layer), "one of " + ", ".join(names), "choose a gated layer")
+    found, others = [], {}
+    for place, (name, gate) in enumerate(modules):
+        if not isinstance(gate, Gate) or layer not in (None, name):
+            continue
+        following = [m for _, m in modules[place + 1 :] if not isinstance(m, nn.Flatten | nn.Identity)]
+        if following and isinstance(following[0], nn.Linear | nn.Conv2d) and gate.axis == 1:
+            found.append(GatedLayer(name, gate, following[0], tuple(m for _, m in modules[:place])))
+        else:
+            after = type(following[0]).__name__ if following else "nothing"
+            others[name] = f"feeds {after}, not an affine layer"
+    if layer is not None and not found:
+        reject("layer", f"{layer!r}, which {others[layer]}", "a gate that feeds a linear layer or convolution",
+               "choose another layer: an affine map right after the gate is needed")  # fmt: skip
+    return found, others
+
+
+def inputs_of(data: Dataset | Tensor) -> Tensor:
+    """Training inputs [N, ...] of a Dataset, or the tensor itself.
+
+    Raises:
+        InvalidInputError: neither of the two, no example, or NaN or infinite entries.
+    """
+    if isinstance(data, Dataset):
+        data = torch.from_numpy(np.asarray(data.x_train))
+    if not isinstance(data, Tensor):
+        reject("data", type(data).__name__, "a Dataset or a tensor of inputs", "pass inputs [N, ...]")
+    if data.ndim < 2 or len(data) == 0:
+        reject("data", f"shape {list(data.shape)}", "at least one example, [N, ...]", "pass inputs [N, ...]")
+    if not bool(torch.isfinite(data).all()):
+        as_array("data", data.double().cpu().numpy())  # raises, and counts them
+    return data

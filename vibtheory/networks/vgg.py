@@ -1,0 +1,92 @@
+"""VGG for 32×32 images, gated: the three modifications behind Tables 3 and 4.
+
+A gate follows each convolution's BatchNorm + ReLU and each hidden layer. A channel's price is the recipe's multiplier
+(1/32, 1/16, 1/8, 1/4, 1/2 by block) times H·W of its map.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+
+from vibtheory.errors import reject
+from vibtheory.networks.gates import Gate
+from vibtheory.networks.registry import builder
+
+__all__ = ["vgg16_cifar", "vgg19_cifar"]
+
+# Per block: channels and number of convolutions; every block ends in a 2×2 pooling.
+_VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+_VGG19 = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+_MULTIPLIERS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+_HIDDEN = 512
+
+
+@builder
+def vgg16_cifar(classes: int = 10, hidden: int = 2, *, gated: bool = True) -> nn.Sequential:
+    """VGG-16: 13 convolutions and one or two hidden layers of 512 (Table 3: hidden=2 beside BC, 1 beside PF and SBP).
+
+    Args:
+        classes: number of outputs.
+        hidden: fully connected hidden layers, 1 or 2.
+        gated: False leaves the gates out (the dense net).
+
+    Returns:
+        Sequential [N, 3, 32, 32] → logits [N, classes]; gates conv1_1 … conv5_3, then fc1 (and fc2).
+
+    Raises:
+        InvalidInputError: classes < 1, or hidden neither 1 nor 2.
+    """
+    if hidden not in (1, 2):
+        reject("hidden", hidden, "1 or 2", "use vgg19_cifar for the net without hidden layers")
+    return _vgg(_VGG16, classes, hidden, nn.MaxPool2d(2), gated)
+
+
+@builder
+def vgg19_cifar(classes: int = 10, *, gated: bool = True) -> nn.Sequential:
+    """The VGG-19-like net of the NS rows: 16 convolutions, average pooling, a linear classifier, no hidden layer.
+
+    Args:
+        classes: number of outputs.
+        gated: False leaves the gates out (the dense net).
+
+    Returns:
+        Sequential [N, 3, 32, 32] → logits [N, classes]; gates conv1_1 … conv5_4.
+
+    Raises:
+        InvalidInputError: classes < 1.
+    """
+    return _vgg(_VGG19, classes, 0, nn.AvgPool2d(2), gated)
+
+
+def _vgg(
+    blocks: tuple[tuple[int, int], ...], classes: int, hidden: int, last_pool: nn.Module, gated: bool
+) -> nn.Sequential:
+    if classes < 1:
+        reject("classes", classes, "an integer >= 1", "pass the number of classes")
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    fan_in, side = 3, 32
+    for block, ((width, repeats), multiplier) in enumerate(zip(blocks, _MULTIPLIERS, strict=True), start=1):
+        for i in range(1, repeats + 1):
+            layers[f"convolution{block}_{i}"] = nn.Conv2d(fan_in, width, 3, padding=1)
+            layers[f"norm{block}_{i}"] = nn.BatchNorm2d(width)
+            layers[f"relu{block}_{i}"] = nn.ReLU()
+            layers[f"conv{block}_{i}"] = Gate(width, multiplier=multiplier * side * side)
+            fan_in = width
+        layers[f"pool{block}"] = last_pool if block == len(blocks) else nn.MaxPool2d(2)
+        side //= 2
+    layers["flatten"] = nn.Flatten()  # [N, 512]: the last map is 1×1
+    for i in range(1, hidden + 1):
+        layers[f"linear{i}"] = nn.Linear(fan_in, _HIDDEN)
+        layers[f"relu{i}"] = nn.ReLU()
+        layers[f"fc{i}"] = Gate(_HIDDEN)
+        fan_in = _HIDDEN
+    layers["classifier"] = nn.Linear(fan_in, classes)
+    net = nn.Sequential(OrderedDict((n, m) for n, m in layers.items() if gated or not isinstance(m, Gate)))
+    for module in net.modules():  # He initialisation: 16 layers deep, torch's default start shrinks the signal
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    return net

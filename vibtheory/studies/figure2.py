@@ -1,0 +1,139 @@
+"""What Figure 2 trains and measures: the recipe, the prices, the recorded epochs and the estimators, as plain data.
+
+The table that comes out is all that the plot and the numbers beside it read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vibtheory.errors import check_choice
+from vibtheory.studies.estimators import Estimator
+from vibtheory.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["ESTIMATORS", "GAMMA", "QUICK_ESTIMATORS", "QUICK_RECIPE", "RECIPE", "SWEEPS", "SweepPlan", "figure2_table"]
+
+GAMMA = 1e-4
+"""The price of the printed panels' VIBNet of ours: at epoch 40 the printed r_W is 0.48, one seed of ours had 0.49; in
+batches of 100 it had 0.31 at 1.5e-4 and 0.15 at Table 1's 5.5e-4."""
+
+RECIPE = Recipe(
+    gamma=GAMMA, pretrain_epochs=0, batch_size=500, gate_learning_rate=5e-4, schedule="constant", prune_every=1
+)
+"""From random weights (the printed rise is learning itself), without shifts, with constant rates (a step in the rate
+would show as a bend). Adam moves the μ of a gate that nothing holds open by its learning rate per step: at 5e-4 and 120
+steps an epoch it needs about 16 epochs from 1 to 0, which is when the printed r_W leaves 1. Closed units are cut out
+after each epoch, which saves most of the time."""
+
+QUICK_RECIPE = replace(RECIPE, batch_size=100, gate_learning_rate=1e-3)
+"""Ten times faster gates per epoch, for ten epochs."""
+
+ESTIMATORS = (
+    # The gates' own noise: what training prices, the valid bounds of P2, and what sticks to log N.
+    Estimator("plain"),
+    Estimator("variational"),
+    Estimator("variational_factorised"),
+    Estimator("per_unit", n=1000),
+    Estimator("pairwise"),
+    Estimator("infonce", n=2000),
+    # The same additive noise for both nets. Small: only bounds without a ceiling say anything.
+    *(Estimator(method, tau) for tau in (0.01, 0.1, 1.0) for method in ("variational", "gaussian", "gaussian_tight")),
+    # Large: sample estimates come below log N.
+    Estimator("per_unit", 1.0, n=1000),
+    *(Estimator(method, tau, n=2000) for tau in (1.0, 3.0) for method in ("leave_one_out", "infonce")),
+    *(Estimator("pairwise", tau, full=True, options={"precision": "auto"}) for tau in (1.0, 3.0)),
+    Estimator("pairwise_bhattacharyya", 3.0, n=1000),
+)
+"""Seconds of one core at N = 5,000 and 300 open units: pairwise 1.2 each, infonce and leave_one_out (N = 2,000) 0.3,
+per_unit (N = 1,000) about 2, pairwise_bhattacharyya (N = 1,000) 0.9, the others 0.1 or less."""
+
+QUICK_ESTIMATORS = tuple(
+    Estimator(estimator.method, estimator.tau)
+    for estimator in ESTIMATORS
+    if estimator.method not in ("per_unit", "pairwise_bhattacharyya")
+)
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """One call of `vibtheory.sweep`.
+
+    Attributes:
+        gated: True for VIBNets, False for regular nets.
+        gammas: prices; one for regular nets, which do not use it.
+        seeds: how many.
+        epochs: of training.
+        record: recorded epochs.
+        n: training inputs for estimators that do not say.
+    """
+
+    gated: bool
+    gammas: tuple[float, ...]
+    seeds: int
+    epochs: int
+    record: tuple[int, ...]
+    n: int = 5000
+
+
+_LONG = (0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 25, 30, 40, 50, 60, 80, 100, 120, 140, 160, 180, 190, 200)
+_SHORT = (0, 1, 2, 4, 8, 12, 16, 25, 40, 60)
+_QUICK = (0, 1, 2, 3, 4, 6, 8, 10)
+
+SWEEPS = {
+    "full": (
+        SweepPlan(True, (GAMMA,), 5, 200, _LONG),
+        SweepPlan(False, (GAMMA,), 5, 200, _LONG),
+        SweepPlan(True, (2.5e-4, 5.5e-4, 1.5e-3), 5, 60, _SHORT),
+    ),
+    "quick": (
+        SweepPlan(True, (GAMMA, 1.5e-3), 2, 10, _QUICK, n=2000),
+        SweepPlan(False, (GAMMA,), 2, 10, _QUICK, n=2000),
+    ),
+}
+"""By mode, the sweeps whose tables make Figure 2's."""
+
+
+def figure2_table(mode: str, runs: str | Path, jobs: int = 1) -> DataFrame:
+    """Train and measure everything of a mode; finished runs are read back, stopped ones resumed.
+
+    Args:
+        mode: "quick" or "full".
+        runs: folder of the runs.
+        jobs: processes side by side.
+
+    Returns:
+        One row per net (gated, gamma, seed), recorded epoch and estimate (method, tau, n); `vibtheory.sweep` says what
+        the columns hold.
+
+    Raises:
+        InvalidInputError: an unknown mode, jobs < 1.
+        CheckpointError, DataError, DivergedError: from the runs.
+    """
+    import pandas as pd
+
+    from vibtheory.studies.gamma_sweep import sweep
+
+    check_choice("mode", mode, SWEEPS)
+    quick = mode == "quick"
+    parts = [
+        sweep(
+            gammas=plan.gammas,
+            seeds=plan.seeds,
+            out=Path(runs) / f"figure2-{mode}",
+            epochs=plan.epochs,
+            record=plan.record,
+            estimators=QUICK_ESTIMATORS if quick else ESTIMATORS,
+            gated=plan.gated,
+            recipe=QUICK_RECIPE if quick else RECIPE,
+            n=plan.n,
+            full_at_last=not quick,
+            jobs=jobs,
+        ).table
+        for plan in SWEEPS[mode]
+    ]
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,120 @@
+"""Random changes of training images, on the device: shifts drawn per epoch, or crops and flips drawn per batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from vibtheory.errors import check_choice, reject
+from vibtheory.training.recipe import AUGMENTATIONS
+
+__all__ = ["Batches", "Shifts", "as_bytes"]
+
+_PADDING = 4  # pixels on each side, the custom for CIFAR
+
+
+class Shifts:
+    """Training images moved by up to `pixels` in each direction, the border filled with 0.
+
+    Args:
+        x: images [N, C, H, W].
+        pixels: largest shift ≥ 1, less than H and W.
+
+    Raises:
+        InvalidInputError: `x` is not a stack of images, or one shift would leave nothing of them.
+    """
+
+    def __init__(self, x: Tensor, pixels: int) -> None:
+        if x.ndim != 4:
+            reject("shift", f"data of shape {list(x.shape)}", "images [N, C, H, W]", "set shift to 0 for other data")
+        if pixels >= min(x.shape[2:]):
+            reject("shift", pixels, f"less than the images' {min(x.shape[2:])} pixels", "shift by a pixel or two")
+        self._x = x
+        self._pixels = pixels
+
+    def draw(self) -> Tensor:
+        """All images [N, C, H, W], each with its own shift, uniform on the (2·pixels + 1)² of them."""
+        span = 2 * self._pixels + 1
+        down, right = torch.randint(span, (2, len(self._x)), device=self._x.device) - self._pixels
+        moved = self._x.clone()
+        for dy in range(-self._pixels, self._pixels + 1):
+            for dx in range(-self._pixels, self._pixels + 1):
+                if dy or dx:
+                    # one copy per shift: far cheaper than an index per pixel
+                    mine = ((down == dy) & (right == dx)).nonzero().flatten()
+                    # padding by a negative number crops: this moves the image by (dy, dx)
+                    moved[mine] = functional.pad(self._x[mine], (dx, -dx, dy, -dy))
+        return moved
+
+
+class Batches:
+    """Batches of training images, gathered, cropped, flipped and scaled on the device.
+
+    The images stay on the device as bytes, padded and channels last, so that a pixel's colours are neighbours: one
+    gather per batch does crop and flip together, and its result is a channels-last tensor without another copy.
+
+    Args:
+        x: images [N, C, H, W]; kept as bytes where every entry is a byte divided by 255, as float32 otherwise.
+        augment: "none", "flip" (half of the images, left to right) or "crop+flip" (padded by 4 zeros on each side, cut
+            at one of the 81 places, uniformly; then flipped).
+        device: where the images are kept.
+
+    Raises:
+        InvalidInputError: `x` is not a stack of images, or an unknown `augment`.
+    """
+
+    def __init__(self, x: NDArray[np.float32], augment: str, device: torch.device) -> None:
+        if x.ndim != 4:
+            reject(
+                "augment", f"data of shape {list(x.shape)}", "images [N, C, H, W]", "leave augment out for such data"
+            )
+        check_choice("augment", augment, AUGMENTATIONS)
+        self._padding = _PADDING if augment == "crop+flip" else 0
+        self._flip = augment != "none"
+        self._device = device
+        _, channels, self._height, self._width = x.shape
+        coded = as_bytes(x)
+        self._scale = 255.0 if coded is not None else None
+        pad = self._padding
+        padded = np.pad((x if coded is None else coded).transpose(0, 2, 3, 1), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        self._pixels = torch.from_numpy(padded.reshape(-1, channels)).to(device)  # [N·H'·W', C]
+
+    def draw(self, n: int) -> Tensor:
+        """Random numbers [3, n] for n images: rows and columns cut off above and left, and whether to flip."""
+        places = torch.randint(2 * self._padding + 1, (2, n), device=self._device)
+        flips = torch.randint(2, (1, n), device=self._device) if self._flip else torch.zeros_like(places[:1])
+        return torch.cat([places, flips])
+
+    def take(self, indices: Tensor, drawn: Tensor) -> Tensor:
+        """float32 images [n, C, H, W] in channels-last memory, changed as `drawn` [3, n] says.
+
+        Args:
+            indices: which images, int64 [n].
+            drawn: from `draw`; a column for each.
+        """
+        top, left, flip = (row[:, None] for row in drawn)
+        rows = torch.arange(self._height, device=self._device) + top  # [n, H]
+        columns = torch.arange(self._width, device=self._device)
+        columns = torch.where(flip > 0, self._width - 1 - columns, columns) + left  # [n, W]
+        high, wide = self._height + 2 * self._padding, self._width + 2 * self._padding
+        place = ((indices[:, None] * high + rows) * wide)[:, :, None] + columns[:, None, :]  # [n, H, W]
+        images = self._pixels[place].float()  # [n, H, W, C]
+        if self._scale is not None:
+            images = images / self._scale
+        return images.permute(0, 3, 1, 2)
+
+
+def as_bytes(x: NDArray[np.float32]) -> NDArray[np.uint8] | None:
+    """The bytes b with x = b / 255 exactly in float32, as `datasets.load` makes them; None if there are none."""
+    if x.size and (float(x.min()) < 0 or float(x.max()) > 1):
+        return None
+    coded = np.empty(x.shape, dtype=np.uint8)
+    for start in range(0, len(x), 1000):  # in parts: a whole copy of CIFAR's floats would cost 600 MB
+        part = x[start : start + 1000]
+        coded[start : start + 1000] = np.rint(part * np.float32(255))
+        if not np.array_equal(coded[start : start + 1000].astype(np.float32) / np.float32(255), part):
+            return None
+    return coded

@@ -1,0 +1,146 @@
+"""A finished (or stopped) training run: its network, recipe and history; saved as safetensors + JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from vibtheory.errors import CheckpointError
+from vibtheory.networks.registry import build, description
+from vibtheory.storage import locked, read_state, write_state
+from vibtheory.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Run", "load"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What `train` returns.
+
+    Attributes:
+        net: the trained network, in evaluation mode.
+        recipe: how it was trained.
+        seed: of every random number.
+        status: "completed", or "collapsed" where a layer lost all its units and training stopped early.
+        message: the same in words, with the remedy.
+        rows: history, one dictionary per epoch; `history` is the same as a table.
+        data: name of the data set.
+    """
+
+    net: nn.Module
+    recipe: Recipe
+    seed: int
+    status: str
+    message: str
+    rows: list[dict[str, Any]]
+    data: str
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row per epoch: phase, cross_entropy and information in nats, error in percent, kept units, r_w."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows)
+
+    def __str__(self) -> str:
+        last = self.rows[-1] if self.rows else {}
+        facts = [f"{key} {last[key]:.4g}" for key in ("error", "cross_entropy", "information", "r_w") if key in last]
+        return (
+            f"Run on {self.data}, seed {self.seed}: {self.message}; after {len(self.rows)} epochs: {', '.join(facts)}"
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write weights and description into `folder`, atomically; returns it. Read back with `vibtheory.load`.
+
+        Raises:
+            VibTheoryError: the folder cannot be written, or another run holds it.
+        """
+        folder = Path(folder)
+        with locked(folder):
+            write_state(folder, "run", self.net.state_dict(), describe(self))
+        return folder
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """Plain JSON types: everything about `run` but its tensors."""
+    return {
+        "format": 1,
+        "network": description(run.net),
+        "recipe": run.recipe.to_dict(),
+        "seed": run.seed,
+        "status": run.status,
+        "message": run.message,
+        "data": run.data,
+        "likelihood": getattr(run.net, "vib_config", {}).get("likelihood"),
+        "history": run.rows,
+    }
+
+
+def load(folder: str | Path, net: nn.Module | None = None) -> Run:
+    """The run that `Run.save` wrote into `folder`.
+
+    Args:
+        folder: as given to `save`.
+        net: a network of the same architecture, needed where it is not one of `vibtheory.networks`; filled in place.
+
+    Raises:
+        CheckpointError: no run in `folder`, an unreadable one, or one of another architecture.
+    """
+    found = read_state(Path(folder), "run")
+    if found is None:
+        raise CheckpointError(
+            f"folder: no run.json in {folder}, expected what Run.save wrote. Remedy: train first, or correct the path"
+        )
+    tensors, plain = found
+    try:
+        _check_types(plain)
+        if net is None:
+            net = _rebuilt(plain["network"], tensors)
+        net.load_state_dict(tensors)
+        recipe = Recipe.from_dict(plain["recipe"])
+        config = {"gamma": recipe.layer_gamma, "likelihood": plain["likelihood"]}
+        run = Run(net.eval(), recipe, plain["seed"], plain["status"], plain["message"], plain["history"], plain["data"])
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        detail = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"folder: {folder} does not hold a run of this network ({detail}), expected its own architecture. "
+            "Remedy: pass net=… built as it was for training, or choose the right folder"
+        ) from error
+    object.__setattr__(net, "vib_config", config)
+    return run
+
+
+def _check_types(plain: dict[str, Any]) -> None:
+    """Raise TypeError where the description's entries have other types than `describe` writes."""
+    for key, kind in (("seed", int), ("status", str), ("message", str), ("data", str), ("history", list)):
+        if not isinstance(plain[key], kind):
+            raise TypeError(f"{key} is {plain[key]!r:.80}")
+    for row in plain["history"]:
+        if not isinstance(row, dict) or any(isinstance(value, dict | list) for value in row.values()):
+            raise TypeError(f"a row of the history is {row!r:.80}")
+        for key in ("error", "cross_entropy", "information", "r_w"):
+            if not isinstance(row.get(key, 0.0), int | float):
+                raise TypeError(f"{key} in the history is {row[key]!r:.80}")
+    if plain["likelihood"] not in ("multinomial", "gaussian", None):
+        raise TypeError(f"likelihood is {plain['likelihood']!r:.80}")
+
+
+def _rebuilt(network: Any, tensors: dict[str, Tensor]) -> nn.Module:
+    """The described network; memory is reserved for it only once its shapes are those of the tensors at hand."""
+    arguments = network.get("arguments") if isinstance(network, dict) else None
+    lists = [value for value in arguments.values() if isinstance(value, list)] if isinstance(arguments, dict) else []
+    if any(len(value) > len(tensors) for value in lists):
+        raise ValueError(f"it describes more layers than its {len(tensors)} tensors")
+    with torch.device("meta"):  # shapes only
+        shapes = {name: tensor.shape for name, tensor in build(network).state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
+        raise ValueError("its tensors have other names or shapes than the network that it describes")
+    with torch.random.fork_rng(devices=[]):  # its fresh weights are overwritten
+        return build(network)

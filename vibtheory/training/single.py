@@ -1,0 +1,103 @@
+"""Training: mean cross-entropy + Σ γ_i s_i Σ ½ log(1+α_ij), with noise at the gates.
+
+`train` checks and seeds; `vibtheory.training.loop` pretrains, trains epoch by epoch, checkpoints, and stops early where
+a layer dies. Interrupt it however you like (Ctrl-C, SIGTERM, kill -9): with `checkpoint` set, the same call goes on
+from the last epoch's end, and on one CPU ends with the same bits as an undisturbed run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vibtheory.datasets.dataset import Dataset
+from vibtheory.errors import as_seed, reject
+from vibtheory.networks.gates import named_gates
+from vibtheory.storage import locked
+from vibtheory.training.acceleration import check_acceleration
+from vibtheory.training.devices import choose_device
+from vibtheory.training.distributed import lost_worker_explained, synchronised, world
+from vibtheory.training.loop import Loop
+from vibtheory.training.recipe import Recipe
+from vibtheory.training.run import Run
+
+__all__ = ["train"]
+
+
+def train(
+    net: nn.Module,
+    data: Dataset,
+    recipe: Recipe | None = None,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    amp: bool | None = None,
+    progress: bool = False,
+    on_epoch: Callable[[nn.Module, int], None] | None = None,
+    teacher: nn.Module | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 0.0,
+    evaluate_every: int = 1,
+    accelerate: str = "none",
+    **changes: Any,
+) -> Run:
+    """Train `net` in place, gates and weights together.
+
+    Args:
+        net: a gated network (`vibtheory.networks`, `insert_gates`), or one without gates: plain training.
+        data: `vibtheory.datasets.load(...)` or `from_arrays(...)`; its likelihood decides the loss.
+        recipe: what to do; None: `Recipe()`. Keyword arguments named like its fields replace them
+            (`gamma=3e-4, epochs=20`).
+        seed: of batches, gate noise and dropout; the global torch random state is left alone. The network's initial
+            weights are the caller's: seed before building it.
+        device: "auto" (CUDA if present), "cpu", "cuda", "cuda:1", ….
+        amp: bfloat16 autocast; None: on CUDA only. Gates and statistics stay float32.
+        progress: a live bar with error, kept units and r_W.
+        on_epoch: called with the net (full size, evaluation mode) and the number of epochs done: at the start (0) and
+            after each epoch, before its checkpoint is written; it must leave the net and torch's random state alone.
+            A resumed run calls it for the epochs that it trains.
+        teacher: a trained net whose predictions on the training inputs (as they are, not shifted) are followed with
+            weight `recipe.distill`, from the first epoch on; None: the net itself as it is after pretraining.
+        checkpoint: folder for resuming; the same call continues a stopped run. None: no checkpoint.
+        checkpoint_seconds: write it no more often than that (and at the end); 0: after every epoch.
+        evaluate_every: epochs between evaluations on `data.x_test`; the last epoch is always evaluated.
+        accelerate: "none", "compile" (torch.compile), "graph" (the whole step as one CUDA graph) or "compile+graph".
+
+    Returns:
+        Run: the net (in evaluation mode), its history, and a status.
+
+    Raises:
+        InvalidInputError: an argument out of range, data that do not fit the net, a layer name in gamma that is none.
+        CheckpointError: the checkpoint is unreadable or belongs to another recipe, seed or network.
+        DivergedError: a non-finite loss; names step and layer.
+    """
+    recipe, seed = recipe or Recipe(), as_seed("seed", seed)
+    if changes:
+        recipe = Recipe.from_dict({**recipe.to_dict(), **changes})
+    gates = named_gates(net)
+    if isinstance(recipe.layer_gamma, dict) and set(recipe.layer_gamma) != set(gates):
+        reject("gamma", sorted(recipe.layer_gamma), f"exactly the gated layers {list(gates)}", "name each layer once")
+    if evaluate_every < 1:
+        reject("evaluate_every", evaluate_every, "an integer >= 1", "use 1 for every epoch")
+    if recipe.distill and teacher is None and not recipe.pretrain_epochs:
+        reject("distill", recipe.distill, "0 without a teacher", "pass teacher, or set pretrain_epochs")
+    place, processes = choose_device(device), world()
+    check_acceleration(accelerate, place, processes.size)
+    use_amp = place.type == "cuda" if amp is None else amp
+    folder = None if checkpoint is None else Path(checkpoint)
+    with (
+        locked(folder) if folder and processes.rank == 0 else nullcontext(),
+        torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
+    ):
+        torch.manual_seed(seed)
+        loop = Loop(net.to(place), data, recipe, place, use_amp, evaluate_every, accelerate)
+        loop.on_epoch = on_epoch
+        if recipe.distill and teacher is not None:
+            loop.teacher = loop.predictions(teacher.to(place))
+        with lost_worker_explained(processes, folder), synchronised(net, processes):
+            return loop.run(seed, folder, progress, checkpoint_seconds)

@@ -1,4 +1,4 @@
-"""What listing every local minimum costs against d and rank (THEORY.md T6), and how well random starts do beside it.
+"""What listing every local minimum costs against d and rank (T6), and how well random starts do beside it.
 
     python benchmarks/enumeration.py        # writes results/enumeration.csv; a minute or two
 

@@ -1,4 +1,4 @@
-"""The minimum stress (THEORY.md T2, T3, T4a, T6, T7): random instances, zero violations, zero false certificates.
+"""The minimum stress (docs/theory.md T2, T3, T4a, T6, T7): random instances, zero violations, zero false certificates.
 
     python benchmarks/stress_theory.py --instances 100000 --seed 0 --jobs 1
 

@@ -8,7 +8,7 @@ docs/api/ shows.
    each field;
 3. arrays and tensors come with a shape, "[N, d]", or say that they broadcast;
 4. what can raise one of our errors says so (a section "Raises:", or a sentence with "raise");
-5. theory and information name their source, there or at the head of the module: a THEORY number, or authors and year;
+5. theory and information name their source, there or at the head of the module: a number, or authors and year;
    information its unit, nats.
 """
 
@@ -31,7 +31,7 @@ ARRAY = re.compile(r"ArrayLike|NDArray|Tensor|\bArray\b")
 SHAPE = re.compile(
     r"\[[^\]]*\]|scalar|broadcast|shape|vector|matrix|diagonal|batch|arrays?\b|eigenvalues", re.IGNORECASE
 )
-SOURCE = re.compile(r"\bT\d[a-c]?\b|\bP[123]\b|\bProp\b|THEORY|poster|\b(19|20)\d\d\b")
+SOURCE = re.compile(r"\bT\d[a-c]?\b|\bP[123]\b|\bProp\b|docs/theory.md|poster|\b(19|20)\d\d\b")
 OURS = re.compile(
     r"GatedChannel|QuadraticBound|SparsityPath|Report\b|Minimum|DataFrame|nn\.Module|Dataset|Solution|Figure"
 )

@@ -12,6 +12,9 @@ Folders are concepts, and each imports only from those above it:
 8. `studies`: many runs become one table: Tables 1–4, sweeps, Figure 2.
 9. `figures`, `claims`, `teaching`, `cli`: plots, every claim decided, what notebooks stand on, the command line.
 
+Docstrings cite docs/theory.md by its headings: T1–T9 (theorems), P1–P3 (the bound and its measure), M (metrics), F
+(Figure 2).
+
 Everything below is loaded on first use: `import vibtheory` pulls in neither torch nor cvxpy.
 """
 

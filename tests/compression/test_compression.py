@@ -158,7 +158,7 @@ def test_batchnorm_folds_into_the_weights_before_it(name: str) -> None:
 
 
 def test_lenet_5_keeps_exactly_the_published_number_of_weights() -> None:
-    """3-10-68-35: 25a + 25ab + cd + 10d weights (THEORY M)."""
+    """3-10-68-35: 25a + 25ab + cd + 10d weights (docs/theory.md M)."""
     net = lenet_5_caffe().eval()
     close(net.conv1, list(range(3, 20)))  # type: ignore[arg-type]
     close(net.conv2, list(range(10, 50)))  # type: ignore[arg-type]

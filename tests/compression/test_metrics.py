@@ -104,7 +104,7 @@ def test_table_3_rows_to_one_printed_unit(method: str) -> None:
 
 
 def test_full_vgg_multiply_adds() -> None:
-    """THEORY M: VGG-16 313.7 M, the NS rows' VGG-19 398 M."""
+    """docs/theory.md M: VGG-16 313.7 M, the NS rows' VGG-19 398 M."""
     assert metrics.vgg16([64, 64, 128, 128, *[256] * 3, *[512] * 8]).flop == 313_725_952
     ns = metrics.vgg19([64, 64, 128, 128, *[256] * 4, *[512] * 8])
     assert round(ns.flop / 1e6) == 398

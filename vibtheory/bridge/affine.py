@@ -1,4 +1,4 @@
-"""Affine maps inside a network in evaluation mode, and the Gram matrices of gates that feed them (THEORY.md T5)."""
+"""Affine maps inside a network in evaluation mode, and the Gram matrices of gates that feed them (T5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Böhning's bound and the exact quadratic: layers whose rest is affine up to the loss (THEORY.md T5).
+"""Böhning's bound and the exact quadratic: layers whose rest is affine up to the loss (docs/theory.md T5).
 
 Logits V(f_n⊙z) + v₀. Softmax cross-entropy has Hessian ⪯ B = ½(I − 11ᵀ/K) everywhere (Böhning 1992; Böhning & Lindsay
 1988), so with D_n = diag f_n

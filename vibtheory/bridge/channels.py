@@ -1,6 +1,6 @@
 """The law of a network's layer given its input: where a trained (or plain) net becomes a `GatedChannel`.
 
-I(h; x) of one layer is taken with the gates before it at their masked means (THEORY.md, F): sampled ones would make
+I(h; x) of one layer is taken with the gates before it at their masked means (F): sampled ones would make
 h given x a mixture instead of a Gaussian. With them sampled, h is Gaussian given the layer before: I(h_i; h_{i−1}).
 """
 

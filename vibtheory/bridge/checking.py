@@ -1,7 +1,7 @@
 """Trained network + data → ḡ, layer by layer, and the whole check: the only place where torch meets the theory.
 
 Here and nowhere else training's price is converted: T1–T6 price log(1+α) against the data-set mean loss, training
-prices ½ log(1+α) with γ_i times the layer's multiplier s_i, so γ_theory = γ_i s_i/2 (THEORY.md, "One convention for
+prices ½ log(1+α) with γ_i times the layer's multiplier s_i, so γ_theory = γ_i s_i/2 ("One convention for
 the price").
 """
 
@@ -49,7 +49,7 @@ def quadratic_bound(
     seed: int = 0,
     batch: int = 2000,
 ) -> QuadraticBound:
-    """ḡ(z) = zᵀQz + bᵀz + c ≥ g(z), the training-set mean loss as a function of one layer's gates (THEORY.md T5).
+    """ḡ(z) = zᵀQz + bᵀz + c ≥ g(z), the training-set mean loss as a function of one layer's gates (docs/theory.md T5).
 
     Args:
         net: a gated network, in any mode; it is not changed.

@@ -1,4 +1,4 @@
-"""The fitted bound: the tightest quadratic above samples of g, by a semidefinite program (THEORY.md T5).
+"""The fitted bound: the tightest quadratic above samples of g, by a semidefinite program (docs/theory.md T5).
 
 In units u = (z − z⁰)/σ and with g centred and scaled by its spread on the sample,
 

@@ -1,4 +1,4 @@
-"""The kinds of ḡ: on what grounds each bounds the loss, which apply to a layer, and their builders (THEORY.md T5)."""
+"""The kinds of ḡ: on what grounds each bounds the loss, which apply to a layer, and their builders (T5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""−log q(y|h_L) per example, with its gradient and its curvature in the network's output (THEORY.md T5)."""
+"""−log q(y|h_L) per example, with its gradient and its curvature in the network's output (docs/theory.md T5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Lipschitz surrogate: rigorous for deeper layers, loose, minimal at its anchor (THEORY.md T5).
+"""The Lipschitz surrogate: rigorous for deeper layers, loose, minimal at its anchor (docs/theory.md T5).
 
 All dependence on z runs through p_n = V(f_n⊙z), the first affine map after the gate. With κ a certified Lipschitz
 constant of the rest and h the loss's half curvature (¼ for softmax cross-entropy, ½ for ½‖y − ŷ‖²),

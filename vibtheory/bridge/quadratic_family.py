@@ -1,4 +1,4 @@
-"""The quadratics among which `fitted` searches, linear in their unknowns (THEORY.md T5).
+"""The quadratics among which `fitted` searches, linear in their unknowns (docs/theory.md T5).
 
     ḡ(u) = uᵀQu + bᵀu + c = features(u)·x,   Q = C   or   Q = diag(q) + UCUᵀ,   x = (q, C's upper triangle, b, c).
 

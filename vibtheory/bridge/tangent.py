@@ -1,4 +1,4 @@
-"""The inflated tangent: value, gradient and Gauss–Newton curvature at the anchor (THEORY.md T5), for any architecture.
+"""The inflated tangent: value, gradient and Gauss–Newton curvature at the anchor (T5), for any architecture.
 
     ḡ(z) = g(z⁰) + ∇g(z⁰)ᵀΔ + s·ΔᵀCΔ + 2e,  Δ = z − z⁰,  C = ½ E[J_nᵀH_nJ_n] + r·diag(1/σ²),
 

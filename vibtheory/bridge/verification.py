@@ -1,4 +1,4 @@
-"""Is ḡ(z) ≥ g(z)? Violations on fresh samples of z, with their exact Clopper–Pearson limit (THEORY.md T5)."""
+"""Is ḡ(z) ≥ g(z)? Violations on fresh samples of z, with their exact Clopper–Pearson limit (docs/theory.md T5)."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def convexity(effort: Effort) -> Finding:
 
 
 def _real_objective(problem: SoftmaxLoss, f: Array, weights: Array, y: NDArray[np.int64], mu: Array) -> float:
-    """J = mean cross-entropy + Σρ in nats, with w_j = ½ v_jᵀBv_j E f_j² and B = ½(I − 11ᵀ/K) (THEORY T5)."""
+    """J = mean cross-entropy + Σρ in nats, with w_j = ½ v_jᵀBv_j E f_j² and B = ½(I − 11ᵀ/K) (docs/theory.md T5)."""
     logits = (f * mu) @ weights.T
     loss = scipy.special.logsumexp(logits, axis=1) - logits[np.arange(len(y)), y]
     centred = weights - weights.mean(axis=0)

@@ -1,4 +1,4 @@
-"""Every claim of the poster, and ours of THEORY.md, in reading order, each with what decides it."""
+"""Every claim of the poster, and ours of docs/theory.md, in reading order, each with what decides it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vibtheory.theory.sparsity_report import SparsityReport
 
 __all__ = ["STATEMENTS"]
 
-_POSTER, _OURS = "poster", "THEORY.md"
+_POSTER, _OURS = "poster", "docs/theory.md"
 
 
 def _survivors(limit: Callable[[SparsityReport], int], *, tight: bool = False) -> Callable[[Effort], Finding]:

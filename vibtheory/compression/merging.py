@@ -1,4 +1,4 @@
-"""Merge redundant units (THEORY.md T4b): where f_k = c·f_j on all data, one gate does the work of both, for less.
+"""Merge redundant units (docs/theory.md T4b): where f_k = c·f_j on all data, one gate does the work of both, for less.
 
 Unit j stays, with outgoing weights v = Σ_m c_mμ_mw_m and gate z ~ N(1, 1/Σα_m); the others close. Then for every input
 

@@ -1,6 +1,6 @@
 """What compression bought: r_W, r_N and FLOP of a gated network, and its test error.
 
-The rules are those of the poster's tables (THEORY.md, M): `sizes` beside this file applies them to
+The rules are those of the poster's tables (docs/theory.md, M): `sizes` beside this file applies them to
 kept counts, this file to a network; a test holds the two to each other.
 """
 

@@ -1,4 +1,4 @@
-"""Which units are proportional on all data, f_k = c·f_j with c ≠ 0 (THEORY.md T4b): decided, not estimated.
+"""Which units are proportional on all data, f_k = c·f_j with c ≠ 0 (docs/theory.md T4b): decided, not estimated.
 
 Two passes over the data: second moments name the candidates and their c; then the largest deviation over all examples
 decides. High correlation is not enough: one example that breaks proportionality separates two units.

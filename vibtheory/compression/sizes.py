@@ -1,4 +1,4 @@
-"""r_W, r_N and FLOP from kept counts, exactly as in the poster's tables (THEORY.md, M).
+"""r_W, r_N and FLOP from kept counts, exactly as in the poster's tables (docs/theory.md, M).
 
 Weights only, no biases and no batch normalisation; FLOP counts a multiply-add once.
 """
@@ -20,7 +20,7 @@ class Compression:
 
     Attributes:
         r_w: remaining weights, percent of the full network's.
-        r_n: remaining units, percent (THEORY M: gated units of fully connected nets; of convolutional ones every
+        r_n: remaining units, percent (M: gated units of fully connected nets; of convolutional ones every
             feature map after its activation and after its pooling).
         flop: multiply-adds of one example through the pruned network.
         flop_ratio: the same in percent of the full network's.

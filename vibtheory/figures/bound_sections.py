@@ -1,4 +1,4 @@
-"""The poster's sketch with real numbers: ḡ above g along an active and along a redundant gate (THEORY.md T5)."""
+"""The poster's sketch with real numbers: ḡ above g along an active and along a redundant gate (docs/theory.md T5)."""
 
 from __future__ import annotations
 

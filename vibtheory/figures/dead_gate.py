@@ -1,4 +1,4 @@
-"""Figures of gates that say nothing or that nobody listens to (THEORY.md T4): path, and α against time or steps."""
+"""Figures of gates that say nothing or that nobody listens to (T4): path, and α against time or steps."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ __all__ = ["PRINTED_READING", "figure2", "printed_curves"]
 
 PRINTED_READING = ("gaussian", 0.01)
 """Method and τ of the right-hand printed panel: ½ log det(I + Cov/τ²) is ½ log det(τ²I + Cov) plus a constant, the
-likeliest reading of the printed axis (THEORY F (ii))."""
+likeliest reading of the printed axis (docs/theory.md F (ii))."""
 
 _COLUMNS = 5
 _WIDTH = 7.5  # inches, the text width of a page: the fonts below are what is read

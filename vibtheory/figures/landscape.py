@@ -1,4 +1,4 @@
-"""Φ over two gates, with every local minimum (THEORY.md T2, T6) and any other point that is worth a look."""
+"""Φ over two gates, with every local minimum (docs/theory.md T2, T6) and any other point that is worth a look."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _MARKS = {"opens": ("^", COLORS["green"]), "closes": ("v", COLORS["red"]), "jump
 
 
 def plot_path(path: SparsityPath) -> Figure:
-    """Signal share u = α/(1+α) of every gate, and survivors, over γ (THEORY.md T7).
+    """Signal share u = α/(1+α) of every gate, and survivors, over γ (docs/theory.md T7).
 
     Args:
         path: from `sparsity_path`.

@@ -1,4 +1,4 @@
-"""Figures of the penalty ρ(μ; w) (THEORY.md T1): the authors' surface, ours, and what it is between (ℓ1, log, ℓ0).
+"""Figures of the penalty ρ(μ; w) (docs/theory.md T1): the authors' surface, ours, and what it is between (ℓ1, log, ℓ0).
 
 The authors' slide plots 2|μ|/(|μ| + √(μ²+4λ)) + log(2λ + μ² + |μ|√(μ²+4λ)) over "activation strength" μ and a
 "curvature metric" λ ∈ [0, 1]. That is ρ/γ + log 2λ with λ = γ/w: the metric is the *inverse* of the data term's

@@ -1,4 +1,4 @@
-"""The penalty ρ(μ; w, γ) at one curvature and price (THEORY.md T1): on its surface, and beside ℓ1, log, ℓ0."""
+"""The penalty ρ(μ; w, γ) at one curvature and price (docs/theory.md T1): on its surface, and beside ℓ1, log, ℓ0."""
 
 from __future__ import annotations
 

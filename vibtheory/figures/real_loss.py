@@ -1,4 +1,4 @@
-"""Figure of the real loss's descent (THEORY.md T7): J never rises."""
+"""Figure of the real loss's descent (docs/theory.md T7): J never rises."""
 
 from __future__ import annotations
 

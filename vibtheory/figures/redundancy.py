@@ -17,7 +17,7 @@ __all__ = ["plot_collinearity"]
 
 
 def plot_collinearity(report: CollinearityReport) -> Figure:
-    """cos² of each pair of survivors against its limit (THEORY.md T4a): points must stay right of the diagonal.
+    """cos² of each pair of survivors against its limit (docs/theory.md T4a): points must stay right of the diagonal.
 
     Args:
         report: from `check_collinearity`.

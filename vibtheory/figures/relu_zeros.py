@@ -1,4 +1,4 @@
-"""Why training's sum is no bound with ReLU (THEORY P2): how often each unit is exactly 0, and its ψ⁺."""
+"""Why training's sum is no bound with ReLU (docs/theory.md P2): how often each unit is exactly 0, and its ψ⁺."""
 
 from __future__ import annotations
 

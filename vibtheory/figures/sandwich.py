@@ -1,4 +1,4 @@
-"""Bounds on I(h;x) over the number of units: where they meet and part, and the ceiling log N (THEORY.md P3, F)."""
+"""Bounds on I(h;x) over the number of units: where they meet and part, and the ceiling log N (docs/theory.md P3, F)."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ __all__ = ["plot_network", "plot_sparsity"]
 
 
 def plot_sparsity(report: SparsityReport) -> Figure:
-    """Three panels for one layer (THEORY.md T2, T3).
+    """Three panels for one layer (docs/theory.md T2, T3).
 
     Args:
         report: from `check_sparsity_bound`.

@@ -1,4 +1,4 @@
-"""Mutual information of gated layers, and the information-bottleneck principle (THEORY P1–P3, F). Everything in nats.
+"""Mutual information of gated layers, and the information-bottleneck principle (P1–P3, F). Everything in nats.
 
 Reading order:
 

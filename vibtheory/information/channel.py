@@ -1,4 +1,4 @@
-"""`GatedChannel`: the law of a gated layer h = f(x) ⊙ z + τn given its input, as a mixed measure (THEORY P3).
+"""`GatedChannel`: the law of a gated layer h = f(x) ⊙ z + τn given its input, as a mixed measure (docs/theory.md P3).
 
 Its entropies and log densities are in nats; f, σ and τ share the unit of h.
 """

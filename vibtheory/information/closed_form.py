@@ -1,6 +1,6 @@
 """Laws whose mutual information is known: the ground truth that every bound and estimator is tested against, in nats.
 
-Source: textbook laws (Cover & Thomas, Elements of Information Theory, 2006) and, for the gated ones, THEORY P3.
+Source: textbook laws (Cover & Thomas, Elements of Information Theory, 2006) and, for the gated ones, docs/theory.md P3.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def discrete_memoryless(transition: ArrayLike, p_x: ArrayLike | None = None) -> 
 def scalar_gated_channel(
     f: ArrayLike, mu: float, sigma: float, tau: float = 0.0, p_x: ArrayLike | None = None, order: int = 24
 ) -> float:
-    """I(h; x) of one gated unit, h = f(x) z + τn, by composite Gauss–Legendre quadrature, to 1e-8 (THEORY P3).
+    """I(h; x) of one gated unit, h = f(x) z + τn, by composite Gauss–Legendre quadrature, to 1e-8 (docs/theory.md P3).
 
     With τ = 0 the inputs with f = 0 share an atom at 0, and the rest has a density.
 

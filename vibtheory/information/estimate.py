@@ -1,4 +1,4 @@
-"""`estimate(channel, method=…)`: every bound and estimator of I(h; x) by name (THEORY F), in nats."""
+"""`estimate(channel, method=…)`: every bound and estimator of I(h; x) by name (docs/theory.md F), in nats."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def leave_one_out(channel: GatedChannel, seed: int | np.random.Generator = 0) ->
     """Upper bound E log p(h|x) − log(1/(N−1) Σ_{n≠i} p(h|x_n)), h drawn by `seed` (Poole et al. 2019, eq. 13).
 
     Direction: upper, in expectation, for the rows and for the population. Assumes: rows drawn independently. Cost:
-    4N²d operations. Ceiling: log N in use; itself unbounded, +inf as soon as one zero pattern is unique (THEORY P3).
+    4N²d operations. Ceiling: log N in use; itself unbounded, +inf as soon as one zero pattern is unique (P3).
 
     Raises:
         InvalidInputError: fewer than two rows.

@@ -1,4 +1,4 @@
-"""Σ_j I(h_j; x) by one-dimensional quadrature: the information of each unit alone, in nats (THEORY F (v))."""
+"""Σ_j I(h_j; x) by one-dimensional quadrature: the information of each unit alone, in nats (docs/theory.md F (v))."""
 
 from __future__ import annotations
 

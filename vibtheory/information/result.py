@@ -1,4 +1,4 @@
-"""`MutualInformation`: one number in nats, the side it errs on, its standard error and its ceiling (THEORY P3, F)."""
+"""`MutualInformation`: one number in nats, the side it errs on, its standard error and its ceiling (P3, F)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["SATURATION_MARGIN", "Kind", "MutualInformation", "standard_error"]
 Kind = Literal["upper", "lower", "estimate"]
 
 SATURATION_MARGIN = 0.1
-"""Nats below a ceiling at which a number says more about the ceiling than about the channel (THEORY P3)."""
+"""Nats below a ceiling at which a number says more about the ceiling than about the channel (docs/theory.md P3)."""
 
 _EMPTY: Mapping[str, float] = MappingProxyType({})
 _SIGN = {"upper": "≤", "lower": "≥", "estimate": "≈"}

@@ -1,4 +1,4 @@
-"""The variational bound in closed form (THEORY P2), nats: valid with ReLU zeros, beside training's sum."""
+"""The variational bound in closed form (docs/theory.md P2), nats: valid with ReLU zeros, beside training's sum."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def log1p_alpha(channel: GatedChannel) -> Array:
 
 
 def unit_terms(channel: GatedChannel) -> UnitTerms:
-    """ψ⁺, 1 − π and the best ξ of each open gate (THEORY P2); τ plays no part here."""
+    """ψ⁺, 1 − π and the best ξ of each open gate (docs/theory.md P2); τ plays no part here."""
     nonzero = channel.active if channel.tau == 0 else channel.f != 0
     count = np.maximum(nonzero.sum(axis=0), 1)
     live = nonzero.any(axis=0)
@@ -69,7 +69,7 @@ def unit_terms(channel: GatedChannel) -> UnitTerms:
 
 
 def variational(channel: GatedChannel) -> MutualInformation:
-    """Upper bound min over q of E KL(p(h|x) ‖ q(h)), q = P(pattern) ∏_{f_j≠0} N(0, ξ_j) (THEORY P2).
+    """Upper bound min over q of E KL(p(h|x) ‖ q(h)), q = P(pattern) ∏_{f_j≠0} N(0, ξ_j) (docs/theory.md P2).
 
     τ = 0: H(pattern) + Σ_j (π_j/2)[log(1+α_j) + ψ_j⁺]. τ > 0: no atoms, Σ_j ½[log ξ_j − E log(f_j²σ_j²+τ²)] with
     ξ_j = (μ_j²+σ_j²)E[f_j²] + τ².
@@ -82,7 +82,7 @@ def variational(channel: GatedChannel) -> MutualInformation:
 
 
 def variational_factorised(channel: GatedChannel) -> MutualInformation:
-    """`variational` with Σ_j H_b(π_j) ≥ H(pattern) in its place, which does not saturate at log N (THEORY F (i)).
+    """`variational` with Σ_j H_b(π_j) ≥ H(pattern) in its place, which does not saturate at log N (F (i)).
 
     Direction: upper. Assumes: nothing. Cost: Nd. Ceiling: none. With τ > 0 it is `variational`.
     """
@@ -101,7 +101,7 @@ def plain(channel: GatedChannel) -> MutualInformation:
         kind="estimate",
         method="plain",
         stderr=0.0,
-        assumes=("drops ψ ≥ 0 and the entropy of the zero pattern: a regulariser, not a bound (THEORY P2)",),
+        assumes=("drops ψ ≥ 0 and the entropy of the zero pattern: a regulariser, not a bound (docs/theory.md P2)",),
     )
 
 

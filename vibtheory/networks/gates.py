@@ -23,7 +23,7 @@ class Gate(nn.Module):
     Args:
         features: number of gated units d.
         multiplier: s ≥ 0, the layer's weight on its information in `objective`: 1 for a dense layer, H·W of the
-            convolution's output (times a recipe's factor) for a convolution. THEORY.md, "One convention for the price".
+            convolution's output (times a recipe's factor) for a convolution. "One convention for the price".
         threshold: a unit is kept while α > threshold (and μ ≠ 0).
         axis: the units' axis in the activation: 1 for [N, d, ...], -1 for token models, [N, T, d].
         mean, log_variance: initial μ and log σ².
@@ -97,7 +97,7 @@ class Gate(nn.Module):
         return self.log_alpha.detach() > log_threshold
 
     def information(self) -> Tensor:
-        """½ Σ_j log(1 + α_j), a scalar in nats, differentiable (THEORY P2; the multiplier is not included)."""
+        """½ Σ_j log(1 + α_j), a scalar in nats, differentiable (docs/theory.md P2; the multiplier is not included)."""
         return 0.5 * (log1p_alpha(self.mu, self.log_var) * self.active).sum()
 
     def mean(self) -> Tensor:
@@ -157,7 +157,7 @@ def gate_information(net: nn.Module) -> dict[str, float]:
 def objective(loss: Tensor, gates: Mapping[str, Gate], gamma: float | Mapping[str, float]) -> Tensor:
     """The training objective: mean loss + Σ_i γ_i s_i Σ_j ½ log(1 + α_ij), a scalar in nats per example.
 
-    This is (*) of the poster divided by L: (*)'s γ is L γ_i s_i / 2 here (THEORY.md, "One convention for the price").
+    This is (*) of the poster divided by L: (*)'s γ is L γ_i s_i / 2 here ("One convention for the price").
 
     Args:
         loss: scalar, the data-set (or batch) mean of −log q(y|h_L), in nats.

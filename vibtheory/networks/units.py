@@ -1,6 +1,6 @@
 """A gated layer that feeds an affine one: what lies between a gate's units and the next pre-activation.
 
-Shared by merging (THEORY.md T4b) and by the executable propositions (T4).
+Shared by merging (docs/theory.md T4b) and by the executable propositions (T4).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every kind of ḡ on every gated layer: built, compared with the true loss, and decided (THEORY.md T2, T3, T5).
+"""Every kind of ḡ on every gated layer: built, compared with the true loss, and decided (docs/theory.md T2, T3, T5).
 
 Rigorous kinds are built from all training examples. They bound the loss of every single example, so the comparison with
 the truth uses the same construction on few examples, where 10⁵ values of z are affordable. Statistical kinds bound the

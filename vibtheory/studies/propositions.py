@@ -1,4 +1,4 @@
-"""Props 1 and 2 decided on a network (THEORY.md T4): kill a unit, keep training the gates, and watch its α.
+"""Props 1 and 2 decided on a network (docs/theory.md T4): kill a unit, keep training the gates, and watch its α.
 
 Prop 2: nothing downstream listens (outgoing weights are 0). Prop 1: the unit says nothing (f ≡ 0). In both the
 data term has gradient exactly 0 at that gate, and the price of information alone moves it: ∂/∂log σ² = −½γα/(1+α) < 0

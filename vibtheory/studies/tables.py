@@ -1,6 +1,6 @@
 """Tables 1-4: the poster's printed rows, ours as mean ± standard deviation over seeds, and both side by side.
 
-Printed numbers are never corrected; where they contradict themselves, a note says so beside them (THEORY.md, M).
+Printed numbers are never corrected; where they contradict themselves, a note says so beside them (docs/theory.md, M).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The sparsity of gates, decided: quadratic bounds, certified local minima, rank and soft rank. Never imports torch.
 
-Reading order (THEORY.md numbers in parentheses):
+Reading order (docs/theory.md numbers in parentheses):
 
 1. `penalty` (T1): the profiled penalty ρ. `guarantee`, `quadratic`, `boundedness`: ḡ, Φ, why ḡ bounds the loss, and
    whether Φ is bounded below.

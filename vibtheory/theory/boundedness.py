@@ -1,4 +1,4 @@
-"""Is Φ bounded below? Otherwise along which direction it falls for ever, and what to do (THEORY.md T2, T7 "existence").
+"""Is Φ bounded below? Otherwise along which direction it falls for ever, and what to do (T2, T7 "existence").
 
 Two ways: a column of A that is zero with b_j ≠ 0, or a component of b outside the row space of A.
 """

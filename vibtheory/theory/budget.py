@@ -1,4 +1,4 @@
-"""The rank-free budget (THEORY.md T7): how many gates can be open, from ‖β‖²/γ alone.
+"""The rank-free budget (docs/theory.md T7): how many gates can be open, from ‖β‖²/γ alone.
 
 With b = −2Aᵀβ, β ∈ range A, multiply the gradient of Φ by μ and sum: since |μ_j|ρ_j' = 2γ_jα_j/(1+α_j),
 

@@ -1,4 +1,4 @@
-"""Deciding "local minimum" in floating point (THEORY.md T6): necessary and sufficient conditions with rounding bounds.
+"""Deciding "local minimum" in floating point (T6): necessary and sufficient conditions with rounding bounds.
 
 Columns with w_j = 0 are removed. In the normalised coordinates x = μ√(w/γ₀) of `theory.normalised`, with F = Φ/γ₀ and
 S the exact non-zeros, the certificate establishes
@@ -106,7 +106,7 @@ def certify(bound: QuadraticBound, mu: ArrayLike) -> Certificate:
     Raises:
         InvalidInputError: mu of the wrong shape or not finite.
 
-    Source: THEORY.md T6; Kantorovich's theorem.
+    Source: docs/theory.md T6; Kantorovich's theorem.
     """
     point = as_array("mu", mu, (bound.d,), "pass one μ per gate")
     stuck = np.flatnonzero((bound.w == 0) & (bound.b != 0))

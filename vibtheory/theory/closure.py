@@ -1,4 +1,4 @@
-"""When is everything closed? (THEORY.md T7): the prices at which μ = 0 is a minimum, and the only stationary point.
+"""When is everything closed? (T7): the prices at which μ = 0 is a minimum, and the only stationary point.
 
 At μ = 0 the penalty's corner 2√(γ_jw_j) must outweigh |b_j|: a strict local minimum if γ_j > b_j²/(4w_j) for all j,
 none if "<" for some j. Globally: at a stationary point with μ_j ≠ 0, r = β − Aμ, T1 and Cauchy–Schwarz give

@@ -1,4 +1,4 @@
-"""A gate that nobody listens to (THEORY.md T4, Prop 2): only the price of information moves it, and α falls to 0.
+"""A gate that nobody listens to (docs/theory.md T4, Prop 2): only the price of information moves it, and α falls to 0.
 
 With F = γ log(1+α) alone, α = μ²/σ², ∂F/∂σ = −2γα/(σ(1+α)) ≠ 0 wherever 0 < σ < ∞ and α > 0: no stationary point has
 α > 0. What the gradient flow conserves depends on the coordinates that it runs in:

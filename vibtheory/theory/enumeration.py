@@ -1,4 +1,4 @@
-"""Every certified local minimum of Φ for d ≤ 12 (THEORY.md T6: enumeration is complete): ground truth for the solvers.
+"""Every certified local minimum of Φ for d ≤ 12 (T6: enumeration is complete): ground truth for the solvers.
 
 At a strict local minimum the columns of the support S are independent (T2), and for each sign vector s the part of the
 orthant s∘x_S > 0 where the Hessian is positive definite is convex, because 1/(2+α) is convex in |x|: at most one strict
@@ -48,7 +48,7 @@ def enumerate_local_minima(bound: QuadraticBound) -> tuple[LocalMinimum, ...]:
         InvalidInputError: more than 12 columns with w_j > 0.
         SolverError: a region could not be decided, so that the list might be incomplete; the remedy is named.
 
-    Source: THEORY.md T2, T6.
+    Source: docs/theory.md T2, T6.
     """
     problem = normalise(bound)
     if problem.size > MAX_ENUMERATED:

@@ -1,4 +1,4 @@
-"""On what grounds a quadratic bounds a network's loss: exact, rigorous or statistical (THEORY.md T5)."""
+"""On what grounds a quadratic bounds a network's loss: exact, rigorous or statistical (docs/theory.md T5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEVELS = ("exact", "rigorous", "statistical")
 
 @dataclass(frozen=True)
 class Guarantee:
-    """On what grounds ḡ bounds the loss; carried into every report and figure (THEORY.md T5).
+    """On what grounds ḡ bounds the loss; carried into every report and figure (docs/theory.md T5).
 
     Attributes:
         kind: how ḡ was built: given | exact | bohning | lipschitz | fitted | tangent.

@@ -1,4 +1,4 @@
-"""The shape of Φ (THEORY.md T7): do minima exist, where can they be, and when is there only one?
+"""The shape of Φ (docs/theory.md T7): do minima exist, where can they be, and when is there only one?
 
 Existence: b ∈ range(AᵀA) and all w_j > 0 make Φ coercive. Then ḡ ≥ c − ‖β‖², so Φ(μ) ≤ Φ(0) = c forces ρ_j(μ_j) ≤ ‖β‖²
 for every gate: a box that holds every global minimum. Convexity: ∇²Φ/2 = D_w^½ (G − diag 1/(2+α)) D_w^½ off the

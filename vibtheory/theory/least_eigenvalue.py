@@ -1,4 +1,4 @@
-"""A lower bound on the least eigenvalue of a symmetric matrix, cheap where the matrix is large (THEORY.md T6)."""
+"""A lower bound on the least eigenvalue of a symmetric matrix, cheap where the matrix is large (docs/theory.md T6)."""
 
 from __future__ import annotations
 

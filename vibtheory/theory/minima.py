@@ -1,4 +1,4 @@
-"""Local minima of Φ, found and certified (THEORY.md T2, T6): the entry point to both solvers."""
+"""Local minima of Φ, found and certified (docs/theory.md T2, T6): the entry point to both solvers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def find_local_minimum(
         InvalidInputError: Φ unbounded below, wrong shape of `start`, unknown solver, max_iterations < 0.
         SolverError: every cvxpy solver failed.
 
-    Source: THEORY.md T1, T2, T6.
+    Source: docs/theory.md T1, T2, T6.
     """
     check_choice("solver", solver, ("fast", "cvxpy"))
     if max_iterations < 0:

@@ -1,6 +1,6 @@
 """Φ in the coordinates in which every gate looks alike, so that no tolerance depends on the scale of A, b or γ.
 
-With x_j = μ_j √(w_j/γ₀), γ₀ = min γ_j and D_j = γ_j/γ₀ ≥ 1 (THEORY.md T1, T3), and the columns with w_j = 0 removed,
+With x_j = μ_j √(w_j/γ₀), γ₀ = min γ_j and D_j = γ_j/γ₀ ≥ 1 (T1, T3), and the columns with w_j = 0 removed,
 
     Φ/γ₀ = xᵀGx + pᵀx + Σ_j D_j r(|x_j|/√D_j) + const,   G = ÃᵀÃ with unit columns, p_j = b_j/√(w_j γ₀).
 

@@ -1,4 +1,4 @@
-"""The path of one local minimum over the price γ, with its events (THEORY.md T7, "Path").
+"""The path of one local minimum over the price γ, with its events (docs/theory.md T7, "Path").
 
 On a fixed support S the minimum moves smoothly, dμ_S/dγ = −H_S⁻¹ [sign(μ)·2√(w(1+α)/γ)/(2+α)]. It stops where a
 gate opens (γ = (a_jᵀr)²/w_j, r = β − Aμ), where one closes (μ_j → 0), or where λ_min(H_S) = 0 and the path jumps. It

@@ -1,4 +1,4 @@
-"""The profiled sparsity penalty ρ(μ; w): what a gate costs once its variance is the best one (THEORY.md T1).
+"""The profiled sparsity penalty ρ(μ; w): what a gate costs once its variance is the best one (docs/theory.md T1).
 
 Minimising γ log(1 + μ²/σ²) + wσ² over σ² at fixed μ gives, with t = |μ|√(w/γ),
 

@@ -1,4 +1,4 @@
-"""The active-set polish (THEORY.md T6): Newton on the support with exact zeros, and the way down from a saddle.
+"""The active-set polish (docs/theory.md T6): Newton on the support with exact zeros, and the way down from a saddle.
 
 On the support Φ is smooth. Each step goes along the Newton direction where the Hessian is positive definite, else along
 its eigenvector of least eigenvalue; the line search looks at the points where a coordinate reaches zero as well, and

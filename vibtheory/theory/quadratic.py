@@ -1,4 +1,4 @@
-"""The quadratic bound ḡ(z) = zᵀAᵀAz + bᵀz + c on a layer's loss, with its price γ and its guarantee (THEORY.md T1, T5).
+"""The quadratic bound ḡ(z) = zᵀAᵀAz + bᵀz + c on a layer's loss, with its price γ and its guarantee (T1, T5).
 
 For z = μ + σ⊙ε the expectation is E ḡ = ‖Aμ‖² + bᵀμ + c + Σ_j w_jσ_j², w_j = ‖a_j‖². With the best σ the problem is
 
@@ -54,7 +54,7 @@ class QuadraticBound:
     Raises:
         InvalidInputError: wrong shapes, NaN or infinity, γ ≤ 0, σ < 0, empty A, or entries that overflow when squared.
 
-    Source: poster, "quadratic upper bound"; THEORY.md T1.
+    Source: poster, "quadratic upper bound"; docs/theory.md T1.
     """
 
     A: Array | None

@@ -1,4 +1,4 @@
-"""Numerical rank of A: singular values, a stated tolerance, the gap, what other tolerances would say (THEORY.md T2).
+"""Numerical rank of A: singular values, a stated tolerance, the gap, what other tolerances would say (T2).
 
 The rank is read off Ã, A with its columns scaled to unit length: same rank in exact arithmetic, and independent of the
 gates' units. From Q = AᵀA only squares are known, so singular values below √eps of the largest cannot be told from

@@ -1,4 +1,4 @@
-"""Deciding "local minimum" for the real loss J = g + Σρ_j, as `theory.certificate` does for Φ (THEORY.md T6, T7).
+"""Deciding "local minimum" for the real loss J = g + Σρ_j, as `theory.certificate` does for Φ (docs/theory.md T6, T7).
 
 The same four conditions in the same coordinates x = μ√(w/γ₀), with F = J/γ₀ and the loss's own derivatives: gradient
 0 on the support, ∇²F positive definite there, strict off-support slack, and Kantorovich's test, where the Hessian moves

@@ -1,4 +1,4 @@
-"""Minimise the real loss over the gates (THEORY.md T7, "on the network itself"): J(μ) = g(μ) + Σ_j ρ_j(|μ_j|).
+"""Minimise the real loss over the gates (docs/theory.md T7, "on the network itself"): J(μ) = g(μ) + Σ_j ρ_j(|μ_j|).
 
 Majorise–minimise: Böhning's ḡ, anchored at the present μ, touches g there and lies above it everywhere, so
 

@@ -1,4 +1,4 @@
-"""T2, T3 and T4a asserted at a local minimum of the real loss J (THEORY.md T7): no surrogate stands in between.
+"""T2, T3 and T4a asserted at a local minimum of the real loss J (docs/theory.md T7): no surrogate stands in between.
 
 On the support 0 ⪯ ∇²J = ∇²g + ρ'' ⪯ 2AᵀA + ρ'' with Böhning's A, so every second-order bound that holds at the local
 minima of Φ holds at those of J, with the same A, w and α.

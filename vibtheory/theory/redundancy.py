@@ -1,4 +1,4 @@
-"""Redundancy (THEORY.md T4a): gates whose columns are nearly collinear never both survive at a local minimum.
+"""Redundancy (docs/theory.md T4a): gates whose columns are nearly collinear never both survive at a local minimum.
 
 On the support the Hessian of Φ is positive semidefinite. Its 2×2 minor for gates i, j, with unit columns, is
 

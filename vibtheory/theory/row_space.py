@@ -2,7 +2,7 @@
 
 With w_j = ‖a_j‖² > 0, Ã = A diag(w)^{−½} and b̃ = b/√w: b = −2Aᵀβ if and only if b̃ = −2Ãᵀβ, with the same β ∈ range A.
 If b̃ has a component ñ in the null space of Ã, then Φ falls for ever along −ñ: the quadratic is flat there, the linear
-term falls like −‖ñ‖ per unit length, and the penalty grows only like 2γ log (THEORY.md T2, T7 "existence").
+term falls like −‖ñ‖ per unit length, and the penalty grows only like 2γ log (docs/theory.md T2, T7 "existence").
 """
 
 from __future__ import annotations

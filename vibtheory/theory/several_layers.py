@@ -1,4 +1,4 @@
-"""Several layers at once (THEORY.md T7): Σ_i ‖α_i‖₀ ≤ Σ_i rank A_i(θ_{−i}).
+"""Several layers at once (docs/theory.md T7): Σ_i ‖α_i‖₀ ≤ Σ_i rank A_i(θ_{−i}).
 
 A local minimum of one joint bound is a local minimum in each layer's gates with the others held, so T2 applies to
 every layer with the A_i that the others leave it; summing gives the statement. It is no theorem about minima of

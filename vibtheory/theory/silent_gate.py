@@ -1,4 +1,4 @@
-"""Prop 1 decided (THEORY.md T4): I(h_j; h_prev) = 0 ⇒ α_j = 0?  As printed it needs care; here are both sides, exactly.
+"""Prop 1 decided (T4): I(h_j; h_prev) = 0 ⇒ α_j = 0?  As printed it needs care; here are both sides, exactly.
 
 `constant_unit`: f ≡ c ≠ 0 carries no information, I = 0, but acts as a bias. With no bias downstream, squared loss
 (y − wz)² and price γ, the global minimum is γ(1 + log(y²/γ)) at α = y²/γ − 1 whenever y² > γ: a counter-example.

@@ -1,4 +1,4 @@
-"""Soft rank: a bound on ‖α*‖₀ whose threshold the theory sets, not the floating-point unit (THEORY.md T3).
+"""Soft rank: a bound on ‖α*‖₀ whose threshold the theory sets, not the floating-point unit (docs/theory.md T3).
 
 With G the Gram matrix of A's columns scaled to unit length and D = diag(2 + α*), at a local minimum G_S ⪰ D_S⁻¹. So
 

@@ -4,7 +4,7 @@ g(z) = mean_n CE(y_n, V(f_n⊙z) + v₀). Softmax's Hessian is diag p − ppᵀ 
 
     ∇²g ⪯ 2AᵀA,   AᵀA = ½ (VᵀBV) ⊙ E[f fᵀ] = ¼ (V_cᵀV_c) ⊙ E[f fᵀ],   V_c = V minus its mean over classes,
 
-and the quadratic with that curvature, tangent to g at any μ, majorises g everywhere (THEORY.md T5, T7). All in nats.
+and the quadratic with that curvature, tangent to g at any μ, majorises g everywhere (T5, T7). All in nats.
 Everything is summed over batches of examples in float64; f itself is kept in the precision it came in.
 """
 

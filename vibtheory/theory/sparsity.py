@@ -39,7 +39,7 @@ def check_sparsity_bound(bound: QuadraticBound, start: ArrayLike | None = None, 
         InvalidInputError: not a QuadraticBound, Φ unbounded below (direction named), bad start or solver.
         SolverError: cvxpy and its fallbacks failed.
 
-    Source: poster, theorem on ‖α*‖₀; THEORY.md T2, T3, T4a, T6.
+    Source: poster, theorem on ‖α*‖₀; docs/theory.md T2, T3, T4a, T6.
     """
     if not isinstance(bound, QuadraticBound):
         reject(

@@ -30,7 +30,7 @@ _JSON_VERSION = 1
 
 @dataclass(frozen=True)
 class Statement:
-    """One inequality of THEORY.md, as numbers: it holds where `slack` ≥ 0.
+    """One inequality of docs/theory.md, as numbers: it holds where `slack` ≥ 0.
 
     Attributes:
         name: e.g. "T2 (poster): nonzeros <= rank[A] + 1".

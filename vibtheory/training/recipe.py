@@ -25,7 +25,7 @@ class Recipe:
 
     Attributes:
         gamma: price γ_i ≥ 0 of information, per nat of ½Σlog(1+α): one number, or one per layer name
-            (THEORY.md, "One convention for the price"; a convolution's gate multiplies it by its feature map's size).
+            ("One convention for the price"; a convolution's gate multiplies it by its feature map's size).
         layer_weights: factor on `gamma` per layer name, so that one number still sweeps the price; None: 1 everywhere.
         epochs: epochs with noisy gates.
         pretrain_epochs: epochs before them with the gates at their means and no price.

@@ -151,9 +151,7 @@ def test_pickled_versions_are_refused(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_missing_data_names_places_and_remedy(tiny: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"cifar10.*cache.*Remedy: `vibtheory data fetch cifar10`.*VIBTHEORY_DATA"
-    ):
+    with pytest.raises(DataError, match=r"cifar10.*cache.*Remedy: `vibtheory data fetch cifar10`.*VIBTHEORY_DATA"):
         datasets.load("cifar10")
     statuses = {row.name: row.status for row in datasets.available()}
     assert statuses == {"mnist": "found", "fashion-mnist": "missing", "cifar10": "missing", "cifar100": "missing"}

@@ -16,7 +16,7 @@ from vibtheory.datasets import from_arrays
 from vibtheory.errors import VibTheoryError
 from vibtheory.networks import registry as building
 from vibtheory.storage import locked
-from vibtheory.studies import experiments
+from vibtheory.studies import table_runs
 from vibtheory.training import single as training
 
 from .conftest import Call
@@ -84,14 +84,14 @@ CURVE = ("table", 1, "--network", "tiny.toml", "--curve", "--jobs", 1)
 
 def test_two_commands_at_once_lose_no_rows(tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the first one trains, the second one starts and ends, in the same folder."""
-    train, meanwhile = experiments.run_experiment, []
+    train, meanwhile = table_runs.run_experiment, []
 
     def slow(*arguments: Any, **options: Any) -> pd.DataFrame:
-        monkeypatch.setattr(experiments, "run_experiment", train)
+        monkeypatch.setattr(table_runs, "run_experiment", train)
         meanwhile.append(call(*CURVE))
         return train(*arguments, **options)
 
-    monkeypatch.setattr(experiments, "run_experiment", slow)
+    monkeypatch.setattr(table_runs, "run_experiment", slow)
     first = call(*QUICK)
     assert first.code == meanwhile[0].code == 0, first.err + meanwhile[0].err
     assert sorted(pd.read_csv("figures/table1.csv")["mode"]) == ["curve"] * 4 + ["quick"]

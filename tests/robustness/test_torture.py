@@ -16,7 +16,7 @@ from tests.robustness.families import FAMILIES
 from tests.robustness.kills import RUNS, killed_until_done
 from vibtheory.cli import inputs
 from vibtheory.errors import CheckpointError
-from vibtheory.studies.experiments import _finished_rows
+from vibtheory.studies.table_runs import _finished_rows
 
 
 def test_two_hundred_spoiled_files() -> None:

@@ -17,8 +17,9 @@ from vibtheory.errors import CheckpointError, InvalidInputError
 from vibtheory.networks import gates
 from vibtheory.networks import registry as building
 from vibtheory.storage import write_sealed
-from vibtheory.studies import experiments, teacher
-from vibtheory.studies.experiments import experiment, run_experiment
+from vibtheory.studies import experiments, table_runs
+from vibtheory.studies.experiments import experiment
+from vibtheory.studies.table_runs import run_experiment
 from vibtheory.training import loop as training_loop
 from vibtheory.training import run
 from vibtheory.training import single as training
@@ -73,7 +74,6 @@ def _count(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return real(*arguments, **options)
 
     monkeypatch.setattr(training, "train", counted)
-    monkeypatch.setattr(teacher, "train", counted)
     return calls
 
 
@@ -186,7 +186,7 @@ def test_two_processes_give_the_same_rows(
     plan: experiments.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = run_experiment(plan, "full", runs=tmp_path / "a", jobs=1)
-    real, tiny = experiments._run_one, _tiny()
+    real, tiny = table_runs._run_one, _tiny()
 
     def in_worker(*arguments: Any) -> Any:  # pickled by value: the tiny data travel with it
         from vibtheory import datasets, networks
@@ -201,7 +201,7 @@ def test_two_processes_give_the_same_rows(
             datasets.load = packaged
             del building._BUILDERS["tiny"]
 
-    monkeypatch.setattr(experiments, "_run_one", in_worker)
+    monkeypatch.setattr(table_runs, "_run_one", in_worker)
     together = run_experiment(plan, "full", runs=tmp_path / "b", jobs=2)
     pd.testing.assert_frame_equal(together[SAME], alone[SAME])
 
@@ -246,8 +246,8 @@ def test_all_runs_follow_one_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not gates.named_gates(taught_by.net)
     assert run_experiment(taught, "full", runs=tmp_path / "runs").equals(frame)
     assert len(calls) == 5  # read back, the teacher too
-    assert [net is None for net in followed] == [True, False, True, False]  # fine-tuning follows, training does not
-    for net in (followed[1], followed[3]):
+    assert [net is None for net in followed] == [True, True, False, True, False]  # training follows none
+    for net in (followed[2], followed[4]):
         for key, value in taught_by.net.state_dict().items():
             assert net.state_dict()[key].equal(value)
 
@@ -305,7 +305,7 @@ def test_bad_calls_are_refused(plan: experiments.Experiment, tmp_path: Path) -> 
     with pytest.raises(InvalidInputError, match=r"mode.*quick, full, curve"):
         run_experiment(plan, "slow", runs=tmp_path)
     with pytest.raises(InvalidInputError, match="no epoch was evaluated"):
-        experiments._errors(pd.DataFrame({"error": [float("nan")]}))
+        table_runs._errors(pd.DataFrame({"error": [float("nan")]}))
 
 
 def test_rows_of_decayed_gates_have_a_name_of_their_own() -> None:

@@ -53,7 +53,8 @@ def table(
     from vibtheory.cli.output import drawn
     from vibtheory.figures.tradeoff import tradeoff
     from vibtheory.storage import locked, write_bytes, write_text
-    from vibtheory.studies.experiments import experiment, run_experiment
+    from vibtheory.studies.experiments import experiment
+    from vibtheory.studies.table_runs import run_experiment
     from vibtheory.studies.tables import TITLES, markdown, published, rendered
 
     published(number)  # refuses a table that does not exist, before any work

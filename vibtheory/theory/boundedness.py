@@ -5,7 +5,7 @@ Two ways: a column of A that is zero with b_j ≠ 0, or a component of b outside
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,12 @@ from vibtheory.errors import reject
 from vibtheory.theory import row_space
 from vibtheory.theory.semidefinite import few
 
-if TYPE_CHECKING:
-    from vibtheory.theory.quadratic import QuadraticBound
-
 __all__ = ["falling_direction", "reject_unbounded"]
 
 Array = NDArray[np.float64]
 
 
-def falling_direction(bound: QuadraticBound) -> Array | None:
+def falling_direction(bound: Any) -> Array | None:
     """A unit vector n [d] with Qn = 0 and bᵀn < 0; None if there is none. Tolerances: `row_space.null_component`."""
     direction = np.zeros(bound.d)
     free = (bound.w == 0) & (bound.b != 0)
@@ -40,7 +37,7 @@ def falling_direction(bound: QuadraticBound) -> Array | None:
     return np.asarray(direction / size) if size > 0 else None
 
 
-def reject_unbounded(bound: QuadraticBound, n: Array) -> NoReturn:
+def reject_unbounded(bound: Any, n: Array) -> NoReturn:
     """Raise InvalidInputError that names the direction n [d] and the remedy."""
     free = np.flatnonzero((bound.w == 0) & (bound.b != 0))
     if free.size:

@@ -16,12 +16,11 @@ from vibtheory.storage import read_state, write_state
 
 if TYPE_CHECKING:
     from vibtheory.datasets.dataset import Dataset
-    from vibtheory.training.loop import Loop
 
 __all__ = ["data_fingerprint", "restore", "snapshot"]
 
 
-def snapshot(folder: Path, loop: Loop, seed: int) -> None:
+def snapshot(folder: Path, loop: Any, seed: int) -> None:
     """Write the state at the end of an epoch, atomically, replacing the last one."""
     with loop.full_size():
         names: dict[Tensor, str] = {parameter: name for name, parameter in loop.net.named_parameters()}
@@ -37,7 +36,7 @@ def snapshot(folder: Path, loop: Loop, seed: int) -> None:
         write_state(folder, "checkpoint", tensors, {**_identity(loop, seed), **progress})
 
 
-def restore(folder: Path, loop: Loop, seed: int) -> bool:
+def restore(folder: Path, loop: Any, seed: int) -> bool:
     """Load the state that `snapshot` wrote, if there is one; False where the run starts afresh.
 
     Raises:
@@ -86,7 +85,7 @@ def restore(folder: Path, loop: Loop, seed: int) -> bool:
 _ADAM = {"step", "exp_avg", "exp_avg_sq"}
 
 
-def _check_progress(tensors: dict[str, Tensor], plain: dict[str, Any], loop: Loop) -> None:
+def _check_progress(tensors: dict[str, Tensor], plain: dict[str, Any], loop: Any) -> None:
     """Raise ValueError unless the history and the optimizer's state are whole, and of this network's shapes."""
     rows = plain["history"]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -107,7 +106,7 @@ def _check_progress(tensors: dict[str, Tensor], plain: dict[str, Any], loop: Loo
         raise ValueError("the optimizer's state is incomplete")
 
 
-def _identity(loop: Loop, seed: int) -> dict[str, Any]:
+def _identity(loop: Any, seed: int) -> dict[str, Any]:
     """What must be the same for a checkpoint to be continued."""
     return {
         "format": 1,
@@ -119,7 +118,7 @@ def _identity(loop: Loop, seed: int) -> dict[str, Any]:
     }
 
 
-def _full_shapes(loop: Loop) -> dict[str, Tensor]:
+def _full_shapes(loop: Any) -> dict[str, Tensor]:
     return dict(loop.net.named_parameters())
 
 

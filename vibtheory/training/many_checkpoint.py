@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from vibtheory.errors import CheckpointError
 from vibtheory.storage import read_state, write_state
 
-if TYPE_CHECKING:
-    from vibtheory.training.many import _Batch
-
 __all__ = ["restore_batch", "snapshot_batch"]
 
 
-def snapshot_batch(folder: Path, batch: _Batch) -> None:
+def snapshot_batch(folder: Path, batch: Any) -> None:
     """Write the state at the end of an epoch, atomically, replacing the last one."""
     names = {parameter: name for name, parameter in batch.parameters.items()}
     tensors = {f"parameter.{name}": tensor for name, tensor in batch.parameters.items()}
@@ -29,7 +26,7 @@ def snapshot_batch(folder: Path, batch: _Batch) -> None:
     write_state(folder, "checkpoint", tensors, {**_identity(batch), "histories": batch.rows})
 
 
-def restore_batch(folder: Path, batch: _Batch) -> bool:
+def restore_batch(folder: Path, batch: Any) -> bool:
     """Load the state that `snapshot_batch` wrote, if there is one; False where the batch starts afresh.
 
     Raises:
@@ -66,7 +63,7 @@ def restore_batch(folder: Path, batch: _Batch) -> bool:
     return True
 
 
-def _identity(batch: _Batch) -> dict[str, Any]:
+def _identity(batch: Any) -> dict[str, Any]:
     """What must be the same for a checkpoint to be continued."""
     return {
         "format": 1,

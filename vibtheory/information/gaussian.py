@@ -1,4 +1,4 @@
-"""Gaussian maximum-entropy bounds under stated additive noise τ, and the log determinant (F (ii)), in nats."""
+"""Gaussian maximum-entropy bounds under stated additive noise τ, and log det (docs/theory.md, F (ii)), in nats."""
 
 from __future__ import annotations
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from vibtheory.claims.claim import FAILS, Claim, Finding, Statement, Tally, words
 from vibtheory.claims.effort import Effort, NotRecorded, Recorded
 from vibtheory.claims.page import page
 from vibtheory.claims.registry import STATEMENTS
 from vibtheory.errors import VibTheoryError, check_choice, reject
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from vibtheory.storage.report import Report
 
 __all__ = ["Ledger", "decide"]
 
@@ -25,8 +22,8 @@ _JSON_VERSION = 2
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """All decided claims. `str()` is a summary; `.to_frame()`, `.to_json()`, `.to_html()`.
+class Ledger(Report):
+    """All decided claims. `str()` is a summary; `.to_frame()` has a row per claim; `.to_json()`, `.to_html()`.
 
     Attributes:
         claims: in the order of the registry.
@@ -75,21 +72,15 @@ class Ledger:
         counts = ", ".join(f"{n} {verdict}" for verdict, n in self.counts.items())
         return "\n".join([f"{len(self)} claims ({self.mode}, seed {self.seed}): {counts}", *map(str, self.claims)])
 
-    def to_frame(self) -> DataFrame:
-        """One row per claim."""
-        import pandas as pd
+    def _table(self) -> list[dict[str, Any]]:
+        return [{**claim.to_dict(), "evidence": words(claim.evidence)} for claim in self.claims]
 
-        rows = [{**claim.to_dict(), "evidence": words(claim.evidence)} for claim in self.claims]
-        return pd.DataFrame(rows)
-
-    def to_json(self, indent: int | None = None) -> str:
-        """Everything as standard JSON; its field "version" tells readers what to expect."""
-        plain: dict[str, Any] = {
+    def _content(self) -> dict[str, Any]:
+        return {
             "version": _JSON_VERSION, "verdict": self.verdict, "counts": self.counts, "mode": self.mode,
-            "seed": self.seed, "recorded": {name: asdict(table) for name, table in self.recorded.items()},
-            "seconds": round(self.seconds, 1), "claims": [claim.to_dict() for claim in self.claims],
+            "seed": self.seed, "recorded": self.recorded, "seconds": round(self.seconds, 1),
+            "claims": [claim.to_dict() for claim in self.claims],
         }  # fmt: skip
-        return json.dumps(plain, indent=indent, allow_nan=False, ensure_ascii=False)
 
     def to_html(self) -> str:
         """One page that needs nothing else: figures inside, no script, no address outside."""

@@ -6,7 +6,7 @@ In nats. Source: Tishby, Pereira & Bialek, The information bottleneck method, 19
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,9 +17,6 @@ from vibtheory.errors import SolverError, as_array, reject
 from vibtheory.information.bottleneck import blahut_arimoto, check_joint
 from vibtheory.storage.report import Report
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 __all__ = ["IBCurve", "exact_ib_curve", "ib_curve"]
 
 Array = NDArray[np.float64]
@@ -27,7 +24,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class IBCurve(Report):
-    """Points of an information curve, sorted by I(T;X); all information in nats.
+    """Points of an information curve, sorted by I(T;X); all information in nats. Its frame has one row per point.
 
     Attributes:
         betas: [k], the price β = dI(T;X)/dI(T;Y) of each point (NaN at rate 0 of the exact curve).
@@ -88,13 +85,8 @@ class IBCurve(Report):
         array = np.array(corners)
         return array[:, 0], array[:, 1]
 
-    def to_frame(self) -> pd.DataFrame:
-        """A table with columns beta, i_tx, i_ty, gap (nats) and method."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            {"beta": self.betas, "i_tx": self.i_tx, "i_ty": self.i_ty, "gap": self.gap, "method": self.method}
-        )
+    def _table(self) -> dict[str, Any]:
+        return {"beta": self.betas, "i_tx": self.i_tx, "i_ty": self.i_ty, "gap": self.gap, "method": self.method}
 
 
 def ib_curve(joint: ArrayLike, betas: ArrayLike, *, restarts: int = 4, seed: int = 0) -> IBCurve:

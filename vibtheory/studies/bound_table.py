@@ -7,7 +7,6 @@ mean over a random part of the training set and are claimed for z ~ N(μ, σ²) 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -128,19 +127,14 @@ class BoundTable(Report):
 
     def to_frame(self) -> pd.DataFrame:
         """One row per layer and kind."""
-        import pandas as pd
+        return super().to_frame().convert_dtypes()
 
-        return pd.DataFrame([row.row() for row in self.rows]).convert_dtypes()
+    def _table(self) -> list[dict[str, Any]]:
+        return [row.row() for row in self.rows]
 
-    def to_json(self, indent: int | None = None) -> str:
-        """Standard JSON: version, verdict, and one object per row with the whole report."""
-        rows = [
-            {key: None if isinstance(v, float) and not np.isfinite(v) else v for key, v in row.row().items()}
-            | {"report": None if row.report is None else row.report.to_dict()}
-            for row in self.rows
-        ]
-        content = {"version": 1, "verdict": self.verdict, "rows": rows}
-        return json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False)
+    def _content(self) -> dict[str, Any]:
+        rows = [row.row() | {"report": row.report} for row in self.rows]
+        return {"version": 1, "verdict": self.verdict, "rows": rows}
 
 
 def compare_bounds(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import locale
 import os
 import platform
@@ -13,6 +12,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from vibtheory.storage.report import Report
 
 __all__ = ["Finding", "Health", "doctor"]
 
@@ -41,8 +43,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Health:
-    """What `doctor` found.
+class Health(Report):
+    """What `doctor` found; its frame has one row per finding.
 
     Attributes:
         findings: in the order of the report.
@@ -68,9 +70,11 @@ class Health:
             lines.append(f"  {finding}")
         return "\n".join([*lines, f"vibtheory is {self.status}"])
 
-    def to_json(self, indent: int | None = None) -> str:
-        """{"status": …, "findings": [{topic, name, status, detail, remedy}, …]}."""
-        return json.dumps({"status": self.status, "findings": [asdict(f) for f in self.findings]}, indent=indent)
+    def _table(self) -> list[dict[str, Any]]:
+        return [asdict(finding) for finding in self.findings]
+
+    def _content(self) -> dict[str, Any]:
+        return {"status": self.status, "findings": self.findings}
 
 
 def doctor(folder: str | os.PathLike[str] = ".") -> Health:

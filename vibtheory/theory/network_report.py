@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vibtheory.errors import reject
 from vibtheory.storage.report import Report
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from vibtheory.theory.sparsity_report import SparsityReport
 
 __all__ = ["NetworkReport"]
@@ -76,13 +73,12 @@ class NetworkReport(Report):
         ]
         return "\n".join(lines)
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row per layer."""
-        import pandas as pd
+    def row(self) -> dict[str, Any]:
+        """Verdict and number of layers; `to_frame` has one row per layer."""
+        return {"verdict": self.verdict, "layers": len(self)}
 
-        return pd.DataFrame([{**r.row(), "layer": name} for name, r in zip(self.layers, self.reports, strict=True)])
+    def _table(self) -> list[dict[str, Any]]:
+        return [{**r.row(), "layer": name} for name, r in zip(self.layers, self.reports, strict=True)]
 
-    def to_json(self, indent: int | None = None) -> str:
-        """Standard JSON with version, verdict and one object per layer."""
-        content = {"version": 1, "verdict": self.verdict, "layers": [r.to_dict() for r in self.reports]}
-        return json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False)
+    def _content(self) -> dict[str, Any]:
+        return {"version": 1, "verdict": self.verdict, "layers": self.reports}

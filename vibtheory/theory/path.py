@@ -11,7 +11,7 @@ certified ends with the same signs lie on the same branch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,15 +104,11 @@ class SparsityPath(Report):
             f"{self.nonzeros[-1]} survivors, {events}; {self.status}"
         )
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row per price."""
-        import pandas as pd
-
-        rows = [
+    def _table(self) -> list[dict[str, Any]]:
+        return [
             {"gamma": g, "nonzeros": m.nonzeros, "value": m.value, "certificate": m.certificate.status}
             for g, m in zip(self.gammas, self.minima, strict=True)
         ]
-        return pd.DataFrame(rows)
 
     def events_to_frame(self) -> pd.DataFrame:
         """One row per event."""

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vibtheory.storage.report import Report, as_json
+from vibtheory.storage.report import Report
 from vibtheory.theory.certificate import Certificate
 from vibtheory.theory.guarantee import Guarantee
 from vibtheory.theory.minima import LocalMinimum
 from vibtheory.theory.rank import RankReport
 from vibtheory.theory.redundancy import CollinearityReport
 from vibtheory.theory.soft_rank import SoftRank
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["SparsityReport", "Statement", "Verdict"]
 
@@ -185,16 +181,9 @@ class SparsityReport(Report):
             "reason": self.reason,
         }
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row."""
-        import pandas as pd
-
-        return pd.DataFrame([self.row()])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON types; numbers that are not finite become None."""
+    def _content(self) -> dict[str, Any]:
         certificate, soft, rank = self.certificate, self.soft_rank_report, self.rank_report
-        fields = {
+        return {
             "version": _JSON_VERSION,
             **self.row(),
             "live": self.live,
@@ -203,7 +192,7 @@ class SparsityReport(Report):
                 {"name": s.name, "value": s.value, "limit": s.limit, "holds": s.holds, "vacuous": s.vacuous}
                 for s in self.statements
             ],
-            "guarantee": {k: getattr(self.guarantee, k) for k in ("kind", "level", "detail")},
+            "guarantee": self.guarantee,
             "certificate": {
                 k: getattr(certificate, k)
                 for k in (
@@ -231,10 +220,3 @@ class SparsityReport(Report):
             "alpha": self.minimum.alpha,
             "spectrum": self.spectrum,
         }
-        plain = as_json(fields)
-        assert isinstance(plain, dict)
-        return plain
-
-    def to_json(self, indent: int | None = None) -> str:
-        """`to_dict` as standard JSON; its field "version" tells readers what to expect."""
-        return json.dumps(self.to_dict(), indent=indent, allow_nan=False, ensure_ascii=False)

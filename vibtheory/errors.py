@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,9 +22,11 @@ __all__ = [
     "SolverError",
     "VibTheoryError",
     "as_array",
+    "as_generator",
     "as_positive",
     "as_scalar",
     "as_seed",
+    "as_torch_seed",
     "check_choice",
     "reject",
     "shown",
@@ -76,6 +79,29 @@ def as_seed(argument: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 2**63:
         reject(argument, shown(value), "a whole number from 0 to 2**63 - 1", "use a seed such as 0")
     return int(value)
+
+
+def as_generator(argument: str, seed: int | np.random.Generator, purpose: str) -> np.random.Generator:
+    """The random stream of `seed` for one `purpose`; a Generator passes through.
+
+    Nobody else's: independent of data drawn from `default_rng(seed)`, and of the same seed's other purposes.
+
+    Raises:
+        InvalidInputError: about `argument`, neither a seed nor a Generator.
+    """
+    if isinstance(seed, np.random.Generator):
+        return seed
+    return np.random.default_rng(_stream(argument, seed, purpose))
+
+
+def as_torch_seed(argument: str, seed: int, purpose: str) -> int:
+    """As `as_generator`, for torch: what `manual_seed` is given, a whole number below 2**63."""
+    return int(_stream(argument, seed, purpose).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _stream(argument: str, seed: int, purpose: str) -> np.random.SeedSequence:
+    # the spawn key's place, as numpy does it for independent children: no whole number or list of them collides
+    return np.random.SeedSequence(as_seed(argument, seed), spawn_key=(crc32(f"vibtheory: {purpose}".encode()),))
 
 
 def as_array(

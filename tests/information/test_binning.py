@@ -15,7 +15,7 @@ from vibtheory.information.channel import GatedChannel
 def test_one_unit_with_many_rows_is_the_binned_channel(tau, scalar_information):
     values, mu, sigma = np.array([0.0, 10.0, 30.0]), 0.8, 0.2
     channel = GatedChannel(np.repeat(values, 6000)[:, None], mu, sigma, tau)
-    h = channel.sample(4).ravel()
+    h = channel.sample(np.random.default_rng(4)).ravel()
     edges = np.linspace(h.min(), h.max(), 9)[1:-1]
     transition = []
     for f in values:
@@ -24,7 +24,7 @@ def test_one_unit_with_many_rows_is_the_binned_channel(tau, scalar_information):
         else:
             below = norm.cdf(edges, f * mu, np.hypot(f * sigma, tau))
             transition.append([*np.diff(below, prepend=0, append=1), 0.0])
-    result = binning(channel, bins=8, seed=4)
+    result = binning(channel, bins=8, seed=np.random.default_rng(4))
     exact = discrete_memoryless(transition)
     assert result.nats == pytest.approx(exact, abs=0.01)
     assert exact <= scalar_information(values, mu, sigma, tau)

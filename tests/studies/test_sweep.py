@@ -131,8 +131,8 @@ def test_gaussian_row_by_hand(gated: bool, undisturbed: SweepResult, folder: Pat
 
 
 def test_recording_leaves_training_alone(undisturbed: SweepResult, folder: Path) -> None:
-    torch.manual_seed(3)
-    net = networks.mlp((25, 9, 2))
+    with networks.random_stream(3, networks.INITIAL_WEIGHTS):
+        net = networks.mlp((25, 9, 2))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     train(net, DATA, Recipe.from_dict({**RECIPE, "epochs": EPOCHS, "gamma": 2e-2}), seed=3, device="cpu")

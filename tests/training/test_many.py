@@ -35,8 +35,9 @@ def _build() -> nn.Sequential:
 
 
 def _one(gamma: float, seed: int, **changes: Any) -> Run:
-    torch.manual_seed(seed)
-    return train(_build(), DATA, seed=seed, gamma=gamma, **{**QUICK, **changes})
+    with networks.random_stream(seed, networks.INITIAL_WEIGHTS):
+        net = _build()
+    return train(net, DATA, seed=seed, gamma=gamma, **{**QUICK, **changes})
 
 
 def _assert_same(a: Run, b: Run) -> None:
@@ -82,8 +83,8 @@ def test_seeds_decide_the_initial_weights_and_the_noise_differs() -> None:
     first, second, third = train_many(_build, DATA, [(1e-3, 1), (1e-3, 2), (1e-3, 1)], **QUICK)
     still = train_many(_build, DATA, [(1e-3, 1), (1e-3, 2)], **{**QUICK, "epochs": 0, "pretrain_epochs": 0})
     for seed, run in zip((1, 2), still, strict=True):
-        torch.manual_seed(seed)
-        assert torch.equal(run.net.get_parameter("linear1.weight"), _build()[2].weight)
+        with networks.random_stream(seed, networks.INITIAL_WEIGHTS):
+            assert torch.equal(run.net.get_parameter("linear1.weight"), _build()[2].weight)
     weights = [run.net.get_parameter("linear1.weight") for run in (first, second, third)]
     assert (weights[0] - weights[1]).abs().max() > 0.1
     assert 1e-5 < (weights[0] - weights[2]).abs().max() < 0.1  # one start, one order, noise of its own

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vibtheory.errors import reject
 from vibtheory.information.channel import GatedChannel
 from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.streams import random_stream
 
 __all__ = ["LayerLaw", "layer_law"]
 
@@ -94,9 +95,7 @@ def _activations(net: nn.Module, module: nn.Module, x: NDArray[np.float32], batc
         net.eval()
         for gate in gates:
             gate.sample_in_eval = seed is not None
-        with torch.no_grad(), torch.random.fork_rng(enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with torch.no_grad(), random_stream(seed or 0, "gates upstream", place):
             for start in range(0, len(x), batch):
                 net(torch.from_numpy(x[start : start + batch]).to(place))
     finally:

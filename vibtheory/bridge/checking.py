@@ -19,7 +19,7 @@ from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.kinds import KINDS, LEVEL, PROVED, build, resolve, unfit
 from vibtheory.bridge.likelihood import LIKELIHOODS
 from vibtheory.bridge.verification import BoundCheck, compare, sample_points
-from vibtheory.errors import as_array, as_positive, as_scalar, check_choice, reject
+from vibtheory.errors import as_array, as_generator, as_positive, as_scalar, check_choice, reject
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 
@@ -111,12 +111,12 @@ def bound_with_level(
     spread = view.sigma if sigma is None else as_array("sigma", sigma, (view.d,), "pass one σ per gate")
     if (spread < 0).any():
         reject("sigma", f"smallest entry {spread.min():g}", "entries >= 0", "pass σ, not log σ²")
-    generator = np.random.default_rng([seed, 1])
+    generator = as_generator("seed", seed, "points of a fitted bound")
     result = build(view, kind, centre, spread, samples, generator, full, solver)
     level: BoundCheck | None = None
     if LEVEL[kind] == "statistical":
         fresh = level_samples or (1000 if kind == "fitted" else 200)
-        z = centre + spread * np.random.default_rng([seed, 2]).standard_normal((fresh, view.d))
+        z = centre + spread * as_generator("seed", seed, "points that test its level").standard_normal((fresh, view.d))
         level = compare(result.value, view.mean_loss, z, "statistical", "")
         detail = (
             f"{level.violations} of {level.samples} fresh z ~ N(μ, σ²) violate it, rate ≤ {level.rate_limit:.3g} at "
@@ -168,7 +168,8 @@ def verify_bound(
         if samples < 1:
             reject("samples", samples, "an integer >= 1", "ask for at least one z")
         wide = bound.guarantee.level != "statistical"
-        z = sample_points(bound.trained_mu, bound.trained_sigma, samples, np.random.default_rng([seed, 3]), wide)
+        generator = as_generator("seed", seed, "points of verify_bound")
+        z = sample_points(bound.trained_mu, bound.trained_sigma, samples, generator, wide)
     else:
         z = as_array("points", points, (None, view.d), "pass one row of gates per z")
     view.keep_in_memory()

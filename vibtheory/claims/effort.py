@@ -138,9 +138,8 @@ class Effort:
     @cached_property
     def network(self) -> nn.Module:
         """LeNet-300-100 with Table 1's recipe, shortened, on `images`."""
-        import torch
-
         from vibtheory.networks.lenet import lenet_300_100
+        from vibtheory.networks.streams import INITIAL_WEIGHTS, random_stream
         from vibtheory.studies.experiments import experiment
         from vibtheory.training.single import train
 
@@ -148,8 +147,7 @@ class Effort:
             experiment("lenet_300_100").recipe,
             epochs=self.size(12, 20), pretrain_epochs=3, gamma=2e-3, shift=0, gate_learning_rate=2e-2,
         )  # fmt: skip
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with random_stream(self.seed, INITIAL_WEIGHTS):
             net = lenet_300_100()
         return train(net, self.images, recipe, seed=self.seed, evaluate_every=recipe.epochs, device="cpu").net
 

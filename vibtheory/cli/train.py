@@ -39,11 +39,10 @@ def train(
     """
     import sys
 
-    import torch
-
     from vibtheory.cli import inputs
     from vibtheory.compression.metrics import compression
     from vibtheory.errors import as_seed
+    from vibtheory.networks.streams import INITIAL_WEIGHTS, random_stream
     from vibtheory.training.distributed import process_group, world
     from vibtheory.training.recipe import Recipe
     from vibtheory.training.single import train
@@ -53,8 +52,8 @@ def train(
     given = {key: value for key, value in (("gamma", gamma), ("epochs", epochs)) if value is not None}
     settings = Recipe.from_dict({**settings.to_dict(), **given})
     loaded = inputs.dataset(data, root, examples, seed)
-    torch.manual_seed(seed)
-    net = _network(network, recipe)
+    with random_stream(seed, INITIAL_WEIGHTS):
+        net = _network(network, recipe)
     with process_group(device) as place:
         first = world().rank == 0
         run = train(net, loaded, settings, seed=seed, device=place, checkpoint=out / "checkpoint",

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from vibtheory.errors import check_choice, reject
 from vibtheory.networks.gates import named_gates
+from vibtheory.networks.streams import random_stream
 
 __all__ = ["Evaluation", "error", "evaluate"]
 
@@ -127,8 +128,7 @@ def _evaluating(net: nn.Module, samples: int, seed: int, device: torch.device) -
     modes = {module: module.training for module in net.modules()}
     gates = named_gates(net).values()
     sampling = [gate.sample_in_eval for gate in gates]
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with random_stream(seed, "gates sampled in evaluation", device):
         try:
             net.eval()
             for gate in gates:

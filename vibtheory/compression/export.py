@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vibtheory.errors import MissingDependencyError, VibTheoryError, reject
+from vibtheory.errors import MissingDependencyError, VibTheoryError, as_torch_seed, reject
 from vibtheory.networks.gates import named_gates
 from vibtheory.storage import write_bytes
 
@@ -81,7 +81,8 @@ def export_onnx(
     plain = copy.deepcopy(model).eval().cpu()
     example = example_input.detach().cpu()
     examples = len(example) + 3  # another batch size than the example's
-    x = torch.randn((examples, *example.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(example.dtype)
+    generator = torch.Generator().manual_seed(as_torch_seed("seed", seed, "inputs that test an export"))
+    x = torch.randn((examples, *example.shape[1:]), generator=generator).to(example.dtype)
     try:
         content = _traced(plain, example, opset)
         onnx.checker.check_model(onnx.load_model_from_string(content))

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from vibtheory.compression.chain import check_not_vanished
 from vibtheory.compression.fixed_modules import FixedScale
-from vibtheory.errors import reject
+from vibtheory.errors import as_torch_seed, reject
 from vibtheory.networks.gates import named_gates
 
 __all__ = ["compress_graph"]
@@ -148,7 +148,7 @@ def _silent_inputs(net: nn.Module, example: tuple[Any, ...]) -> dict[str, Tensor
     for name, module in probe.named_modules():
         if isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
             module.register_forward_pre_hook(listen(name))
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(as_torch_seed("seed", 0, "weights that find silent units"))
     with torch.no_grad():
         for _ in range(_DRAWS):
             draw = {key: torch.randn(p.shape, generator=generator) for key, p in probe.named_parameters()}
@@ -264,7 +264,7 @@ def _multiply(parameter: nn.Parameter, scale: Tensor, axis: int) -> None:
 
 def _check_same(reference: nn.Module, small: nn.Module, example: tuple[Any, ...]) -> None:
     """Both nets on random inputs; a disagreement means that torch-pruning misread the graph."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(as_torch_seed("seed", 0, "inputs that compare two graphs"))
     inputs = tuple(_random_like(v, generator) for v in example)
     remedy = "split the model into parts that are chains, or report it with the module named here"
     with torch.no_grad():

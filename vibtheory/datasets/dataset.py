@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import check_choice, reject
+from vibtheory.errors import as_generator, check_choice, reject
 
 __all__ = ["Dataset", "Likelihood", "from_arrays"]
 
@@ -79,7 +79,7 @@ class Dataset:
         if not 1 <= validation < n:
             reject("validation", validation, f"between 1 and {n - 1}", "hold out fewer examples than there are")
         held = np.zeros(n, dtype=bool)
-        held[np.random.default_rng(seed).permutation(n)[:validation]] = True
+        held[as_generator("seed", seed, "held-out examples").permutation(n)[:validation]] = True
         return replace(
             self,
             x_train=self.x_train[~held],

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from vibtheory.errors import as_generator
 from vibtheory.studies.columns import check_columns
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _correlation(name: str, rows: DataFrame, seed: int) -> dict[str, float]:
     by_seed = [group[["nats", "r_w"]].to_numpy(dtype=np.float64) for _, group in rows.groupby("seed")]
     low = high = math.nan
     if len(by_seed) > 1:
-        generator = np.random.default_rng(seed)
+        generator = as_generator("seed", seed, "bootstrap over seeds")
         picks = np.sort(generator.integers(0, len(by_seed), size=(_BOOTSTRAP, len(by_seed))), axis=1)
         different, count = np.unique(picks, axis=0, return_counts=True)  # few: the order does not matter
         drawn = np.repeat([_spearman([by_seed[k] for k in pick]) for pick in different], count)

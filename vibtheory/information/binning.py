@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr, ndtr
 
-from vibtheory.errors import reject
-from vibtheory.information.channel import GatedChannel, as_generator
+from vibtheory.errors import as_generator, reject
+from vibtheory.information.channel import GatedChannel
 from vibtheory.information.result import SATURATION_MARGIN, MutualInformation
 
 __all__ = ["binning"]
@@ -37,7 +37,7 @@ def binning(channel: GatedChannel, bins: int = 30, seed: int | np.random.Generat
     """
     if bins < 2:
         reject("bins", bins, "an integer >= 2", "use the default 30")
-    h, active = channel.sample(as_generator(seed)), channel.active
+    h, active = channel.sample(as_generator("seed", seed, "binning")), channel.active
     label = np.empty(h.shape, dtype=np.int64)
     conditional = 0.0
     scale = np.sqrt(channel.variance)

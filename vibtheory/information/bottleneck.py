@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr, rel_entr
 
-from vibtheory.errors import as_array, as_scalar, reject
+from vibtheory.errors import as_array, as_generator, as_scalar, reject
 
 __all__ = ["BottleneckSolution", "blahut_arimoto", "deterministic_bottleneck", "stability_beta"]
 
@@ -108,7 +108,7 @@ def blahut_arimoto(
             reject(name, count, f"an integer >= {least}", "use the default")
     if not tolerance > 0:
         reject("tolerance", tolerance, "a number > 0", "use the default 1e-12")
-    rng = np.random.default_rng(seed)
+    rng = as_generator("seed", seed, "encoders to start from")
     iterations = 0
 
     starts = [np.eye(nx, nt)[np.minimum(np.arange(nx), nt - 1)][:, :nt]]
@@ -173,7 +173,7 @@ def deterministic_bottleneck(
     if max_iterations < 1:
         reject("max_iterations", max_iterations, "an integer >= 1", "use the default 1000")
     nx = p_xy.shape[0]
-    rng = np.random.default_rng(seed)
+    rng = as_generator("seed", seed, "partitions to start from")
     starts: list[NDArray[np.intp]] = [np.arange(nx, dtype=np.intp), np.zeros(nx, dtype=np.intp)]
     starts += [np.asarray(rng.integers(0, nx, size=nx), dtype=np.intp) for _ in range(restarts)]
     iterations, best, best_value, settled = 0, starts[0], np.inf, True
@@ -281,7 +281,8 @@ def _plane(p_xy: Array, encoder: Array) -> tuple[float, float, float]:
     p_yt = p_xy.T @ encoder
     i_tx = float((p_x[:, None] * rel_entr(encoder, p_t[None, :])).sum())
     i_ty = float(rel_entr(p_yt, np.outer(p_yt.sum(1), p_t)).sum())
-    return max(i_tx, 0.0), max(i_ty, 0.0), float(entr(p_t).sum())
+    i_tx = max(i_tx, 0.0)
+    return i_tx, min(max(i_ty, 0.0), i_tx), float(entr(p_t).sum())  # data processing, which rounding may break
 
 
 def _without_empty(p_xy: Array, encoder: Array) -> Array:

@@ -10,16 +10,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import as_array, as_scalar, reject
+from vibtheory.errors import as_array, as_generator, as_scalar, reject
 
-__all__ = ["GatedChannel", "as_generator"]
+__all__ = ["GatedChannel"]
 
 Array = NDArray[np.float64]
-
-
-def as_generator(seed: int | np.random.Generator) -> np.random.Generator:
-    """`seed` itself if it is a Generator, else a fresh one made from the integer. Never the global state."""
-    return seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
 
 
 class GatedChannel:
@@ -127,7 +122,7 @@ class GatedChannel:
 
     def sample(self, seed: int | np.random.Generator, rows: ArrayLike | None = None) -> Array:
         """One draw of h for each of `rows` (all by default), from `seed` or its generator: [N, d]."""
-        generator = as_generator(seed)
+        generator = as_generator("seed", seed, "GatedChannel.sample")
         f = self.f if rows is None else self.f[np.asarray(rows)]
         gate = self.mu + self.sigma * generator.standard_normal(f.shape)
         h: Array = f * gate

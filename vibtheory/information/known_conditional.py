@@ -10,8 +10,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from vibtheory.errors import reject
-from vibtheory.information.channel import GatedChannel, as_generator
+from vibtheory.errors import as_generator, reject
+from vibtheory.information.channel import GatedChannel
 from vibtheory.information.result import MutualInformation, standard_error
 
 __all__ = ["infonce", "leave_one_out"]
@@ -71,7 +71,7 @@ def _ratios(channel: GatedChannel, seed: int | np.random.Generator, leave_out: b
     The third is Σ_i p(h_i|x_k)/Σ_n p(h_i|x_n): a row enters the statistic through its own term and through every
     denominator, and the standard error needs both.
     """
-    h = channel.sample(as_generator(seed))
+    h = channel.sample(as_generator("seed", seed, "leave_one_out" if leave_out else "infonce"))
     size = max(1, _BLOCK_ENTRIES // channel.n)
     own, total, influence = np.empty(channel.n), np.empty(channel.n), np.zeros(channel.n)
     for start in range(0, channel.n, size):

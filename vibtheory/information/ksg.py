@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
-from vibtheory.errors import as_array, reject
-from vibtheory.information.channel import GatedChannel, as_generator
+from vibtheory.errors import as_array, as_generator, reject
+from vibtheory.information.channel import GatedChannel
 from vibtheory.information.result import MutualInformation
 
 __all__ = ["ksg", "ksg_samples"]
@@ -27,7 +27,7 @@ def ksg(channel: GatedChannel, k: int = 3, seed: int | np.random.Generator = 0) 
     Raises:
         InvalidInputError: k < 1, or fewer than k + 1 rows.
     """
-    return ksg_samples(channel.f, channel.sample(as_generator(seed)), k)
+    return ksg_samples(channel.f, channel.sample(as_generator("seed", seed, "ksg")), k)
 
 
 def ksg_samples(x: ArrayLike, y: ArrayLike, k: int = 3) -> MutualInformation:

@@ -17,6 +17,7 @@ from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import as_array, reject
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.sequential import ordered_modules
+from vibtheory.networks.streams import random_stream
 
 __all__ = ["GatedLayer", "gated_layers", "inputs_of"]
 
@@ -59,9 +60,7 @@ class GatedLayer:
         for module in self.upstream:
             module.train(isinstance(module, Gate) and seed is not None)
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-                if seed is not None:
-                    torch.manual_seed(seed)
+            with torch.no_grad(), random_stream(seed or 0, "gates upstream", device):
                 for start in range(0, len(inputs), batch_size):
                     h = inputs[start : start + batch_size].to(device=device, dtype=self.gate.mu.dtype)
                     for module in self.upstream:

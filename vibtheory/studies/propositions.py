@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import as_positive, check_choice, reject
 from vibtheory.networks.gates import named_gates, objective
+from vibtheory.networks.streams import random_stream
 from vibtheory.networks.units import GatedLayer, gated_layers, inputs_of
 from vibtheory.storage.report import Report
 
@@ -153,8 +154,7 @@ def check_dead_unit(
     device = gate.mu.device
     history = [_coordinates(target, unit)]
     largest = 0.0
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with random_stream(seed, "training with a dead gate", device):
         for _ in range(steps):
             chosen = torch.randint(len(inputs), (min(batch_size, len(inputs)),))
             loss = _loss(killed(inputs[chosen].to(gate.mu)), labels[chosen].to(device))

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.networks.registry import build
+from vibtheory.networks.streams import INITIAL_WEIGHTS, random_stream
 from vibtheory.studies.estimators import Estimator
 from vibtheory.training.recipe import Recipe
 
@@ -51,8 +51,7 @@ class SweepRun:
 
     def fresh_net(self) -> nn.Sequential:
         """The net with the initial weights of this run's seed; the global random state is left alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with random_stream(self.seed, INITIAL_WEIGHTS):
             return build(self.description)
 
     @property

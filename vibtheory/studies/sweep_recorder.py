@@ -15,7 +15,7 @@ from vibtheory.bridge.channels import layer_law
 from vibtheory.compression.evaluation import evaluate
 from vibtheory.compression.metrics import compression
 from vibtheory.datasets.dataset import Dataset
-from vibtheory.errors import reject
+from vibtheory.errors import as_generator, reject
 from vibtheory.information import MutualInformation, estimate
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.registry import build
@@ -54,7 +54,9 @@ class Recorder:
         for n in (run.n, *(estimator.n for estimator in run.estimators)):
             if n is not None and n > total:
                 reject("n", n, f"at most {total}, the training inputs", "ask for no more inputs than there are")
-        self.order = np.random.default_rng(0).permutation(total)  # its first n are the subset of n
+        self.order = as_generator("seed", 0, "inputs that a sweep measures").permutation(
+            total
+        )  # its first n are the subset of n
         self.gated_net, before = gated_layer(run.network, run.layer)  # its size is what a regular net keeps
         self.place = run.layer if run.gated else before
 

@@ -95,6 +95,7 @@ def _run_one(
     from vibtheory import datasets
     from vibtheory.compression.cut import compress
     from vibtheory.networks.registry import build
+    from vibtheory.networks.streams import INITIAL_WEIGHTS, random_stream
     from vibtheory.training.single import train
 
     # Fine-tuning has a key of its own: changing it must not train again.
@@ -123,8 +124,7 @@ def _run_one(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with random_stream(seed, INITIAL_WEIGHTS):
             net = build({"builder": plan.network, "arguments": plan.arguments})
         run = train(net, data, recipe, checkpoint=folder / "checkpoint", **options)
         run.save(folder)
@@ -212,10 +212,9 @@ def _trained_teacher(
     plan: Experiment, runs: Path, progress: bool, device: str, root: str | Path | None
 ) -> nn.Module | None:
     """The regular net whose predictions fine-tuning follows: trained once, kept beside the runs; None: no teacher."""
-    import torch
-
     from vibtheory import datasets
     from vibtheory.networks.registry import build
+    from vibtheory.networks.streams import random_stream
     from vibtheory.training.run import load
     from vibtheory.training.single import train
 
@@ -226,8 +225,7 @@ def _trained_teacher(
     if (folder / "run.json").exists():
         return load(folder).net
     data = datasets.load(plan.dataset) if root is None else datasets.load(plan.dataset, root)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with random_stream(0, "initial weights of the teacher"):
         net = build({"builder": plan.network, "arguments": {**plan.arguments, "gated": False}})
     run = train(net, data, plan.teacher, device=device, progress=progress, checkpoint=folder / "checkpoint")
     run.save(folder)

@@ -6,6 +6,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from vibtheory.errors import as_generator
 from vibtheory.theory.normalised import EPS
 
 __all__ = ["LARGE", "least_eigenvalue"]
@@ -31,7 +32,7 @@ def least_eigenvalue(matrix: Array) -> tuple[float, Array | None]:
         return smallest, None if smallest > 0 else np.asarray(np.linalg.eigh(matrix)[1][:, 0])
     try:
         factor = scipy.linalg.cho_factor(matrix, check_finite=False)
-        vector = np.random.default_rng(0).standard_normal(size)
+        vector = as_generator("seed", 0, "power iteration").standard_normal(size)
         growth = 1.0
         for _ in range(_POWER_STEPS):
             solved = scipy.linalg.cho_solve(factor, vector / np.linalg.norm(vector), check_finite=False)

@@ -15,7 +15,7 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
-from vibtheory.errors import as_array, as_positive, check_choice, reject
+from vibtheory.errors import as_array, as_generator, as_positive, check_choice, reject
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.row_space import unit_diagonal
 from vibtheory.theory.soft_rank import SoftRank, soft_rank, soft_rank_of
@@ -133,7 +133,8 @@ def numerical_rank(
         return _report(np.zeros(0), 0.0, tolerance, (0.0, 0.0), "factor", d, 0)
     relative = max(matrix.shape) * _EPS
     if method == "randomized" or (method == "auto" and min(unit.shape) > _EXACT_LIMIT):
-        values, remainder = _randomized(unit, relative, tolerance, np.random.default_rng(seed))
+        generator = as_generator("seed", seed, "numerical_rank")
+        values, remainder = _randomized(unit, relative, tolerance, generator)
         return _report(values, remainder, tolerance, (relative, relative), "randomized", d, unit.shape[1])
     values = scipy.linalg.svdvals(unit, check_finite=False)
     return _report(values, 0.0, tolerance, (relative, relative), "factor", d, unit.shape[1])

@@ -18,6 +18,7 @@ from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import DivergedError, as_seed, reject
 from vibtheory.networks.gates import gate_information, log1p_alpha, named_gates
 from vibtheory.networks.likelihood import check_fit, likelihood_loss
+from vibtheory.networks.streams import INITIAL_WEIGHTS, TRAINING, random_stream
 from vibtheory.storage import locked
 from vibtheory.training.augmentation import Shifts
 from vibtheory.training.checkpoint import data_fingerprint
@@ -46,17 +47,18 @@ def train_many(
     """Train one network per (γ, seed) pair, all in step.
 
     Measured 1.1 to 1.6 times as fast as one after the other on two CPU cores (benchmarks/train_many.py); not on a GPU.
-    Each seed decides its network's initial weights. The batches are the same for all networks of a step (common
-    random numbers, drawn from the first pair's seed); gate noise is independent unless `share_noise`.
+    Each seed decides its network's initial weights (`networks.random_stream(seed, networks.INITIAL_WEIGHTS)`). The
+    batches are the same for all networks of a step (common random numbers, drawn from the first pair's seed); gate
+    noise is independent unless `share_noise`.
 
     Args:
-        build: makes one network, e.g. `vibtheory.networks.lenet_300_100`; called once per pair, after seeding.
+        build: makes one network, e.g. `vibtheory.networks.lenet_300_100`; called once per pair.
         data: the data set.
         pairs: (γ, seed), K ≥ 1 of them; γ replaces `recipe.gamma`, `recipe.layer_weights` still apply.
         recipe: what to do; None: `Recipe()`. Keyword arguments replace its fields. Distilling is not offered here.
             `prune_every` closes units for good but cuts nothing out, since the networks must keep one shape.
         device: as in `train`.
-        share_noise: the same gate noise for all: with one pair this is `train(seed=…)` step by step.
+        share_noise: the same gate noise for all: with one pair this is `train(seed=…)` of that net, step by step.
         evaluate_every: epochs between evaluations.
         checkpoint: folder for resuming; the same call continues a stopped batch. None: no checkpoint.
         on_epoch: as in `train`, with all nets.
@@ -86,13 +88,12 @@ def train_many(
     folder = None if checkpoint is None else Path(checkpoint)
     with (
         locked(folder) if folder else nullcontext(),
-        torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
+        random_stream(pairs[0][1], TRAINING, place),
     ):
         nets = []
         for _, seed in pairs:
-            torch.manual_seed(seed)
-            nets.append(build().to(place))
-        torch.manual_seed(pairs[0][1])
+            with random_stream(seed, INITIAL_WEIGHTS, place):
+                nets.append(build().to(place))
         batch = _Batch(nets, data, recipes, [seed for _, seed in pairs], place, share_noise, evaluate_every)
         return batch.run(folder, on_epoch)
 

@@ -12,12 +12,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import as_seed, reject
 from vibtheory.networks.gates import named_gates
+from vibtheory.networks.streams import TRAINING, random_stream
 from vibtheory.storage import locked
 from vibtheory.training.acceleration import check_acceleration
 from vibtheory.training.devices import choose_device
@@ -92,9 +92,8 @@ def train(
     folder = None if checkpoint is None else Path(checkpoint)
     with (
         locked(folder) if folder and processes.rank == 0 else nullcontext(),
-        torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
+        random_stream(seed, TRAINING, place),
     ):
-        torch.manual_seed(seed)
         loop = Loop(net.to(place), data, recipe, place, use_amp, evaluate_every, accelerate)
         loop.on_epoch = on_epoch
         if recipe.distill and teacher is not None:

@@ -1,0 +1,116 @@
+"""Random numbers of the package are nobody else's: data from the same seed, by numpy or torch, stay independent."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import fftconvolve
+from torch import nn
+
+import vibtheory as vt
+from vibtheory.errors import InvalidInputError, as_generator, as_torch_seed
+from vibtheory.information import METHODS, GatedChannel, estimate
+from vibtheory.networks import random_stream
+
+PACKAGE = Path(vt.__file__).parent
+CALL = re.compile(r"(?:as_generator|as_torch_seed|random_stream)\(")
+N, SPREAD, TAU = 1000, 3.0, 2.0
+OFFSETS = (0, 1, N, 50_000, 200_000)
+
+
+def test_no_stream_can_be_anyone_s():
+    """Seeds reach a generator through a purpose; the exceptions derive theirs from a stream that has one."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        lines = path.read_text().splitlines()
+        found += [
+            str(path.relative_to(PACKAGE)) for x in lines if re.search(r"(default_rng|manual_seed)\((?!seed\)`)", x)
+        ]
+    derived = {"errors.py", "networks/streams.py", "bridge/activations.py", "datasets/dataset.py"}
+    derived |= {"compression/export.py", "compression/graph.py"}  # as_torch_seed inside manual_seed
+    derived |= {f"claims/{name}.py" for name in ("effort", "redundancy", "surrogates")}
+    assert set(found) == derived
+
+
+def _purposes() -> list[str]:
+    lines = [line for path in PACKAGE.rglob("*.py") for line in path.read_text().splitlines() if CALL.search(line)]
+    return sorted({name for line in lines for name in re.findall(r'"([^"]+)"', line)} - {"seed", "cpu", "cuda"})
+
+
+def _largest_correlation(stream, own):
+    """Of `own` [n] with n successive numbers of `stream` [m], over every offset."""
+    own = (own - own.mean()) / own.std()
+    return np.abs(fftconvolve(stream, own[::-1], mode="valid")).max() / len(own)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 12])
+def test_streams_are_uncorrelated_with_the_user_s_at_every_offset(seed):
+    limit = 6 / np.sqrt(N)  # 200,000 normal numbers stay below 4.5 standard deviations or so
+    numpy_user = np.random.default_rng(seed).standard_normal(200_000 + N)
+    torch_user = torch.randn(200_000 + N, generator=torch.Generator().manual_seed(seed)).double().numpy()
+    purposes = [*_purposes(), "initial weights", "training"]
+    assert {"infonce", "leave_one_out", "ksg", "binning", "GatedChannel.sample", "gates upstream"} <= set(purposes)
+    for purpose in purposes:
+        own = as_generator("seed", seed, purpose).standard_normal(N)
+        assert _largest_correlation(numpy_user, own) < limit, purpose
+        with random_stream(seed, purpose):
+            drawn = torch.randn(N).double().numpy()
+        assert _largest_correlation(torch_user, drawn) < limit, purpose
+        assert _largest_correlation(numpy_user, drawn) < limit, purpose
+    assert len({as_torch_seed("seed", seed, purpose) for purpose in purposes}) == len(set(purposes))
+
+
+def _data(kind: str, seed: int, offset: int) -> np.ndarray:
+    if kind == "numpy":
+        return SPREAD * np.random.default_rng(seed).standard_normal(offset + N)[offset:, None]
+    values = torch.randn(offset + N, generator=torch.Generator().manual_seed(seed)).double().numpy()
+    return SPREAD * values[offset:, None]
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@pytest.mark.parametrize("method", ["infonce", "leave_one_out", "ksg", "binning"])
+def test_estimates_on_data_of_the_same_seed(method, kind):
+    truth = 0.5 * np.log1p((SPREAD / TAU) ** 2)
+    for seed in (0, 5):
+        for offset in OFFSETS:
+            channel = GatedChannel.regular(_data(kind, seed, offset), TAU)
+            result = estimate(channel, method, seed=seed)
+            others = [estimate(channel, method, seed=np.random.default_rng([91, k])).nats for k in range(12)]
+            assert abs(result.nats - np.mean(others)) < 4.5 * np.std(others, ddof=1), (seed, offset)
+            if result.stderr > 0:
+                assert abs(result.nats - truth) < 4 * result.stderr, (seed, offset)
+    assert method in METHODS
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_noise_of_layers_on_data_of_the_same_seed(kind):
+    """h = f + noise, and a gate upstream of a layer: the noise has no correlation with the data."""
+    net = nn.Sequential()
+    net.add_module("input", vt.Gate(1, mean=1.0, log_variance=-2.0))
+    net.add_module("out", nn.Identity())
+    for seed in (0, 5):
+        for offset in OFFSETS:
+            f = _data(kind, seed, offset)
+            added = GatedChannel.regular(f, TAU).sample(seed) - f
+            x = f.astype(np.float32)
+            gate = vt.layer_law(net, x, "out", seed=seed).f / x
+            for noise in (added, gate):
+                assert abs(np.corrcoef(f[:, 0], noise[:, 0])[0, 1]) < 4 / np.sqrt(N)
+
+
+def test_a_sketch_is_independent_of_its_matrix():
+    matrix = np.random.default_rng(0).standard_normal((60, 40))
+    assert vt.theory.numerical_rank(matrix, method="randomized", seed=0).rank == 40
+
+
+def test_seeds_are_checked_and_generators_pass_through():
+    generator = np.random.default_rng(0)
+    assert as_generator("seed", generator, "anything") is generator
+    for bad in ("a", 1.5, -1, True, None, 2**63):
+        for call in (as_generator, as_torch_seed):
+            with pytest.raises(InvalidInputError, match=r"noise: got .*whole number.*Remedy"):
+                call("noise", bad, "anything")

@@ -1,21 +1,30 @@
-"""The most important formulas, each broken on purpose in a copy of the package: the named test must fail.
+"""The most important formulas, each broken on purpose: the named test must fail.
 
-A mutation is one replacement in one line of source. The copy is the whole package beside the tests, in a folder of its
-own; nothing is changed here. The unchanged copy passes all the named tests, so that a failure is the mutation's.
+A mutation is one replacement in one line of source. Each runs in a fork of this process, which has the big libraries
+loaded: the fork forgets the package, imports it again with the changed line, and runs the named test on it. Nothing is
+written, and nothing changes here. The unchanged package passes all the named tests in the same way, so that a failure
+is the mutation's.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import shutil
-import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
+import vibtheory as vt
+
 ROOT = Path(__file__).resolve().parents[1]
+_ = vt.networks.mlp, vt.check_network  # what the forks would load again and again: torch, scipy, cvxpy
 
 
 @dataclass(frozen=True)
@@ -93,44 +102,77 @@ MUTATIONS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a copy of the package (MNIST linked) and of the tests."""
-    folder = tmp_path_factory.mktemp("mutants")
-    shutil.copytree(
-        ROOT / "vibtheory", folder / "vibtheory", ignore=shutil.ignore_patterns("__pycache__", "*.gz", "claims")
-    )
-    for file in (ROOT / "vibtheory" / "datasets" / "mnist").glob("*.gz"):
-        (folder / "vibtheory" / "datasets" / "mnist" / file.name).symlink_to(file)
-    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    return folder
+class _Changed(SourceFileLoader):
+    """Loads a module from its file with the mutation made."""
+
+    def __init__(self, name: str, path: str, mutation: Mutation) -> None:
+        super().__init__(name, path)
+        self.mutation = mutation
+
+    def get_code(self, fullname: str) -> CodeType:
+        source = Path(self.path).read_text(encoding="utf-8")
+        return compile(source.replace(self.mutation.old, self.mutation.new), self.path, "exec")
 
 
-def _run(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
-    """pytest on the copy's tests: the copy's folder comes before every installed package."""
-    unwritten = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(copy), "HYPOTHESIS_STORAGE_DIRECTORY": str(copy)}
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("COV")}  # copies are not covered
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:cov"]
-    return subprocess.run([*command, *(f"tests/{test}" for test in tests)], cwd=copy, env={**inherited, **unwritten},
-                          capture_output=True, text=True, check=False)  # fmt: skip
+class _Finder(MetaPathFinder):
+    """Hands the one module of a mutation to `_Changed`; `met` tells whether it was imported."""
+
+    def __init__(self, mutation: Mutation) -> None:
+        self.mutation, self.met = mutation, False
+        self.name = "vibtheory." + mutation.file.removesuffix(".py").replace("/", ".")
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:
+        if fullname != self.name:
+            return None
+        self.met = True
+        file = str(ROOT / "vibtheory" / self.mutation.file)
+        return importlib.util.spec_from_file_location(fullname, file, loader=_Changed(fullname, file, self.mutation))
 
 
-def test_the_unchanged_copy_passes(copy: Path) -> None:
-    done = _run(copy, *(mutation.test for mutation in MUTATIONS.values()))
-    assert done.returncode == 0, done.stdout
+def _fork(tests: list[str], mutation: Mutation | None = None) -> tuple[int, str]:
+    """pytest's exit code (9: the changed module was never imported) and output, from a fork of this process."""
+    with tempfile.TemporaryFile("w+") as said:
+        child = os.fork()
+        if child == 0:
+            code = 70
+            try:
+                code = _in_fork(tests, mutation, said.fileno())
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        said.seek(0)
+        return os.waitstatus_to_exitcode(status), said.read()
+
+
+def _in_fork(tests: list[str], mutation: Mutation | None, said: int) -> int:
+    sys.settrace(None)  # mutants are not covered
+    for stream in (1, 2):
+        os.dup2(said, stream)
+    sys.stdout, sys.stderr = (open(stream, "w", closefd=False) for stream in (1, 2))  # noqa: SIM115
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("vibtheory", "tests"):
+            del sys.modules[name]
+    finder = None if mutation is None else _Finder(mutation)
+    if finder is not None:
+        sys.meta_path.insert(0, finder)
+    for name in [name for name in os.environ if name.startswith(("PYTEST_", "COV"))]:
+        del os.environ[name]
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:cov", "-p", "no:xdist", "--rootdir", str(ROOT)]
+    code = int(pytest.main([*options, *(str(ROOT / "tests" / test) for test in tests)]))
+    sys.stdout.flush()
+    return code if finder is None or finder.met else 9
+
+
+def test_the_unchanged_package_passes() -> None:
+    code, said = _fork([mutation.test for mutation in MUTATIONS.values()])
+    assert code == 0, said
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_each_broken_formula_is_noticed(name: str, copy: Path) -> None:
+def test_each_broken_formula_is_noticed(name: str) -> None:
     mutation = MUTATIONS[name]
-    path = copy / "vibtheory" / mutation.file
-    source = path.read_text(encoding="utf-8")
+    source = (ROOT / "vibtheory" / mutation.file).read_text(encoding="utf-8")
     assert source.count(mutation.old) == 1, "the formula was rewritten: mutate what stands there now"
-    path.write_text(source.replace(mutation.old, mutation.new), encoding="utf-8")
-    try:
-        done = _run(copy, mutation.test)
-    finally:
-        path.write_text(source, encoding="utf-8")
-    assert done.returncode == 1, done.stdout  # 1: tests ran, and one failed; other codes are no verdict
-    assert "1 failed" in done.stdout
+    code, said = _fork([mutation.test], mutation)
+    assert code == 1, said  # 1: tests ran, and one failed; other codes are no verdict
+    assert "1 failed" in said

@@ -248,11 +248,6 @@ def constant_before_padding() -> nn.Module:
     return net
 
 
-def twice() -> nn.Module:
-    linear = nn.Linear(4, 4)
-    return nn.Sequential(linear, nn.ReLU(), Gate(4), linear)
-
-
 BAD: dict[str, tuple[Callable[[], nn.Module], dict[str, object], str]] = {
     "no gates": (lambda: nn.Linear(2, 2), {}, "without gates"),
     "vanished": (vanished, {}, "no unit left in layer 'conv2'.*smaller gamma"),
@@ -260,7 +255,6 @@ BAD: dict[str, tuple[Callable[[], nn.Module], dict[str, object], str]] = {
     "no example": (inserted(Residual, (3, 8, 8)), {}, "example_input.*not a chain"),
     "fold_batchnorm": (inserted(Residual, (3, 8, 8)), {"fold_batchnorm": True}, "fold_batchnorm"),
     "padding": (constant_before_padding, {}, "padding of '4'"),
-    "shared weights": (twice, {}, "example_input"),
 }
 
 

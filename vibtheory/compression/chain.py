@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from vibtheory.compression.fixed_modules import FixedScale, Select
 from vibtheory.compression.liveness import alive_units
-from vibtheory.errors import reject
+from vibtheory.errors import InvalidInputError, reject
 from vibtheory.networks.gates import Gate
+from vibtheory.networks.sequential import ordered_modules
 
-__all__ = ["check_not_vanished", "compress_chain", "unshared"]
+__all__ = ["check_not_vanished", "compress_chain", "is_chain"]
 
 # f(sx) = s f(x) for every s, and for every s > 0.
 _LINEAR = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten)
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _HOMOGENEOUS = (nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AdaptiveMaxPool2d)
 
 
@@ -32,6 +34,7 @@ class _Front:
     kept: Tensor  # boolean, over the units of the gated net
     scale: Tensor | None  # float64, over the same units; None: nothing owed
     residue: Tensor  # float64, the value of each unit that was dropped; 0 for the kept ones
+    axis: int = 1  # where the units are
 
     def spread(self, width: int) -> None:
         """After a Flatten each channel becomes width/channels consecutive units."""
@@ -40,6 +43,38 @@ class _Front:
             self.kept = self.kept.repeat_interleave(repeats)
             self.residue = self.residue.repeat_interleave(repeats)
             self.scale = None if self.scale is None else self.scale.repeat_interleave(repeats)
+
+
+def is_chain(net: nn.Sequential, example: Tensor) -> bool:
+    """Are these modules we know, each meeting its units on the axis that the cutting below takes them to be on?
+
+    That is axis 1 throughout (vectors and maps; a Flatten makes all of a map's axes one), or the last axis of tokens,
+    where there is no Flatten and nothing that works on axis 1. Decided from the shapes that `example` runs through.
+    """
+    try:
+        modules = ordered_modules(_unshared(net))
+    except InvalidInputError:
+        return False
+    h, tokens = example, None
+    with torch.no_grad():
+        for _, module in modules:
+            module = copy.deepcopy(module).eval()
+            if isinstance(module, nn.Linear | Gate):
+                axis = h.ndim - 1 if isinstance(module, nn.Linear) else module.axis % h.ndim
+                fits = axis == (h.ndim - 1 if tokens else 1)
+                if tokens is None and h.ndim > 2 and axis == h.ndim - 1:
+                    tokens = fits = True
+                if not fits:
+                    return False
+            elif isinstance(module, nn.Flatten):
+                if h.ndim > 2 and (tokens or module.start_dim != 1 or module.end_dim % h.ndim != h.ndim - 1):
+                    return False
+            elif isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.BatchNorm1d, *_POOLS)):
+                if tokens or h.ndim != (2 if isinstance(module, nn.BatchNorm1d) else 4):
+                    return False
+                tokens = False if h.ndim > 2 else tokens
+            h = module(h)
+    return True
 
 
 def compress_chain(net: nn.Sequential, *, fold_batchnorm: bool = False) -> nn.Sequential:
@@ -55,7 +90,7 @@ def compress_chain(net: nn.Sequential, *, fold_batchnorm: bool = False) -> nn.Se
     Raises:
         InvalidInputError: a layer would vanish, or a dropped unit leaves a constant that zero padding makes uneven.
     """
-    net = unshared(net)
+    net = _unshared(net)
     rows = alive_units(net)
     check_not_vanished(net, {name: mask for name, m, mask in rows if isinstance(m, Gate) and mask is not None})
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -77,7 +112,7 @@ def compress_chain(net: nn.Sequential, *, fold_batchnorm: bool = False) -> nn.Se
             module = _through_unitwise(name, module, front)
         layers[name] = module
     if front is not None and front.scale is not None:
-        layers["scale"] = FixedScale(front.scale[front.kept].float())
+        layers["scale"] = FixedScale(front.scale[front.kept], front.axis)
     small = nn.Sequential(layers).eval()
     return _fold_batchnorm(small) if fold_batchnorm else small
 
@@ -93,7 +128,7 @@ def check_not_vanished(net: nn.Module, masks: dict[str, Tensor]) -> None:
     reject("net", f"no unit left in layer {names}", "at least one unit with alpha above the threshold", remedy)
 
 
-def unshared(net: nn.Sequential) -> nn.Sequential:
+def _unshared(net: nn.Sequential) -> nn.Sequential:
     """A deep copy in which a module used twice without parameters (one ReLU object, say) is two modules.
 
     Raises:
@@ -128,7 +163,7 @@ def _through_gate(
     if not torch.equal(front.kept, alive):  # some units entered that no weights before here could leave out
         layers[name] = Select(alive[front.kept].nonzero().flatten(), gate.axis)
     scale = mean if front.scale is None else front.scale * mean
-    return _Front(alive, scale, front.residue * mean)
+    return _Front(alive, scale, front.residue * mean, gate.axis)
 
 
 def _cut_weights(name: str, layer: nn.Linear | nn.Conv2d, kept_out: Tensor, front: _Front | None) -> nn.Module:
@@ -182,7 +217,7 @@ def _settle(layers: OrderedDict[str, nn.Module], name: str, module: nn.Module, f
     scale = front.scale[front.kept]
     if isinstance(module, _HOMOGENEOUS) and bool((scale > 0).all()):
         return
-    layers[f"scale_before_{name}"] = FixedScale(scale.float())
+    layers[f"scale_before_{name}"] = FixedScale(scale, front.axis)
     front.scale = None
 
 
@@ -197,7 +232,7 @@ def _through_unitwise(name: str, module: nn.Module, front: _Front) -> nn.Module:
         with torch.no_grad():
             if isinstance(module, nn.AvgPool2d) and front.residue.any():
                 _check_padding(name, module)
-            elif not isinstance(module, (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)):
+            elif not isinstance(module, _POOLS):
                 shape = (1, -1, 1, 1) if isinstance(module, nn.BatchNorm2d) else (1, -1)
                 value = copy.deepcopy(module).double().eval()(front.residue.view(shape)).flatten()
                 front.residue = torch.where(front.kept, torch.zeros_like(value), value)
@@ -206,8 +241,9 @@ def _through_unitwise(name: str, module: nn.Module, front: _Front) -> nn.Module:
 
 def _cut_batchnorm(layer: nn.BatchNorm1d | nn.BatchNorm2d, kept: Tensor) -> nn.Module:
     small = type(layer)(int(kept.sum()), layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
-    small = small.to(kept.device)
     state = layer.state_dict()
+    dtype = next((value.dtype for value in state.values() if value.is_floating_point()), None)
+    small = small.to(kept.device, dtype)
     small.load_state_dict({key: value[kept] if value.ndim else value for key, value in state.items()})
     return small
 

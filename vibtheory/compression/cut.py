@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from vibtheory.compression.chain import compress_chain, unshared
+from vibtheory.compression.chain import compress_chain, is_chain
+from vibtheory.compression.equivalence import deviation, probes
 from vibtheory.compression.graph import compress_graph
-from vibtheory.errors import InvalidInputError, reject
-from vibtheory.networks.gates import named_gates
-from vibtheory.networks.sequential import ordered_modules
+from vibtheory.errors import reject
+from vibtheory.networks.gates import Gate, named_gates
 
 __all__ = ["compress"]
 
@@ -25,7 +28,8 @@ def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool 
 
     Args:
         net: a gated network; unchanged.
-        example_input: one input batch or a tuple of inputs; needed for models that are not chains.
+        example_input: one input batch or a tuple of inputs, as the model will see them: shapes are traced on it, and
+            outputs are compared on it and on random inputs like it. None: chains only, whose first layer tells.
         fold_batchnorm: also merge BatchNorm into the weights before it (chains; leave False to fine-tune).
 
     Returns:
@@ -38,23 +42,64 @@ def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool 
     if not named_gates(net):
         remedy = "compress networks of vibtheory.networks, or call vibtheory.insert_gates and train first"
         reject("net", f"{type(net).__name__} without gates", "a gated network", remedy)
-    if isinstance(net, nn.Sequential) and _is_chain(net):
-        return compress_chain(net, fold_batchnorm=fold_batchnorm)
-    if fold_batchnorm:
+    given = example_input is not None
+    example = example_input if isinstance(example_input, tuple) else (example_input,) if given else _example_for(net)
+    chain = example is not None and isinstance(net, nn.Sequential) and is_chain(net, *example[:1])
+    if fold_batchnorm and not chain:
         reject("fold_batchnorm", True, "False for a model that is not a chain", "leave it out")
-    if example_input is None:
-        reject("example_input", None, "an input batch, since the model is not a chain", "pass example_input=x[:2]")
-    example = example_input if isinstance(example_input, tuple) else (example_input,)
-    return compress_graph(net, example)
+    if example is None:
+        reject("example_input", None, "an input batch, since the model is not a chain of known input", "pass x[:2]")
+    for precise in (True, False):
+        try:
+            return _compress(net, example, chain, fold_batchnorm, precise)
+        except RuntimeError:  # a forward pass that insists on its own precision
+            if not precise:
+                raise
+    raise AssertionError
 
 
-def _is_chain(net: nn.Sequential) -> bool:
-    """A chain whose units stay on axis 1, so that a Flatten makes consecutive units of each."""
-    if any(gate.axis not in (1, -1) for gate in named_gates(net).values()):
-        return False
-    try:
-        modules = ordered_modules(unshared(net))
-    except InvalidInputError:
-        return False
-    tokens = any(gate.axis == -1 for gate in named_gates(net).values())
-    return not (tokens and any(isinstance(m, (nn.Flatten, nn.BatchNorm1d, nn.Conv2d)) for _, m in modules))
+def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchnorm: bool, precise: bool) -> nn.Module:
+    """Cut and compare in float64 where the model takes it, and hand the result back in the model's own precision."""
+    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+    exact = copy.deepcopy(net).eval()
+    if precise:
+        exact = exact.double()
+        example = pytree.tree_map(lambda v: v.double() if torch.is_tensor(v) and v.is_floating_point() else v, example)
+    tolerance = 1e-9 if precise else 1e-4
+    inputs = probes(example)
+    if chain:
+        small: nn.Module = compress_chain(exact, fold_batchnorm=fold_batchnorm)  # type: ignore[arg-type]
+        moved = deviation(exact, small, inputs)
+        if not moved <= tolerance:
+            reject("net", f"a chain whose outputs would move by {moved:.2g} of their size", "unchanged outputs",
+                   "report it with the model")  # fmt: skip
+    else:
+        small = compress_graph(exact, inputs, tolerance)
+    frozen = {name for name, p in net.named_parameters() if not p.requires_grad}
+    for name, parameter in small.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    return small.to(dtype).eval()
+
+
+def _example_for(net: nn.Module) -> tuple[Tensor] | None:
+    """An input that a chain takes, from the width of its first layer; None where none is found."""
+    first = next((m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d | Gate)), None)
+    if not isinstance(net, nn.Sequential) or first is None:
+        return None
+    sides = (28, 32, 64, 224, 96, 16, 8)  # of images; any that the chain takes will do
+    shapes = [(first.in_channels, s, s) for s in sides] if isinstance(first, nn.Conv2d) else [(_width(first),)]
+    parameter = next(net.parameters())
+    probe = copy.deepcopy(net).eval()
+    for shape in shapes:
+        x = torch.zeros(2, *shape, dtype=parameter.dtype, device=parameter.device)
+        with torch.no_grad():
+            try:
+                probe(x)
+            except (RuntimeError, ValueError):
+                continue
+        return (x,)
+    return None
+
+
+def _width(layer: nn.Linear | Gate) -> int:
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.features

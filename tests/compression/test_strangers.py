@@ -1,0 +1,195 @@
+"""Models of strangers: what an axis means comes from the operation, small outputs count like large ones, no unit is cut
+because it looked silent. Each case once changed its outputs or ended in a raw error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vibtheory.compression.cut import compress
+from vibtheory.compression.equivalence import deviation, probes
+from vibtheory.compression.fixed_modules import FixedScale
+from vibtheory.compression.zeros import silent_inputs
+from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.insertion import insert_gates
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.b(torch.relu(self.a(x)))))
+
+
+class LateThreshold(nn.Module):
+    """Units that only large inputs wake up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(torch.relu(torch.relu(self.a(x)) - 20))
+
+
+class Outputs(nn.Module):
+    """A dict of a tensor and a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 8), nn.Linear(8, 3), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> dict[str, object]:
+        h = torch.relu(self.a(x))
+        return {"logits": self.b(h), "more": (self.c(h), 7)}
+
+
+class Pooled(nn.Module):
+    """A negative mean before max pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 5, 3), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = nn.functional.max_pool2d(torch.relu(self.a(x)), 2)
+        return self.head(torch.relu(self.b(h)).mean((2, 3)))
+
+
+def twice() -> nn.Module:
+    linear = nn.Linear(4, 4)
+    return nn.Sequential(linear, nn.ReLU(), Gate(4), linear)
+
+
+def last_axis_by_chance() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Linear(16, 5), nn.Flatten(), nn.Linear(160, 3))
+
+
+def length_is_channels() -> nn.Module:
+    return nn.Sequential(nn.Conv1d(4, 8, 1), nn.ReLU(), nn.Linear(8, 8))
+
+
+def flatten_from_axis_two() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Flatten(2), nn.Linear(16, 6), nn.ReLU(),
+                         nn.Flatten(), nn.Linear(36, 2))  # fmt: skip
+
+
+def tokens_flattened() -> nn.Module:
+    return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+
+
+def linear_over_width_between_convolutions() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Conv2d(8, 4, 1))
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "a Linear over the width": (last_axis_by_chance, (1, 4, 16)),
+    "as many positions as channels": (length_is_channels, (4, 8)),
+    "Flatten(2)": (flatten_from_axis_two, (1, 4, 4)),
+    "tokens, then Flatten": (tokens_flattened, (8, 8)),
+    "Conv, Linear over width, Conv": (linear_over_width_between_convolutions, (1, 8, 16)),
+    "tied weights": (Tied, (6,)),
+    "a module used twice": (twice, (4,)),
+    "units that large inputs wake up": (LateThreshold, (4,)),
+    "a dict with a tuple": (Outputs, (4,)),
+    "negative means before max pooling": (Pooled, (1, 12, 12)),
+}
+
+
+def gated(name: str, share: float) -> tuple[nn.Module, Tensor]:
+    """The model with gates of both signs, a share of them closed, in float64; and a batch for it."""
+    make, shape = CASES[name]
+    torch.manual_seed(0)
+    model, x = make(), torch.randn(3, *shape)
+    net = (model if named_gates(model) else insert_gates(model, x)).eval().double()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for gate in named_gates(net).values():
+            gate.mu.copy_(torch.randn(gate.features, generator=generator, dtype=torch.float64) + 0.5)
+            gate.mu[gate.mu.abs() < 0.1] = -0.7
+            gate.log_var[: int(share * gate.features)] = 6.0
+    return net, x.double()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("name", CASES)
+def test_outputs_stay_whatever_their_size(name: str, share: float, scale: float) -> None:
+    net, x = gated(name, share)
+    *_, last = (m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d))
+    with torch.no_grad():
+        last.weight.mul_(scale)
+        if last.bias is not None:
+            last.bias.mul_(scale)
+    small = compress(net, x)
+    other = 30 * torch.randn(4, *x.shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    assert not named_gates(small)
+    assert deviation(net, small, [(x,), (other,)]) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["a dict with a tuple", "negative means before max pooling"])
+def test_closed_units_are_gone(name: str) -> None:
+    net, x = gated(name, 0.5)
+    count = [sum(p.numel() for p in part.parameters() if p.ndim > 1) for part in (compress(net, x), net)]
+    assert count[0] < 0.8 * count[1]
+
+
+def test_open_units_stay_however_silent() -> None:
+    net, x = gated("units that large inputs wake up", 0.0)
+    assert compress(net, x).get_submodule("a").out_features == 16  # type: ignore[union-attr]
+
+
+def test_frozen_parameters_stay_frozen() -> None:
+    net, x = gated("a dict with a tuple", 0.5)
+    net.get_submodule("a").requires_grad_(False)
+    small = compress(net, x)
+    assert {name: p.requires_grad for name, p in small.named_parameters()} == {
+        f"{layer}.{kind}": layer != "a" for layer in "abc" for kind in ("weight", "bias")
+    }
+
+
+def test_zeros_are_followed_by_meaning() -> None:
+    """relu, gelu, pooling, addition of two closed channels keep a zero; a shift, a bias and exp end it."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = FixedScale(torch.tensor([1.0, 0.0, 2.0, 0.0]))
+            self.second = FixedScale(torch.tensor([1.0, 0.0, 0.0, 3.0]))
+            self.relu = nn.ReLU(inplace=True)
+            self.kept, self.shifted, self.exponential = nn.Linear(16, 2), nn.Linear(16, 2), nn.Linear(16, 2)
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            h = self.relu(self.first(x)) + nn.functional.gelu(self.second(x))
+            h = nn.functional.adaptive_avg_pool2d(nn.functional.max_pool2d(h, 2), 2).flatten(1)
+            h2 = h.clone()
+            h2 += 1e-30
+            return [self.kept(h), self.shifted(h2), self.exponential(h.exp())]
+
+    silent = silent_inputs(Net().eval(), (torch.zeros(2, 4, 8, 8),))
+    assert silent["kept"].tolist() == 4 * [False] + 4 * [True] + 8 * [False]
+    assert not silent["shifted"].any()
+    assert not silent["exponential"].any()
+
+
+def test_deviation_is_relative_and_sees_shapes() -> None:
+    def net(factor: float, width: int = 2) -> nn.Module:
+        layer = nn.Linear(1, width, bias=False)
+        with torch.no_grad():
+            layer.weight.fill_(factor)
+        return layer
+
+    inputs = probes((torch.ones(3, 1),))
+    assert len(inputs) == 4
+    assert deviation(net(1e-8), net(1.5e-8), inputs) == pytest.approx(0.5, rel=1e-5)
+    assert deviation(net(1.0), net(1.0), inputs) == 0
+    assert deviation(net(1.0), net(1.0, 3), inputs) == float("inf")
+    assert deviation(net(0.0), net(1e-30), inputs) == float("inf")

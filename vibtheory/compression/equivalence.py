@@ -1,0 +1,67 @@
+"""Do two networks compute the same function? Decided on the user's own input and on random ones like it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from vibtheory.errors import as_torch_seed
+
+__all__ = ["deviation", "probes"]
+
+_RANDOM = 3  # inputs drawn beside the example
+
+
+def probes(example: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """The example, and random inputs of its shapes: normal with its own mean and spread, standard, and wide.
+
+    Tensors that are not floating point (tokens, masks) stay as they are.
+    """
+    generator = torch.Generator().manual_seed(as_torch_seed("seed", 0, "probes of equal outputs"))
+
+    def like(value: Any, draw: int) -> Any:
+        if not (isinstance(value, Tensor) and value.is_floating_point()):
+            return value
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        centre, spread = ((value.double().mean(), value.double().std(correction=0)), (0.0, 1.0), (1.0, 10.0))[draw]
+        return (centre + spread * noise.to(value.device)).to(value.dtype)
+
+    return [example, *(pytree.tree_map(lambda v, d=draw: like(v, d), example) for draw in range(_RANDOM))]
+
+
+def deviation(reference: nn.Module, small: nn.Module, inputs: list[tuple[Any, ...]]) -> float:
+    """The largest |difference| of any output entry, relative to the largest entry of that output tensor in size.
+
+    All tensors of a tuple, dict or nested output count; infinity where structure or shapes differ, or where an output
+    that is 0 everywhere does not stay so. Both networks are called as they are, without gradients.
+    """
+    worst = 0.0
+    with torch.no_grad():
+        for one in inputs:
+            wanted, structure = pytree.tree_flatten(reference(*one))
+            got, other = pytree.tree_flatten(small(*one))
+            if structure != other:
+                return math.inf
+            for a, b in zip(wanted, got, strict=True):
+                worst = max(worst, _relative(a, b))
+    return worst
+
+
+def _relative(wanted: Any, got: Any) -> float:
+    if not isinstance(wanted, Tensor):
+        return 0.0 if wanted == got else math.inf
+    if not isinstance(got, Tensor) or wanted.shape != got.shape:
+        return math.inf
+    wanted, got = wanted.double(), got.double()
+    finite = torch.isfinite(wanted)
+    if not torch.equal(wanted[~finite].nan_to_num(), got[~finite].nan_to_num()):
+        return math.inf
+    difference = (got[finite] - wanted[finite]).abs()
+    if not difference.numel() or not bool(difference.any()):
+        return 0.0
+    size = float(wanted[finite].abs().max())
+    return float(difference.max()) / size if size > 0 else math.inf

@@ -90,6 +90,70 @@ def test_solution_matches_its_encoder():
     assert "nats" in str(found)
 
 
+def _groups():
+    """30 inputs in five groups of nearly one p(y|x)."""
+    rng = np.random.default_rng(7)
+    of_group = rng.dirichlet(np.full(10, 0.5), size=5)
+    return (0.9 * np.repeat(of_group, 6, 0) + 0.1 * rng.dirichlet(np.ones(10), size=30)) / 30
+
+
+# Objectives of plain Blahut–Arimoto (annealed, from T = X and from six random encoders), recorded beforehand.
+@pytest.mark.parametrize(
+    ("joint", "clusters", "recorded"),
+    [
+        (_groups(), None, {1.5: 0, 3: -0.007526358118, 6: -0.756044461756, 15: -4.244296332871, 40: -14.000174585978}),
+        (
+            np.random.default_rng(104).dirichlet(np.full(60, 0.5)).reshape(20, 3),
+            None,
+            {1.5: 0, 3: -0.004290565924, 6: -0.44703947013, 15: -2.855436346398, 40: -10.528288886798},
+        ),
+        (_groups(), 2, {3: 0, 6: -0.369761344529, 15: -1.6671755015}),
+    ],
+)
+def test_never_worse_than_many_plain_starts(joint, clusters, recorded):
+    for beta, objective in recorded.items():
+        found = blahut_arimoto(joint, beta, clusters=clusters)
+        assert found.objective <= objective + 1e-8
+        assert found.clusters <= (clusters or 30)
+        assert found.status == "converged"
+
+
+def test_the_gap_is_what_is_missing():
+    rushed = blahut_arimoto(_groups(), 6.0, max_iterations=3)
+    best = blahut_arimoto(_groups(), 6.0)
+    assert 0 <= best.gap < 1e-7
+    assert 0 < rushed.objective - best.objective <= rushed.gap
+    curve = ib_curve(JOINT, [3.0, 9.0])
+    assert (curve.i_ty + curve.gap + 1e-9 >= exact_ib_curve(JOINT, curve.i_tx).i_ty).all()
+
+
+def test_clusters_are_distinct_and_transitions_can_be_read():
+    counts = [blahut_arimoto(_groups(), beta).clusters for beta in (0.5, 2.0, 3.0, 8.0, 30.0)]
+    assert counts[:2] == [1, 1]
+    assert counts[2] == 2
+    assert counts[-1] == 5
+    assert counts == sorted(counts)
+    symmetric = np.array([[0.4, 0.1], [0.1, 0.4]])
+    assert [blahut_arimoto(symmetric, factor * stability_beta(symmetric)).clusters for factor in (0.9, 1.1)] == [1, 2]
+
+
+@pytest.mark.parametrize("factor", [0.9999, 1.0, 1.0001])
+def test_converged_at_the_critical_price(factor):
+    joint = np.array([[0.4, 0.1], [0.1, 0.4]])
+    found = blahut_arimoto(joint, factor * stability_beta(joint))
+    assert found.status == "converged"
+    assert abs(found.objective) < 1e-7
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_single_precision_probabilities_are_taken(kind):
+    logits = np.random.default_rng(3).normal(size=(40, 10))
+    exact = np.exp(logits) / np.exp(logits).sum(1, keepdims=True) / 40
+    rounded = exact.astype(kind)
+    assert abs(rounded.sum(dtype=np.float64) - 1) > 1e-9
+    np.testing.assert_allclose(blahut_arimoto(rounded, 9.0).objective, blahut_arimoto(exact, 9.0).objective, atol=5e-3)
+
+
 def test_trivial_encoder_loses_stability_at_the_second_singular_value():
     flip = 0.2
     joint = np.array([[1 - flip, flip], [flip, 1 - flip]]) / 2
@@ -122,8 +186,12 @@ def test_deterministic_bottleneck_is_the_best_of_all_partitions(beta):
         (lambda: blahut_arimoto([[0.5, 0.5], [0, 0]], 2), "joint"),
         (lambda: blahut_arimoto(JOINT, -1), "beta"),
         (lambda: blahut_arimoto(JOINT, 2, clusters=0), "clusters"),
+        (lambda: blahut_arimoto(JOINT, 2, clusters=2.5), "clusters"),
         (lambda: blahut_arimoto(JOINT, 2, restarts=-1), "restarts"),
-        (lambda: blahut_arimoto(JOINT, 2, annealing_steps=-1), "annealing_steps"),
+        (lambda: blahut_arimoto(JOINT, 2, restarts=True), "restarts"),
+        (lambda: blahut_arimoto(JOINT, 2, seed="a"), "seed"),
+        (lambda: blahut_arimoto((1 + 1e-4) * JOINT, 2), "joint"),
+        (lambda: ib_curve(JOINT, [-1.0]), "beta"),
         (lambda: blahut_arimoto(JOINT, 2, max_iterations=0), "max_iterations"),
         (lambda: blahut_arimoto(JOINT, 2, tolerance=0), "tolerance"),
         (lambda: blahut_arimoto(JOINT, 2, start=np.ones((4, 2))), "start"),

@@ -73,7 +73,7 @@ def test_discretised_gaussian_agrees_with_blahut_arimoto():
     t = np.linspace(-4.5, 4.5, 29) * np.sqrt(gain**2 + 1)
     start = np.exp(-0.5 * (t[None] - gain * grid[:, None]) ** 2)
     start /= start.sum(1, keepdims=True)
-    found = blahut_arimoto(joint, beta, start=start, restarts=0, annealing_steps=0, max_iterations=1500)
+    found = blahut_arimoto(joint, beta, start=start, restarts=0, max_iterations=1500)
     np.testing.assert_allclose(found.objective, i_tx - beta * i_ty, atol=2e-3)
     np.testing.assert_allclose([found.i_tx, found.i_ty], [i_tx, i_ty], atol=2e-2)
 

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog
 from scipy.special import entr, rel_entr
 
-from vibtheory.errors import SolverError, as_array, reject
-from vibtheory.information.bottleneck import blahut_arimoto, check_joint
+from vibtheory.errors import SolverError, as_array, as_generator, reject
+from vibtheory.information.bottleneck import Problem, as_count, check_beta, check_joint
 from vibtheory.storage.report import Report
 
 __all__ = ["IBCurve", "exact_ib_curve", "ib_curve"]
@@ -90,16 +90,17 @@ class IBCurve(Report):
 
 
 def ib_curve(joint: ArrayLike, betas: ArrayLike, *, restarts: int = 4, seed: int = 0) -> IBCurve:
-    """The information curve by Blahut–Arimoto at each β, each point continued from both neighbours.
+    """The information curve by Blahut–Arimoto at each β (see `bottleneck.blahut_arimoto`).
 
     Args:
         joint: [nx, ny], p(x, y).
         betas: [k], prices β ≥ 0, in any order.
-        restarts: random encoders per β, besides the annealed one and the neighbours' encoders.
-        seed: of every β's random encoders.
+        restarts: random mixtures of p(y|x) from which better clusters are searched, besides each p(y|x).
+        seed: of these mixtures.
 
     Returns:
-        IBCurve whose points are local minima: achievable, so never above the true curve.
+        IBCurve whose points are achievable, so never above the true curve; `gap` is how far below they can be, as far
+        as that search found.
 
     Raises:
         InvalidInputError: as `blahut_arimoto`, or no β.
@@ -108,15 +109,8 @@ def ib_curve(joint: ArrayLike, betas: ArrayLike, *, restarts: int = 4, seed: int
     prices = np.sort(as_array("betas", betas, (None,)))
     if prices.size == 0:
         reject("betas", "no entries", "at least one beta", "pass e.g. numpy.geomspace(1, 100, 30)")
-    found = [blahut_arimoto(p_xy, float(b), restarts=restarts, seed=seed) for b in prices]
-    for order in (range(1, len(found)), range(len(found) - 2, -1, -1)):
-        for i in order:
-            neighbour = found[i - 1] if order.step > 0 else found[i + 1]
-            again = blahut_arimoto(
-                p_xy, float(prices[i]), restarts=0, annealing_steps=0, start=neighbour.encoder, seed=seed
-            )
-            if again.objective < found[i].objective - 1e-12:
-                found[i] = again
+    problem = Problem(p_xy, as_count("restarts", restarts, 0), as_generator("seed", seed, "clusters to start from"))
+    found = [problem.solve(check_beta(float(b)), None, 1e-12, 20_000) for b in prices]
     unsettled = [f"{s.beta:g}" for s in found if s.status != "converged"]
     status = "solved"
     if unsettled:
@@ -129,7 +123,7 @@ def ib_curve(joint: ArrayLike, betas: ArrayLike, *, restarts: int = 4, seed: int
         prices,
         np.array([s.i_tx for s in found]),
         np.array([s.i_ty for s in found]),
-        np.full(prices.size, np.inf),
+        np.array([s.gap for s in found]) / np.maximum(prices, 1),
         "blahut-arimoto",
         status,
     )
@@ -165,7 +159,7 @@ def exact_ib_curve(
     p_xy = check_joint(joint)
     nx = p_xy.shape[0]
     if nx > 6:
-        reject("joint", f"{nx} values of x", "at most 6", "use ib_curve, whose points are achievable but not certified")
+        reject("joint", f"{nx} values of x", "at most 6", "use ib_curve, whose gap comes from a search")
     wanted = np.sort(as_array("rates", rates, (None,)))
     if wanted.size == 0 or wanted[0] < 0:
         reject("rates", wanted.tolist(), "at least one rate, all >= 0", "pass nats between 0 and H(X)")

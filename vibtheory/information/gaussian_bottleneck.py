@@ -14,6 +14,7 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import brentq
 
 from vibtheory.errors import as_array, as_scalar, reject
+from vibtheory.information.bottleneck import check_beta
 from vibtheory.information.bottleneck_curve import IBCurve
 
 __all__ = ["GaussianBottleneck", "gaussian_bottleneck"]
@@ -53,7 +54,7 @@ class GaussianBottleneck:
         Raises:
             InvalidInputError: β < 0.
         """
-        gain = np.sqrt(self._signal_to_noise(_check_beta(beta)))
+        gain = np.sqrt(self._signal_to_noise(check_beta(beta)))
         return np.asarray(gain[:, None] * self.directions, dtype=np.float64)
 
     def point(self, beta: float) -> tuple[float, float]:
@@ -62,7 +63,7 @@ class GaussianBottleneck:
         Raises:
             InvalidInputError: β < 0.
         """
-        snr = self._signal_to_noise(_check_beta(beta))
+        snr = self._signal_to_noise(check_beta(beta))
         i_tx = 0.5 * np.log1p(snr)
         # I(T;Y): T given Y keeps the share 1 − ρ² of the signal's variance.
         i_ty = i_tx - 0.5 * np.log1p(snr * (1 - self.correlations**2))
@@ -145,10 +146,3 @@ def _factor(name: str, covariance: ArrayLike) -> Array:
         return np.asarray(cholesky(matrix, lower=True), dtype=np.float64)
     except np.linalg.LinAlgError:
         return reject(name, "a matrix that is not positive definite", "positive definite", "drop redundant coordinates")
-
-
-def _check_beta(beta: float) -> float:
-    price = as_scalar("beta", beta)
-    if price < 0:
-        reject("beta", price, "a number >= 0", "the objective is I(T;X) - beta I(T;Y)")
-    return price

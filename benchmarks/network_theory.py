@@ -23,9 +23,7 @@ from vibtheory.bridge.affine import matrix_of
 from vibtheory.bridge.checking import quadratic_bound, theory_gamma
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import InvalidInputError
-from vibtheory.figures.budget import plot_budget
-from vibtheory.figures.dead_gate import plot_dead_units
-from vibtheory.figures.style import save
+from vibtheory.figures import plot_budget, plot_dead_units, save
 from vibtheory.networks.gates import named_gates
 from vibtheory.studies.propositions import check_dead_unit
 from vibtheory.theory.budget import survivor_limit

@@ -16,8 +16,7 @@ import pandas as pd
 
 import vibtheory as vt
 from vibtheory.bridge.channels import layer_law
-from vibtheory.figures.relu_zeros import relu_zeros
-from vibtheory.figures.style import save
+from vibtheory.figures import relu_zeros, save
 from vibtheory.information import unit_terms
 
 FIGURES = Path(__file__).parent.parent / "figures"

@@ -114,8 +114,7 @@ def full_rank_row(d: int, given: str, gamma: float = 0.1) -> dict[str, object]:
 
 def plot(table: pd.DataFrame) -> None:
     """figures/solver_cost.png and .csv."""
-    from vibtheory.figures.solver_cost import plot_solver_cost
-    from vibtheory.figures.style import save
+    from vibtheory.figures import plot_solver_cost, save
 
     target = Path(__file__).resolve().parents[1] / "figures" / "solver_cost"
     save(plot_solver_cost(table), target, ("png",))

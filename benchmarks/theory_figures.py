@@ -15,14 +15,14 @@ import pandas as pd
 
 mpl.use("Agg")
 
-from vibtheory.figures.path import plot_path
-from vibtheory.figures.penalty import (
+from vibtheory.figures import (
     classical_penalties,
+    plot_path,
     plot_penalty_comparison,
     plot_penalty_surface,
+    save,
     slide_surface,
 )
-from vibtheory.figures.style import save
 from vibtheory.theory.path import sparsity_path
 from vibtheory.theory.penalty import penalty
 from vibtheory.theory.quadratic import QuadraticBound

@@ -18,8 +18,7 @@ import torch
 
 import vibtheory as vt
 from vibtheory.compression.evaluation import error
-from vibtheory.figures.style import save
-from vibtheory.figures.threshold import threshold_figure
+from vibtheory.figures import save, threshold_figure
 from vibtheory.networks.gates import named_gates
 from vibtheory.storage import write_text
 from vibtheory.studies.experiments import experiment

@@ -25,8 +25,7 @@ import vibtheory as vt
 from vibtheory.bridge.checking import quadratic_bound
 from vibtheory.compression.evaluation import error
 from vibtheory.datasets import Dataset
-from vibtheory.figures.style import save
-from vibtheory.figures.width import width_figure
+from vibtheory.figures import save, width_figure
 from vibtheory.networks.gates import named_gates
 from vibtheory.storage import write_text
 from vibtheory.studies.experiments import experiment

@@ -13,7 +13,7 @@ from vibtheory.claims.effort import NotRecorded
 from vibtheory.claims.records import metrics, state_of_the_art, table_row
 from vibtheory.claims.width import interpolated, larger_base, low_rank, survivors
 from vibtheory.errors import DataError
-from vibtheory.figures.width import width_figure
+from vibtheory.figures import width_figure
 from vibtheory.studies.figure2 import GAMMA
 
 

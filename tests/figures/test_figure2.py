@@ -19,8 +19,7 @@ from vibtheory import datasets
 from vibtheory.cli import app
 from vibtheory.datasets import from_arrays
 from vibtheory.errors import InvalidInputError
-from vibtheory.figures.figure2 import figure2, printed_curves
-from vibtheory.figures.figure2_caption import caption
+from vibtheory.figures import caption, figure2, printed_curves
 from vibtheory.figures.figure2_shape import estimates, mean_interval, shape_table
 from vibtheory.studies import figure2 as figure2_runs
 from vibtheory.studies.estimators import Estimator

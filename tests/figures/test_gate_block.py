@@ -7,8 +7,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from vibtheory.figures.gate_block import gate_block
-from vibtheory.figures.style import save
+from vibtheory.figures import gate_block, save
 
 
 def test_every_symbol_of_the_block_is_there_and_inside():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vibtheory.errors import InvalidInputError
-from vibtheory.figures.information_plane import information_plane
+from vibtheory.figures import information_plane
 from vibtheory.information.bottleneck import deterministic_bottleneck
 from vibtheory.information.bottleneck_curve import ib_curve
 from vibtheory.information.gaussian_bottleneck import gaussian_bottleneck

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from vibtheory.errors import InvalidInputError
-from vibtheory.figures.relu_zeros import relu_zeros
+from vibtheory.figures import relu_zeros
 
 TABLE = pd.DataFrame({"layer": ["h1", "h1", "h2"], "zero_share": [0.5, 0.9, 0.25], "psi": [1.5, 2.5, 0.7]})
 
@@ -27,5 +27,5 @@ def test_every_unit_is_a_point_in_percent_and_nats():
 
 @pytest.mark.parametrize(("table", "got"), [(TABLE.drop(columns="psi"), "psi"), (TABLE.iloc[:0], "rows")])
 def test_what_is_no_table_is_refused(table, got):
-    with pytest.raises(InvalidInputError, match=f"table: got missing .*{got}"):
+    with pytest.raises(InvalidInputError, match=f"table: got .*{got}"):
         relu_zeros(table)

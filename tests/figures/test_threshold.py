@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from vibtheory.errors import InvalidInputError
-from vibtheory.figures.threshold import threshold_figure
+from vibtheory.figures import threshold_figure
 
 TABLE = pd.DataFrame({"threshold": [0.1, 1.0, 10.0], "h1": [9, 8, 7], "h2": [3, 3, 2], "r_w": 3.0, "error": 1.5})
 

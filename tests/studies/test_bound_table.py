@@ -19,7 +19,7 @@ from torch import nn
 from vibtheory.bridge.verification import clopper_pearson_upper
 from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError, SolverError
-from vibtheory.figures.budget import plot_budget
+from vibtheory.figures import plot_budget
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.lenet import mlp
 from vibtheory.studies import bound_table

@@ -14,7 +14,7 @@ import scipy.optimize
 import torch
 
 from vibtheory.errors import InvalidInputError
-from vibtheory.figures.dead_gate import plot_dead_units
+from vibtheory.figures import plot_dead_units
 from vibtheory.networks.lenet import mlp
 from vibtheory.studies.propositions import absorb_constant_unit, check_dead_unit
 from vibtheory.theory.dead_gate import dead_gate_flow

@@ -7,7 +7,7 @@ import pytest
 
 from vibtheory.compression import metrics
 from vibtheory.errors import InvalidInputError
-from vibtheory.figures.tradeoff import tradeoff
+from vibtheory.figures import tradeoff
 from vibtheory.studies import tables
 
 

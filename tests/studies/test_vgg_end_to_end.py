@@ -22,7 +22,7 @@ from vibtheory.cli import app
 from vibtheory.compression.cut import compress
 from vibtheory.datasets.catalogue import CATALOGUE
 from vibtheory.errors import CheckpointError, DataError, InvalidInputError
-from vibtheory.figures.tradeoff import tradeoff
+from vibtheory.figures import tradeoff
 from vibtheory.networks import registry as building
 from vibtheory.networks.gates import Gate, named_gates, objective
 from vibtheory.studies.experiments import Experiment, experiment

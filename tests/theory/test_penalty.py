@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from vibtheory.errors import InvalidInputError
-from vibtheory.figures.penalty import (
+from vibtheory.figures import (
     classical_penalties,
     plot_penalty_comparison,
     plot_penalty_surface,

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from vibtheory.errors import InvalidInputError
-from vibtheory.figures.solver_cost import plot_solver_cost
+from vibtheory.figures import plot_solver_cost
 from vibtheory.theory.dead_gate import dead_gate_flow
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.path import sparsity_path

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vibtheory.errors import reject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
     from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 __all__ = ["figure"]
 
@@ -37,7 +35,7 @@ def figure(
     if number == 1:
         if quick or full:
             reject("N", "1 with --quick or --full", "neither: Figure 1 is a drawing", "leave them out")
-        from vibtheory.figures.gate_block import gate_block
+        from vibtheory.figures import gate_block
 
         _draw(gate_block, out / "figure1")
         return
@@ -49,9 +47,7 @@ def figure(
 def _figure2(mode: str, *, train: bool, jobs: int, out: Path, runs: Path) -> None:
     import pandas as pd
 
-    from vibtheory.figures.figure2 import figure2
-    from vibtheory.figures.figure2_caption import caption
-    from vibtheory.figures.figure2_shape import shape_table
+    from vibtheory.figures import caption, figure2, shape_table, shape_words
     from vibtheory.storage import write_text
     from vibtheory.studies.figure2 import GAMMA, figure2_table
 
@@ -69,41 +65,9 @@ def _figure2(mode: str, *, train: bool, jobs: int, out: Path, runs: Path) -> Non
     shape = shape_table(table)
     numbers = target.with_name(f"{target.name}_shape.csv")
     write_text(numbers, shape.to_csv(index=False, float_format="%.5g"))
-    typer.echo(f"{_words(shape)}\n{caption(shape, GAMMA)}")
+    typer.echo(f"{shape_words(shape)}\n{caption(shape, GAMMA)}")
     _draw(lambda: figure2(table, GAMMA, shape), target)
     typer.echo(f"wrote {file} and {numbers}", err=True)
-
-
-def _words(shape: DataFrame) -> str:
-    """The table as text: what each estimate does, when it turns, and how it goes with r_W."""
-    import pandas as pd
-
-    from vibtheory.studies.tables import markdown
-
-    lines = []
-    for row in shape.to_dict("records"):
-        curve = row["net"] != "all VIBNets"
-        levels = f"{row['start']:.4g} → {row['top']:.4g} → {row['end']:.4g}"
-        lines.append(
-            {
-                "method": row["method"],
-                "τ": f"{row['tau']:g}",
-                "net": row["net"] + (f", γ = {row['gamma']:g}" if row["net"] == "VIBNet" else ""),
-                "shape": row["shape"] if curve else "",
-                "start → top → end (nats)": levels if curve else "",
-                "turns at epoch": f"{row['turn']:g} ({row['turn_low']:g}…{row['turn_high']:g})" if curve else "",
-                "Spearman ρ(I, r_W)": _interval(row, "spearman"),
-                "of the last epochs": _interval(row, "spearman_last"),
-            }
-        )
-    return "Figure 2 in numbers (95 % intervals over seeds)\n\n" + markdown(pd.DataFrame(lines))
-
-
-def _interval(row: dict[Hashable, Any], name: str) -> str:
-    value, low, high = (float(row.get(f"{name}{end}", math.nan)) for end in ("", "_low", "_high"))
-    if math.isnan(value):
-        return ""
-    return f"{value:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
 
 
 def _draw(plot: Callable[[], Figure], target: Path) -> None:
@@ -112,7 +76,7 @@ def _draw(plot: Callable[[], Figure], target: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    from vibtheory.figures.style import save
+    from vibtheory.figures import save
 
     drawing = plot()
     written = save(drawing, target)

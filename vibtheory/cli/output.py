@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,9 +16,7 @@ def drawn(plot: Callable[[], Figure], form: str) -> bytes:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
 
-    figure, content = plot(), BytesIO()
-    figure.savefig(content, format=form)
-    plt.close(figure)
-    return content.getvalue()
+    from vibtheory.figures import encoded
+
+    return encoded(plot(), form)

@@ -51,7 +51,7 @@ def table(
     replace those of the same mode and network there; the others stay, also those that another command adds meanwhile.
     """
     from vibtheory.cli.output import drawn
-    from vibtheory.figures.tradeoff import tradeoff
+    from vibtheory.figures import tradeoff
     from vibtheory.storage import locked, write_bytes, write_text
     from vibtheory.studies.experiments import experiment
     from vibtheory.studies.table_runs import run_experiment

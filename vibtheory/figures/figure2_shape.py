@@ -1,4 +1,4 @@
-"""Figure 2 in numbers: which estimates rise, turn and fall, when, and how I(h₁; x) goes with r_W."""
+"""Figure 2 in numbers and words: which estimates rise, turn and fall, when, and how I(h₁; x) goes with r_W."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from scipy import stats
 
 from vibtheory.errors import as_generator
 from vibtheory.studies.columns import check_columns
+from vibtheory.studies.tables import markdown
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["MAY_BE_EMPTY", "REQUIRED", "SHAPES", "estimates", "mean_interval", "shape_table"]
+__all__ = ["MAY_BE_EMPTY", "NAMES", "REQUIRED", "SHAPES", "caption", "estimates", "mean_interval", "shape_table",
+           "shape_words"]  # fmt: skip
 
 REQUIRED = ("gated", "gamma", "seed", "epoch", "r_w", "method", "tau", "n", "nats", "stderr", "kind", "saturated",
             "ceiling")  # fmt: skip
@@ -25,6 +27,22 @@ SHAPES = (
     "saturated",
 )  # fmt: skip
 """What `shape_table` calls a curve; the first is the printed VIBNet's, "rises" the printed regular net's."""
+
+NAMES = {
+    "plain": "½ Σ log(1+α), as trained",
+    "variational": "variational (P2)",
+    "variational_factorised": "variational, factorised",
+    "gaussian": "Gaussian",
+    "gaussian_tight": "Gaussian, tight",
+    "logdet": "½ log det(τ²I + Cov)",
+    "leave_one_out": "leave-one-out",
+    "infonce": "InfoNCE",
+    "pairwise": "pairwise KL",
+    "pairwise_bhattacharyya": "pairwise Bhattacharyya",
+    "per_unit": "Σ units, quadrature",
+    "ksg": "KSG",
+    "binning": "binning",
+}
 
 _BOOTSTRAP = 2000
 Array = NDArray[np.float64]
@@ -146,3 +164,71 @@ def _spearman(by_seed: list[Array]) -> float:
         return math.nan  # constant: no ranks to compare
     first, second = stats.rankdata(points, axis=0).T
     return float(np.corrcoef(first, second)[0, 1])
+
+
+def caption(shape: DataFrame, gamma: float) -> str:
+    """One sentence per shape with the estimates that have it, for the VIBNet at `gamma` and for the regular net.
+
+    Args:
+        shape: from `shape_table`.
+        gamma: price of the VIBNet.
+
+    Returns:
+        The sentences, a line each. A turn comes with its epoch, the median over seeds.
+    """
+    vibnet = shape[(shape["net"] == "VIBNet") & (shape["gamma"] == gamma)]
+    regular = shape[shape["net"] == "regular"]
+    lines = []
+    for name, rows in ((f"VIBNet, γ = {gamma:g}", vibnet), ("Regular net", regular)):
+        if not len(rows):
+            continue
+        size = f"{int(rows['seeds'].max())} seeds, {int(rows['epochs'].max())} epochs"
+        lines.append(f"{name} ({size}), by estimate [τ, or τ@epoch of the turn]:")
+        for words in SHAPES:
+            part = rows[rows["shape"] == words]
+            if len(part):
+                lines.append(f"{words}: {_listed(part, turn='turns' in words)}.")
+    return "\n".join(lines)
+
+
+def _listed(rows: DataFrame, turn: bool) -> str:
+    """Methods in the order of `NAMES`, each with its τ's; τ = 0 is the gates' own noise."""
+    noise: dict[str, list[str]] = {}
+    present = set(rows["method"])
+    for method in [*(name for name in NAMES if name in present), *sorted(present - set(NAMES))]:
+        own = rows[rows["method"] == method].sort_values("tau")
+        noise[NAMES.get(method, method)] = [
+            (f"{tau:g}" if tau else "own noise") + (f"@{epoch:g}" if turn else "")
+            for tau, epoch in zip(own["tau"], own["turn"], strict=True)
+        ]
+    return "; ".join(f"{name} [{', '.join(taus)}]" for name, taus in noise.items())
+
+
+def shape_words(shape: DataFrame) -> str:
+    """`shape` as Markdown: what each estimate does, when it turns, and how it goes with r_W."""
+    import pandas as pd
+
+    lines = []
+    for row in shape.to_dict("records"):
+        curve = row["net"] != "all VIBNets"
+        levels = f"{row['start']:.4g} → {row['top']:.4g} → {row['end']:.4g}"
+        lines.append(
+            {
+                "method": row["method"],
+                "τ": f"{row['tau']:g}",
+                "net": row["net"] + (f", γ = {row['gamma']:g}" if row["net"] == "VIBNet" else ""),
+                "shape": row["shape"] if curve else "",
+                "start → top → end (nats)": levels if curve else "",
+                "turns at epoch": f"{row['turn']:g} ({row['turn_low']:g}…{row['turn_high']:g})" if curve else "",
+                "Spearman ρ(I, r_W)": _interval(row, "spearman"),
+                "of the last epochs": _interval(row, "spearman_last"),
+            }
+        )
+    return "Figure 2 in numbers (95 % intervals over seeds)\n\n" + markdown(pd.DataFrame(lines))
+
+
+def _interval(row: dict[Any, Any], name: str) -> str:
+    value, low, high = (float(row.get(f"{name}{end}", math.nan)) for end in ("", "_low", "_high"))
+    if math.isnan(value):
+        return ""
+    return f"{value:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")

@@ -1,22 +1,28 @@
 """One plotting style for every figure: colour-blind-safe, readable at column width, no global state.
 
-Use it as a context, so that a caller's own matplotlib settings survive:
+Use it as a decorator of what draws, or as a context, so that a caller's own matplotlib settings survive:
 
-    with style():
+    @style()
+    def plot_...(...) -> Figure:
         figure, axes = plt.subplots()
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from vibtheory.errors import reject
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
-__all__ = ["COLORS", "save", "style"]
+__all__ = ["COLORS", "encoded", "facets", "needs", "save", "style"]
 
 # Okabe & Ito (2008): distinguishable under the common colour-vision deficiencies, and in print.
 COLORS = {
@@ -30,11 +36,12 @@ COLORS = {
     "black": "#000000",
     "grey": "#7F7F7F",
 }
+_METADATA: Any = {"pdf": {"CreationDate": None}, "png": {"Software": None}, "svg": {"Date": None}}  # no timestamps
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """matplotlib settings for the duration of a `with` block; restored on leaving it."""
+    """matplotlib settings for the duration of a `with` block or of a decorated function; restored afterwards."""
     import matplotlib as mpl
     from cycler import cycler
 
@@ -74,9 +81,47 @@ def save(figure: Figure, path: Path, formats: tuple[str, ...] = ("png", "pdf")) 
     for suffix in formats:
         target = path.with_suffix(f".{suffix}")
         partial = path.with_name(f".{path.name}.partial.{suffix}")
-        metadata = {"CreationDate": None} if suffix == "pdf" else {"Software": None} if suffix == "png" else None
         with style():
-            figure.savefig(partial, metadata=metadata)
+            figure.savefig(partial, metadata=_METADATA.get(suffix))
         partial.replace(target)
         written.append(target)
     return written
+
+
+def encoded(figure: Figure, form: str = "png", dpi: float | Literal["figure"] = "figure") -> bytes:
+    """`figure` as png, pdf or svg, in our style and without timestamps; the figure is closed."""
+    import matplotlib.pyplot as plt
+
+    buffer = BytesIO()
+    with style():
+        figure.savefig(buffer, format=form, dpi=dpi, metadata=_METADATA.get(form))
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def facets(table: DataFrame, column: str, **layout: Any) -> tuple[Figure, list[tuple[Axes, Any, DataFrame]]]:
+    """One panel, side by side, for each value of `column` in the order of the table.
+
+    Args:
+        table: at least one row.
+        column: whose values tell the panels apart.
+        layout: of `plt.subplots`; `figsize` by panel, unless it is said to be `of_all`.
+
+    Returns:
+        The figure, and of each panel its axes, the value and its rows.
+    """
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(table[column]))
+    width, height = layout.pop("figsize")
+    width = width if layout.pop("of_all", False) else width * len(names)
+    figure, panels = plt.subplots(1, len(names), figsize=(width, height), squeeze=False, **layout)
+    return figure, [(axes, name, table[table[column] == name]) for axes, name in zip(panels[0], names, strict=True)]
+
+
+def needs(table: DataFrame, columns: Sequence[str], remedy: str) -> None:
+    """Raise InvalidInputError, with the remedy, unless `table` has a row and all `columns`."""
+    missing = [name for name in columns if name not in table.columns]
+    if missing or table.empty:
+        got = f"no column {', '.join(missing)}" if missing else "0 rows"
+        reject("table", got, f"rows with {', '.join(columns)}", remedy)

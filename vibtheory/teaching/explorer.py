@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vibtheory.errors import MissingDependencyError, reject
+from vibtheory.figures import encoded
 from vibtheory.teaching.notebooks import module
-from vibtheory.teaching.picture import png
+from vibtheory.teaching.picture import DPI
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +81,7 @@ class Explorer:
     def picture(self) -> bytes:
         key = tuple(self._index.values())
         if key not in self._drawn:
-            self._drawn[key] = png(self._draw(**self.setting))
+            self._drawn[key] = encoded(self._draw(**self.setting), dpi=DPI)
         return self._drawn[key]
 
     def set(self, **indices: int) -> Explorer:

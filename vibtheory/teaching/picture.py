@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vibtheory.errors import reject
-from vibtheory.figures.style import style
+from vibtheory.figures import encoded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Picture", "animate", "png", "show"]
+__all__ = ["Picture", "animate", "show"]
 
-_DPI = 110
+DPI = 110
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,6 @@ class Picture:
         return {self.mime: encoded, "text/plain": self.alt}, {self.mime: {"alt": self.alt}}
 
 
-def png(figure: Figure, dpi: int = _DPI) -> bytes:
-    """`figure` as PNG bytes in our style, without timestamps; the figure is closed."""
-    import matplotlib.pyplot as plt
-
-    buffer = io.BytesIO()
-    with style():
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    plt.close(figure)
-    return buffer.getvalue()
-
-
 def show(figure: Figure, alt: str) -> Picture:
     """`figure` as a `Picture`; make it the last line of a cell.
 
@@ -65,7 +54,7 @@ def show(figure: Figure, alt: str) -> Picture:
     """
     if not alt.strip():
         reject("alt", repr(alt), "a description", "say in one sentence what the picture shows")
-    return Picture(png(figure), alt)
+    return Picture(encoded(figure, dpi=DPI), alt)
 
 
 def animate(draw: Callable[[Any], Figure], values: Iterable[Any], alt: str, *, seconds: float = 0.35) -> Picture:
@@ -84,7 +73,7 @@ def animate(draw: Callable[[Any], Figure], values: Iterable[Any], alt: str, *, s
 
     if not seconds > 0:
         reject("seconds", seconds, "a number > 0", "pass the time per frame")
-    frames = [Image.open(io.BytesIO(png(draw(value), 80))).convert("RGB").quantize(48) for value in values]
+    frames = [Image.open(io.BytesIO(encoded(draw(value), dpi=80))).convert("RGB").quantize(48) for value in values]
     if not frames:
         reject("values", "none", "at least one value", "pass the recorded epochs")
     durations = [round(1000 * seconds)] * (len(frames) - 1) + [2500]

@@ -6,10 +6,13 @@ import textwrap
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.ticker import NullLocator
 
-from vibtheory.figures.figure2_caption import NAMES, caption
-from vibtheory.figures.figure2_shape import estimates, mean_interval, shape_table
+from vibtheory.errors import reject
+from vibtheory.figures.figure2_shape import NAMES, caption, estimates, mean_interval, shape_table
 from vibtheory.figures.style import COLORS, style
 
 if TYPE_CHECKING:
@@ -36,8 +39,6 @@ def printed_curves() -> DataFrame:
     Returns:
         Columns epoch, r_w_vibnet, r_w_regular (fractions), mi_vibnet, mi_regular (nats, plus an unknown constant).
     """
-    import pandas as pd
-
     with resources.files("vibtheory").joinpath("studies/published/figure2_poster.csv").open(encoding="utf-8") as stream:
         return pd.read_csv(stream, comment="#")
 
@@ -59,11 +60,6 @@ def figure2(table: DataFrame, gamma: float, shape: DataFrame | None = None) -> F
     Raises:
         InvalidInputError: a column is missing, no row, or no VIBNet of that price.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import NullLocator
-
-    from vibtheory.errors import reject
-
     order = {name: place for place, name in enumerate(NAMES)}
     keys = sorted(estimates(table), key=lambda key: (order.get(key[0], len(order)), key[1]))
     main = table[table["gated"] & (table["gamma"] == gamma)]

@@ -1,0 +1,142 @@
+"""Pictures of bounds on information (docs/theory.md P1 to P3, F): gaps, ReLU zeros, numbers of units, the printed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from vibtheory.figures.style import COLORS, needs, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from vibtheory.information.layer_bound import LayerBound
+
+__all__ = ["plot_gap", "plot_printed_figure2", "plot_relu_bounds", "plot_sandwich", "relu_zeros"]
+
+
+@style()
+def plot_gap(bound: LayerBound) -> Figure:
+    """P1 as two bars: what is bounded, and the bound as that plus the parts of its gap; in nats.
+
+    Args:
+        bound: from `layer_bound`, finite.
+    """
+    parts = (
+        ("γ KL(p(h)‖q(h)): the prior", bound.gamma * bound.prior_gap, "orange"),
+        ("E KL(p(y|h_L)‖q(y|h_L)): the classifier", bound.classifier_gap, "green"),
+        ("I(h_i;y) − I(h_L;y): lost downstream", bound.processing_gap, "purple"),
+    )
+    figure, (terms, gap) = plt.subplots(1, 2, figsize=(8, 2.7), gridspec_kw={"width_ratios": [1, 1.3]})
+    names = ["γ I(h; h_prev)", "I(h; y)", "L", "L̃ − H(y)"]
+    values = [bound.gamma * bound.information, bound.relevance, bound.objective, bound.bound - bound.entropy_y]
+    terms.barh(names[::-1], values[::-1], color=[COLORS[c] for c in ("red", "blue", "sky", "sky")], height=0.6)
+    terms.axvline(0, color=COLORS["black"], lw=1)
+    terms.set(xlabel="nats", title="the two sides")
+    terms.grid(axis="y", visible=False)
+    left = bound.objective
+    gap.barh(["L̃ − H(y)", "L"], [0, 0])
+    gap.axvline(bound.objective, ymax=0.25, color=COLORS["blue"], lw=2, label=f"L = {bound.objective:.4f}")
+    for name, width, color in parts:
+        gap.barh(["L̃ − H(y)"], [width], left=left, color=COLORS[color], height=0.5, label=f"{name}: {width:.4f}")
+        left += width
+    gap.axvline(bound.bound - bound.entropy_y, ymax=0.25, color=COLORS["red"], lw=2, label=f"L̃ − H(y) = {left:.4f}")
+    gap.set(xlabel="nats", yticks=[])
+    gap.set_title(f"the gap: {bound.gap:.4f} nats", loc="left")
+    gap.set_ylim(-0.4, 4.2)
+    gap.legend(loc="upper left")
+    gap.grid(visible=False)
+    return figure
+
+
+@style()
+def plot_relu_bounds(table: DataFrame) -> Figure:
+    """Left: exact I(h;x) of one ReLU unit beside the valid bound and training's ½ log(1+α). Right: ψ⁺ and the zeros.
+
+    Args:
+        table: columns threshold, exact, valid, plain, psi (nats) and zero_share.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.0))
+    left.plot(table["threshold"], table["valid"], color=COLORS["red"], label="valid bound (P2 with zeros)")
+    left.plot(table["threshold"], table["exact"], color=COLORS["blue"], lw=2.4, label="exact I(h;x)")
+    left.plot(table["threshold"], table["plain"], color=COLORS["black"], ls=":", label="½ log(1+α), in training")
+    left.set_ylabel("information (nats)")
+    right.plot(table["threshold"], table["psi"], color=COLORS["green"], label="ψ⁺ (nats)")
+    right.plot(table["threshold"], table["zero_share"], color=COLORS["purple"], ls="--", label="share of zeros 1 − π")
+    right.set_ylabel("ψ⁺ (nats), share (no unit)")
+    for axes in (left, right):
+        axes.set_xlabel("threshold b of f = max(x − b, 0)")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    return figure
+
+
+@style()
+def relu_zeros(table: DataFrame) -> Figure:
+    """Share of inputs on which a unit is exactly 0, and ψ⁺ against it, one colour per layer.
+
+    Args:
+        table: one row per kept unit: layer, zero_share (a fraction), psi (nats).
+
+    Raises:
+        InvalidInputError: a column is missing, or no row.
+    """
+    needs(table, ("layer", "zero_share", "psi"), "run benchmarks/relu_zeros.py")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9))
+    bins = [k / 25 for k in range(26)]
+    for layer, part in table.groupby("layer"):
+        left.hist(100 * part["zero_share"], bins=[100 * edge for edge in bins], alpha=0.6, label=str(layer))
+        right.plot(100 * part["zero_share"], part["psi"], ls="", marker=".", ms=4, alpha=0.6, label=str(layer))
+    left.set(xlabel="inputs on which the unit is 0 [%]", ylabel="kept units", xlim=(0, 100))
+    right.set(xlabel="inputs on which the unit is 0 [%]", ylabel="ψ⁺ [nats]", xlim=(0, 100), ylim=(0, None))
+    left.legend()
+    return figure
+
+
+_LOOKS = {
+    "infonce": ("InfoNCE (lower)", "blue", "-"),
+    "pairwise_bhattacharyya": ("Bhattacharyya (lower)", "sky", "--"),
+    "leave_one_out": ("leave-one-out (upper)", "red", "-"),
+    "pairwise": ("pairwise KL (upper)", "orange", "--"),
+    "gaussian_tight": ("Gaussian, tight (upper)", "green", "-."),
+    "per_unit": ("Σ units (upper)", "purple", ":"),
+}
+
+
+@style()
+def plot_sandwich(table: DataFrame, samples: int) -> Figure:
+    """Estimates in nats over the number of units, one line per method.
+
+    Args:
+        table: columns units, method, nats.
+        samples: N, whose logarithm caps every estimate from N points.
+    """
+    figure, axes = plt.subplots(figsize=(6.4, 3.6))
+    for method, rows in table.groupby("method", sort=False):
+        label, color, dash = _LOOKS.get(str(method), (str(method), "grey", "-"))
+        axes.loglog(rows["units"], rows["nats"], color=COLORS[color], ls=dash, marker=".", label=label)
+    axes.axhline(np.log(samples), color=COLORS["black"], lw=1.2, label=f"log N, N = {samples}")
+    axes.set(xlabel="number of units", ylabel="I(h + τn; x) (nats)")
+    axes.legend(loc="upper left", ncols=2)
+    return figure
+
+
+@style()
+def plot_printed_figure2(table: DataFrame) -> Figure:
+    """The printed Figure 2 as read off: r_W and I(h₁; x) "+ constant" against epoch.
+
+    Args:
+        table: columns epoch, r_w_vibnet, r_w_regular, mi_vibnet, mi_regular.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(8, 2.9))
+    labels = {"r_w": "$r_W$ (fraction)", "mi": "I(h₁; x) + constant (nats?)"}
+    for axes, (name, label) in zip(panels, labels.items(), strict=True):
+        axes.plot(table["epoch"], table[f"{name}_vibnet"], color=COLORS["blue"], label="VIBNet")
+        axes.plot(table["epoch"], table[f"{name}_regular"], color=COLORS["red"], ls="--", label="regular net")
+        axes.set(xlabel="epoch", ylabel=label)
+    panels[0].set_ylim(0, 1.08)
+    panels[0].legend()
+    return figure

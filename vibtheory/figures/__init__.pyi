@@ -7,8 +7,6 @@ from .bottleneck import plot_soft_clusters as plot_soft_clusters
 from .figure2_plot import figure2 as figure2
 from .figure2_plot import printed_curves as printed_curves
 from .figure2_shape import caption as caption
-from .figure2_shape import estimates as estimates
-from .figure2_shape import mean_interval as mean_interval
 from .figure2_shape import shape_table as shape_table
 from .figure2_shape import shape_words as shape_words
 from .gates import gate_block as gate_block

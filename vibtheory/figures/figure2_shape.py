@@ -99,7 +99,10 @@ def shape_table(table: DataFrame, seed: int = 0) -> DataFrame:
 
 
 def mean_interval(values: Array, own_error: float = math.nan) -> tuple[float, float, float]:
-    """Mean and 95 % interval (Student's t) of independent values; with one value, ± 1.96 of its own standard error."""
+    """Mean and 95 % interval (Student's t) of independent `values` [n]; of one value, ± 1.96 of its `own_error`.
+
+    `own_error` is the standard error of that value, and not used where there are several.
+    """
     mean = float(np.mean(values))
     if len(values) > 1:
         half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))

@@ -89,7 +89,7 @@ def save(figure: Figure, path: Path, formats: tuple[str, ...] = ("png", "pdf")) 
 
 
 def encoded(figure: Figure, form: str = "png", dpi: float | Literal["figure"] = "figure") -> bytes:
-    """`figure` as png, pdf or svg, in our style and without timestamps; the figure is closed."""
+    """`figure` as bytes of that `form` (png, pdf or svg), `dpi` dots per inch, without timestamps; it is closed."""
     import matplotlib.pyplot as plt
 
     buffer = BytesIO()

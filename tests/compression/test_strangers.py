@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from vibtheory.compression.cut import compress
 from vibtheory.compression.equivalence import deviation, probes
 from vibtheory.compression.fixed_modules import FixedScale
+from vibtheory.compression.metrics import compression
 from vibtheory.compression.zeros import silent_inputs
+from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.insertion import insert_gates
+from vibtheory.networks.lenet import lenet_5_caffe
 
 
 class Tied(nn.Module):
@@ -193,3 +196,30 @@ def test_deviation_is_relative_and_sees_shapes() -> None:
     assert deviation(net(1.0), net(1.0), inputs) == 0
     assert deviation(net(1.0), net(1.0, 3), inputs) == float("inf")
     assert deviation(net(0.0), net(1e-30), inputs) == float("inf")
+
+
+def test_sizes_are_those_that_torch_counts() -> None:
+    """Tokens [N, 16, 8] through 8 → 8 → 6 → 3: 16·(64 + 48 + 18) multiply-adds; of the small net, torch's count."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+    x = torch.randn(2, 16, 8)
+    net = insert_gates(model, x).eval()
+    size = compression(net, example_input=x)
+    assert (size.flop, size.weights, size.r_w, size.r_n) == (2080, 130, 100, 100)
+    with torch.no_grad():
+        next(iter(named_gates(net).values())).log_var[:4] = 6.0
+    size = compression(net, example_input=x)
+    assert (size.flop, size.weights, size.kept) == (16 * (32 + 24 + 18), 74, (4, 6))
+    assert size.r_n == pytest.approx(100 * 10 / 14)
+    with pytest.raises(InvalidInputError, match="example_input"):
+        compression(net, input_shape=(16, 8))
+
+
+def test_a_shared_weight_counts_once() -> None:
+    net, x = gated("tied weights", 0.5)
+    assert compression(net, example_input=x).r_w == 100
+
+
+def test_sizes_of_a_chain_do_not_depend_on_how_its_shape_is_given() -> None:
+    net = lenet_5_caffe()
+    assert compression(net, example_input=torch.zeros(2, 1, 28, 28)) == compression(net)

@@ -45,17 +45,18 @@ class _Front:
             self.scale = None if self.scale is None else self.scale.repeat_interleave(repeats)
 
 
-def is_chain(net: nn.Sequential, example: Tensor) -> bool:
+def is_chain(net: nn.Sequential, example: Tensor, units_axis: int | None = None) -> bool:
     """Are these modules we know, each meeting its units on the axis that the cutting below takes them to be on?
 
     That is axis 1 throughout (vectors and maps; a Flatten makes all of a map's axes one), or the last axis of tokens,
-    where there is no Flatten and nothing that works on axis 1. Decided from the shapes that `example` runs through.
+    where there is no Flatten and nothing that works on axis 1 (`units_axis=1` leaves tokens out). Decided from the
+    shapes that `example` runs through.
     """
     try:
         modules = ordered_modules(_unshared(net))
     except InvalidInputError:
         return False
-    h, tokens = example, None
+    h, tokens = example, False if units_axis == 1 else None
     with torch.no_grad():
         for _, module in modules:
             module = copy.deepcopy(module).eval()

@@ -6,13 +6,17 @@ kept counts, this file to a network; a test holds the two to each other.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from vibtheory.compression.chain import is_chain
+from vibtheory.compression.cut import compress
 from vibtheory.compression.evaluation import Evaluation, error, evaluate
 from vibtheory.compression.liveness import alive_units, spread
 from vibtheory.compression.sizes import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
@@ -33,17 +37,27 @@ __all__ = [
 ]
 
 
-def compression(net: nn.Module, input_shape: Sequence[int] | None = None) -> Compression:
-    """r_W, r_N and FLOP of a gated Sequential net, from its open gates after removing what is dead in either direction.
+def compression(net: nn.Module, input_shape: Sequence[int] | None = None, *, example_input: Any = None) -> Compression:
+    """r_W, r_N and FLOP of a gated net: by the poster's rules where they apply, else by torch's counter.
+
+    The poster's rules hold for Sequentials whose units stay on axis 1, and count the open gates after removing what is
+    dead in either direction. Any other model is compressed: its weights (tensors of two axes and more, a shared one
+    once) and multiply-adds are those of what `compress` returns, and its r_N is the share of gated units that are open.
 
     Args:
-        net: a Sequential such as `vibtheory.networks` builds; unchanged.
-        input_shape: shape of one example; None: (1, 28, 28) or (3, 32, 32) for a net that begins with a convolution of
-            one or three channels, and the width of the first layer otherwise.
+        net: a gated network; unchanged.
+        input_shape: shape of one example, for a Sequential; None: (1, 28, 28) or (3, 32, 32) for a net that begins with
+            a convolution of one or three channels, and the width of the first layer otherwise.
+        example_input: one batch [N, ...] or a tuple of inputs; needed for other models, and settles the shape for all.
 
     Raises:
-        InvalidInputError: not a Sequential of known layers (`networks.sequential`), or `input_shape` does not fit.
+        InvalidInputError: neither of the two kinds of net, `input_shape` does not fit, or see `compress`.
     """
+    if example_input is not None:
+        example = example_input if isinstance(example_input, tuple) else (example_input,)
+        if not (isinstance(net, nn.Sequential) and is_chain(net, example[0], units_axis=1)):
+            return _by_counting(net, example)
+        input_shape = example[0].shape[1:]
     pruned, full, kept = [0, 0, 0], [0, 0, 0], []
     rows = alive_units(net)
     before: nn.Module = nn.Identity()
@@ -66,6 +80,24 @@ def compression(net: nn.Module, input_shape: Sequence[int] | None = None) -> Com
             kept.append(alive_out)
         before, mask_before = module, mask
     return compare(Size(*pruned), Size(*full), kept)
+
+
+def _by_counting(net: nn.Module, example: tuple[Any, ...]) -> Compression:
+    gates = named_gates(net).values()
+    kept = [int(gate.keep.sum()) for gate in gates]
+    (weights, flop), (all_weights, all_flop) = (_counted(part, example) for part in (compress(net, example), net))
+    units = sum(gate.features for gate in gates)
+    return compare(Size(weights, sum(kept), flop), Size(all_weights, units, all_flop), kept)
+
+
+def _counted(net: nn.Module, example: tuple[Any, ...]) -> tuple[int, int]:
+    """Weights, and multiply-adds of one example."""
+    first = next(value for value in example if isinstance(value, torch.Tensor))
+    probe = copy.deepcopy(net).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        probe(*example)
+    weights = sum(p.numel() for p in net.parameters() if p.ndim > 1)
+    return weights, counter.get_total_flops() // (2 * len(first))
 
 
 _NO_NEW_MAP = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Identity)
@@ -94,6 +126,8 @@ def _areas(
                     x = module(x)
                 except (RuntimeError, ValueError) as failure:
                     reject("input_shape", f"{list(x.shape[1:])} at {name!r} ({failure})", "what it takes", "fix it")
+                if isinstance(module, nn.Linear) and x.ndim > 2:
+                    reject("net", f"a Linear at {name!r} on {list(x.shape[1:])}", "vectors", "pass example_input=x[:2]")
                 areas.append(math.prod(x.shape[2:]))
     finally:
         for module, training in modes.items():

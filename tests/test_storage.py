@@ -215,3 +215,16 @@ def test_rows_are_checked_by_kind() -> None:
         check_row({key: value for key, value in right.items() if key != "nats"}, kinds)
     with pytest.raises(ValueError, match="no object"):
         check_row([1], kinds)
+
+
+def test_tied_tensors_are_stored_once_and_come_back_tied(tmp_path: Path) -> None:
+    weight = torch.arange(400.0).view(20, 20)
+    write_state(tmp_path, "run", {"a": weight, "b": weight, "part": weight[:2]}, {})
+    (file,) = tmp_path.glob("*.safetensors")
+    assert file.stat().st_size < 2 * weight.nbytes
+    found = read_state(tmp_path, "run")
+    assert found is not None
+    tensors, plain = found
+    assert tensors["a"] is tensors["b"]
+    assert torch.equal(tensors["part"], weight[:2])
+    assert set(plain) == {"tensors"}

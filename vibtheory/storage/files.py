@@ -126,14 +126,28 @@ def write_state(folder: Path, name: str, tensors: Mapping[str, Tensor], descript
     """Write tensors (safetensors) and a description (JSON) as one atomic step.
 
     The tensors' file is named after its own SHA-256; `{name}.json` names it and is the commit point: a kill between
-    the two writes leaves the old pair valid, and a flipped bit is found on reading.
+    the two writes leaves the old pair valid, and a flipped bit is found on reading. Of tied tensors one is stored.
     """
+    import torch
     from safetensors.torch import save
 
-    content = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+    stored: dict[str, Tensor] = {}
+    first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+    tied: dict[str, str] = {}
+    for key, value in tensors.items():
+        where = (value.data_ptr(), value.shape, value.stride())
+        if value.numel() and where in first:
+            tied[key] = first[where]
+            continue
+        first[where] = key
+        # A view of a part of another tensor is copied: safetensors refuses shared memory.
+        stored[key] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    content = save(stored)
     weights = f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     write_bytes(folder / weights, content)
-    write_sealed(folder / f"{name}.json", {**description, "tensors": weights}, indent=1)
+    write_sealed(
+        folder / f"{name}.json", {**description, **({"tied": tied} if tied else {}), "tensors": weights}, indent=1
+    )
     # What earlier states, and writers killed half-way, left behind; the folder's lock is ours.
     for stale in (*folder.glob(f"{name}-*.safetensors"), *folder.glob(f".{name}-*"), *folder.glob(f".{name}.json.*")):
         if stale.name != weights:
@@ -166,6 +180,7 @@ def read_state(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, An
         if weights != f"{name}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors":
             raise ValueError(f"{weights} does not match the checksum in its name")
         tensors = load(content)
+        tensors |= {key: tensors[other] for key, other in description.pop("tied", {}).items()}
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(
             f"folder: {path} is not a readable checkpoint ({type(error).__name__}: {error}), "

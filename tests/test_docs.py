@@ -180,7 +180,7 @@ def test_the_rules_reach_everything_on_the_api_pages() -> None:
         assert _exported(ast.parse(path.read_text(encoding="utf-8"))), name
         assert path in PUBLIC
     objects = {f"{path.stem}.{name}" for path, names in PUBLIC.items() for name in names}
-    assert {"ledger.decide", "effort.Recorded", "vgg.vgg16_cifar", "export.export_onnx", "channels.LayerLaw",
+    assert {"ledger.decide", "instances.Recorded", "vgg.vgg16_cifar", "export.export_onnx", "channels.LayerLaw",
             "verification.compare"} <= objects  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vibtheory.claims.effort import Effort
+from vibtheory.claims.instances import Effort
 
 
 @dataclass(frozen=True, eq=False)

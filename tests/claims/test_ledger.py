@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 import vibtheory as vt
-from vibtheory.claims import STATEMENTS, Claim, Effort, Finding, Ledger, Statement, Tally, decide, effort
-from vibtheory.claims.effort import NotRecorded
+from vibtheory.claims import STATEMENTS, Claim, Effort, Finding, Ledger, Statement, Tally, decide, instances
+from vibtheory.claims.instances import NotRecorded
 from vibtheory.cli import app
 from vibtheory.errors import DataError, InvalidInputError, SolverError
 from vibtheory.theory.enumeration import enumerate_local_minima
@@ -131,7 +131,7 @@ def test_an_instance_that_enumeration_cannot_decide_is_left_out_and_counted(
             raise SolverError("no decision")
         return enumerate_local_minima(bound)
 
-    monkeypatch.setattr(effort, "enumerate_local_minima", undecided_at_first)
+    monkeypatch.setattr(instances, "enumerate_local_minima", undecided_at_first)
     monkeypatch.setattr(Effort, "size", lambda *_: 6)
     ledger = decide(only=["T6 enumeration", "T7 closed", "T7 existence", "T7 convexity"], figures=tmp_path)
     left = [claim.evidence.get("left out: enumeration could not decide", 0) for claim in ledger]
@@ -162,7 +162,7 @@ def test_json_is_standard_and_complete(ledger: Ledger) -> None:
     read = json.loads(ledger.to_json(), parse_constant=lambda constant: pytest.fail(constant))
     assert read["verdict"] == "fails"
     assert read["recorded"] == {}
-    assert read["claims"][0]["evidence"]["x"] == "inf"
+    assert read["claims"][0]["evidence"]["x"] is None
     assert read["claims"][0]["evidence"]["n"] == 3
     assert set(read["claims"][0]) == {field.name for field in fields(Claim)}
 

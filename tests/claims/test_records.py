@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from vibtheory.claims import STATEMENTS, Effort, Tally, decide, figure2
-from vibtheory.claims.effort import NotRecorded
+from vibtheory.claims.instances import NotRecorded
 from vibtheory.claims.records import metrics, state_of_the_art, table_row
 from vibtheory.claims.width import interpolated, larger_base, low_rank, survivors
 from vibtheory.errors import DataError

@@ -26,7 +26,7 @@ from vibtheory.teaching import (
     show,
 )
 from vibtheory.teaching.__main__ import main
-from vibtheory.teaching.recorded import write_recorded
+from vibtheory.teaching.records import write_recorded
 from vibtheory.teaching.records import record_all
 
 v4 = nbformat.v4

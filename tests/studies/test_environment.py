@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from vibtheory.cli import app
 from vibtheory.studies import environment as health
-from vibtheory.studies.environment import Finding, Health, doctor
+from vibtheory.studies.environment import Health, Inspection, doctor
 
 
-def _by_name(found: Health) -> dict[str, Finding]:
+def _by_name(found: Health) -> dict[str, Inspection]:
     return {finding.name: finding for finding in found.findings}
 
 
@@ -61,7 +61,7 @@ def test_torch_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install" in torch_.remedy
 
 
-def _versions(monkeypatch: pytest.MonkeyPatch, requires: list[str], installed: dict[str, str]) -> dict[str, Finding]:
+def _versions(monkeypatch: pytest.MonkeyPatch, requires: list[str], installed: dict[str, str]) -> dict[str, Inspection]:
     def version(name: str) -> str:
         if name not in installed:
             raise metadata.PackageNotFoundError(name)
@@ -115,7 +115,7 @@ def test_terminal_without_greek(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_status_is_the_worst() -> None:
-    ok, missing, broken = (Finding("data", "x", status, "y", "r") for status in ("ok", "missing", "broken"))
+    ok, missing, broken = (Inspection("data", "x", status, "y", "r") for status in ("ok", "missing", "broken"))
     assert Health((ok,)).status == "ready"
     assert Health((ok, missing)).status == "ready, something optional is missing"
     assert Health((missing, broken, ok)).status == "broken"

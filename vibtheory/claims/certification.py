@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.claims.claim import Finding, Tally
-from vibtheory.claims.effort import FAMILIES, Effort, gate_units, random_bound, random_start
+from vibtheory.claims.instances import FAMILIES, Effort, gate_units, random_bound, random_start
 from vibtheory.theory.certificate import certify
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.quadratic import QuadraticBound
@@ -67,8 +67,7 @@ def radius(effort: Effort, shrink: float = 1.0) -> Finding:
     """
     rng = effort.rng("radius")
     outcomes, widest = [], 0.0
-    for index in range(effort.size(350, 3500)):
-        bound = random_bound(rng, FAMILIES[index % len(FAMILIES)])
+    for _index, bound in effort.bounds(rng, 350, 3500):
         minimum = find_local_minimum(bound, random_start(rng, bound))
         if not minimum.certificate.certified or minimum.nonzeros == 0:
             continue
@@ -105,8 +104,7 @@ def enumeration(effort: Effort) -> Finding:
     """T6: every minimum that descent finds from a random start is among those enumerated."""
     rng = effort.rng("enumeration")
     outcomes, several = [], 0
-    for index in range(effort.size(100, 1000)):
-        bound = random_bound(rng, FAMILIES[index % len(FAMILIES)], largest=6)
+    for index, bound in effort.bounds(rng, 100, 1000, largest=6):
         minima = effort.minima(bound)
         if minima is None:
             continue

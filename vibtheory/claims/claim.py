@@ -6,15 +6,16 @@ bare statement, found by computation, and a corrected statement that was put to 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from vibtheory.storage.report import Report
+
 if TYPE_CHECKING:
-    from vibtheory.claims.effort import Effort
+    from vibtheory.claims.instances import Effort
 
 __all__ = [
     "FAILS", "HOLDS", "HOLDS_CORRECTED", "NOT_RUN", "Claim", "Finding", "Outcome", "Statement", "Tally", "Verdict",
@@ -130,7 +131,7 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(Report):
     """One claim, decided.
 
     Attributes:
@@ -163,13 +164,12 @@ class Claim:
         lines.append(f"  {self.command} ({self.seconds:.1f} s)")
         return "\n".join(lines)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON types; a number that is not finite becomes a word."""
-        return {
-            "number": self.number, "statement": self.statement, "correction": self.correction, "source": self.source,
-            "verdict": self.verdict, "evidence": plain(dict(self.evidence)), "figure": self.figure,
-            "command": self.command, "seed": self.seed, "seconds": round(self.seconds, 2),
-        }  # fmt: skip
+    def row(self) -> dict[str, Any]:
+        """All of it, the evidence in words."""
+        return {**self._content(), "evidence": words(self.evidence)}
+
+    def _content(self) -> dict[str, Any]:
+        return {**super()._content(), "evidence": dict(self.evidence), "seconds": round(self.seconds, 2)}
 
 
 def words(value: Any) -> str:
@@ -183,16 +183,3 @@ def words(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name}: {words(inner)}" for name, inner in value.items())
     return str(value)
-
-
-def plain(value: Any) -> Any:
-    """Evidence as JSON types."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

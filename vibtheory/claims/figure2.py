@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
-from vibtheory.claims.effort import Effort, NotRecorded
+from vibtheory.claims.instances import Effort, NotRecorded
 from vibtheory.claims.records import SEEDS
 from vibtheory.figures.figure2_shape import MAY_BE_EMPTY, REQUIRED, mean_interval, shape_table
 from vibtheory.studies.figure2 import GAMMA

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
-from vibtheory.claims.effort import Effort, random_bound
+from vibtheory.claims.instances import Effort, random_bound
 from vibtheory.theory.certificate import certify
 from vibtheory.theory.closure import check_closure
 from vibtheory.theory.minima import find_local_minimum

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
-from vibtheory.claims.effort import Effort
+from vibtheory.claims.instances import Effort
 from vibtheory.information import (
     METHODS,
     GatedChannel,

@@ -12,7 +12,7 @@ import scipy.special
 from numpy.typing import NDArray
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
-from vibtheory.claims.effort import FAMILIES, Effort, gate_units, random_bound, random_start
+from vibtheory.claims.instances import Effort, gate_units, random_bound, random_start
 from vibtheory.theory.budget import BudgetReport, check_budget
 from vibtheory.theory.certificate import CERTIFIED, NOT_CONVERGED, certify
 from vibtheory.theory.closure import check_closure
@@ -45,8 +45,7 @@ def budget(effort: Effort, limit: Callable[[BudgetReport], int] = lambda report:
     rng = effort.rng("T7 budget")
     outcomes: list[Outcome] = []
     attained = 0
-    for index in range(effort.size(700, 7000)):
-        bound = random_bound(rng, FAMILIES[index % len(FAMILIES)])
+    for _index, bound in effort.bounds(rng, 700, 7000):
         minimum = find_local_minimum(bound, random_start(rng, bound))
         report = check_budget(bound, minimum)
         if report.verdict == "not applicable":
@@ -102,8 +101,7 @@ def closed(effort: Effort) -> Finding:
     rng = effort.rng("T7 closed")
     outcomes: list[Outcome] = []
     counts: Counter[str] = Counter()
-    for index in range(effort.size(240, 2400)):
-        bound = random_bound(rng, FAMILIES[index % len(FAMILIES)], largest=6)
+    for index, bound in effort.bounds(rng, 240, 2400, largest=6):
         found = check_closure(bound)
         if found.local_price == 0:
             continue
@@ -130,8 +128,7 @@ def existence(effort: Effort) -> Finding:
     """b in A's row space: the global minimum lies in the stated box; outside: Φ falls for ever along the direction."""
     rng = effort.rng("T7 existence")
     outcomes = []
-    for index in range(effort.size(175, 1750)):
-        bound = random_bound(rng, FAMILIES[index % len(FAMILIES)], largest=6)
+    for _index, bound in effort.bounds(rng, 175, 1750, largest=6):
         found = check_existence(bound)
         minima = effort.minima(bound)
         if minima is not None and not minima:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
-from vibtheory.claims.effort import Effort
+from vibtheory.claims.instances import Effort
 from vibtheory.theory.minima import LocalMinimum, find_local_minimum
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.several_layers import JointSparsityReport, check_joint_sparsity

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vibtheory.claims.claim import FAILS, Claim, Finding, Statement, Tally, words
-from vibtheory.claims.effort import Effort, NotRecorded, Recorded
+from vibtheory.claims.claim import FAILS, Claim, Finding, Statement, Tally
+from vibtheory.claims.instances import Effort, NotRecorded, Recorded
 from vibtheory.claims.page import page
 from vibtheory.claims.registry import STATEMENTS
 from vibtheory.errors import VibTheoryError, check_choice, reject
@@ -64,22 +64,20 @@ class Ledger(Report):
     def __getitem__(self, number: str) -> Claim:
         """The claim of that number; InvalidInputError lists those that were decided."""
         known = {claim.number: claim for claim in self.claims}
-        return (
-            known[number] if number in known else reject("number", number, f"one of {', '.join(known)}", "choose one")
-        )
+        check_choice("number", number, known)
+        return known[number]
 
     def __str__(self) -> str:
         counts = ", ".join(f"{n} {verdict}" for verdict, n in self.counts.items())
         return "\n".join([f"{len(self)} claims ({self.mode}, seed {self.seed}): {counts}", *map(str, self.claims)])
 
     def _table(self) -> list[dict[str, Any]]:
-        return [{**claim.to_dict(), "evidence": words(claim.evidence)} for claim in self.claims]
+        return [claim.row() for claim in self.claims]
 
     def _content(self) -> dict[str, Any]:
         return {
             "version": _JSON_VERSION, "verdict": self.verdict, "counts": self.counts, "mode": self.mode,
-            "seed": self.seed, "recorded": self.recorded, "seconds": round(self.seconds, 1),
-            "claims": [claim.to_dict() for claim in self.claims],
+            "seed": self.seed, "recorded": self.recorded, "seconds": round(self.seconds, 1), "claims": self.claims,
         }  # fmt: skip
 
     def to_html(self) -> str:

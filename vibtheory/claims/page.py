@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections import Counter
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 from vibtheory.claims.claim import FAILS, HOLDS, HOLDS_CORRECTED, NOT_RUN, Claim, words
+from vibtheory.figures.style import thumbnail
 
 __all__ = ["page"]
 
@@ -17,33 +16,7 @@ _CLASS = {HOLDS: "holds", FAILS: "fails", HOLDS_CORRECTED: "corrected", NOT_RUN:
 _MARK = {HOLDS: "✓", FAILS: "✗", HOLDS_CORRECTED: "≈", NOT_RUN: "–"}
 _WIDTH = 900  # pixels of an inlined figure
 
-_STYLE = """
-:root { color-scheme: light dark; --text: #1b1f24; --soft: #57606a; --line: #d0d7de; --back: #ffffff; --card: #f6f8fa;
-  --holds: #116329; --fails: #a40e26; --corrected: #7a4d00; --notrun: #57606a; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #9198a1; --line: #3d444d; --back: #0d1117;
-  --card: #161b22; --holds: #56d364; --fails: #ff7b72; --corrected: #e3b341; --notrun: #9198a1; }
-  img { background: #ffffff; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: var(--back); color: var(--text);
-  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.1rem; margin: 0; }
-p { margin: .3rem 0; } .soft, dt { color: var(--soft); } code { font-size: .875em; }
-table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }
-td:first-child, td:last-child { white-space: nowrap; }
-a { color: inherit; }
-article { border: 1px solid var(--line); border-left-width: .4rem; border-radius: .3rem; background: var(--card);
-  padding: .8rem 1rem; margin: 1rem 0; }
-.holds { --now: var(--holds); } .fails { --now: var(--fails); } .corrected { --now: var(--corrected); }
-.notrun { --now: var(--notrun); }
-article { border-left-color: var(--now); } .verdict { color: var(--now); font-weight: 600; }
-dl { margin: .5rem 0; font-size: .9rem; } dt { margin-top: .3rem; } dd { margin: 0 0 0 1rem; }
-img { max-width: 100%; height: auto; } summary { cursor: pointer; color: var(--soft); }
-@media (max-width: 32rem) { td, th { display: block; border: 0; padding: .1rem 0; white-space: normal; }
-  thead { display: none; } tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0; } }
-@media print { body { max-width: none; padding: 0; } article { break-inside: avoid; background: none; }
-  details > *, details:not([open])::details-content { display: block; content-visibility: visible; } }
-"""
+_STYLE = Path(__file__).with_name("page.css")
 
 
 def page(claims: Sequence[Claim], figures: Path, about: str, recorded: str) -> str:
@@ -73,7 +46,7 @@ def page(claims: Sequence[Claim], figures: Path, about: str, recorded: str) -> s
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>vibtheory: claims</title>'
-        f"<style>{_STYLE}</style></head>\n<body><header>{head}</header>\n<main>{table}\n{body}</main></body></html>\n"
+        f"<style>{_STYLE.read_text(encoding='utf-8')}</style></head>\n<body><header>{head}</header>\n<main>{table}\n{body}</main></body></html>\n"
     )
 
 
@@ -112,19 +85,7 @@ def _picture(path: Path) -> str:
 
     name = html.escape(path.name)
     try:
-        source = _scaled(path)
+        source = thumbnail(path, _WIDTH)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what PIL raises on damage
         return f'<p class="soft">{name} cannot be shown: {html.escape(str(error))}. Remedy: draw it again.</p>'
     return f'<details open><summary>{name}</summary><img alt="{name}" src="data:image/png;base64,{source}"></details>'
-
-
-def _scaled(path: Path) -> str:
-    """The figure in at most `_WIDTH` pixels and 128 colours, base64."""
-    from PIL import Image
-
-    image = Image.open(path).convert("RGB")
-    if image.width > _WIDTH:
-        image = image.resize((_WIDTH, round(image.height * _WIDTH / image.width)), Image.Resampling.LANCZOS)
-    buffer = BytesIO()
-    image.quantize(128).save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
-from vibtheory.claims.effort import Effort, NotRecorded
+from vibtheory.claims.instances import Effort, NotRecorded
 from vibtheory.compression.sizes import Compression, fully_connected, lenet_5_caffe, vgg16
 from vibtheory.figures.figure2_shape import mean_interval
 from vibtheory.studies.tables import DECAYED, published

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
-from vibtheory.claims.effort import Effort
+from vibtheory.claims.instances import Effort
 from vibtheory.compression.merging import merge_redundant
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.lenet import mlp

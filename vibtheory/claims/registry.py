@@ -12,7 +12,6 @@ from vibtheory.claims import (
     information,
     landscape,
     layers,
-    penalty,
     records,
     redundancy,
     sparsity,
@@ -20,7 +19,7 @@ from vibtheory.claims import (
     width,
 )
 from vibtheory.claims.claim import Finding, Statement
-from vibtheory.claims.effort import Effort
+from vibtheory.claims.instances import Effort
 from vibtheory.theory.sparsity_report import SparsityReport
 
 __all__ = ["STATEMENTS"]
@@ -75,7 +74,7 @@ STATEMENTS: tuple[Statement, ...] = (
               redundancy.flat_directions,
               "along a unit that is 0 or unheard; for a copy, along the difference that leaves the sum alone"),
     Statement("T1", "the profiled penalty's variance, SNR, value, slope and curvature in closed form", f"{_OURS}, T1",
-              penalty.profiled_penalty),
+              sparsity.profiled_penalty),
     Statement("T2", "‖α*‖₀ ≤ rank[A] + 1 at any local minimum", f"{_POSTER}, Theoretical Results; T2",
               _survivors(lambda report: report.rank_plus_one)),
     Statement("T2 equality", "‖μ*‖₀ = ‖α*‖₀ at any local minimum", f"{_POSTER}, Theoretical Results; T2",

@@ -1,4 +1,4 @@
-"""Deciders of the sparsity theorem: T2 (the poster's and the tight one), its (μ, σ), ‖μ‖₀ = ‖α‖₀, T3, T3c, T4a.
+"""Deciders of T1 and of the sparsity theorem: T2 (as printed, and tight), its (μ, σ), ‖μ‖₀ = ‖α‖₀, T3, T3c, T4a.
 
 Each takes the limit that it decides as an argument, so that a false one can be put in its place.
 """
@@ -9,23 +9,57 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
+import scipy.differentiate
 import scipy.optimize
 from numpy.typing import NDArray
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
-from vibtheory.claims.effort import FAMILIES, Effort, gate_units, random_bound, random_start
+from vibtheory.claims.instances import Effort, gate_units, random_bound, random_start
 from vibtheory.theory.certificate import certify
 from vibtheory.theory.minima import find_local_minimum
+from vibtheory.theory.penalty import optimal_variance, penalty, penalty_curvature, penalty_slope, snr
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.rank import numerical_rank
 from vibtheory.theory.redundancy import CollinearityReport
 from vibtheory.theory.softmax_loss import SoftmaxLoss
 from vibtheory.theory.sparsity_report import SparsityReport
 
-__all__ = ["angles", "equal_counts", "full_rank", "in_mean_and_variance", "survivors"]
+__all__ = ["angles", "equal_counts", "full_rank", "in_mean_and_variance", "profiled_penalty", "survivors"]
 
 Array = NDArray[np.float64]
 Limit = Callable[[SparsityReport], int]
+
+
+def profiled_penalty(effort: Effort) -> Finding:
+    """σ², α, ρ, its slope and curvature at random (μ, w, γ) over nine decades; ρ is strictly concave in |μ|."""
+    rng = effort.rng("T1")
+    outcomes, worst = [], 0.0
+    for _ in range(effort.size(1000, 10000)):
+        w, gamma = 10.0 ** rng.uniform(-4, 4), 10.0 ** rng.uniform(-4, 1)
+        mu = np.sqrt(gamma / w) * 10.0 ** rng.uniform(-2, 2)
+        bound = QuadraticBound([[np.sqrt(w)]], [0.0], 0.0, gamma)
+        variance, rho = float(optimal_variance(mu, w, gamma)), float(penalty(mu, w, gamma))
+        best = scipy.optimize.minimize_scalar(
+            lambda s, g=bound, m=mu: (g.objective([m], [np.exp(s / 2)]) - g.value([m])) / g.gamma[0],
+            bracket=(np.log(variance) - 1, np.log(variance) + 1), options={"xtol": 1e-12},
+        )  # fmt: skip
+        slope, curvature = (
+            float(scipy.differentiate.derivative(function, mu, initial_step=mu / 4, args=(w, gamma)).df)
+            for function in (penalty, penalty_slope)
+        )
+        errors = {
+            "penalty": abs(best.fun * gamma / rho - 1),
+            "variance": abs(np.exp(best.x) / variance - 1) / 1e3,  # a minimiser is known to half the digits
+            "snr": abs(float(snr(mu, w, gamma)) / (mu**2 / variance) - 1),
+            "slope": abs(slope / float(penalty_slope(mu, w, gamma)) - 1),
+            "curvature": abs(curvature / float(penalty_curvature(mu, w, gamma)) - 1),
+        }
+        name = max(errors, key=errors.__getitem__)
+        worst = max(worst, errors[name])
+        held = errors[name] < 1e-8 and float(penalty_curvature(mu, w, gamma)) < 0
+        outcomes.append((held, f"{name} at μ = {mu:.3g}, w = {w:.3g}, γ = {gamma:.3g}: {errors[name]:.2g}"))
+    evidence = {"largest relative error": worst}
+    return Finding(Tally.of(outcomes, independent=True), evidence=evidence, figure="penalty_comparison.png")
 
 
 def survivors(effort: Effort, limit: Limit, *, tight: bool = False) -> Finding:
@@ -146,8 +180,7 @@ def equal_counts(effort: Effort) -> Finding:
     rng = effort.rng("equal counts")
     bare, corrected = [], []
     steps = np.geomspace(1e-8, 1e8, 2000)[:, None]
-    for index in range(effort.size(350, 3500)):
-        bound = random_bound(rng, FAMILIES[index % len(FAMILIES)])
+    for _index, bound in effort.bounds(rng, 350, 3500):
         minimum = find_local_minimum(bound, random_start(rng, bound))
         if not minimum.certificate.certified:
             continue

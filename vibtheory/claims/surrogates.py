@@ -12,7 +12,7 @@ from torch import nn
 from vibtheory.bridge.checking import bound_with_level, check_network, verify_bound
 from vibtheory.bridge.verification import BoundCheck, clopper_pearson_upper
 from vibtheory.claims.claim import Finding, Outcome, Tally
-from vibtheory.claims.effort import Effort
+from vibtheory.claims.instances import Effort
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.lenet import mlp

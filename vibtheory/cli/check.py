@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE, VIOLATED
+from vibtheory.cli.options import DataIfRecorded, Root, State
 from vibtheory.errors import as_seed, check_choice, reject
 
 if TYPE_CHECKING:
@@ -22,12 +23,8 @@ _CODES = {"holds": 0, "violated": VIOLATED, "not applicable": NOT_APPLICABLE}
 
 def check(
     model: Annotated[str, typer.Argument(help="Folder of a saved run, or module:factory for any torch model.")],
-    data: Annotated[
-        str | None, typer.Option(help="Data set, or an .npz file with x_train, y_train, x_test, y_test.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="Weights for a factory: a .safetensors file, or the folder of a run.")
-    ] = None,
+    data: DataIfRecorded = None,
+    state: State = None,
     layer: Annotated[list[str] | None, typer.Option(help="Only this layer; may be repeated.")] = None,
     kind: Annotated[
         str,
@@ -38,7 +35,7 @@ def check(
     samples: Annotated[int | None, typer.Option(help="Of z, for kinds fitted and tangent.")] = None,
     points: Annotated[int, typer.Option(help="With --kind all: z on which each rigorous bound is verified.")] = 100_000,
     seed: Annotated[int, typer.Option(help="Of every sample.")] = 0,
-    root: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    root: Root = None,
     json: Annotated[Path | None, typer.Option(help="Write the whole report here.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one line per layer here.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the report here: .png, .pdf or .svg.")] = None,

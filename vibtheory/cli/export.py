@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vibtheory.cli.options import State
 from vibtheory.errors import reject
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ _SHAPES = {"idx": "1,28,28", "cifar": "3,32,32"}
 def export(
     model: Annotated[str, typer.Argument(help="Folder of a saved run, or module:factory.")],
     out: Annotated[Path, typer.Argument(help="ONNX file to write.")],
-    state: Annotated[
-        Path | None, typer.Option(help="Weights for a factory: a .safetensors file, or the folder of a run.")
-    ] = None,
+    state: State = None,
     shape: Annotated[str | None, typer.Option(help="Of one example, such as 1,28,28; default: the data's.")] = None,
 ) -> None:
     """Cut the closed gates out of a trained network and write it as ONNX, checked against onnxruntime."""

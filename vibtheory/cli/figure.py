@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vibtheory.cli.options import Jobs, Runs
 from vibtheory.errors import reject
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ def figure(
     number: Annotated[int, typer.Argument(metavar="N", help="1 or 2, as on the paper's poster.")],
     quick: Annotated[bool, typer.Option("--quick", help="Figure 2: train the short version first (minutes).")] = False,
     full: Annotated[bool, typer.Option("--full", help="Figure 2: train the record first (hours).")] = False,
-    jobs: Annotated[int, typer.Option(help="Runs side by side.")] = 2,
+    jobs: Jobs = 2,
     out: Annotated[Path, typer.Option(help="Folder for the figure and its tables.")] = Path("figures"),
-    runs: Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not repeated.")] = Path("runs"),
+    runs: Runs = Path("runs"),
 ) -> None:
     """Draw a figure: figureN.png, figureN.pdf and, for Figure 2, figure2.csv (all it reads) and figure2_shape.csv.
 

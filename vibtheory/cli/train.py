@@ -9,6 +9,7 @@ import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE
 from vibtheory.cli.inputs import NETWORKS
+from vibtheory.cli.options import Accelerate, Data, Device, Recipe, Root
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,17 +20,15 @@ __all__ = ["train"]
 def train(
     network: Annotated[str, typer.Argument(help=f"{', '.join(NETWORKS)}, or module:factory.")],
     out: Annotated[Path, typer.Option(help="Folder of the run and its checkpoint.")],
-    data: Annotated[
-        str, typer.Option(help="Data set, or an .npz file with x_train, y_train, x_test, y_test.")
-    ] = "mnist",
+    data: Data = "mnist",
     gamma: Annotated[float | None, typer.Option(help="Price of information γ, instead of the recipe's.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs with noisy gates, instead of the recipe's.")] = None,
     seed: Annotated[int, typer.Option(help="Of initial weights, batches and noise.")] = 0,
-    recipe: Annotated[str | None, typer.Option(help="Packaged recipe, or a TOML file with its settings.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    root: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    recipe: Recipe = None,
+    device: Device = "auto",
+    root: Root = None,
     examples: Annotated[int | None, typer.Option(help="Train on so many random training examples.")] = None,
-    accelerate: Annotated[str, typer.Option(help="none, compile, graph or compile+graph.")] = "none",
+    accelerate: Accelerate = "none",
     checkpoint_seconds: Annotated[float, typer.Option(help="Least time between checkpoints; 0: each epoch.")] = 0.0,
 ) -> None:
     """Train a network and save the run. Stopped however you like, the same command goes on from the last checkpoint.
@@ -43,14 +42,14 @@ def train(
     from vibtheory.compression.metrics import compression
     from vibtheory.errors import as_seed
     from vibtheory.networks.streams import INITIAL_WEIGHTS, random_stream
+    from vibtheory.training import recipe as recipes
     from vibtheory.training.distributed import process_group, world
-    from vibtheory.training.recipe import Recipe
     from vibtheory.training.single import train
 
     as_seed("--seed", seed)
     settings = inputs.recipe(recipe)
     given = {key: value for key, value in (("gamma", gamma), ("epochs", epochs)) if value is not None}
-    settings = Recipe.from_dict({**settings.to_dict(), **given})
+    settings = recipes.Recipe.from_dict({**settings.to_dict(), **given})
     loaded = inputs.dataset(data, root, examples, seed)
     with random_stream(seed, INITIAL_WEIGHTS):
         net = _network(network, recipe)

@@ -9,6 +9,7 @@ Use it as a decorator of what draws, or as a context, so that a caller's own mat
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["COLORS", "encoded", "facets", "needs", "save", "style"]
+__all__ = ["COLORS", "encoded", "facets", "needs", "save", "style", "thumbnail"]
 
 # Okabe & Ito (2008): distinguishable under the common colour-vision deficiencies, and in print.
 COLORS = {
@@ -125,3 +126,15 @@ def needs(table: DataFrame, columns: Sequence[str], remedy: str) -> None:
     if missing or table.empty:
         got = f"no column {', '.join(missing)}" if missing else "0 rows"
         reject("table", got, f"rows with {', '.join(columns)}", remedy)
+
+
+def thumbnail(picture: Path | BytesIO, width: int) -> str:
+    """A picture's file in at most `width` pixels and 128 colours, as base64 of a PNG."""
+    from PIL import Image
+
+    image = Image.open(picture).convert("RGB")
+    if image.width > width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    image.quantize(128).save(buffer, "PNG", optimize=True)
+    return b64encode(buffer.getvalue()).decode("ascii")

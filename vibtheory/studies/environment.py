@@ -16,11 +16,11 @@ from typing import Any
 
 from vibtheory.storage.report import Report
 
-__all__ = ["Finding", "Health", "doctor"]
+__all__ = ["Health", "Inspection", "doctor"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Inspection:
     """One thing that was looked at.
 
     Attributes:
@@ -51,7 +51,7 @@ class Health(Report):
         status: "ready", "ready, something optional is missing", or "broken".
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Inspection, ...]
 
     @property
     def status(self) -> str:
@@ -90,16 +90,16 @@ def doctor(folder: str | os.PathLike[str] = ".") -> Health:
     return Health(tuple(finding for topic in topics for finding in topic))
 
 
-def _versions() -> Iterator[Finding]:
+def _versions() -> Iterator[Inspection]:
     from packaging.requirements import Requirement
 
     python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    yield Finding("versions", "python", "ok", python)
+    yield Inspection("versions", "python", "ok", python)
     try:
         wanted = [Requirement(text) for text in metadata.requires("vibtheory") or []]
-        yield Finding("versions", "vibtheory", "ok", metadata.version("vibtheory"))
+        yield Inspection("versions", "vibtheory", "ok", metadata.version("vibtheory"))
     except metadata.PackageNotFoundError:
-        yield Finding("versions", "vibtheory", "broken", "not installed", "pip install -e . in the source folder")
+        yield Inspection("versions", "vibtheory", "broken", "not installed", "pip install -e . in the source folder")
         return
     for requirement in wanted:
         extra = str(requirement.marker).partition('"')[2].rstrip('"') if requirement.marker else ""
@@ -110,33 +110,34 @@ def _versions() -> Iterator[Finding]:
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            yield Finding("versions", name, without, "not installed", f"pip install {where}")
+            yield Inspection("versions", name, without, "not installed", f"pip install {where}")
             continue
         fits = requirement.specifier.contains(version, prereleases=True)
         remedy = "" if fits else f'pip install "{requirement.name}{requirement.specifier}"'
-        yield Finding("versions", name, "ok" if fits else without, version, remedy)
+        yield Inspection("versions", name, "ok" if fits else without, version, remedy)
 
 
-def _devices() -> Iterator[Finding]:
+def _devices() -> Iterator[Inspection]:
     try:
         import torch
     except ImportError as error:
-        yield Finding("devices", "torch", "broken", f"does not load ({error})", "pip install --force-reinstall torch")
+        remedy = "pip install --force-reinstall torch"
+        yield Inspection("devices", "torch", "broken", f"does not load ({error})", remedy)
         return
     threads = torch.get_num_threads()
     same = "the same seed gives the same bits for the same number of threads"
-    yield Finding("devices", "cpu", "ok", f"{os.cpu_count()} cores; torch uses {threads} threads ({same})")
+    yield Inspection("devices", "cpu", "ok", f"{os.cpu_count()} cores; torch uses {threads} threads ({same})")
     if not torch.cuda.is_available():
         remedy = "none is needed for MNIST; for CIFAR install a CUDA build of torch on a machine with a GPU"
-        yield Finding("devices", "cuda", "missing", f"no GPU that torch {torch.__version__} can use", remedy)
+        yield Inspection("devices", "cuda", "missing", f"no GPU that torch {torch.__version__} can use", remedy)
         return
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         memory = properties.total_memory / 2**30
-        yield Finding("devices", f"cuda:{index}", "ok", f"{properties.name}, {memory:.0f} GiB")
+        yield Inspection("devices", f"cuda:{index}", "ok", f"{properties.name}, {memory:.0f} GiB")
 
 
-def _data() -> Iterator[Finding]:
+def _data() -> Iterator[Inspection]:
     from vibtheory.datasets import available, verify
 
     for entry in available():
@@ -145,10 +146,10 @@ def _data() -> Iterator[Finding]:
         status = {"missing": "missing", "damaged": "broken"}.get(entry.status, "ok")
         detail = f"{entry.status} in {entry.folder}" if entry.folder else entry.status
         remedy = {"missing": f"vibtheory data fetch {entry.name}", "broken": "install vibtheory again"}.get(status, "")
-        yield Finding("data", entry.name, status, detail, remedy)
+        yield Inspection("data", entry.name, status, detail, remedy)
 
 
-def _folders(folder: Path) -> Iterator[Finding]:
+def _folders(folder: Path) -> Iterator[Inspection]:
     from vibtheory.datasets.store import cache_folder
 
     remedy = "make it writable, or choose another folder"
@@ -157,7 +158,7 @@ def _folders(folder: Path) -> Iterator[Finding]:
     yield _writable("temporary files", Path(tempfile.gettempdir()), "broken", "set TMPDIR to a writable folder")
 
 
-def _writable(name: str, folder: Path, otherwise: str, remedy: str) -> Finding:
+def _writable(name: str, folder: Path, otherwise: str, remedy: str) -> Inspection:
     """Whether a file can be made in `folder`, or in the nearest folder above that is there."""
     there = next((path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()), folder)
     try:
@@ -165,15 +166,15 @@ def _writable(name: str, folder: Path, otherwise: str, remedy: str) -> Finding:
             file.write(b"x")
             file.flush()
     except OSError as error:
-        return Finding("folders", name, otherwise, f"{folder} cannot be written ({error.strerror or error})", remedy)
+        return Inspection("folders", name, otherwise, f"{folder} cannot be written ({error.strerror or error})", remedy)
     free = shutil.disk_usage(there).free / 2**30
     if free < 0.5:
-        return Finding("folders", name, "missing", f"{folder}, {free:.2f} GiB free", "free some space")
-    return Finding("folders", name, "ok", f"{folder}, writable, {free:.0f} GiB free")
+        return Inspection("folders", name, "missing", f"{folder}, {free:.2f} GiB free", "free some space")
+    return Inspection("folders", name, "ok", f"{folder}, writable, {free:.0f} GiB free")
 
 
-def _terminal() -> Iterator[Finding]:
+def _terminal() -> Iterator[Inspection]:
     encoding = (getattr(sys.stdout, "encoding", None) or locale.getpreferredencoding(False)).lower()
     unicode = encoding.replace("-", "") in ("utf8", "utf16", "utf32")
     remedy = "" if unicode else "set PYTHONUTF8=1 to see γ and α instead of escapes"
-    yield Finding("terminal", "encoding", "ok" if unicode else "missing", encoding, remedy)
+    yield Inspection("terminal", "encoding", "ok" if unicode else "missing", encoding, remedy)

@@ -2,22 +2,20 @@
 
 Reading order:
 
-1. `picture`: a figure as PNG with alternative text; frames as one animation.
-2. `explorer`: sliders above a picture; without a kernel, the picture alone.
-3. `headline`: the numbers that a notebook promises, checked in its last cell.
-4. `recorded`, `records`: small CSV files that stand for slow runs, and the functions that make them again.
-5. `notebooks`, `compare`: run a notebook and its exercises' solutions, and compare with what is committed.
-6. `gallery`: all notebooks as one static HTML site.
+1. `pictures`: a figure as PNG with alternative text, frames as one animation, sliders above a picture.
+2. `headline`: the numbers that a notebook promises, checked in its last cell.
+3. `records`: small CSV files that stand for slow runs, and the functions that make them again.
+4. `notebooks`, `compare`: run a notebook and its exercises' solutions, and compare with what is committed.
+5. `gallery`: all notebooks as one static HTML site.
 
 On the command line: `python -m vibtheory.teaching run|record|gallery`.
 """
 
 from __future__ import annotations
 
-from vibtheory.teaching.explorer import Explorer, Slider
 from vibtheory.teaching.headline import Headline, HeadlineError, headline
-from vibtheory.teaching.picture import Picture, animate, show
-from vibtheory.teaching.recorded import live, project_file, recorded
+from vibtheory.teaching.pictures import Explorer, Picture, Slider, animate, show
+from vibtheory.teaching.records import live, project_file, recorded
 
 __all__ = [
     "Explorer",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vibtheory.errors import DataError
+from vibtheory.figures.style import thumbnail
 from vibtheory.teaching import notebooks
 
 __all__ = ["Gallery", "build_gallery"]
@@ -103,20 +105,8 @@ def _thumbnail(notebook: Any, path: Path) -> str:
         for output in cell.get("outputs", []):
             picture = output.get("data", {}).get("image/png")
             if picture:
-                return _scaled(base64.b64decode(picture))
+                return thumbnail(io.BytesIO(base64.b64decode(picture)), 560)
     raise DataError(f"{path} has no picture. Remedy: execute it: python -m vibtheory.teaching run {path}")
-
-
-def _scaled(data: bytes, width: int = 560) -> str:
-    import io
-
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(data)).convert("RGB")
-    image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.quantize(128).save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _navigation(before: Path | None, after: Path | None) -> str:

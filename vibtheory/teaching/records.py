@@ -1,25 +1,68 @@
-"""One function per CSV file in notebooks/recorded/. On the command line: `python -m vibtheory.teaching record`."""
+"""Recorded runs: CSV files in notebooks/recorded/, each by a function of its name, and reading and writing them.
+
+On the command line: `python -m vibtheory.teaching record`, which stands in the first line of each file.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vibtheory.errors import check_choice
-from vibtheory.teaching.recorded import project_file, write_recorded
+from vibtheory.errors import DataError, check_choice
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["JOINT", "RECORDS", "alpha_histograms", "record_all"]
+__all__ = ["JOINT", "RECORDS", "alpha_histograms", "live", "project_file", "record_all", "recorded", "write_recorded"]
 
+_FOLDER = "notebooks/recorded"
 # p(x, y) of notebook 01: rows 1 and 2 speak for small y, rows 3 and 4 for large y and nearly alike.
 JOINT = np.array(
     [[0.20, 0.03, 0.01, 0.01], [0.12, 0.09, 0.03, 0.01], [0.01, 0.03, 0.05, 0.16], [0.01, 0.01, 0.02, 0.21]]
 )
+
+
+def live() -> bool:
+    """Whether the notebook should train instead of reading its record: `python -m vibtheory.teaching run --live`."""
+    return os.environ.get("VIBTHEORY_LIVE", "") not in ("", "0")
+
+
+def project_file(path: str) -> Path:
+    """A file of the project by its path from the project's root, wherever in the project the notebook runs.
+
+    Raises:
+        DataError: no folder above the working directory has it.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / path).exists():
+            return folder / path
+    raise DataError(f"{path} is not in {here} or above it. Remedy: open the notebook inside a checkout of the project")
+
+
+def recorded(name: str) -> pd.DataFrame:
+    """The table that `python -m vibtheory.teaching record NAME` wrote.
+
+    Raises:
+        DataError: there is no such record.
+    """
+    import pandas as pd
+
+    return pd.read_csv(project_file(f"{_FOLDER}/{name}.csv"), comment="#")
+
+
+def write_recorded(name: str, table: pd.DataFrame, folder: Path) -> Path:
+    """Write `table` as the record `name`, its command in the first line; returns the path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target, partial = folder / f"{name}.csv", folder / f".{name}.partial"
+    text = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+    partial.write_text(f"# python -m vibtheory.teaching record {name}\n{text}", encoding="utf-8")
+    partial.replace(target)
+    return target
 
 
 def record_all(names: Iterable[str], folder: Path) -> list[Path]:

@@ -1,26 +1,92 @@
-"""Sliders above a picture. Where no kernel runs (GitHub, the gallery, a reopened file) the picture stays.
+"""Pictures in a notebook, with alternative text and the same bytes at every run: still, moving, or under sliders.
 
-A cell that ends in an `Explorer` stores two things: the widget, for a page with a kernel behind it, and a PNG of the
-first setting. `vibtheory.teaching.notebooks` keeps only the PNG in committed files, so they are the same at every run.
+Where no kernel runs (GitHub, the gallery, a reopened file) the picture stays. A cell that ends in an `Explorer` stores
+two things: the widget, for a page with a kernel behind it, and a PNG of the first setting;
+`vibtheory.teaching.notebooks` keeps only the PNG in committed files.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vibtheory.errors import MissingDependencyError, reject
 from vibtheory.figures import encoded
 from vibtheory.teaching.notebooks import module
-from vibtheory.teaching.picture import DPI
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Explorer", "Slider"]
+__all__ = ["Explorer", "Picture", "Slider", "animate", "show"]
+
+_DPI = 110
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a notebook cell displays.
+
+    Attributes:
+        data: the encoded image.
+        alt: what it shows, in words, for those who cannot see it.
+        mime: "image/png" or "image/gif".
+    """
+
+    data: bytes = field(repr=False)
+    alt: str
+    mime: str = "image/png"
+
+    def __str__(self) -> str:
+        return self.alt
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        """IPython's display protocol."""
+        encoded = base64.b64encode(self.data).decode("ascii")
+        return {self.mime: encoded, "text/plain": self.alt}, {self.mime: {"alt": self.alt}}
+
+
+def show(figure: Figure, alt: str) -> Picture:
+    """`figure` as a `Picture`; make it the last line of a cell.
+
+    Args:
+        figure: a matplotlib figure; closed afterwards.
+        alt: what it shows, in words.
+
+    Raises:
+        InvalidInputError: `alt` is empty.
+    """
+    if not alt.strip():
+        reject("alt", repr(alt), "a description", "say in one sentence what the picture shows")
+    return Picture(encoded(figure, dpi=_DPI), alt)
+
+
+def animate(draw: Callable[[Any], Figure], values: Iterable[Any], alt: str, *, seconds: float = 0.35) -> Picture:
+    """One frame per value as an animated GIF that plays without a kernel; the last frame stays longer.
+
+    Args:
+        draw: value → figure, all of one size.
+        values: what `draw` is called with, in order; at least one.
+        alt: what the animation shows, in words.
+        seconds: time per frame.
+
+    Raises:
+        InvalidInputError: no value, or seconds ≤ 0.
+    """
+    from PIL import Image
+
+    if not seconds > 0:
+        reject("seconds", seconds, "a number > 0", "pass the time per frame")
+    frames = [Image.open(io.BytesIO(encoded(draw(value), dpi=80))).convert("RGB").quantize(48) for value in values]
+    if not frames:
+        reject("values", "none", "at least one value", "pass the recorded epochs")
+    durations = [round(1000 * seconds)] * (len(frames) - 1) + [2500]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
+    return Picture(buffer.getvalue(), alt, "image/gif")
 
 
 @dataclass(frozen=True)
@@ -81,7 +147,7 @@ class Explorer:
     def picture(self) -> bytes:
         key = tuple(self._index.values())
         if key not in self._drawn:
-            self._drawn[key] = encoded(self._draw(**self.setting), dpi=DPI)
+            self._drawn[key] = encoded(self._draw(**self.setting), dpi=_DPI)
         return self._drawn[key]
 
     def set(self, **indices: int) -> Explorer:

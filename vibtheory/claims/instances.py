@@ -1,8 +1,8 @@
-"""How much work the ledger does, and the random instances, small networks and recorded tables that deciders share."""
+"""What deciders draw on: random instances and how many, small networks, recorded tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -102,6 +102,13 @@ class Effort:
         self.recorded[name] = Recorded(len(frame), sha256(content).hexdigest())
         return frame
 
+    def bounds(
+        self, rng: np.random.Generator, quick: int, full: int, largest: int = 9
+    ) -> Iterator[tuple[int, QuadraticBound]]:
+        """That many random bounds with their numbers, of every family in turn, of up to `largest` gates, from `rng`."""
+        for index in range(self.size(quick, full)):
+            yield index, random_bound(rng, FAMILIES[index % len(FAMILIES)], largest)
+
     def rows(self, name: str, columns: Sequence[str], optional: Sequence[str] = ()) -> list[dict[str, Any]]:
         """In full mode, the rows of a table that is recorded beside the fresh instances; none where there is none.
 
@@ -120,11 +127,9 @@ class Effort:
         """The checker's report at many minima: from random starts, and every minimum of small instances."""
         rng = self.rng("reports")
         found = []
-        for index in range(self.size(2100, 21_000)):
-            bound = random_bound(rng, FAMILIES[index % len(FAMILIES)])
+        for _, bound in self.bounds(rng, 2100, 21_000):
             found.append(check_sparsity_bound(bound, random_start(rng, bound)))
-        for index in range(self.size(70, 700)):
-            bound = random_bound(rng, FAMILIES[index % len(FAMILIES)], largest=6)
+        for _, bound in self.bounds(rng, 70, 700, largest=6):
             found += [check_sparsity_bound(bound, minimum.mu) for minimum in self.minima(bound) or ()]
         return tuple(found)
 

@@ -1,0 +1,21 @@
+"""Options that several commands have, each said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["Accelerate", "Data", "DataIfRecorded", "Device", "Jobs", "Recipe", "Root", "Runs", "State"]
+
+_DATA = typer.Option(help="Data set, or an .npz file with x_train, y_train, x_test, y_test.")
+Data = Annotated[str, _DATA]
+DataIfRecorded = Annotated[str | None, _DATA]
+State = Annotated[Path | None, typer.Option(help="Weights for a factory: a .safetensors file, or the folder of a run.")]
+Root = Annotated[Path | None, typer.Option(help="Folder with the data set's files.")]
+Recipe = Annotated[str | None, typer.Option(help="Packaged recipe, or a TOML file with its settings.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Accelerate = Annotated[str, typer.Option(help="none, compile, graph or compile+graph.")]
+Jobs = Annotated[int, typer.Option(help="Runs side by side.")]
+Runs = Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not repeated.")]

@@ -26,12 +26,11 @@ from vibtheory.errors import InvalidInputError
 from vibtheory.figures import plot_budget, plot_dead_units, save
 from vibtheory.networks.gates import named_gates
 from vibtheory.studies.propositions import check_dead_unit
-from vibtheory.theory.budget import survivor_limit
+from vibtheory.theory.landscape import survivor_limit
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.rank import numerical_rank
-from vibtheory.theory.real_loss import minimise_real_loss
-from vibtheory.theory.real_report import check_real_loss
+from vibtheory.theory.real_loss import check_real_loss, minimise_real_loss
 from vibtheory.theory.softmax_loss import SoftmaxLoss
 
 FACTORS = (0.1, 1.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)  # far up: the budget is loose at trained prices

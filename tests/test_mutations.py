@@ -67,7 +67,7 @@ MUTATIONS = {
         "theory/test_certificate.py::test_kkt_second_order_on_the_support",
     ),
     "T7: budget of a quarter": Mutation(
-        "theory/budget.py", "available = bound.beta_norm() ** 2 / 4 * (1 + a) / a",
+        "theory/landscape.py", "available = bound.beta_norm() ** 2 / 4 * (1 + a) / a",
         "available = bound.beta_norm() ** 2 / 8 * (1 + a) / a",
         "theory/test_global_statements.py::test_survivor_limit_is_attained_by_orthogonal_columns",
     ),

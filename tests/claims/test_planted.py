@@ -25,9 +25,8 @@ from vibtheory.claims import (
     surrogates,
 )
 from vibtheory.information import METHODS, GatedChannel, MutualInformation, pairwise_bhattacharyya, per_unit
-from vibtheory.theory.budget import BudgetReport
 from vibtheory.theory.certificate import CERTIFIED, Certificate, certify
-from vibtheory.theory.closure import ClosureReport
+from vibtheory.theory.landscape import BudgetReport, ClosureReport
 from vibtheory.theory.minima import LocalMinimum
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.real_loss import RealLossMinimum

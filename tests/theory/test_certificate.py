@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 from vibtheory.errors import InvalidInputError
-from vibtheory.theory import least_eigenvalue as least_module
-from vibtheory.theory.certificate import CERTIFIED, NOT_CONVERGED, STATIONARY, certify
-from vibtheory.theory.copositivity import copositivity_violation
-from vibtheory.theory.least_eigenvalue import least_eigenvalue
+from vibtheory.theory import certificate as certificate_module
+from vibtheory.theory.certificate import (
+    CERTIFIED,
+    NOT_CONVERGED,
+    STATIONARY,
+    certify,
+    copositivity_violation,
+    least_eigenvalue,
+)
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.normalised import garrote, normalise, root_noise
 from vibtheory.theory.quadratic import QuadraticBound
@@ -289,7 +294,7 @@ def test_both_forms_of_the_bound_give_the_same_certificate():
 
 def test_least_eigenvalue_of_a_large_matrix_is_bounded_below(monkeypatch):
     """The Cholesky route (past order 1000), here from order 1: never above λ_min, and at least 0.4 of it."""
-    monkeypatch.setattr(least_module, "LARGE", 0)
+    monkeypatch.setattr(certificate_module, "LARGE", 0)
     rng = np.random.default_rng(1)
     for size in (1, 5, 60):
         orthogonal = np.linalg.qr(rng.standard_normal((size, size)))[0]
@@ -307,10 +312,7 @@ def test_least_eigenvalue_of_a_large_matrix_is_bounded_below(monkeypatch):
 def test_a_large_support_certifies_alike(monkeypatch, solved):
     """With the limit at 0 the small instance takes the large route: same verdicts, m within a factor of 2 below."""
     bound, minimum = solved
-    from vibtheory.theory import certificate as module
-
-    monkeypatch.setattr(least_module, "LARGE", 0)
-    monkeypatch.setattr(module, "LARGE", 0)
+    monkeypatch.setattr(certificate_module, "LARGE", 0)
     again = certify(bound, minimum.mu)
     assert again.status == CERTIFIED
     assert 0.4 * minimum.certificate.min_eigenvalue < again.min_eigenvalue <= minimum.certificate.min_eigenvalue

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 
 from vibtheory.errors import InvalidInputError
-from vibtheory.theory.budget import check_budget, survivor_limit
-from vibtheory.theory.closure import check_closure
-from vibtheory.theory.landscape import check_convexity, check_existence
+from vibtheory.theory.landscape import check_budget, check_closure, check_convexity, check_existence, survivor_limit
 from vibtheory.theory.minima import find_local_minimum
+from vibtheory.theory.network_report import check_joint_sparsity
 from vibtheory.theory.penalty import penalty
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.redundancy import bohning_cosines, check_collinearity, collinearity_limit
-from vibtheory.theory.several_layers import check_joint_sparsity
 
 
 def instance(seed: int, gamma: float, m: int = 6, d: int = 9) -> QuadraticBound:

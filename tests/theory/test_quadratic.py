@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from vibtheory.errors import InvalidInputError
-from vibtheory.theory.guarantee import Guarantee
-from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 
 SHAPES = [(1, 1), (3, 5), (20, 60), (30, 12), (7, 7)]
 SCALES = [1e-6, 0.3, 1e6]
@@ -197,7 +196,7 @@ def test_many_free_columns_are_abbreviated() -> None:
 
 
 def test_large_A_goes_through_the_gram_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vibtheory.theory.row_space.SVD_LIMIT", 2)
+    monkeypatch.setattr("vibtheory.theory.gram.SVD_LIMIT", 2)
     A, b, _, rng = _instance(20, 60, 0.3)
     assert QuadraticBound(A, b).unbounded_direction() is None
     assert QuadraticBound(A, b + rng.normal(size=60)).unbounded_direction() is not None

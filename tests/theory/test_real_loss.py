@@ -11,8 +11,7 @@ import pytest
 
 from vibtheory.errors import InvalidInputError
 from vibtheory.theory.real_certificate import certify_real_loss
-from vibtheory.theory.real_loss import minimise_real_loss
-from vibtheory.theory.real_report import check_real_loss
+from vibtheory.theory.real_loss import check_real_loss, minimise_real_loss
 from vibtheory.theory.softmax_loss import SoftmaxLoss
 
 

@@ -15,10 +15,10 @@ import matplotlib.pyplot as plt
 
 from vibtheory.errors import InvalidInputError
 from vibtheory.theory import sparsity
-from vibtheory.theory.guarantee import Guarantee
 from vibtheory.theory.minima import find_local_minimum
-from vibtheory.theory.quadratic import QuadraticBound
-from vibtheory.theory.sparsity import NetworkReport, SparsityReport, Statement, check_sparsity_bound
+from vibtheory.theory.network_report import NetworkReport
+from vibtheory.theory.quadratic import Guarantee, QuadraticBound
+from vibtheory.theory.sparsity import Inequality, SparsityReport, check_sparsity_bound
 
 
 def _bound(
@@ -183,7 +183,7 @@ def test_each_statement_alone_can_break_the_verdict(broken: int) -> None:
 
 def test_a_rank_below_float64_is_not_applicable_rather_than_violated() -> None:
     report = check_sparsity_bound(_bound(5, 9, 0.1))
-    planted = (Statement("T2", 5, 3), *report.statements[1:])
+    planted = (Inequality("T2", 5, 3), *report.statements[1:])
     verdict, reason = sparsity._judge(planted, report.certificate, unresolved=True)
     assert verdict == "not applicable"
     assert "from A instead of Q" in reason

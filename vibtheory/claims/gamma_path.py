@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.instances import Effort, random_bound
 from vibtheory.theory.certificate import certify
-from vibtheory.theory.closure import check_closure
+from vibtheory.theory.landscape import check_closure
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.path import path_slope, sparsity_path
 from vibtheory.theory.penalty import snr

@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.instances import Effort, gate_units, random_bound, random_start
-from vibtheory.theory.budget import BudgetReport, check_budget
 from vibtheory.theory.certificate import CERTIFIED, NOT_CONVERGED, certify
-from vibtheory.theory.closure import check_closure
-from vibtheory.theory.landscape import check_convexity, check_existence
+from vibtheory.theory.landscape import BudgetReport, check_budget, check_closure, check_convexity, check_existence
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.penalty import penalty_slope
 from vibtheory.theory.quadratic import QuadraticBound
-from vibtheory.theory.real_loss import minimise_real_loss
-from vibtheory.theory.real_report import check_real_loss
+from vibtheory.theory.real_loss import check_real_loss, minimise_real_loss
 from vibtheory.theory.softmax_loss import SoftmaxLoss
 
 __all__ = ["budget", "closed", "convexity", "existence", "real_loss"]

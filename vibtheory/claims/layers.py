@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.instances import Effort
 from vibtheory.theory.minima import LocalMinimum, find_local_minimum
+from vibtheory.theory.network_report import JointSparsityReport, check_joint_sparsity
 from vibtheory.theory.quadratic import QuadraticBound
-from vibtheory.theory.several_layers import JointSparsityReport, check_joint_sparsity
 from vibtheory.theory.sparsity import check_sparsity_bound
 
 __all__ = ["several_layers"]

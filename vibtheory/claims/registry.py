@@ -20,7 +20,7 @@ from vibtheory.claims import (
 )
 from vibtheory.claims.claim import Finding, Statement
 from vibtheory.claims.instances import Effort
-from vibtheory.theory.sparsity_report import SparsityReport
+from vibtheory.theory.sparsity import SparsityReport
 
 __all__ = ["STATEMENTS"]
 

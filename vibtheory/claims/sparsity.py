@@ -22,7 +22,7 @@ from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.rank import numerical_rank
 from vibtheory.theory.redundancy import CollinearityReport
 from vibtheory.theory.softmax_loss import SoftmaxLoss
-from vibtheory.theory.sparsity_report import SparsityReport
+from vibtheory.theory.sparsity import SparsityReport
 
 __all__ = ["angles", "equal_counts", "full_rank", "in_mean_and_variance", "profiled_penalty", "survivors"]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vibtheory.studies.bound_table import BoundTable
     from vibtheory.theory.network_report import NetworkReport
     from vibtheory.theory.quadratic import QuadraticBound
-    from vibtheory.theory.sparsity_report import SparsityReport
+    from vibtheory.theory.sparsity import SparsityReport
 
 __all__ = ["plot_bound_counts", "plot_bound_sections", "plot_bound_table", "plot_network", "plot_sparsity", "sections"]
 

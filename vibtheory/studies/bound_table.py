@@ -21,7 +21,7 @@ from vibtheory.bridge.verification import BoundCheck
 from vibtheory.errors import SolverError, reject
 from vibtheory.networks.gates import named_gates
 from vibtheory.storage.report import Report
-from vibtheory.theory.budget import survivor_limit
+from vibtheory.theory.landscape import survivor_limit
 from vibtheory.theory.sparsity import SparsityReport, check_sparsity_bound
 
 if TYPE_CHECKING:

@@ -2,157 +2,69 @@
 
 Reading order (docs/theory.md numbers in parentheses):
 
-1. `penalty` (T1): the profiled penalty ρ. `guarantee`, `quadratic`, `boundedness`: ḡ, Φ, why ḡ bounds the loss, and
-   whether Φ is bounded below.
+1. `penalty` (T1): the profiled penalty ρ. `gram`, `quadratic`: ḡ, Φ, why ḡ bounds the loss, whether Φ is bounded below.
 2. `rank`, `soft_rank` (T2, T3): the two limits on the number of open gates.
 3. `certificate`, `minima`, `enumeration`, `path` (T6, T7): local minima with proofs, all of them for d ≤ 12, along γ.
-4. `sparsity`, `sparsity_report`, `network_report`, `several_layers`: the checker and what it reports.
-5. `redundancy` (T4), `budget`, `closure`, `landscape`, `real_loss`, `silent_gate`, `dead_gate` (T4, T7): the rest.
+4. `sparsity`, `network_report`: the checker and what it reports, for one layer and for several.
+5. `redundancy` (T4), `landscape`, `real_loss`, `silent_gate`, `dead_gate` (T4, T7): the rest.
 
-Names are loaded on first use. `penalty` and `soft_rank` are modules here: the functions are `penalty.penalty` and
-`soft_rank.soft_rank`.
+`penalty` and `soft_rank` are modules here: the functions are `penalty.penalty` and `soft_rank.soft_rank`.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from vibtheory.theory.budget import BudgetReport, check_budget, survivor_limit
-    from vibtheory.theory.certificate import Certificate, certify
-    from vibtheory.theory.closure import ClosureReport, check_closure
-    from vibtheory.theory.dead_gate import DeadGateFlow, dead_gate_flow
-    from vibtheory.theory.enumeration import enumerate_local_minima
-    from vibtheory.theory.guarantee import Guarantee
-    from vibtheory.theory.landscape import ConvexityReport, ExistenceReport, check_convexity, check_existence
-    from vibtheory.theory.minima import LocalMinimum, find_local_minimum
-    from vibtheory.theory.network_report import NetworkReport
-    from vibtheory.theory.path import PathEvent, SparsityPath, sparsity_path
-    from vibtheory.theory.penalty import (
-        noise_fraction,
-        optimal_u,
-        optimal_variance,
-        penalty_curvature,
-        penalty_slope,
-        snr,
-    )
-    from vibtheory.theory.quadratic import QuadraticBound
-    from vibtheory.theory.rank import RankReport, numerical_rank, rank_from_gram, rank_of_rows, spectrum
-    from vibtheory.theory.real_certificate import certify_real_loss
-    from vibtheory.theory.real_loss import RealLossMinimum, minimise_real_loss
-    from vibtheory.theory.real_report import RealLossReport, check_real_loss
-    from vibtheory.theory.redundancy import (
-        BohningCosines,
-        CollinearityReport,
-        bohning_cosines,
-        check_collinearity,
-        collinearity_limit,
-    )
-    from vibtheory.theory.several_layers import JointSparsityReport, check_joint_sparsity
-    from vibtheory.theory.silent_gate import ClosedMeanInformation, ConstantUnit, closed_mean_information, constant_unit
-    from vibtheory.theory.soft_rank import SoftRank, soft_rank_of
-    from vibtheory.theory.softmax_loss import SoftmaxLoss
-    from vibtheory.theory.sparsity import check_sparsity_bound
-    from vibtheory.theory.sparsity_report import SparsityReport, Statement
-
-__all__ = [
-    "BohningCosines",
-    "BudgetReport",
-    "Certificate",
-    "ClosedMeanInformation",
-    "ClosureReport",
-    "CollinearityReport",
-    "ConstantUnit",
-    "ConvexityReport",
-    "DeadGateFlow",
-    "ExistenceReport",
-    "Guarantee",
-    "JointSparsityReport",
-    "LocalMinimum",
-    "NetworkReport",
-    "PathEvent",
-    "QuadraticBound",
-    "RankReport",
-    "RealLossMinimum",
-    "RealLossReport",
-    "SoftRank",
-    "SoftmaxLoss",
-    "SparsityPath",
-    "SparsityReport",
-    "Statement",
-    "bohning_cosines",
-    "certify",
-    "certify_real_loss",
-    "check_budget",
-    "check_closure",
-    "check_collinearity",
-    "check_convexity",
-    "check_existence",
-    "check_joint_sparsity",
-    "check_real_loss",
-    "check_sparsity_bound",
-    "closed_mean_information",
-    "collinearity_limit",
-    "constant_unit",
-    "dead_gate_flow",
-    "enumerate_local_minima",
-    "find_local_minimum",
-    "minimise_real_loss",
-    "noise_fraction",
-    "numerical_rank",
-    "optimal_u",
-    "optimal_variance",
-    "penalty_curvature",
-    "penalty_slope",
-    "rank_from_gram",
-    "rank_of_rows",
-    "snr",
-    "soft_rank_of",
-    "sparsity_path",
-    "spectrum",
-    "survivor_limit",
-]
-
-_NAMES = {
-    "penalty": ("noise_fraction", "optimal_u", "optimal_variance", "penalty_curvature", "penalty_slope", "snr"),
-    "guarantee": ("Guarantee",),
-    "quadratic": ("QuadraticBound",),
-    "rank": ("RankReport", "numerical_rank", "rank_from_gram", "rank_of_rows", "spectrum"),
-    "soft_rank": ("SoftRank", "soft_rank_of"),
-    "certificate": ("Certificate", "certify"),
-    "minima": ("LocalMinimum", "find_local_minimum"),
-    "enumeration": ("enumerate_local_minima",),
-    "path": ("PathEvent", "SparsityPath", "sparsity_path"),
-    "sparsity_report": ("SparsityReport", "Statement"),
-    "network_report": ("NetworkReport",),
-    "sparsity": ("check_sparsity_bound",),
-    "several_layers": ("JointSparsityReport", "check_joint_sparsity"),
-    "redundancy": (
-        "BohningCosines",
-        "CollinearityReport",
-        "bohning_cosines",
-        "check_collinearity",
-        "collinearity_limit",
-    ),
-    "budget": ("BudgetReport", "check_budget", "survivor_limit"),
-    "closure": ("ClosureReport", "check_closure"),
-    "landscape": ("ConvexityReport", "ExistenceReport", "check_convexity", "check_existence"),
-    "softmax_loss": ("SoftmaxLoss",),
-    "real_loss": ("RealLossMinimum", "minimise_real_loss"),
-    "real_certificate": ("certify_real_loss",),
-    "real_report": ("RealLossReport", "check_real_loss"),
-    "dead_gate": ("DeadGateFlow", "dead_gate_flow"),
-    "silent_gate": ("ClosedMeanInformation", "ConstantUnit", "closed_mean_information", "constant_unit"),
-}
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"vibtheory.theory.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'vibtheory.theory' has no attribute {name!r}; it has {', '.join(__all__)}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+from vibtheory.theory.certificate import Certificate as Certificate
+from vibtheory.theory.certificate import certify as certify
+from vibtheory.theory.dead_gate import DeadGateFlow as DeadGateFlow
+from vibtheory.theory.dead_gate import dead_gate_flow as dead_gate_flow
+from vibtheory.theory.enumeration import enumerate_local_minima as enumerate_local_minima
+from vibtheory.theory.landscape import BudgetReport as BudgetReport
+from vibtheory.theory.landscape import ClosureReport as ClosureReport
+from vibtheory.theory.landscape import ConvexityReport as ConvexityReport
+from vibtheory.theory.landscape import ExistenceReport as ExistenceReport
+from vibtheory.theory.landscape import check_budget as check_budget
+from vibtheory.theory.landscape import check_closure as check_closure
+from vibtheory.theory.landscape import check_convexity as check_convexity
+from vibtheory.theory.landscape import check_existence as check_existence
+from vibtheory.theory.landscape import survivor_limit as survivor_limit
+from vibtheory.theory.minima import LocalMinimum as LocalMinimum
+from vibtheory.theory.minima import find_local_minimum as find_local_minimum
+from vibtheory.theory.network_report import JointSparsityReport as JointSparsityReport
+from vibtheory.theory.network_report import NetworkReport as NetworkReport
+from vibtheory.theory.network_report import check_joint_sparsity as check_joint_sparsity
+from vibtheory.theory.path import PathEvent as PathEvent
+from vibtheory.theory.path import SparsityPath as SparsityPath
+from vibtheory.theory.path import sparsity_path as sparsity_path
+from vibtheory.theory.penalty import noise_fraction as noise_fraction
+from vibtheory.theory.penalty import optimal_u as optimal_u
+from vibtheory.theory.penalty import optimal_variance as optimal_variance
+from vibtheory.theory.penalty import penalty_curvature as penalty_curvature
+from vibtheory.theory.penalty import penalty_slope as penalty_slope
+from vibtheory.theory.penalty import snr as snr
+from vibtheory.theory.quadratic import Guarantee as Guarantee
+from vibtheory.theory.quadratic import QuadraticBound as QuadraticBound
+from vibtheory.theory.rank import RankReport as RankReport
+from vibtheory.theory.rank import numerical_rank as numerical_rank
+from vibtheory.theory.rank import rank_from_gram as rank_from_gram
+from vibtheory.theory.rank import rank_of_rows as rank_of_rows
+from vibtheory.theory.rank import spectrum as spectrum
+from vibtheory.theory.real_certificate import certify_real_loss as certify_real_loss
+from vibtheory.theory.real_loss import RealLossMinimum as RealLossMinimum
+from vibtheory.theory.real_loss import RealLossReport as RealLossReport
+from vibtheory.theory.real_loss import check_real_loss as check_real_loss
+from vibtheory.theory.real_loss import minimise_real_loss as minimise_real_loss
+from vibtheory.theory.redundancy import BohningCosines as BohningCosines
+from vibtheory.theory.redundancy import CollinearityReport as CollinearityReport
+from vibtheory.theory.redundancy import bohning_cosines as bohning_cosines
+from vibtheory.theory.redundancy import check_collinearity as check_collinearity
+from vibtheory.theory.redundancy import collinearity_limit as collinearity_limit
+from vibtheory.theory.silent_gate import ClosedMeanInformation as ClosedMeanInformation
+from vibtheory.theory.silent_gate import ConstantUnit as ConstantUnit
+from vibtheory.theory.silent_gate import closed_mean_information as closed_mean_information
+from vibtheory.theory.silent_gate import constant_unit as constant_unit
+from vibtheory.theory.soft_rank import SoftRank as SoftRank
+from vibtheory.theory.soft_rank import soft_rank_of as soft_rank_of
+from vibtheory.theory.softmax_loss import SoftmaxLoss as SoftmaxLoss
+from vibtheory.theory.sparsity import Inequality as Inequality
+from vibtheory.theory.sparsity import SparsityReport as SparsityReport
+from vibtheory.theory.sparsity import check_sparsity_bound as check_sparsity_bound

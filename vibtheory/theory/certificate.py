@@ -19,23 +19,28 @@ Everything is dimensionless: multiplying A, b, γ so that Φ is only rescaled, o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import as_array
-from vibtheory.theory.copositivity import copositivity_violation
-from vibtheory.theory.least_eigenvalue import LARGE, least_eigenvalue
+from vibtheory.errors import as_array, as_generator
+from vibtheory.storage.report import Report
 from vibtheory.theory.normalised import EPS, NormalisedProblem, normalise, root_noise
 from vibtheory.theory.quadratic import QuadraticBound
 
 __all__ = [
     "CERTIFIED",
+    "LARGE",
     "NOT_CONVERGED",
     "STATIONARY",
+    "STATIONARY_TOLERANCE",
     "Certificate",
     "certify",
     "certify_normalised",
+    "copositivity_violation",
+    "least_eigenvalue",
     "support_hessian",
 ]
 
@@ -45,13 +50,15 @@ Index = NDArray[np.intp]
 CERTIFIED = "certified local minimum"
 STATIONARY = "stationary, not certified"
 NOT_CONVERGED = "not converged"
-
 # |∇F_j| ≤ 1e-8 of the slope 2√D_j of the penalty at 0, beyond rounding: what counts as stationary.
 STATIONARY_TOLERANCE = 1e-8
+LARGE = 1000
+_POWER_STEPS = 20
+MAX_ORDER = 10
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Report):
     """What is proved about one point μ. Lengths and gradients are in x = μ√(w/γ₀), γ₀ = min γ, with F = Φ/γ₀.
 
     Attributes:
@@ -212,6 +219,36 @@ def _curvature(problem: NormalisedProblem, support: Index, v: Array) -> tuple[Ar
     return hessian, m, vector
 
 
+def least_eigenvalue(matrix: Array) -> tuple[float, Array | None]:
+    """A number ≤ λ_min(matrix) up to the rounding of `eigvalsh`, and an eigenvector where it is not positive.
+
+    Up to order 1000 λ_min itself. Past it, where the matrix is positive definite: inverse iteration gives an estimate
+    λ ≥ λ_min, and a Cholesky factorisation of matrix − ½λ that succeeds proves ½λ less the factorisation's backward
+    error, (n + 1)·eps·trace; a fraction of the cost of all eigenvalues.
+
+    Args:
+        matrix: [n, n] symmetric, n ≥ 1.
+    """
+    size = len(matrix)
+    if size <= LARGE:
+        smallest = float(np.linalg.eigvalsh(matrix)[0])
+        return smallest, None if smallest > 0 else np.asarray(np.linalg.eigh(matrix)[1][:, 0])
+    try:
+        factor = scipy.linalg.cho_factor(matrix, check_finite=False)
+        vector = as_generator("seed", 0, "power iteration").standard_normal(size)
+        growth = 1.0
+        for _ in range(_POWER_STEPS):
+            solved = scipy.linalg.cho_solve(factor, vector / np.linalg.norm(vector), check_finite=False)
+            growth = float(np.linalg.norm(solved))
+            vector = solved
+        shift = 0.5 / growth
+        scipy.linalg.cholesky(matrix - shift * np.eye(size), lower=True, overwrite_a=True, check_finite=False)
+        return shift - (size + 1) * EPS * float(np.trace(matrix)), None
+    except scipy.linalg.LinAlgError:
+        values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[0, 0], check_finite=False)
+        return float(values[0]), np.asarray(vectors[:, 0])
+
+
 def _tie_escape(
     problem: NormalisedProblem, support: Index, tied: Index, hessian: Array | None, response: Array
 ) -> Array | None:
@@ -231,6 +268,41 @@ def _tie_escape(
     direction = np.zeros(problem.size)
     direction[tied] = signs * outward
     direction[support] = -solved @ direction[tied]
+    return direction
+
+
+def copositivity_violation(matrix: Array, margin: float) -> Array | None:
+    """None if `matrix` − margin·I is strictly copositive, else a direction x ≥ 0 where it is not, or may not be.
+
+    Args:
+        matrix: [n, n] symmetric.
+        margin: ≥ 0: what rounding could have hidden.
+
+    Returns:
+        None (strictly copositive with that margin), or x [n] ≥ 0 with ‖x‖ = 1 and xᵀMx ≤ margin, the least such
+        value over the principal eigenvectors; for n > `MAX_ORDER` an undecided matrix returns all zeros.
+    """
+    size = len(matrix)
+    if size == 0:
+        return None
+    shifted = matrix - margin * np.eye(size)
+    if np.linalg.eigvalsh(shifted)[0] > 0:
+        return None
+    if size > MAX_ORDER:
+        nonnegative = bool((shifted >= 0).all() and (np.diag(shifted) > 0).all())
+        return None if nonnegative else np.zeros(size)
+    worst, direction = np.inf, None
+    for order in range(1, size + 1):
+        for chosen in combinations(range(size), order):
+            values, vectors = np.linalg.eigh(shifted[np.ix_(chosen, chosen)])
+            # With a repeated eigenvalue a basis vector may hide a positive one; mixed-sign ones of smaller faces
+            # are covered by their own submatrix, so near-zeros are accepted as non-negative here.
+            for value, vector in zip(values, vectors.T, strict=True):
+                one_sided = bool((vector >= -1e-12).all() or (vector <= 1e-12).all())
+                if value <= 0 and one_sided and value < worst:
+                    worst = value
+                    direction = np.zeros(size)
+                    direction[list(chosen)] = np.abs(vector)
     return direction
 
 

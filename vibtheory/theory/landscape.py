@@ -1,29 +1,57 @@
-"""The shape of Φ (docs/theory.md T7): do minima exist, where can they be, and when is there only one?
+"""What is known of Φ before it is minimised (docs/theory.md T7): ‖β‖², γ and Φ in nats, b = −2Aᵀβ with β ∈ range A.
 
 Existence: b ∈ range(AᵀA) and all w_j > 0 make Φ coercive. Then ḡ ≥ c − ‖β‖², so Φ(μ) ≤ Φ(0) = c forces ρ_j(μ_j) ≤ ‖β‖²
 for every gate: a box that holds every global minimum. Convexity: ∇²Φ/2 = D_w^½ (G − diag 1/(2+α)) D_w^½ off the
-corners, which themselves are convex, so λ_min(G) ≥ ½ makes Φ strictly convex: one minimum. ‖β‖², Φ in nats.
+corners, which themselves are convex, so λ_min(G) ≥ ½ makes Φ strictly convex: one minimum.
+
+Budget, whatever the rank: multiply the gradient of Φ by μ and sum; since |μ_j|ρ_j' = 2γ_jα_j/(1+α_j),
+
+    Σ_j γ_j α_j/(1+α_j) = (β − Aμ)ᵀAμ ≤ ¼‖β‖²    at every stationary point, minimum or not.
+
+Closure: at μ = 0 the penalty's corner 2√(γ_jw_j) must outweigh |b_j|: a strict local minimum if γ_j > b_j²/(4w_j) for
+all j, none if "<" for some j. Globally: at a stationary point with μ_j ≠ 0, r = β − Aμ, T1 and Cauchy–Schwarz give
+γ_j(1−u_j) = (a_jᵀr)²/w_j ≤ ‖r‖², and the budget Σγu = rᵀβ − ‖r‖² > 0 gives ‖r‖ < ‖β‖; together
+γ_j ≤ ‖r‖² + Σγu = rᵀβ < ‖β‖²: a gate with γ_j ≥ ‖β‖² is closed at *every* stationary point, whatever the others do.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from vibtheory.errors import as_array, as_scalar, reject
+from vibtheory.storage.report import Report
+from vibtheory.theory.gram import unit_diagonal
+from vibtheory.theory.penalty import noise_fraction, penalty_slope, snr
 from vibtheory.theory.quadratic import QuadraticBound
-from vibtheory.theory.row_space import unit_diagonal
+from vibtheory.theory.redundancy import CertifiedPoint
 
-__all__ = ["ConvexityReport", "ExistenceReport", "check_convexity", "check_existence"]
+__all__ = [
+    "BudgetReport",
+    "ClosureReport",
+    "ConvexityReport",
+    "ExistenceReport",
+    "check_budget",
+    "check_closure",
+    "check_convexity",
+    "check_existence",
+    "survivor_limit",
+]
 
 Array = NDArray[np.float64]
 
+# The gradient's share of its own terms below which a point counts as stationary for the identity.
+_STATIONARY = 1e-6
+# Relative distance of γ from b²/(4w) below which neither side is claimed.
+_TIE = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
-class ExistenceReport:
+class ExistenceReport(Report):
     """Does Φ have a global minimum?
 
     Attributes:
@@ -49,7 +77,7 @@ class ExistenceReport:
 
 
 @dataclass(frozen=True)
-class ConvexityReport:
+class ConvexityReport(Report):
     """Is Φ convex?
 
     Attributes:
@@ -70,6 +98,69 @@ class ConvexityReport:
             "undecided": "the margin is within rounding",
         }[self.verdict]
         return f"Phi is {self.verdict}: lambda_min(G) = {self.min_eigenvalue:.6g} against 1/2, so {meaning}."
+
+
+@dataclass(frozen=True, eq=False)
+class ClosureReport(Report):
+    """What is known about μ = 0 at the bound's prices.
+
+    Attributes:
+        verdict: "only stationary point", "strict local minimum", "tie" or "not a local minimum": of the point μ = 0.
+        reason: in words.
+        margins: γ_j − b_j²/(4w_j) [d] in nats; inf where w_j = 0.
+        always_closed: gates with γ_j ≥ ‖β‖² [d], boolean: closed at every stationary point.
+        local_price: the least single γ above which 0 is a strict local minimum, max_j b_j²/(4w_j), nats.
+        global_price: ‖β‖², nats: from this single γ on, 0 is the only stationary point.
+    """
+
+    verdict: Literal["only stationary point", "strict local minimum", "tie", "not a local minimum"]
+    reason: str
+    margins: Array
+    always_closed: NDArray[np.bool_]
+    local_price: float
+    global_price: float
+
+    def __str__(self) -> str:
+        return (
+            f"mu = 0: {self.verdict}. {self.reason} Strict local minimum for gamma > {self.local_price:.6g}, "
+            f"alone from gamma = {self.global_price:.6g} nats on."
+        )
+
+
+@dataclass(frozen=True)
+class BudgetReport(Report):
+    """T7's budget at one stationary point.
+
+    Attributes:
+        verdict: holds | violated | not applicable.
+        reason: in words; names the remedy where the check does not apply.
+        spent: Σ_j γ_jα_j/(1+α_j), nats.
+        earned: (β − Aμ)ᵀAμ, nats; equal to `spent` at a stationary point.
+        ceiling: ¼‖β‖², nats.
+        identity_error: |spent − earned|, nats.
+        allowed_error: what the gradient that is left explains, ½Σ|μ_j∇_j|, plus rounding; nats.
+        level: a.
+        count: #{α_j ≥ a}.
+        count_limit: the a-priori bound on `count` (`survivor_limit`).
+    """
+
+    verdict: Literal["holds", "violated", "not applicable"]
+    reason: str
+    spent: float
+    earned: float
+    ceiling: float
+    identity_error: float
+    allowed_error: float
+    level: float
+    count: int
+    count_limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"T7 budget {self.verdict}: spent {self.spent:.6g} of at most {self.ceiling:.6g} nats "
+            f"(identity to {self.identity_error:.1e}); {self.count} gates with alpha >= {self.level:g}, "
+            f"at most {self.count_limit} possible. {self.reason}"
+        )
 
 
 def check_existence(bound: QuadraticBound) -> ExistenceReport:
@@ -119,6 +210,113 @@ def check_convexity(bound: QuadraticBound) -> ConvexityReport:
     else:
         verdict = "convex" if least > 0.5 else "not convex"
     return ConvexityReport(verdict, least, least - 0.5)
+
+
+def check_closure(bound: QuadraticBound) -> ClosureReport:
+    """Decide what μ = 0 is at the bound's prices, and which gates are closed at every stationary point (T7).
+
+    Args:
+        bound: ḡ with d gates.
+
+    Raises:
+        InvalidInputError: Φ is unbounded below (b outside A's row space: there is no β).
+    """
+    bound.require_bounded()
+    live = bound.w > 0
+    needed = np.zeros(bound.d)
+    needed[live] = (bound.b[live] / np.sqrt(bound.w[live])) ** 2 / 4
+    margins = np.where(live, bound.gamma - needed, np.inf)
+    beta_squared = bound.beta_norm() ** 2
+    always = ~live | (bound.gamma >= beta_squared)
+
+    verdict: Literal["only stationary point", "strict local minimum", "tie", "not a local minimum"]
+    tight = np.where(live, margins / bound.gamma, np.inf)
+    worst = int(np.argmin(tight))
+    if always.all():
+        verdict, reason = "only stationary point", "Every price is at least ||beta||^2."
+    elif tight[worst] > _TIE:
+        verdict, reason = (
+            "strict local minimum",
+            f"Closest to opening: gate {worst} (margin {margins[worst]:.3g} nats).",
+        )
+    elif tight[worst] < -_TIE:
+        open_ = int(np.sum(tight < -_TIE))
+        verdict, reason = "not a local minimum", f"{open_} gates gain by opening, gate {worst} most."
+    else:
+        verdict, reason = "tie", f"Gate {worst} has gamma = b^2/(4w) to rounding: first order does not decide."
+    return ClosureReport(verdict, reason, margins, always, float(needed.max()), beta_squared)
+
+
+def survivor_limit(bound: QuadraticBound, level: float = 1.0) -> int:
+    """The most gates with α_j ≥ a that any stationary point can have, whatever the rank; nothing is solved.
+
+    A gate with α_j ≥ a spends at least γ_ja/(1+a) of ¼‖β‖². With equal prices this is ⌊‖β‖²(1+a)/(4aγ)⌋, as in T7;
+    with unequal ones the cheapest gates are counted first, which is never looser than γ_min for all.
+
+    Args:
+        bound: ḡ with d gates, b in A's row space.
+        level: a > 0.
+
+    Returns:
+        A count between 0 and the number of columns with w > 0.
+
+    Raises:
+        InvalidInputError: a ≤ 0, or Φ is unbounded below (b outside the row space: there is no β).
+    """
+    a = as_scalar("level", level)
+    if a <= 0:
+        reject("level", a, "a number > 0", "use 1, the value at which signal equals noise")
+    bound.require_bounded()
+    available = bound.beta_norm() ** 2 / 4 * (1 + a) / a
+    prices = np.sort(bound.gamma[bound.live])
+    # Relative 1e-12: ‖β‖ is computed, and a limit that is attained must not be rounded away.
+    return int(np.searchsorted(np.cumsum(prices), available * (1 + 1e-12), side="right"))
+
+
+def check_budget(bound: QuadraticBound, minimum: CertifiedPoint | ArrayLike, level: float = 1.0) -> BudgetReport:
+    """Verify the budget identity, its ceiling and the a-priori count at a stationary point (T7).
+
+    Args:
+        bound: ḡ with d gates.
+        minimum: a stationary point: anything with `.mu`, or μ [d] itself. Being a minimum is not required.
+        level: a > 0, the α from which a gate is counted.
+
+    Raises:
+        InvalidInputError: wrong shape, level ≤ 0, or Φ unbounded below.
+    """
+    limit = survivor_limit(bound, level)
+    point: Any = minimum
+    mu = as_array("minimum", getattr(point, "mu", point), (bound.d,), "pass a minimum of this bound, or its mu")
+    live = np.where(bound.w > 0, mu, 0.0)
+    scale = np.abs(live) * np.sqrt(bound.w / bound.gamma)
+    spent = float(bound.gamma @ (1 - noise_fraction(scale)))
+    quadratic = float(bound.value(live)) - bound.c - float(bound.b @ live)  # ‖Aμ‖²
+    earned = -0.5 * float(bound.b @ live) - quadratic
+    ceiling = bound.beta_norm() ** 2 / 4
+
+    on = live != 0
+    gradient = np.where(on, bound.gradient(live), 0.0)
+    left = 0.5 * float(np.abs(live) @ np.abs(gradient))
+    # Each gate's share of what is spent is a difference of numbers up to γ.
+    terms = quadratic + 0.5 * float(np.abs(bound.b) @ np.abs(live)) + float(bound.gamma[live != 0].sum())
+    rounding = 64 * np.finfo(np.float64).eps * np.sqrt(bound.d) * terms
+    error, allowed = abs(spent - earned), left + rounding
+    count = int(np.sum(snr(live, bound.w, bound.gamma) >= level))
+
+    # On the support the penalty's slope balances the rest; off it, it must be able to.
+    slope = penalty_slope(live, bound.w, bound.gamma)
+    excess = np.where(on, np.abs(gradient), np.maximum(np.abs(bound.smooth_gradient(live)) - slope, 0.0))
+    allowance = _STATIONARY * slope + 1e-9 * np.abs(bound.b)
+    stationary = bool((excess <= allowance)[bound.live].all())
+    verdict: Literal["holds", "violated", "not applicable"]
+    if not stationary:
+        verdict = "not applicable"
+        reason = "The point is not stationary. Remedy: continue with find_local_minimum(bound, start=mu)."
+    elif error <= allowed and spent <= ceiling + allowed and count <= limit:
+        verdict, reason = "holds", "Identity, ceiling and count agree."
+    else:
+        verdict, reason = "violated", "A stationary point breaks the budget: please report it with its bound."
+    return BudgetReport(verdict, reason, spent, earned, ceiling, error, allowed, float(level), count, limit)
 
 
 def _inverse_penalty(y: Array) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, check_choice, reject
+from vibtheory.storage.report import Report
 from vibtheory.theory.certificate import Certificate, certify_normalised
 from vibtheory.theory.coordinate_descent import default_start, descend
 from vibtheory.theory.majorise_minimise import CVXPY_SOLVERS, majorise_minimise
@@ -22,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class LocalMinimum:
+class LocalMinimum(Report):
     """A point of Φ and what is proved about it.
 
     Attributes:

@@ -15,16 +15,41 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import as_array, as_positive, as_scalar, reject
-from vibtheory.theory import row_space
-from vibtheory.theory.boundedness import falling_direction, reject_unbounded
-from vibtheory.theory.guarantee import Guarantee
+from vibtheory.errors import as_array, as_positive, as_scalar, check_choice, reject
+from vibtheory.theory.gram import checked_gram, falling_direction, few, least_norm_beta, reject_unbounded
 from vibtheory.theory.penalty import penalty, penalty_curvature, penalty_slope
-from vibtheory.theory.semidefinite import checked_gram, few
 
 __all__ = ["Guarantee", "QuadraticBound"]
 
 Array = NDArray[np.float64]
+KINDS = ("given", "exact", "bohning", "lipschitz", "fitted", "tangent")
+LEVELS = ("exact", "rigorous", "statistical")
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """On what grounds ḡ bounds the loss; carried into every report and figure (docs/theory.md T5).
+
+    Attributes:
+        kind: how ḡ was built: given | exact | bohning | lipschitz | fitted | tangent.
+        level: exact (ḡ is the loss), rigorous (ḡ ≥ loss everywhere, proved) or statistical (with a stated level).
+        detail: one sentence for a reader, e.g. the Clopper–Pearson limit of the violation rate.
+
+    Raises:
+        InvalidInputError: an unknown kind or level.
+    """
+
+    kind: str
+    level: str
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        check_choice("guarantee.kind", self.kind, KINDS)
+        check_choice("guarantee.level", self.level, LEVELS)
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.level})" + (f": {self.detail}" if self.detail else "")
+
 
 _GIVEN = Guarantee("given", "exact", "ḡ was given as it stands; nothing is claimed about a network")
 
@@ -210,7 +235,7 @@ class QuadraticBound:
         gram = self.gram[np.ix_(self.live, self.live)] if self.A is None else None
         beta = np.zeros(self.d if self.A is None else self.A.shape[0])
         if self.live.size:
-            solved = row_space.least_norm_beta(A, gram, self.w[self.live], self.b[self.live])
+            solved = least_norm_beta(A, gram, self.w[self.live], self.b[self.live])
             beta[self.live if self.A is None else slice(None)] = solved
         return beta
 
@@ -226,7 +251,7 @@ class QuadraticBound:
     def unbounded_direction(self) -> Array | None:
         """A unit vector n [d] along which Φ falls for ever (Qn = 0, bᵀn < 0), or None if Φ is bounded below.
 
-        The penalty grows like 2γ log along n, so any linear fall wins. Tolerances: `row_space.null_component`.
+        The penalty grows like 2γ log along n, so any linear fall wins. Tolerances: `theory.gram.null_component`.
         """
         return self._unbounded
 

@@ -16,18 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
 from vibtheory.errors import as_array, as_generator, as_positive, check_choice, reject
+from vibtheory.theory.gram import unit_diagonal
 from vibtheory.theory.quadratic import QuadraticBound
-from vibtheory.theory.row_space import unit_diagonal
-from vibtheory.theory.soft_rank import SoftRank, soft_rank, soft_rank_of
 
 __all__ = [
     "RankReport",
-    "SoftRank",
     "numerical_rank",
     "rank_from_gram",
     "rank_of_rows",
-    "soft_rank",
-    "soft_rank_of",
     "spectrum",
 ]
 
@@ -35,9 +31,8 @@ Array = NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
 _FACTORS = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
-_EXACT_LIMIT = (
-    2000  # past this order "auto" computes only as many singular values as are needed, with a bound on the rest
-)
+# Past this order "auto" computes only as many singular values as are needed, with a bound on the rest.
+_EXACT_LIMIT = 2000
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,13 @@ from vibtheory.theory.certificate import CERTIFIED, Certificate
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.penalty import optimal_variance, snr
 from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.rank import numerical_rank
 from vibtheory.theory.real_certificate import certify_real_loss
+from vibtheory.theory.redundancy import CollinearityReport, check_collinearity
+from vibtheory.theory.soft_rank import soft_rank_of
 from vibtheory.theory.softmax_loss import SoftmaxLoss
 
-__all__ = ["RealLossMinimum", "minimise_real_loss"]
+__all__ = ["RealLossMinimum", "RealLossReport", "check_real_loss", "minimise_real_loss"]
 
 Array = NDArray[np.float64]
 
@@ -67,6 +70,34 @@ class RealLossMinimum(Report):
         return (
             f"J = {self.value:.8g} nats after {len(self.steps)} steps (loss {self.loss:.6g}), "
             f"{self.nonzeros} of {self.mu.size} gates open; {self.certificate}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RealLossReport(Report):
+    """The theorem for the real loss, decided at one certified local minimum of J.
+
+    Attributes:
+        verdict: holds | violated | not applicable.
+        reason: in words; names the remedy where the check does not apply.
+        d: gates. nonzeros: ‖α‖₀ at the minimum.
+        rank: rank[A] of Böhning's A; the poster's bound is rank + 1, T2's is rank. Vacuous where rank = d (T3c).
+        soft_rank: T3's sharper form.
+        collinearity: T4a at the minimum.
+    """
+
+    verdict: Literal["holds", "violated", "not applicable"]
+    reason: str
+    d: int
+    nonzeros: int
+    rank: int
+    soft_rank: int
+    collinearity: CollinearityReport
+
+    def __str__(self) -> str:
+        return (
+            f"J: {self.verdict}: {self.nonzeros} of {self.d} gates open, soft rank {self.soft_rank}, rank {self.rank}"
+            f"{' (vacuous: full)' if self.rank == self.d else ''}. {self.reason} {self.collinearity}"
         )
 
 
@@ -135,6 +166,36 @@ def minimise_real_loss(
         tuple(history),
         tuple(steps),
     )
+
+
+def check_real_loss(minimum: RealLossMinimum) -> RealLossReport:
+    """Assert ‖α‖₀ ≤ soft rank ≤ …, ‖α‖₀ ≤ rank[A] and T4a at a local minimum of J.
+
+    Args:
+        minimum: from `minimise_real_loss`; judged only if its certificate is.
+    """
+    bound = minimum.bound
+    collinearity = check_collinearity(bound, minimum)
+    rank = numerical_rank(bound).rank
+    soft = soft_rank_of(bound, minimum.alpha).sharp
+    verdict: Literal["holds", "violated", "not applicable"]
+    broken = [
+        name
+        for name, fails in (
+            ("T2", minimum.nonzeros > rank),
+            ("T3", minimum.nonzeros > soft),
+            ("T4a", collinearity.verdict == "violated"),
+        )
+        if fails
+    ]
+    if minimum.certificate.status != CERTIFIED:
+        verdict = "not applicable"
+        reason = f"J's point is {minimum.certificate.status!r}. Remedy: more rounds in minimise_real_loss."
+    elif broken:
+        verdict, reason = "violated", f"{', '.join(broken)} broken at a certified local minimum of J."
+    else:
+        verdict, reason = "holds", "T2, T3 and T4a hold at a certified local minimum of J."
+    return RealLossReport(verdict, reason, bound.d, minimum.nonzeros, rank, soft, collinearity)
 
 
 def _newton_candidates(problem: SoftmaxLoss, mu: Array) -> tuple[list[Array], bool]:

@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
 from vibtheory.errors import as_array, reject
+from vibtheory.theory.gram import unit_diagonal
 from vibtheory.theory.quadratic import QuadraticBound
-from vibtheory.theory.row_space import unit_diagonal
 
 __all__ = ["SoftRank", "soft_rank", "soft_rank_of"]
 

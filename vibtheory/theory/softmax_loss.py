@@ -19,9 +19,8 @@ import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, as_positive, reject
-from vibtheory.theory.guarantee import Guarantee
 from vibtheory.theory.penalty import penalty, penalty_curvature, penalty_slope
-from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 
 __all__ = ["SoftmaxLoss"]
 

@@ -1,0 +1,37 @@
+from . import bridge as bridge
+from . import claims as claims
+from . import compression as compression
+from . import datasets as datasets
+from . import figures as figures
+from . import information as information
+from . import networks as networks
+from . import studies as studies
+from . import theory as theory
+from . import training as training
+from .bridge.channels import layer_law as layer_law
+from .bridge.checking import check_network as check_network
+from .bridge.checking import quadratic_bound as quadratic_bound
+from .bridge.checking import verify_bound as verify_bound
+from .compression import metrics as metrics
+from .compression.cut import compress as compress
+from .compression.merging import merge_redundant as merge_redundant
+from .errors import VibTheoryError as VibTheoryError
+from .networks import gates as gates
+from .networks.gates import Gate as Gate
+from .networks.insertion import insert_gates as insert_gates
+from .studies import tables as tables
+from .studies.environment import doctor as doctor
+from .studies.estimators import Estimator as Estimator
+from .studies.gamma_sweep import sweep as sweep
+from .theory.enumeration import enumerate_local_minima as enumerate_local_minima
+from .theory.minima import find_local_minimum as find_local_minimum
+from .theory.path import sparsity_path as sparsity_path
+from .theory.quadratic import QuadraticBound as QuadraticBound
+from .theory.sparsity import check_sparsity_bound as check_sparsity_bound
+from .training.many import train_many as train_many
+from .training.recipe import Recipe as Recipe
+from .training.run import Run as Run
+from .training.run import load as load
+from .training.single import train as train
+
+__version__: str

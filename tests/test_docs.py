@@ -47,14 +47,13 @@ def _shown() -> set[str]:
 def _public_names() -> dict[Path, set[str]]:
     """Public names by the file that defines them."""
     found: dict[Path, set[str]] = {}
-    for page in (PACKAGE / "__init__.pyi", *(PACKAGE / part / "__init__.py" for part in SUBPACKAGES)):
-        for node in ast.walk(ast.parse(page.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.ImportFrom)
-                and node.module
-                and (node.level or node.module.startswith("vibtheory."))
-            ):
-                path = PACKAGE / (node.module.removeprefix("vibtheory.").replace(".", "/") + ".py")
+    for folder in (PACKAGE, *(PACKAGE / part for part in SUBPACKAGES)):
+        stub = folder / "__init__.pyi"
+        names = stub if stub.exists() else folder / "__init__.py"
+        for node in ast.walk(ast.parse(names.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                home = folder if node.level else ROOT
+                path = home / (node.module.replace(".", "/") + ".py")
                 if path.is_file():
                     found.setdefault(path, set()).update(alias.name for alias in node.names)
     for name in _shown():

@@ -26,7 +26,7 @@ _PLOTS = {
 
 
 def plot(report: object) -> Figure:
-    """The figure of a result object, by its type.
+    """The figure of a result object, `report`, by its type.
 
     Raises:
         InvalidInputError: no plot is registered for this type.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from vibtheory.bridge.closed_units import reaches_output, without_closed_units
 from vibtheory.bridge.following import Chain, modules_after
 from vibtheory.bridge.likelihood import Likelihood
 from vibtheory.errors import InvalidInputError, reject
+from vibtheory.networks.forward import activation, evaluating, gate_held_at
 from vibtheory.networks.gates import named_gates
 
 __all__ = ["Batch", "GatedLayer"]
@@ -30,10 +31,6 @@ __all__ = ["Batch", "GatedLayer"]
 Array = NDArray[np.float64]
 _ELEMENTS = 1 << 22  # float64 entries per intermediate tensor: 32 MiB
 _FORMED = 12_000_000  # most entries of the affine map after the gate for which it is formed as a matrix
-
-
-class _Reached(Exception):
-    """Raised in a hook to stop a forward pass at the gate."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ class GatedLayer:
             return
         for repeat in range(max(self.samples, 1)):
             for index, start in enumerate(range(0, len(self.x), self.batch)):
-                yield self._batch(start, np.random.SeedSequence([self.seed, repeat, index]))
+                yield self._batch(start, (self.seed, repeat, index))
 
     def keep_in_memory(self, limit: int = 1 << 28) -> None:
         """Cache f for repeated passes where it fits in `limit` bytes; otherwise it is recomputed on every pass."""
@@ -144,17 +141,11 @@ class GatedLayer:
         """Network output [n, K] with the gate's output replaced by f⊙z; z [d], or [n, d] one per example."""
         if z.ndim == 1 and self.affine_map is not None:
             return self._stacked(batch, z[None])
-        z = z if z.ndim == 2 else z[None].expand(len(batch.f), -1)
-        shape = [len(z)] + [1] * (batch.f.ndim - 1)
-        shape[self.gate.axis] = self.d
-        gated = batch.f * z.reshape(shape)
         if self.prefix is not None and self.tail is not None:
-            return _two_axes(self.tail(self.prefix(gated)))
-        handle = self.gate.register_forward_hook(lambda module, inputs, output: gated.to(output.dtype))
-        try:
+            shape = (len(z) if z.ndim == 2 else 1, self.d, *(1,) * (batch.f.ndim - 2))
+            return _two_axes(self.tail(self.prefix(batch.f * z.reshape(shape))))
+        with gate_held_at(self.gate, z):
             return _two_axes(self.net(batch.x))
-        finally:
-            handle.remove()
 
     @property
     def listened(self) -> Tensor:
@@ -211,39 +202,16 @@ class GatedLayer:
             return None
         return nn.Sequential(*without_closed_units(list(self.net)[: names.index(self.layer)]))
 
-    def _batch(self, start: int, entropy: np.random.SeedSequence) -> Batch:
+    def _batch(self, start: int, entropy: Sequence[int]) -> Batch:
         x = torch.as_tensor(self.x[start : start + self.batch]).to(self.device, self.dtype)
         y = torch.as_tensor(self.y[start : start + self.batch]).to(self.device)
         if self._head_modules is not None:
             with torch.no_grad():
                 return Batch(x, self._head_modules(x).double(), y)
-        caught: list[Tensor] = []
-
-        def stop(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            caught.append(inputs[0].detach())
-            if self.prefix is not None:
-                raise _Reached
-
-        others = [gate for gate in named_gates(self.net).values() if gate is not self.gate]
-        handle = self.gate.register_forward_pre_hook(stop)
-        devices = [self.device] if self.device.type == "cuda" else []
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=devices, enabled=self.samples > 0):
-                if self.samples:
-                    torch.manual_seed(int(entropy.generate_state(1)[0]))
-                for gate in others:
-                    gate.sample_in_eval = self.samples > 0
-                self.net(x)
-        except _Reached:
-            pass
-        finally:
-            handle.remove()
-            for gate in others:
-                gate.sample_in_eval = False
-        if len(caught) != 1:
-            reject("layer", f"{self.layer!r}, called {len(caught)} times in one forward pass", "exactly one call",
-                   "give every place in the network a gate of its own")  # fmt: skip
-        return Batch(x, caught[0].double(), y)
+        gates = named_gates(self.net).values() if self.samples else ()
+        with evaluating(self.net, (gate for gate in gates if gate is not self.gate), entropy if self.samples else None):
+            f = activation(self.net, self.gate, x, stop=self.prefix is not None)
+        return Batch(x, f.double(), y)
 
     def _check(self) -> tuple[int, ...]:
         """The shape of f, after a trial on two examples that turns torch's complaints into ours."""
@@ -266,7 +234,7 @@ class GatedLayer:
     def _head(self) -> Tensor:
         batch, self.batch = self.batch, 2
         try:
-            return self._batch(0, np.random.SeedSequence(0)).f
+            return self._batch(0, (0,)).f
         finally:
             self.batch = batch
 

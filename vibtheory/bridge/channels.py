@@ -7,7 +7,6 @@ h given x a mixture instead of a Gaussian. With them sampled, h is Gaussian give
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 
 from vibtheory.errors import reject
 from vibtheory.information.channel import GatedChannel
+from vibtheory.networks.forward import activation, evaluating
 from vibtheory.networks.gates import Gate, named_gates
-from vibtheory.networks.streams import random_stream
 
 __all__ = ["LayerLaw", "layer_law"]
 
@@ -76,32 +75,7 @@ def layer_law(
 
 def _activations(net: nn.Module, module: nn.Module, x: NDArray[np.float32], batch: int, seed: int | None) -> Tensor:
     """[N, ...] what enters `module` if it is a gate, else what leaves it."""
-    parts: list[Tensor] = []
-
-    def before(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        parts.append(inputs[0].cpu())
-
-    def after(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        parts.append(output.cpu())
-
     place = next(net.parameters()).device
-    gates = list(named_gates(net).values())
-    modes = {part: part.training for part in net.modules()}
-    sampled = [gate.sample_in_eval for gate in gates]
-    watch = (
-        module.register_forward_pre_hook(before) if isinstance(module, Gate) else module.register_forward_hook(after)
-    )
-    try:
-        net.eval()
-        for gate in gates:
-            gate.sample_in_eval = seed is not None
-        with torch.no_grad(), random_stream(seed or 0, "gates upstream", place):
-            for start in range(0, len(x), batch):
-                net(torch.from_numpy(x[start : start + batch]).to(place))
-    finally:
-        watch.remove()
-        for part, training in modes.items():
-            part.training = training
-        for gate, before_call in zip(gates, sampled, strict=True):
-            gate.sample_in_eval = before_call
-    return torch.cat(parts)
+    with evaluating(net, () if seed is None else named_gates(net).values(), seed):
+        starts = range(0, len(x), batch)
+        return torch.cat([activation(net, module, torch.from_numpy(x[i : i + batch]).to(place)).cpu() for i in starts])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vibtheory.errors import check_choice, reject
+from vibtheory.networks.forward import evaluating
 from vibtheory.networks.gates import named_gates
-from vibtheory.networks.streams import random_stream
 
 __all__ = ["Evaluation", "error", "evaluate"]
 
@@ -87,7 +85,7 @@ def evaluate(
         reject("samples", samples, "an integer >= 0", "0 uses the gates' means")
     place = next(iter(net.parameters()), torch.zeros(()))
     loss, wrong = 0.0, 0
-    with torch.no_grad(), _evaluating(net, samples, seed, place.device):
+    with torch.no_grad(), evaluating(net, named_gates(net).values() if samples else (), seed):
         for start in range(0, len(x), batch):
             inputs = _tensor(x[start : start + batch]).to(place.device, place.dtype)
             truth = _tensor(y[start : start + batch]).to(place.device)
@@ -120,22 +118,3 @@ def _check_labels(truth: Tensor, width: int, likelihood: str) -> None:
 
 def _tensor(values: Array) -> Tensor:
     return values if isinstance(values, Tensor) else torch.as_tensor(np.ascontiguousarray(values))
-
-
-@contextmanager
-def _evaluating(net: nn.Module, samples: int, seed: int, device: torch.device) -> Iterator[None]:
-    """Evaluation mode, gates sampling if asked, a random state of its own; all restored afterwards."""
-    modes = {module: module.training for module in net.modules()}
-    gates = named_gates(net).values()
-    sampling = [gate.sample_in_eval for gate in gates]
-    with random_stream(seed, "gates sampled in evaluation", device):
-        try:
-            net.eval()
-            for gate in gates:
-                gate.sample_in_eval = samples > 0
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
-            for gate, before in zip(gates, sampling, strict=True):
-                gate.sample_in_eval = before

@@ -29,7 +29,7 @@ from vibtheory.compression.proportionality import ProportionalGroup, proportiona
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import reject
 from vibtheory.networks.gates import Gate, named_gates
-from vibtheory.networks.units import GatedLayer, gated_layers, inputs_of
+from vibtheory.networks.units import FeedingGate, gated_layers, inputs_of
 
 __all__ = ["MergeReport", "MergedGroup", "merge_redundant"]
 
@@ -146,7 +146,7 @@ def merge_redundant(
     return merged, _report(groups, skipped, before, _information(merged), next(merged.parameters()).dtype)
 
 
-def _merge_layer(layer: GatedLayer, inputs: Tensor, tolerance: float, batch_size: int, seed: int) -> list[MergedGroup]:
+def _merge_layer(layer: FeedingGate, inputs: Tensor, tolerance: float, batch_size: int, seed: int) -> list[MergedGroup]:
     def activations() -> Iterator[Array]:
         yield from layer.activations(inputs, batch_size)
         yield from layer.activations(inputs, batch_size, seed)
@@ -161,7 +161,7 @@ def _merge_layer(layer: GatedLayer, inputs: Tensor, tolerance: float, batch_size
     return [_described(layer, old_gate, old_weights, group, error) for group in found]
 
 
-def _merge_group(layer: GatedLayer, group: ProportionalGroup, weights: Array) -> None:
+def _merge_group(layer: FeedingGate, group: ProportionalGroup, weights: Array) -> None:
     """Write T4b's gate and weights into the network."""
     gate, units = layer.gate, group.units
     mu, _, alpha = _gate_values(gate, units)
@@ -176,7 +176,7 @@ def _merge_group(layer: GatedLayer, group: ProportionalGroup, weights: Array) ->
 
 
 def _described(
-    layer: GatedLayer, old: Gate, old_weights: Array, group: ProportionalGroup, mean_error: float
+    layer: FeedingGate, old: Gate, old_weights: Array, group: ProportionalGroup, mean_error: float
 ) -> MergedGroup:
     """What the network that came out really has: its rounded parameters, not T4b's exact ones."""
     units = group.units
@@ -205,7 +205,7 @@ def _described(
     )
 
 
-def _mean_error(layer: GatedLayer, old: Gate, old_weights: Array, batches: Iterator[Array]) -> float:
+def _mean_error(layer: FeedingGate, old: Gate, old_weights: Array, batches: Iterator[Array]) -> float:
     """Largest |change| of the mean of f⊙z under the outgoing weights, over the data, relative to max Σ|terms|.
 
     For a convolution: of every position's contribution through every tap of the kernel, of which the pre-activation

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import as_array, reject
+from vibtheory.networks.forward import evaluating
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.sequential import ordered_modules
-from vibtheory.networks.streams import random_stream
 
-__all__ = ["GatedLayer", "gated_layers", "inputs_of"]
+__all__ = ["FeedingGate", "gated_layers", "inputs_of"]
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class GatedLayer:
+class FeedingGate:
     """A gate, the modules before it, and the linear layer or convolution that it feeds.
 
     Attributes:
@@ -53,27 +53,20 @@ class GatedLayer:
         Args:
             inputs: [N, ...].
             batch_size: examples per pass.
-            seed: None holds the gates upstream at their masked means; a seed samples them. The rest is in eval mode.
+            seed: None holds the gates upstream at their masked means; a seed samples their kept units.
         """
-        modes = [(module, module.training) for module in self.upstream]
-        device = self.gate.mu.device
-        for module in self.upstream:
-            module.train(isinstance(module, Gate) and seed is not None)
-        try:
-            with torch.no_grad(), random_stream(seed or 0, "gates upstream", device):
-                for start in range(0, len(inputs), batch_size):
-                    h = inputs[start : start + batch_size].to(device=device, dtype=self.gate.mu.dtype)
-                    for module in self.upstream:
-                        h = module(h)
-                    if h.ndim > 2:  # [N, d, positions…] → [N·positions, d]
-                        h = h.flatten(2).transpose(1, 2).reshape(-1, h.shape[1])
-                    yield h.double().cpu().numpy()
-        finally:
-            for module, mode in modes:
-                module.train(mode)
+        before = nn.Sequential(*self.upstream)
+        for start in range(0, len(inputs), batch_size):
+            h = inputs[start : start + batch_size].to(device=self.gate.mu.device, dtype=self.gate.mu.dtype)
+            sampled = () if seed is None else named_gates(before).values()
+            with torch.no_grad(), evaluating(before, sampled, None if seed is None else (seed, start)):
+                h = before(h)
+            if h.ndim > 2:  # [N, d, positions…] → [N·positions, d]
+                h = h.flatten(2).transpose(1, 2).reshape(-1, h.shape[1])
+            yield h.double().cpu().numpy()
 
 
-def gated_layers(net: nn.Module, layer: str | None = None) -> tuple[list[GatedLayer], dict[str, str]]:
+def gated_layers(net: nn.Module, layer: str | None = None) -> tuple[list[FeedingGate], dict[str, str]]:
     """The gated layers of a Sequential that feed an affine layer directly, and why the others do not, by name.
 
     Args:
@@ -95,7 +88,7 @@ def gated_layers(net: nn.Module, layer: str | None = None) -> tuple[list[GatedLa
             continue
         following = [m for _, m in modules[place + 1 :] if not isinstance(m, nn.Flatten | nn.Identity)]
         if following and isinstance(following[0], nn.Linear | nn.Conv2d) and gate.axis == 1:
-            found.append(GatedLayer(name, gate, following[0], tuple(m for _, m in modules[:place])))
+            found.append(FeedingGate(name, gate, following[0], tuple(m for _, m in modules[:place])))
         else:
             after = type(following[0]).__name__ if following else "nothing"
             others[name] = f"feeds {after}, not an affine layer"

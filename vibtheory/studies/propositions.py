@@ -23,7 +23,7 @@ from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import as_positive, check_choice, reject
 from vibtheory.networks.gates import named_gates, objective
 from vibtheory.networks.streams import random_stream
-from vibtheory.networks.units import GatedLayer, gated_layers, inputs_of
+from vibtheory.networks.units import FeedingGate, gated_layers, inputs_of
 from vibtheory.storage.report import Report
 
 __all__ = ["ConstantUnitReport", "DeadUnitReport", "absorb_constant_unit", "check_dead_unit"]
@@ -226,7 +226,7 @@ def absorb_constant_unit(
     return absorbed, ConstantUnitReport(status, constant, float(z[best]), before, losses[best], information, 0.0)
 
 
-def _kill(target: GatedLayer, unit: int, proposition: int) -> None:
+def _kill(target: FeedingGate, unit: int, proposition: int) -> None:
     with torch.no_grad():
         if proposition == 2:
             target.columns()[:, unit] = 0.0
@@ -285,6 +285,6 @@ def _mean_loss(net: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     return total / len(inputs)
 
 
-def _coordinates(target: GatedLayer, unit: int) -> tuple[float, float]:
+def _coordinates(target: FeedingGate, unit: int) -> tuple[float, float]:
     """(μ, log σ²) of one gate."""
     return float(target.gate.mu[unit].detach()), float(target.gate.log_var[unit].detach())

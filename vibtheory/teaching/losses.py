@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.compression.evaluation import evaluate
 from vibtheory.errors import as_array
+from vibtheory.networks.forward import gate_held_at
 from vibtheory.networks.gates import named_gates
 
 if TYPE_CHECKING:
@@ -30,16 +31,6 @@ def gate_losses(net: nn.Module, data: Dataset, layer: str, points: ArrayLike) ->
     rows = as_array("points", points, (None, gate.features), "pass one z per row")
     values = []
     for z in rows:
-        factor = torch.tensor(z, dtype=torch.float32)
-
-        def replace(_: Any, inputs: tuple[Any, ...], __: Any, factor: torch.Tensor = factor) -> torch.Tensor:
-            h = inputs[0]
-            shaped: torch.Tensor = h * factor.view(1, -1, *[1] * (h.ndim - 2))
-            return shaped
-
-        handle = gate.register_forward_hook(replace)
-        try:
+        with gate_held_at(gate, torch.tensor(z, dtype=torch.float32)):
             values.append(evaluate(net, data.x_train, data.y_train, likelihood=data.likelihood).loss)
-        finally:
-            handle.remove()
     return np.array(values)

@@ -1,0 +1,90 @@
+"""The one way to run a net up to a gate: right values, and nothing of the net changed, whatever happens."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vibtheory import networks
+from vibtheory.errors import InvalidInputError
+from vibtheory.networks.forward import activation, evaluating, gate_held_at
+from vibtheory.networks.gates import Gate, named_gates
+
+
+def _net() -> nn.Sequential:
+    torch.manual_seed(0)
+    net = networks.mlp((6, 5, 4, 3))
+    net.get_submodule("linear1").eval()  # modes that differ
+    named_gates(net)["h1"].sample_in_eval = True
+    return net
+
+
+def _state(net: nn.Module) -> tuple[object, ...]:
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules()]
+    sampling = [gate.sample_in_eval for gate in named_gates(net).values()]
+    return [m.training for m in net.modules()], hooks, sampling, torch.get_rng_state().tolist()
+
+
+X = torch.linspace(-1, 1, 42).reshape(7, 6)
+
+
+def test_what_enters_a_gate_and_what_leaves_another_module() -> None:
+    net = _net()
+    with evaluating(net):
+        expected = net[:5](X)
+        for stop in (False, True):
+            torch.testing.assert_close(activation(net, named_gates(net)["h1"], X, stop=stop), net[:4](X))
+            torch.testing.assert_close(activation(net, net.get_submodule("relu1"), X, stop=stop), net[:4](X))
+    assert not torch.equal(expected, net[:5](X))  # h1 samples again
+
+
+def test_z_is_put_in_for_all_examples_or_one_by_one() -> None:
+    net = _net()
+    gate = named_gates(net)["h2"]
+    z = torch.arange(28.0).reshape(7, 4)
+    with evaluating(net), torch.no_grad():
+        f = activation(net, gate, X)
+        for put_in in (z, z[2]):
+            with gate_held_at(gate, put_in):
+                torch.testing.assert_close(net(X), net.get_submodule("linear3")(f * put_in))
+        handle = gate.register_forward_hook(lambda module, inputs, output: output + 1)
+        with gate_held_at(gate, z):  # what the user hangs behind the gate still happens
+            torch.testing.assert_close(net(X), net.get_submodule("linear3")(f * z + 1))
+        handle.remove()
+
+
+def test_everything_is_restored_even_after_an_error() -> None:
+    net = _net()
+    before = _state(net)
+    gate = named_gates(net)["h2"]
+    with evaluating(net, named_gates(net).values(), 3), gate_held_at(gate, torch.ones(4)):
+        net(X)
+        with pytest.raises(InvalidInputError, match="h: got shape"):
+            activation(net, gate, X[:, :2])
+    assert _state(net) == before
+    with pytest.raises(ZeroDivisionError), evaluating(net, named_gates(net).values(), 3):
+        torch.rand(1 // 0)
+    assert _state(net) == before
+    with evaluating(net, [gate], (3, 1)):
+        first = net(X)
+    assert _state(net) == before
+    with evaluating(net, [gate], (3, 1)):
+        assert torch.equal(net(X), first)
+    with evaluating(net, [gate], (3, 2)):
+        assert not torch.equal(net(X), first)
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate(self.gate(x))
+
+
+def test_a_gate_called_twice_is_refused() -> None:
+    net = Twice()
+    with pytest.raises(InvalidInputError, match=r"layer: got 'gate', called 2 times.*gate of its own"):
+        activation(net, net.gate, X)

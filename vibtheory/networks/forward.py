@@ -1,0 +1,99 @@
+"""Running a network up to a gate, or with a gate's z put in, such that nothing of it is changed afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vibtheory.errors import reject
+from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.streams import random_stream
+
+__all__ = ["activation", "evaluating", "gate_held_at"]
+
+
+class _Reached(Exception):
+    """Raised in a hook to end a forward pass there."""
+
+
+@contextmanager
+def evaluating(
+    net: nn.Module, sampled: Iterable[Gate] = (), seed: int | Sequence[int] | None = None, purpose: str = "evaluation"
+) -> Iterator[None]:
+    """Evaluation mode inside a `with` block: every gate at its masked mean, those in `sampled` drawn on kept units.
+
+    Modes and gates are restored whatever happens; with a seed (several numbers make one), which has a stream of its own
+    for each purpose, torch's random state too.
+    """
+    modes = {module: module.training for module in net.modules()}
+    gates = {gate: gate.sample_in_eval for gate in named_gates(net).values()}
+    place = next(net.parameters(), torch.zeros(())).device
+    first, *more = (seed,) if seed is None or isinstance(seed, int) else seed
+    with nullcontext() if first is None else random_stream(first, " ".join(map(str, (purpose, *more))), place):
+        try:
+            net.eval()
+            for gate in gates:
+                gate.sample_in_eval = False
+            for gate in sampled:
+                gate.sample_in_eval = True
+            yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
+            for gate, before in gates.items():
+                gate.sample_in_eval = before
+
+
+def activation(net: nn.Module, module: nn.Module, x: Tensor, *, stop: bool = False) -> Tensor:
+    """f [N, ...], what enters `module` of `net` if it is a gate, and what leaves any other one; without gradients.
+
+    Args:
+        net: as it is; see `evaluating`. module: one of its modules.
+        x: inputs [N, ...]. stop: end the forward pass there, where it is known that there is one call.
+
+    Raises:
+        InvalidInputError: the forward pass calls the module several times, or never.
+    """
+    caught: list[Tensor] = []
+
+    def catch(_: nn.Module, inputs: tuple[Any, ...], output: Tensor | None = None) -> None:
+        caught.append(inputs[0] if output is None else output)
+        if stop:
+            raise _Reached
+
+    gate = isinstance(module, Gate)
+    watch = module.register_forward_pre_hook(catch) if gate else module.register_forward_hook(catch)
+    try:
+        with torch.no_grad():
+            net(x)
+    except _Reached:
+        pass
+    finally:
+        watch.remove()
+    if len(caught) != 1:
+        name = next((name for name, part in net.named_modules() if part is module), type(module).__name__)
+        reject("layer", f"{name!r}, called {len(caught)} times in one forward pass", "exactly one call",
+               "give every place in the network a gate of its own")  # fmt: skip
+    return caught[0]
+
+
+@contextmanager
+def gate_held_at(gate: Gate, z: Tensor) -> Iterator[None]:
+    """Inside a `with` block `gate` multiplies by z: [d], or [N, d] with a row for each example of the batch."""
+
+    def put_in(_: nn.Module, inputs: tuple[Any, ...], __: Tensor) -> Tensor:
+        h: Tensor = inputs[0]
+        shape = [1] * h.ndim
+        shape[gate.axis] = gate.features
+        shape[0] = len(z) if z.ndim == 2 else 1
+        return (h * z.reshape(shape)).to(h.dtype)
+
+    handle = gate.register_forward_hook(put_in, prepend=True)  # hooks of the user's own see what it puts in
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -19,7 +19,6 @@ from vibtheory.claims import (
     information,
     landscape,
     layers,
-    penalty,
     redundancy,
     sparsity,
     surrogates,
@@ -234,7 +233,7 @@ def _all_certified(bound: QuadraticBound, mu: np.ndarray) -> Certificate:
 
 LIES: dict[str, tuple[Decider, Any, str, Callable[[Any], Any]]] = {
     "T1: a slope 1 in 10,000 off": (
-        sparsity.profiled_penalty, penalty, "penalty_slope", lambda true: lambda *a: 1.0001 * true(*a),
+        sparsity.profiled_penalty, sparsity, "penalty_slope", lambda true: lambda *a: 1.0001 * true(*a),
     ),
     "P2: a divergence 1 in 10,000 off": (
         information.best_prior, information, "expected_kl", lambda true: lambda *a: 1.0001 * true(*a),

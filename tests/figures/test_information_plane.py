@@ -7,9 +7,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 
-from vibtheory.errors import InvalidInputError
 from vibtheory.figures import information_plane
 from vibtheory.information.bottleneck import deterministic_bottleneck
 from vibtheory.information.bottleneck_curve import ib_curve
@@ -34,8 +32,3 @@ def test_a_continuous_curve_has_no_entropy_line():
     figure = curve.plot()
     assert "H(X)" not in {line.get_label() for line in figure.axes[0].lines}
     plt.close(figure)
-
-
-def test_no_curve_is_an_error():
-    with pytest.raises(InvalidInputError, match=r"^curves"):
-        information_plane({})

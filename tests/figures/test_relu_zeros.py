@@ -8,9 +8,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import pytest
 
-from vibtheory.errors import InvalidInputError
 from vibtheory.figures import relu_zeros
 
 TABLE = pd.DataFrame({"layer": ["h1", "h1", "h2"], "zero_share": [0.5, 0.9, 0.25], "psi": [1.5, 2.5, 0.7]})
@@ -23,9 +21,3 @@ def test_every_unit_is_a_point_in_percent_and_nats():
     np.testing.assert_allclose(points, [[50, 1.5], [90, 2.5], [25, 0.7]])
     assert sum(patch.get_height() for patch in left.patches) == 3
     plt.close(figure)
-
-
-@pytest.mark.parametrize(("table", "got"), [(TABLE.drop(columns="psi"), "psi"), (TABLE.iloc[:0], "rows")])
-def test_what_is_no_table_is_refused(table, got):
-    with pytest.raises(InvalidInputError, match=f"table: got .*{got}"):
-        relu_zeros(table)

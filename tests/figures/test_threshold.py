@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
-import pytest
 
-from vibtheory.errors import InvalidInputError
 from vibtheory.figures import threshold_figure
 
 TABLE = pd.DataFrame({"threshold": [0.1, 1.0, 10.0], "h1": [9, 8, 7], "h2": [3, 3, 2], "r_w": 3.0, "error": 1.5})
@@ -17,9 +15,3 @@ def test_draws_each_layer_and_the_error() -> None:
     assert drawn["h1"] == [9, 8, 7]
     assert drawn["h2"] == [3, 3, 2]
     assert list(right.lines[0].get_ydata()) == [1.5, 1.5, 1.5]
-
-
-@pytest.mark.parametrize("columns", [["h1", "r_w", "error"], ["threshold", "r_w", "error"]])
-def test_refuses_a_table_without_thresholds_or_layers(columns: list[str]) -> None:
-    with pytest.raises(InvalidInputError, match="table"):
-        threshold_figure(TABLE[columns])

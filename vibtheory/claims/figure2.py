@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.instances import Effort, NotRecorded
-from vibtheory.claims.records import SEEDS
+from vibtheory.claims.printed_tables import SEEDS
 from vibtheory.figures.figure2_shape import MAY_BE_EMPTY, REQUIRED, mean_interval, shape_table
 from vibtheory.studies.figure2 import GAMMA
 

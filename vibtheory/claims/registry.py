@@ -12,7 +12,7 @@ from vibtheory.claims import (
     information,
     landscape,
     layers,
-    records,
+    printed_tables,
     redundancy,
     sparsity,
     surrogates,
@@ -45,7 +45,7 @@ def _table(table: int, row: str) -> Statement:
     named = f"Table {row or table}"
     device = f" --row {row} --device cuda" if row else ""
     text = "VIBNet reaches the printed r_W, r_N, FLOP and error"
-    return Statement(named, text, f"{_POSTER}, Table {table}", partial(records.table_row, table=table, row=row),
+    return Statement(named, text, f"{_POSTER}, Table {table}", partial(printed_tables.table_row, table=table, row=row),
                      "" if row else "after fine-tuning", f"vibtheory table {table} --full{device}")  # fmt: skip
 
 
@@ -127,9 +127,9 @@ STATEMENTS: tuple[Statement, ...] = (
               width.larger_base,
               command="python benchmarks/width_study.py"),
     Statement("Metrics", "the printed r_W, r_N and FLOP follow from the printed architectures", f"{_POSTER}, Tables; M",
-              records.metrics, "in all rows but DN's, whose 542-83-61 gives r_W 19.03"),
+              printed_tables.metrics, "in all rows but DN's, whose 542-83-61 gives r_W 19.03"),
     Statement("State of the art", "no other printed method is smaller at an error as low", f"{_POSTER}, Abstract",
-              records.state_of_the_art, "in r_N and FLOP; in r_W BC-GHS is smaller in Table 2"),
+              printed_tables.state_of_the_art, "in r_N and FLOP; in r_W BC-GHS is smaller in Table 2"),
     Statement("Size and I", "over prices and seeds, the smaller VIBNet's I(h₁; x) is smaller",
               f"{_POSTER}, Figure 2; F", figure2.size_and_information,
               command="vibtheory figure 2 --full"),

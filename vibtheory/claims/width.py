@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.instances import Effort, NotRecorded
-from vibtheory.claims.records import SEEDS
+from vibtheory.claims.printed_tables import SEEDS
 from vibtheory.figures.figure2_shape import mean_interval
 from vibtheory.theory.certificate import CERTIFIED
 

@@ -10,7 +10,7 @@ import pytest
 
 from vibtheory.claims import STATEMENTS, Effort, Tally, decide, figure2
 from vibtheory.claims.instances import NotRecorded
-from vibtheory.claims.records import metrics, state_of_the_art, table_row
+from vibtheory.claims.printed_tables import metrics, state_of_the_art, table_row
 from vibtheory.claims.width import interpolated, larger_base, low_rank, survivors
 from vibtheory.errors import DataError
 from vibtheory.figures import width_figure

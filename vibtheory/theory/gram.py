@@ -1,5 +1,5 @@
 """Q = AᵀA, decided with A's columns scaled to unit length so that units do not matter: is Q a Gram matrix, is b in
-the row space of A, and is Φ bounded below (docs/theory.md T2, T7 "existence")?
+the row space of A, and is Φ bounded below (docs/theory.md T2, T7, "Existence and convexity")?
 
 With w_j = ‖a_j‖² > 0, Ã = A diag(w)^{−½} and b̃ = b/√w: b = −2Aᵀβ if and only if b̃ = −2Ãᵀβ, with the same β ∈ range A.
 If b̃ has a component ñ in the null space of Ã, then Φ falls for ever along −ñ: the quadratic is flat there, the linear

@@ -15,7 +15,8 @@ _BETTER = (
     (r"<mo[^>]*>(&#x0007C;|&#x02016;)</mo>", r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>'),
     (r"<mi>(&#x02AB0;|&#x02AAF;|:)</mi>", r'<mo stretchy="false" lspace="0.28em" rspace="0.28em">\1</mo>'),
     (r"<mi>(&#x0007C;|&#x02016;|&#x02032;)</mi>", r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>'),
-    (r"<mo>([a-z]{2,})</mo>", r'<mo lspace="0.17em" rspace="0.17em">\1</mo>'),
+    (r"<mo>([A-Za-z]{2,})</mo>", r'<mo lspace="0.17em" rspace="0.17em">\1</mo>'),
+    (r"<mi>(log|exp)</mi>", r'<mo lspace="0.17em" rspace="0.1em">\1</mo>'),
     (r"<mo>(&#x0002F;|/)</mo>", r'<mo lspace="0" rspace="0">\1</mo>'),
 )
 

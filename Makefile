@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 KEEP_PAGES := MALLOC_MMAP_THRESHOLD_=500000000 MALLOC_TRIM_THRESHOLD_=2000000000
 
 # The other benchmarks want a trained run or hours; their first lines say so.
-BENCHMARKS := latency train_step train_many pairwise enumeration solvers
+BENCHMARKS := latency train_step train_many pairwise enumeration solvers torture
 
 .PHONY: help reproduce test lint bench lab notebooks gallery docs browser setup clean
 .DEFAULT_GOAL := help

@@ -1,4 +1,4 @@
-"""Robustness: spoiled files of every kind that vibtheory reads, and runs killed at random moments.
+"""Robustness: spoiled files of every kind that vibtheory reads, and runs killed at random steps.
 
     python benchmarks/torture.py --cases 2000 --kills 50 --seed 0
 
@@ -37,18 +37,15 @@ MEMORY, SECONDS = 1 << 30, 20
 RESULTS = Path(__file__).parent / "results" / "torture.csv"
 
 
-def torture(cases: int, seed: int = 0) -> tuple[Counter[str], list[str]]:
-    """Run `cases` in equal parts from every family: counts of outcomes by family, and a line for each failure."""
+def torture(cases: int, template: Path, seed: int = 0) -> tuple[Counter[str], list[str]]:
+    """Run `cases` in equal parts from every family: counts of outcomes by family, and a line for each failure.
+
+    `template` holds what `prepare` made.
+    """
     counts: Counter[str] = Counter()
     failures: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        template = Path(folder) / "template"
-        template.mkdir()
-        here = Path.cwd()
-        try:
-            prepare(template)
-        finally:
-            os.chdir(here)
+        (Path(folder) / "template").symlink_to(template)
         for number, name in enumerate(FAMILIES):
             todo = cases // len(FAMILIES) + (number < cases % len(FAMILIES))
             for outcome, case in _family(name, todo, seed, Path(folder)):
@@ -127,7 +124,9 @@ def main() -> int:
     options = parser.parse_args()
     started = time.monotonic()
     rows: list[tuple[str, str, int]] = []
-    counts, failures = torture(options.cases, options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder))
+        counts, failures = torture(options.cases, Path(folder), options.seed)
     for line in sorted(f"{outcome:<24} {n}" for outcome, n in counts.items()):
         print(line)
     for outcome, n in sorted(counts.items()):

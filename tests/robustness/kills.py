@@ -1,4 +1,8 @@
-"""SIGKILL at random moments: a child process runs, is killed, and is started again until it is done."""
+"""SIGKILL at random steps: a child process runs, is killed, and is started again until it is done.
+
+A step is a gradient, a file flushed, a file renamed: the n-th one of a run is the same on every machine, as its n-th
+millisecond is not.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import json
 import multiprocessing
 import os
 import shutil
-import time
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +32,7 @@ from vibtheory.training.recipe import Recipe
 from vibtheory.training.run import load
 from vibtheory.training.single import train
 
-__all__ = ["RUNS", "KillReport", "killed_until_done", "sweep_of", "table_of"]
+__all__ = ["RUNS", "KillReport", "killed_until_done", "stopped_at", "sweep_of", "table_of"]
 
 TIMED = ("seconds", "images_per_second", "peak_memory_mib")
 
@@ -88,11 +92,39 @@ def _sweep(folder: Path) -> None:
 RUNS: dict[str, Callable[[Path], None]] = {"train": _train, "table": _table, "sweep": _sweep}
 
 
-def _child(name: str, folder: Path) -> None:
+def stopped_at(step: int, kind: signal.Signals = signal.SIGKILL) -> Callable[[], int]:
+    """From now on, send this process `kind` at its step of that number (from 0); the function counts the steps so far.
+
+    Killed in the middle of a write, the file is cut to its half.
+    """
+    steps = 0
+
+    def counted(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def one_more(*arguments: Any, **options: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps == step + 1:
+                if name == "fsync" and kind == signal.SIGKILL:
+                    os.truncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
+                os.kill(os.getpid(), kind)
+            return real(*arguments, **options)
+
+        setattr(owner, name, one_more)
+
+    for owner, name in ((torch.Tensor, "backward"), (os, "fsync"), (os, "replace")):
+        counted(owner, name)
+    return lambda: steps
+
+
+def _child(name: str, folder: Path, step: int, counter: Any) -> None:
     # One thread, for table runs too: after its parent used more, a forked child would wait for them for ever.
     torch.set_num_threads(1)
     os.cpu_count = lambda: 1
+    steps = stopped_at(step)
     RUNS[name](folder)
+    counter.value = steps()
     os._exit(0)
 
 
@@ -108,34 +140,29 @@ def _bits(folder: Path) -> list[Any]:
 
 
 def killed_until_done(name: str, kills: int, seed: int, folder: Path) -> KillReport:
-    """Run, kill at a random moment, run again, until there were `kills` kills and the last run came to its end."""
+    """Run, kill at a random step, run again, until there were `kills` kills and the last run came to its end."""
     context, rng = multiprocessing.get_context("fork"), np.random.default_rng([seed, len(name)])
+    counter = context.Value("q", 0)
 
-    def start(place: Path) -> Any:
-        child = context.Process(target=_child, args=(name, place))
+    def exit_code(place: Path, step: int) -> int | None:
+        child = context.Process(target=_child, args=(name, place, step, counter))
         child.start()
-        return child
+        child.join()
+        return child.exitcode
 
-    began = time.monotonic()
-    child = start(folder / "undisturbed")
-    child.join()
-    if child.exitcode != 0:
-        raise AssertionError(f"the undisturbed run ended with {child.exitcode}")
-    wall, expected = time.monotonic() - began, _bits(folder / "undisturbed")
+    if (code := exit_code(folder / "undisturbed", -1)) != 0:
+        raise AssertionError(f"the undisturbed run ended with {code}")
+    steps, expected = counter.value, _bits(folder / "undisturbed")
     done = completed = differing = 0
     while True:
-        child = start(folder / "killed")
-        if done < kills:
-            child.join(rng.uniform(0, wall))
-            child.kill()
-        child.join()
-        if child.exitcode == 0:
+        code = exit_code(folder / "killed", int(rng.integers(steps)) if done < kills else -1)
+        if code == 0:
             completed += 1
             differing += _bits(folder / "killed") != expected
             if done >= kills:
                 return KillReport(done, completed, differing)
             shutil.rmtree(folder / "killed")
-        elif child.exitcode == -9:
+        elif code == -signal.SIGKILL:
             done += 1
         else:
-            raise AssertionError(f"a resumed run ended with {child.exitcode}")
+            raise AssertionError(f"a resumed run ended with {code}")

@@ -9,7 +9,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.robustness.families import CHECK, TRAIN, prepare
+from tests.robustness.families import CHECK, TRAIN
 from vibtheory.cli import app
 from vibtheory.training import loop as training_loop
 from vibtheory.training.run import load
-
-SHORT = 20  # seconds that a step may wait for another process
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    here, folder = Path.cwd(), tmp_path_factory.mktemp("prepared")
-    try:
-        prepare(folder)
-    finally:
-        os.chdir(here)
-    return folder
 
 
 @pytest.fixture
@@ -64,7 +51,7 @@ def _one_line(code: int, said: str, *words: str) -> None:
 
 def _in_child(function: Callable[[], Any]) -> Any:
     """What `function` returns in a process of its own."""
-    here, there = multiprocessing.Pipe(duplex=False)
+    here, there = multiprocessing.get_context("fork").Pipe(duplex=False)
 
     def work() -> None:
         there.send(function())
@@ -72,7 +59,7 @@ def _in_child(function: Callable[[], Any]) -> Any:
 
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
-    assert here.poll(10 * SHORT)
+    there.close()  # a child that dies ends the wait
     answer = here.recv()
     child.join()
     return answer
@@ -189,18 +176,28 @@ def test_a_full_disk_behind_standard_output() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_second_of_two_runs_in_one_folder_refuses(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow() -> None:
+def test_the_second_of_two_runs_in_one_folder_refuses(place: Path) -> None:
+    """The first one stands still in its first epoch until the second has been refused."""
+    here, there = multiprocessing.get_context("fork").Pipe()
+
+    def first_run() -> None:
         quick = training_loop.evaluate
-        training_loop.evaluate = lambda *a, **k: (time.sleep(0.5), quick(*a, **k))[1]  # type: ignore[attr-defined]
+
+        def at_leave(*arguments: Any, **options: Any) -> Any:
+            training_loop.evaluate = quick  # type: ignore[attr-defined]
+            there.send("in the folder")
+            there.recv()
+            return quick(*arguments, **options)
+
+        training_loop.evaluate = at_leave  # type: ignore[attr-defined]
         os._exit(_ask(*TRAIN)[0])
 
-    first = multiprocessing.get_context("fork").Process(target=slow)
+    first = multiprocessing.get_context("fork").Process(target=first_run)
     first.start()
-    deadline = time.monotonic() + SHORT * 5
-    while not Path("run/checkpoint/checkpoint.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    there.close()  # a first run that dies ends the wait below
+    assert here.recv() == "in the folder"
     _one_line(*_ask(*TRAIN), "in use by another run")
+    here.send("go on")
     first.join()
     assert first.exitcode == 0  # undisturbed by the second
     assert _ask(*(word if word != "run" else "other" for word in TRAIN))[0] == 0

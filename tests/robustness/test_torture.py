@@ -1,7 +1,8 @@
-"""A 200-case run of benchmarks/torture.py, ten kills of each kind of run, and proof that a failure would be seen."""
+"""A 60-case run of benchmarks/torture.py, ten kills of each kind of run, and proof that a failure would be seen."""
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from vibtheory.errors import CheckpointError
 from vibtheory.studies.table_runs import _finished_rows
 
 
-def test_two_hundred_spoiled_files() -> None:
-    counts, failures = torture(200, seed=1)
+def test_sixty_spoiled_files(prepared: Path) -> None:
+    counts, failures = torture(60, prepared, seed=1)
     assert failures == []
-    assert sum(counts.values()) == 200
+    assert sum(counts.values()) == 60
     for name in FAMILIES:
         assert counts[f"{name}: refused"] > 0
     assert sum(n for outcome, n in counts.items() if outcome.endswith("right")) > 10
@@ -56,6 +57,7 @@ def _hangs(*_: object) -> str:
 
 
 def _dies(*_: object) -> str:
+    faulthandler.disable()
     os.abort()
 
 
@@ -68,10 +70,10 @@ PLANTED = {"ZeroDivisionError": _defect, "MemoryError": _eats, "a hang": _hangs,
 
 
 @pytest.mark.parametrize("words", PLANTED)
-def test_each_kind_of_failure_would_be_seen(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_kind_of_failure_would_be_seen(words: str, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.torture.SECONDS", 1)
     monkeypatch.setattr("benchmarks.torture.FAMILIES", {"planted": PLANTED[words], "idx": FAMILIES["idx"]})
-    counts, failures = torture(4)
+    counts, failures = torture(4, prepared)
     assert counts["planted: FAILED"] == 2
     assert counts["idx: FAILED"] == 0
     assert len(failures) == 2

@@ -1,0 +1,20 @@
+"""The intact files that the robustness tests spoil, made once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.robustness.families import prepare
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    here, folder = Path.cwd(), tmp_path_factory.mktemp("prepared")
+    try:
+        prepare(folder)
+    finally:
+        os.chdir(here)
+    return folder

@@ -12,7 +12,7 @@ KEEP_PAGES := MALLOC_MMAP_THRESHOLD_=500000000 MALLOC_TRIM_THRESHOLD_=2000000000
 # The other benchmarks want a trained run or hours; their first lines say so.
 BENCHMARKS := latency train_step train_many pairwise enumeration solvers torture
 
-.PHONY: help reproduce test lint bench lab notebooks gallery docs browser setup clean
+.PHONY: help reproduce test lint bench lab notebooks whole-notebooks gallery docs browser setup clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make bench       the benchmarks that need no trained net (many minutes), into benchmarks/results/"
 	@echo "make lab         JupyterLab, opened on the first notebook"
 	@echo "make notebooks   execute all notebooks again, in place"
+	@echo "make whole-notebooks  execute all notebooks, and compare with what they say (make test does so on less data)"
 	@echo "make gallery     the notebooks as a static site, into build/gallery/"
 	@echo "make docs        the documentation site, into site/"
 	@echo "make browser     documentation, notebooks and gallery in a real browser (needs chromium)"
@@ -57,7 +58,7 @@ reproduce: .venv/.core
 
 test: .venv/.dev
 	@rm -f .coverage .coverage.*
-	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	@$(BIN)/python tests/coverage_floors.py
 
 lint: .venv/.dev
@@ -73,6 +74,9 @@ lab: .venv/.notebooks
 
 notebooks: .venv/.notebooks
 	$(ONE_THREAD) $(BIN)/python -m vibtheory.teaching run
+
+whole-notebooks: .venv/.dev
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) tests/notebooks/full_notebooks.py
 
 gallery: .venv/.notebooks
 	$(BIN)/python -m vibtheory.teaching gallery --out build/gallery

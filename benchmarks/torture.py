@@ -81,6 +81,7 @@ def _child(name: str, cases: range, seed: int, folder: Path, log: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     for kind in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(kind, signal.SIG_DFL)
+    sys.settrace(None)  # a child writes no coverage
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     with log.open("a", encoding="utf-8") as stream:
         for case in cases:

@@ -1,4 +1,4 @@
-"""Every committed notebook: executed again with its solutions, compared with what is committed, small, and tidy."""
+"""Every committed notebook: run again on smaller data with its solutions, compared with what is committed, and tidy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.notebooks import executing
 from vibtheory.teaching import compare, notebooks
 
 ROOT = Path(__file__).parents[2]
@@ -19,8 +20,8 @@ def test_all_notebooks_are_there():
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_runs_again_and_says_the_same(path):
-    committed = notebooks.read(path)
-    fresh = notebooks.run(committed, path.parent)
+    committed = executing.smaller(notebooks.read(path), path.stem)
+    fresh = executing.run(committed, path.parent)
     assert compare.differences(committed, fresh) == []
     assert "expected" in compare.printed(fresh.cells[-1])  # the headline table
 

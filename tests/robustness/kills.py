@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,7 @@ def _child(name: str, folder: Path, step: int, counter: Any) -> None:
     # One thread, for table runs too: after its parent used more, a forked child would wait for them for ever.
     torch.set_num_threads(1)
     os.cpu_count = lambda: 1
+    sys.settrace(None)  # a child writes no coverage
     steps = stopped_at(step)
     RUNS[name](folder)
     counter.value = steps()

@@ -61,14 +61,14 @@ def summary(notebook: Any) -> tuple[str, str]:
     return lines[0].lstrip("# ").strip(), " ".join(paragraph)
 
 
-def run(notebook: Any, folder: str | Path, *, live: bool = False, timeout: int = 600) -> Any:
+def run(notebook: Any, folder: str | Path, *, live: bool = False, timeout: int = 3600) -> Any:
     """Execute all cells, then each solution, in a fresh kernel; returns a new notebook without the solutions.
 
     Args:
         notebook: as `read` returns it; left as it is.
         folder: the kernel's working directory.
         live: train instead of reading records.
-        timeout: seconds per cell.
+        timeout: seconds per cell, against hangs.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell or a solution failed.

@@ -1,0 +1,24 @@
+"""Every committed notebook whole, each in a kernel of its own: what it says is what is committed.
+
+Not collected by default, since `make test` runs the same cells on less (`executing`). Run it with
+
+    make whole-notebooks
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vibtheory.teaching import compare, notebooks
+
+PATHS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_runs_again_and_says_the_same(path):
+    committed = notebooks.read(path)
+    fresh = notebooks.run(committed, path.parent, timeout=3600)  # a limit for hangs; busy machines are slow
+    assert compare.differences(committed, fresh) == []
+    assert "expected" in compare.printed(fresh.cells[-1])  # the headline table

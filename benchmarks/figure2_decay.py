@@ -18,7 +18,7 @@ import pandas as pd
 from vibtheory.storage import write_text
 from vibtheory.studies.estimators import Estimator
 from vibtheory.studies.figure2 import RECIPE, SWEEPS
-from vibtheory.studies.gamma_sweep import sweep
+from vibtheory.studies.sweep import sweep
 
 
 def main() -> None:
@@ -32,10 +32,10 @@ def main() -> None:
     tables = []
     for plan in SWEEPS["full"][:2]:  # the two nets of the printed panels
         made = sweep(
-            gammas=plan.gammas, seeds=options.seeds, out=Path("runs") / "figure2-decay", epochs=options.epochs,
-            record=[epoch for epoch in plan.record if epoch <= options.epochs],
-            estimators=(Estimator("gaussian", 0.01),), gated=plan.gated, recipe=replace(RECIPE, weight_decay=0.0),
-            n=plan.n, full_at_last=False, jobs=options.jobs,
+            gammas=plan["gammas"], seeds=options.seeds, out=Path("runs") / "figure2-decay", epochs=options.epochs,
+            record=[epoch for epoch in plan["record"] if epoch <= options.epochs],
+            estimators=(Estimator("gaussian", 0.01),), gated=plan["gated"], recipe=replace(RECIPE, weight_decay=0.0),
+            full_at_last=False, jobs=options.jobs,
         )  # fmt: skip
         tables.append(made.table)
     table = pd.concat(tables, ignore_index=True)

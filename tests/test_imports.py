@@ -13,7 +13,7 @@ import pytest
 import vibtheory
 
 PACKAGE = Path(vibtheory.__file__).parent
-HEAVY = {"torch", "cvxpy", "pooch", "torch_pruning", "pandas", "matplotlib"}
+HEAVY = {"torch", "cvxpy", "pooch", "torch_pruning", "pandas", "matplotlib", "pydantic"}
 # The folders in the order in which data flows: each imports only from those above it.
 ORDER = (
     "errors",

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from vibtheory.errors import CheckpointError, VibTheoryError
+from vibtheory.storage import files as storage
 from vibtheory.storage import (
-    check_row,
     locked,
     read_sealed,
     read_state,
@@ -22,7 +22,6 @@ from vibtheory.storage import (
     write_state,
     write_text,
 )
-from vibtheory.storage import files as storage
 
 OLD = {"a": torch.arange(6.0).view(2, 3).t(), "b": torch.tensor([True, False])}
 NEW = {"a": torch.full((3, 2), 7.5), "b": torch.tensor([False, False])}
@@ -202,19 +201,6 @@ def test_a_changed_digit_breaks_the_seal(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("1.25", "1.26"))
     with pytest.raises(ValueError, match="does not match its own checksum"):
         read_sealed(path)
-
-
-def test_rows_are_checked_by_kind() -> None:
-    kinds = {"seed": int, "nats": float, "gated": bool, "kind": str}
-    right = {"seed": 1, "nats": 2, "gated": True, "kind": "upper", "more": None}
-    check_row(right, kinds)
-    for name, value in (("seed", 1.0), ("seed", True), ("nats", "2"), ("nats", False), ("gated", 1), ("kind", None)):
-        with pytest.raises(ValueError, match=f"{name} is {value!r}, expected"):
-            check_row({**right, name: value}, kinds)
-    with pytest.raises(ValueError, match="no nats"):
-        check_row({key: value for key, value in right.items() if key != "nats"}, kinds)
-    with pytest.raises(ValueError, match="no object"):
-        check_row([1], kinds)
 
 
 def test_tied_tensors_are_stored_once_and_come_back_tied(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from .networks.insertion import insert_gates as insert_gates
 from .studies import tables as tables
 from .studies.environment import doctor as doctor
 from .studies.estimators import Estimator as Estimator
-from .studies.gamma_sweep import sweep as sweep
+from .studies.sweep import sweep as sweep
 from .theory.enumeration import enumerate_local_minima as enumerate_local_minima
 from .theory.minima import find_local_minimum as find_local_minimum
 from .theory.path import sparsity_path as sparsity_path

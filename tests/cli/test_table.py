@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,12 @@ import pandas as pd
 import pytest
 
 from vibtheory import datasets, networks, storage
-from vibtheory.cli.table import _drawn_rows, _merged
 from vibtheory.datasets import from_arrays
 from vibtheory.errors import VibTheoryError
 from vibtheory.networks import registry as building
-from vibtheory.storage import locked
+from vibtheory.storage import locked, run_store
 from vibtheory.studies import table_runs
+from vibtheory.studies.tables import longest_runs
 from vibtheory.training import single as training
 
 from .conftest import Call
@@ -114,7 +113,7 @@ def test_reading_merging_writing_and_drawing_are_one_step(
         return checked
 
     write_text, write_bytes = alone(storage.write_text), alone(storage.write_bytes)
-    monkeypatch.setattr(storage, "write_text", write_text)
+    monkeypatch.setattr(run_store, "write_text", write_text)
     monkeypatch.setattr(storage, "write_bytes", write_bytes)
     answer = call(*QUICK)
     assert answer.code == 0, answer.err
@@ -122,7 +121,7 @@ def test_reading_merging_writing_and_drawing_are_one_step(
 
 
 def test_a_held_folder_is_refused_before_the_training(tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["vibtheory.cli.table"], "_PATIENCE", 0.0)
+    monkeypatch.setattr(run_store, "PATIENCE", 0.0)
     monkeypatch.setattr(training, "train", None)
     with locked(tiny / "figures"):
         answer = call(*QUICK)
@@ -135,18 +134,12 @@ def _rows(*rows: tuple[str, str, float, float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["mode", "network", "gamma", "r_w"])
 
 
-def test_new_rows_replace_those_of_their_mode_and_network() -> None:
-    old = _rows(("quick", "a", 1.0, 1.0), ("full", "a", 1.0, 2.0), ("quick", "b", 1.0, 3.0))
-    merged = _merged(old, _rows(("quick", "a", 2.0, 9.0)))
-    assert sorted(merged["r_w"]) == [2.0, 3.0, 9.0]
-
-
 def test_the_figure_has_the_record_and_the_sweep_or_else_short_runs() -> None:
     rows = _rows(
         ("quick", "a", 1.0, 1.0), ("curve", "a", 1.0, 2.0), ("full", "a", 1.0, 3.0), ("full", "a", 1.0, 4.0),
         ("curve", "a", 2.0, 5.0), ("quick", "a", 2.0, 6.0), ("quick", "a", 3.0, 7.0), ("quick", "b", 1.0, 8.0),
     )  # fmt: skip
-    assert list(_drawn_rows(rows)["r_w"]) == [2.0, 3.0, 4.0, 5.0, 8.0]
+    assert list(longest_runs(rows)["r_w"]) == [2.0, 3.0, 4.0, 5.0, 8.0]
 
 
 BAD = {

@@ -23,8 +23,8 @@ from vibtheory.figures import caption, figure2, printed_curves
 from vibtheory.figures.figure2_shape import estimates, mean_interval, shape_table
 from vibtheory.studies import figure2 as figure2_runs
 from vibtheory.studies.estimators import Estimator
-from vibtheory.studies.figure2 import ESTIMATORS, GAMMA, SWEEPS, SweepPlan, figure2_table
-from vibtheory.studies.gamma_sweep import COLUMNS
+from vibtheory.studies.figure2 import ESTIMATORS, GAMMA, SWEEPS, figure2_table
+from vibtheory.studies.sweep import COLUMNS
 
 OTHER = 4 * GAMMA
 EPOCHS = (0, 1, 2, 5)
@@ -203,10 +203,10 @@ def test_a_price_that_is_not_there_is_refused(table):
 
 def test_the_plan_is_that_of_the_issue():
     main, regular, others = SWEEPS["full"]
-    assert (main.gammas, main.seeds, main.epochs, len(main.record)) == ((GAMMA,), 5, 200, 25)
-    assert (regular.gated, regular.seeds, regular.epochs) == (False, 5, 200)
-    assert (others.seeds, others.epochs) == (5, 60)
-    assert len(set(others.gammas) - {GAMMA}) >= 3
+    assert (main["gammas"], main["seeds"], main["epochs"], len(main["record"])) == ((GAMMA,), 5, 200, 25)
+    assert (regular["gated"], regular["seeds"], regular["epochs"]) == (False, 5, 200)
+    assert (others["seeds"], others["epochs"]) == (5, 60)
+    assert len(set(others["gammas"]) - {GAMMA}) >= 3
     noises = {estimator.tau for estimator in ESTIMATORS}
     assert noises >= {0.0, 0.01, 0.1, 1.0}
 
@@ -223,7 +223,8 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     x = rng.random((60, 1, 28, 28)).astype(np.float32)
     data = from_arrays(x[:40], np.arange(40) % 10, x[40:], np.arange(20) % 10, name="mnist")
     monkeypatch.setattr(datasets, "load", lambda name: data)
-    plans = tuple(SweepPlan(gated, (GAMMA,), 1, 2, (0, 1, 2), n=30) for gated in (True, False))
+    own = {"gammas": (GAMMA,), "seeds": 1, "epochs": 2, "record": (0, 1, 2), "n": 30}
+    plans = tuple({**own, "gated": gated} for gated in (True, False))
     monkeypatch.setattr(figure2_runs, "SWEEPS", {"quick": plans, "full": plans})
     chosen = (Estimator("plain"), Estimator("gaussian", 0.01))
     monkeypatch.setattr(figure2_runs, "QUICK_ESTIMATORS", chosen)

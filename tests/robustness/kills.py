@@ -27,7 +27,7 @@ from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.networks import registry as building
 from vibtheory.storage import write_text
 from vibtheory.studies.experiments import Experiment
-from vibtheory.studies.gamma_sweep import sweep
+from vibtheory.studies.sweep import sweep
 from vibtheory.studies.table_runs import run_experiment
 from vibtheory.training.recipe import Recipe
 from vibtheory.training.run import load

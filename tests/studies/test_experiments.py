@@ -135,8 +135,8 @@ def test_changed_rows_of_a_finished_run_are_refused_and_measured_again(
     path.unlink()
     pd.testing.assert_frame_equal(run_experiment(plan, "quick", runs=tmp_path)[SAME], first[SAME])
     for changes, words in (
-        ({"gamma": "x"}, "gamma is 'x'"), ({"r_w": None}, "no r_w"), ({"seed": True}, "seed is True"),
-        ({"device": 3}, "device is 3"),
+        ({"gamma": "x"}, "gamma: got 'x'"), ({"r_w": None}, "got no r_w"), ({"seed": True}, "seed: got True"),
+        ({"device": 3}, "device: got 3"),
     ):  # fmt: skip
         path.write_text(text, encoding="utf-8")
         _rewritten(path, **changes)
@@ -270,7 +270,7 @@ BAD = {
     "an unknown setting of fine-tuning": (PLAN.replace("[finetune]", "[finetune]\nspeed = 3"), "speed"),
     "distilling from nobody": (PLAN.replace("[finetune]", "[finetune]\ndistill = 0.5"), "no [teacher]"),
     "a teacher of nobody": (PLAN.replace("[quick]", "[teacher]\nepochs = 1\n[quick]"), "only [teacher]"),
-    "a teacher that is no section": ("teacher = 1" + PLAN, "section [teacher]"),
+    "a teacher that is no section": ("teacher = 1" + PLAN, "recipe teacher: got 1, expected a dictionary"),
     "an unknown key of a mode": (PLAN.replace("[quick]", "[quick]\nseed = 3"), "quick"),
     "no seeds": (PLAN.replace("seeds = [3]", ""), "curve"),
     "an empty list of seeds": (PLAN.replace("seeds = [3]", "seeds = []"), "curve"),

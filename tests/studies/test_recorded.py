@@ -18,6 +18,12 @@ import pytest
 import vibtheory as vt
 from vibtheory import datasets
 from vibtheory.datasets import Dataset, from_arrays
+from vibtheory.errors import InvalidInputError
+from vibtheory.studies import sweep_run
+from vibtheory.studies.experiments import experiment
+from vibtheory.studies.table_runs import record, run_experiment
+from vibtheory.training import loop
+from vibtheory.training import single as training
 
 RECORDED = Path(__file__).parent / "recorded"
 PLAN = """
@@ -66,3 +72,74 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(datasets, "load", lambda name: _data())
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # threads of each run
     return tmp_path
+
+
+def _no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (training, sweep_run):
+        monkeypatch.setattr(module, "train", lambda *_, **__: pytest.fail("trained again"))
+
+
+def _epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Epochs that are done at each checkpoint from here on."""
+    done: list[int] = []
+    real = loop.snapshot
+
+    def counted(folder: Path, state: Any, seed: int) -> None:
+        real(folder, state, seed)
+        done.append(len(state.rows))
+
+    monkeypatch.setattr(loop, "snapshot", counted)
+    return done
+
+
+def test_a_recorded_sweep_is_read_to_the_last_bit(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _no_training(monkeypatch)
+    before = (here / "sweep/table.csv").read_bytes()
+    result = _sweep(here / "sweep", 1e-3)
+    assert (here / "sweep/table.csv").read_bytes() == before
+    assert list(result.table["epoch"].unique()) == [0, 1, 3]
+
+
+def test_a_stopped_sweep_goes_on_and_is_merged(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (here / "sweep/table.csv").read_text(encoding="utf-8")
+    done = _epochs(monkeypatch)
+    result = _sweep(here / "sweep", 1e-2)
+    assert done == [3]  # two of three epochs were done
+    assert len(list((here / "sweep/runs").iterdir())) == 2
+    after = (here / "sweep/table.csv").read_text(encoding="utf-8")
+    assert after.startswith(before)
+    assert result.kept == 6
+    fresh = _sweep(here / "fresh", 1e-2)
+    pd.testing.assert_frame_equal(result.table.drop(columns="seconds"), fresh.table.drop(columns="seconds"), rtol=1e-4)
+
+
+def test_a_recorded_sweep_of_another_recipe_is_refused(here: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"of another recipe \(batch_size 20, now 10\)"):
+        vt.sweep(
+            gammas=[1e-3], dataset=_data(), network={"builder": "mlp", "arguments": {"sizes": [6, 4, 2]}}, n=30,
+            out=here / "sweep", recipe={"batch_size": 10, "gate_learning_rate": 0.1, "prune_every": 1},
+        )  # fmt: skip
+
+
+def test_a_recorded_table_is_read_and_merged(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (here / "figures/table1.csv").read_text(encoding="utf-8")
+    with monkeypatch.context() as patch:
+        _no_training(patch)
+        quick = record(1, ["quick"], network="tiny.toml", jobs=1)
+    assert quick is not None
+    assert (here / "figures/table1.csv").read_text(encoding="utf-8") == before
+    both = record(1, ["curve"], network="tiny.toml", jobs=1)
+    assert both is not None
+    assert list(both["mode"]) == ["quick"] * 2 + ["curve"] * 2
+    assert (here / "figures/table1.csv").read_text(encoding="utf-8").startswith(before)
+
+
+def test_a_stopped_table_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = _epochs(monkeypatch)
+    frame = run_experiment(experiment("tiny.toml"), "full", runs="runs", device="cpu")
+    assert done == [4, 1]  # three of four epochs were done; then fine-tuning
+    assert list(frame["stage"]) == ["pruned", "finetuned"]
+    fresh = run_experiment(experiment("tiny.toml"), "full", runs="fresh", device="cpu")
+    same = ["gamma", "seed", "stage", "error_last", "r_w", "r_n", "flop", "architecture", "epochs", "status"]
+    pd.testing.assert_frame_equal(frame[same], fresh[same], rtol=1e-4)
+    assert {path.name for path in Path("fresh").iterdir()} < {path.name for path in Path("runs").iterdir()}

@@ -90,7 +90,8 @@ def test_from_files_to_the_table(plan: Experiment, tmp_path: Path) -> None:
     assert "| ours 3.2 | not run |" not in answer.stdout
     results = pd.read_csv("figures/table3.csv")
     assert list(results["stage"]) == ["pruned", "finetuned"]
-    assert (results[["images_per_second", "peak_memory_mib", "seconds"]] > 0).all().all()
+    assert (results[["images_per_second", "peak_memory_mib"]] > 0).all().all()
+    assert (results["seconds"] >= 0).all()  # rounded to 0.1: a fast machine's are 0
     assert set(results["device"]) == {"cpu"}
     assert set(results["network"]) == {"tiny"}
     assert (results["error_best"] <= results["error_last"]).all()
@@ -107,31 +108,28 @@ def test_from_files_to_the_table(plan: Experiment, tmp_path: Path) -> None:
     assert count <= sum(p.numel() for p in run.net.parameters())
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 6])
-def test_stopped_and_resumed(
-    plan: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
-) -> None:
+def test_stopped_and_resumed(plan: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In pretraining, gated epochs or fine-tuning (checkpoints after every epoch): the same numbers as undisturbed."""
     real_train, real = training.train, training_loop.snapshot
-    options = {"checkpoint_seconds": 0.0}
-    monkeypatch.setattr(training, "train", lambda *a, **k: real_train(*a, **{**k, **options}))
-    undisturbed = run_experiment(plan, "full", runs=tmp_path / "a", device="cpu")
-    written = 0
-
-    def stop(*arguments: Any) -> None:
-        nonlocal written
-        real(*arguments)
-        written += 1
-        if written == stop_after:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training_loop, "snapshot", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run_experiment(plan, "full", runs=tmp_path / "b", device="cpu")
-    resumed = run_experiment(plan, "full", runs=tmp_path / "b", device="cpu")
+    monkeypatch.setattr(training, "train", lambda *a, **k: real_train(*a, **{**k, "checkpoint_seconds": 0.0}))
+    undisturbed = run_experiment(plan, "full", runs=tmp_path / "undisturbed", device="cpu")
     columns = ["stage", "error_last", "error_best", "r_w", "r_n", "flop", "architecture", "epochs", "status"]
-    pd.testing.assert_frame_equal(resumed[columns], undisturbed[columns])
+    for stop_after in (1, 3, 6):
+        written: list[int] = []
+
+        def stop(*arguments: Any, written: list[int] = written, last: int = stop_after) -> None:
+            real(*arguments)
+            written.append(1)
+            if len(written) == last:
+                raise KeyboardInterrupt
+
+        runs = tmp_path / f"stopped{stop_after}"
+        with monkeypatch.context() as patch:
+            patch.setattr(training_loop, "snapshot", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run_experiment(plan, "full", runs=runs, device="cpu")
+        resumed = run_experiment(plan, "full", runs=runs, device="cpu")
+        pd.testing.assert_frame_equal(resumed[columns], undisturbed[columns])
 
 
 def test_checkpoints_can_be_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.errors import DataError, SolverError
-from vibtheory.studies.columns import check_columns
+from vibtheory.storage.schema import check_columns
 from vibtheory.theory.enumeration import enumerate_local_minima
 from vibtheory.theory.minima import LocalMinimum
 from vibtheory.theory.quadratic import QuadraticBound
@@ -84,7 +84,7 @@ class Effort:
 
         Raises:
             NotRecorded: there is none.
-            DataError: a file that is no such table (`vibtheory.studies.columns.check_columns`).
+            DataError: a file that is no such table (`vibtheory.storage.schema.check_columns`).
         """
         import pandas as pd
 

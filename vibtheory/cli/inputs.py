@@ -7,7 +7,6 @@ import math
 import struct
 import sys
 import tokenize
-import tomllib
 import zipfile
 import zlib
 from pathlib import Path
@@ -165,19 +164,12 @@ def _check_declared(path: Path) -> None:
 
 def recipe(name: str | None) -> Recipe:
     """A packaged recipe by name, or a TOML file: its [recipe] section, or the whole file; None: the default recipe."""
-    from vibtheory.studies.experiments import experiment
+    from vibtheory.studies.experiments import experiment, read_toml
     from vibtheory.training.recipe import Recipe
 
     if name is None:
         return Recipe()
     if not Path(name).is_file():
         return experiment(name).recipe
-    try:
-        plain = tomllib.loads(Path(name).read_text(encoding="utf-8"))
-        repr(plain)  # a ValueError where a whole number is too long to print
-    except (OSError, ValueError, RecursionError) as error:
-        reject("--recipe", f"{name} ({error})", "a readable TOML file", "correct the file")
-    section = plain.get("recipe", plain)
-    if not isinstance(section, dict):
-        reject("--recipe", f"{name}: recipe = {section!r}", "a section [recipe]", "correct the file")
-    return Recipe.from_dict(section)
+    plain = read_toml("--recipe", name)
+    return Recipe.from_dict(plain.get("recipe", plain))

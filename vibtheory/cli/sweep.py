@@ -42,7 +42,7 @@ def sweep(
     Exit code 3: in some run a layer lost all its units.
     """
     from vibtheory.cli import inputs
-    from vibtheory.studies.gamma_sweep import sweep as run
+    from vibtheory.studies.sweep import sweep as run
 
     result = run(
         gammas=_numbers("--gammas", gammas, float),

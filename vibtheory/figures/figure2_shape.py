@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from vibtheory.errors import as_generator
-from vibtheory.studies.columns import check_columns
+from vibtheory.storage.schema import check_columns
 from vibtheory.studies.tables import markdown
 
 if TYPE_CHECKING:

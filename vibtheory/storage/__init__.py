@@ -1,6 +1,8 @@
-"""What leaves the process and comes back: atomic files and locks (`files`), and result objects as data (`report`)."""
+"""What leaves the process and comes back: atomic files and locks (`files`), result objects as data (`report`).
 
-from vibtheory.storage.files import check_row as check_row
+Loaded only where they are used: declared data (`schema`) and the runs and tables that studies record (`run_store`).
+"""
+
 from vibtheory.storage.files import locked as locked
 from vibtheory.storage.files import read_sealed as read_sealed
 from vibtheory.storage.files import read_state as read_state

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "check_row",
     "locked",
     "read_sealed",
     "read_state",
@@ -79,18 +78,6 @@ def read_sealed(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError(f"{path.name} is nested too deeply") from error
     return plain
-
-
-def check_row(row: object, kinds: Mapping[str, type]) -> None:
-    """Raise ValueError unless `row` is a dict with all these keys, each of its kind (an integer is a float too)."""
-    if not isinstance(row, dict):
-        raise ValueError(f"a row is {row!r:.80}, no object")
-    for name, kind in kinds.items():
-        if name not in row:
-            raise ValueError(f"a row has no {name}")
-        fits = isinstance(row[name], (int, float) if kind is float else kind)
-        if not fits or isinstance(row[name], bool) != (kind is bool):
-            raise ValueError(f"{name} is {row[name]!r:.80}, expected {kind.__name__}")
 
 
 @contextmanager

@@ -6,13 +6,16 @@ import tomllib
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from vibtheory.errors import as_seed, check_choice, reject
+from pydantic import Field
+
+from vibtheory.errors import check_choice, reject
+from vibtheory.storage.schema import Seed, check
 from vibtheory.studies.tables import DECAYED
 from vibtheory.training.recipe import Recipe
 
-__all__ = ["Experiment", "experiment"]
+__all__ = ["Experiment", "experiment", "read_toml"]
 
 MODES = ("quick", "full", "curve")
 
@@ -75,6 +78,33 @@ class Experiment:
         return replace(self, name=f"{self.name}{DECAYED}", recipe=recipe)
 
 
+@dataclass(frozen=True)
+class _File:
+    """What a recipe file holds."""
+
+    table: int
+    network: str
+    dataset: str
+    recipe: dict[str, Any]
+    row: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    finetune: dict[str, Any] | None = None
+    teacher: dict[str, Any] | None = None
+    quick: dict[str, Any] | None = None
+    full: dict[str, Any] | None = None
+    curve: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class _Mode:
+    """What a section [quick], [full] or [curve] holds."""
+
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    gammas: list[Any] = field(default_factory=list)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    finetune: dict[str, Any] = field(default_factory=dict)
+
+
 def experiment(name: str | Path) -> Experiment:
     """Read a packaged recipe by name ("lenet_300_100", "lenet_5_caffe") or a TOML file by path.
 
@@ -84,59 +114,29 @@ def experiment(name: str | Path) -> Experiment:
     folder = resources.files("vibtheory").joinpath("studies/recipes")
     packaged = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
     if str(name) in packaged:
-        text = folder.joinpath(f"{name}.toml").read_text(encoding="utf-8")
+        plain = tomllib.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
     elif Path(name).is_file():
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reject("recipe", f"{name} ({error})", "a readable TOML file in UTF-8", "check the file")
+        plain = read_toml("recipe", name)
     else:
         reject("recipe", str(name), f"one of {', '.join(packaged)}, or a TOML file", "correct the name or the path")
-    try:
-        plain = tomllib.loads(text)
-        repr(plain)  # a ValueError where a whole number is too long to print
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; so are numbers too long to read
-        reject("recipe", f"{name}: {error}", "valid TOML", "correct that line")
-    return _experiment(Path(name).stem, plain)
-
-
-def _experiment(name: str, plain: dict[str, Any]) -> Experiment:
-    required = {"table", "network", "dataset", "recipe"}
-    optional = {"row", "arguments", "finetune", "teacher", *MODES}
-    missing, unknown = required - set(plain), set(plain) - required - optional
-    if missing or unknown:
-        got = f"{name}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}"
-        reject("recipe", got, f"the keys {sorted(required)} and any of {sorted(optional)}", "correct the file")
-    kinds: tuple[tuple[str, type, str], ...] = (
-        ("table", int, "a number"), ("network", str, "a name"), ("dataset", str, "a name"),
-    )  # fmt: skip
-    for key, kind, what in kinds:
-        if not isinstance(plain[key], kind) or isinstance(plain[key], bool):
-            reject(f"recipe {key}", repr(plain[key])[:200], what, "correct the file")
-    modes = {mode: plain[mode] for mode in MODES if mode in plain}
-    for section in ("recipe", "finetune", "teacher", *modes):
-        if not isinstance(plain.get(section, {}), dict):
-            reject("recipe", f"{section} = {plain[section]!r:.200}", f"a section [{section}]", "correct the file")
-    for mode, plan in modes.items():
-        parts: tuple[tuple[str, type], ...] = (("gammas", list), ("recipe", dict), ("finetune", dict))
-        for key, part in parts:
-            if not isinstance(plan.get(key, part()), part):
-                reject(f"recipe [{mode}] {key}", repr(plan[key])[:200], f"a {part.__name__}", "correct that section")
-        strange = set(plan) - {"gammas", "seeds", "recipe", "finetune"}
-        seeds = plan.get("seeds")
-        if strange or not isinstance(seeds, list) or not seeds:
-            reject(
-                f"recipe [{mode}]", plan, "seeds = [0, …], and any of gammas, recipe, finetune", "correct that section"
-            )
-        for seed in seeds:
-            as_seed(f"recipe [{mode}] seeds", seed)
-    if not isinstance(plain.get("arguments", {}), dict):
-        reject("recipe arguments", plain["arguments"], "a table such as { classes = 10 }", "correct the file")
-    finetune = Recipe.from_dict({"gamma": 0.0, **plain["finetune"]}) if "finetune" in plain else None
-    teacher = Recipe.from_dict({"gamma": 0.0, **plain["teacher"]}) if "teacher" in plain else None
-    if bool(finetune and finetune.distill) != (teacher is not None):
-        got = f"{name}: {'only' if teacher else 'no'} [teacher]{'' if teacher else ' with distill in [finetune]'}"
+    check(_File, plain, "recipe", within="recipe")
+    modes = {mode: plain.pop(mode) for mode in MODES if mode in plain}
+    for mode, section in modes.items():
+        check(_Mode, section, f"recipe [{mode}]", within=f"recipe [{mode}]")
+    recipes = {"recipe": Recipe.from_dict(plain["recipe"])}
+    recipes |= {key: Recipe.from_dict({"gamma": 0.0, **plain[key]}) for key in ("finetune", "teacher") if key in plain}
+    plan = Experiment(Path(name).stem, modes=modes, **{"finetune": None, **plain, **recipes})
+    if bool(plan.finetune and plan.finetune.distill) != (plan.teacher is not None):
+        got = f"{name}: {'only [teacher]' if plan.teacher else 'no [teacher] with distill in [finetune]'}"
         reject("recipe", got, "[teacher] and distill in [finetune], or neither", "complete the file")
-    facts = (plain["table"], plain["network"], plain["dataset"], Recipe.from_dict(plain["recipe"]))
-    more = (str(plain.get("row", "")), dict(plain.get("arguments", {})), teacher)
-    return Experiment(name, *facts, finetune, modes, *more)
+    return plan
+
+
+def read_toml(argument: str, path: str | Path) -> dict[str, Any]:
+    """The content of the TOML file `path`; raises InvalidInputError about `argument` where it cannot be read."""
+    try:
+        plain = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        repr(plain)  # a ValueError where a whole number is too long to print
+    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        reject(argument, f"{path} ({error})", "a readable TOML file in UTF-8", "correct the file")
+    return plain

@@ -5,9 +5,9 @@ The table that comes out is all that the plot and the numbers beside it read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vibtheory.errors import check_choice
 from vibtheory.studies.estimators import Estimator
@@ -16,7 +16,7 @@ from vibtheory.training.recipe import Recipe
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["ESTIMATORS", "GAMMA", "QUICK_ESTIMATORS", "QUICK_RECIPE", "RECIPE", "SWEEPS", "SweepPlan", "figure2_table"]
+__all__ = ["ESTIMATORS", "GAMMA", "QUICK_ESTIMATORS", "QUICK_RECIPE", "RECIPE", "SWEEPS", "figure2_table"]
 
 GAMMA = 1e-4
 """The price of the printed panels' VIBNet of ours: at epoch 40 the printed r_W is 0.48, one seed of ours had 0.49; in
@@ -59,43 +59,22 @@ QUICK_ESTIMATORS = tuple(
 )
 
 
-@dataclass(frozen=True)
-class SweepPlan:
-    """One call of `vibtheory.sweep`.
-
-    Attributes:
-        gated: True for VIBNets, False for regular nets.
-        gammas: prices; one for regular nets, which do not use it.
-        seeds: how many.
-        epochs: of training.
-        record: recorded epochs.
-        n: training inputs for estimators that do not say.
-    """
-
-    gated: bool
-    gammas: tuple[float, ...]
-    seeds: int
-    epochs: int
-    record: tuple[int, ...]
-    n: int = 5000
-
-
 _LONG = (0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 25, 30, 40, 50, 60, 80, 100, 120, 140, 160, 180, 190, 200)
 _SHORT = (0, 1, 2, 4, 8, 12, 16, 25, 40, 60)
 _QUICK = (0, 1, 2, 3, 4, 6, 8, 10)
 
-SWEEPS = {
+SWEEPS: dict[str, tuple[dict[str, Any], ...]] = {
     "full": (
-        SweepPlan(True, (GAMMA,), 5, 200, _LONG),
-        SweepPlan(False, (GAMMA,), 5, 200, _LONG),
-        SweepPlan(True, (2.5e-4, 5.5e-4, 1.5e-3), 5, 60, _SHORT),
+        {"gated": True, "gammas": (GAMMA,), "seeds": 5, "epochs": 200, "record": _LONG},
+        {"gated": False, "gammas": (GAMMA,), "seeds": 5, "epochs": 200, "record": _LONG},
+        {"gated": True, "gammas": (2.5e-4, 5.5e-4, 1.5e-3), "seeds": 5, "epochs": 60, "record": _SHORT},
     ),
     "quick": (
-        SweepPlan(True, (GAMMA, 1.5e-3), 2, 10, _QUICK, n=2000),
-        SweepPlan(False, (GAMMA,), 2, 10, _QUICK, n=2000),
+        {"gated": True, "gammas": (GAMMA, 1.5e-3), "seeds": 2, "epochs": 10, "record": _QUICK, "n": 2000},
+        {"gated": False, "gammas": (GAMMA,), "seeds": 2, "epochs": 10, "record": _QUICK, "n": 2000},
     ),
 }
-"""By mode, the sweeps whose tables make Figure 2's."""
+"""By mode, the settings (of `vibtheory.studies.sweep_plan.SweepPlan`) of the sweeps whose tables make Figure 2's."""
 
 
 def figure2_table(mode: str, runs: str | Path, jobs: int = 1) -> DataFrame:
@@ -116,24 +95,10 @@ def figure2_table(mode: str, runs: str | Path, jobs: int = 1) -> DataFrame:
     """
     import pandas as pd
 
-    from vibtheory.studies.gamma_sweep import sweep
+    from vibtheory.studies.sweep import sweep
 
     check_choice("mode", mode, SWEEPS)
-    quick = mode == "quick"
-    parts = [
-        sweep(
-            gammas=plan.gammas,
-            seeds=plan.seeds,
-            out=Path(runs) / f"figure2-{mode}",
-            epochs=plan.epochs,
-            record=plan.record,
-            estimators=QUICK_ESTIMATORS if quick else ESTIMATORS,
-            gated=plan.gated,
-            recipe=QUICK_RECIPE if quick else RECIPE,
-            n=plan.n,
-            full_at_last=not quick,
-            jobs=jobs,
-        ).table
-        for plan in SWEEPS[mode]
-    ]
-    return pd.concat(parts, ignore_index=True)
+    common: dict[str, Any] = {"out": Path(runs) / f"figure2-{mode}", "recipe": RECIPE, "estimators": ESTIMATORS}
+    if mode == "quick":
+        common |= {"recipe": QUICK_RECIPE, "estimators": QUICK_ESTIMATORS, "full_at_last": False}
+    return pd.concat([sweep(**common, **own, jobs=jobs).table for own in SWEEPS[mode]], ignore_index=True)

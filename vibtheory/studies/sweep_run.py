@@ -6,11 +6,10 @@ nets make later questions cheap: other estimators are computed from them, withou
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,18 +19,18 @@ from vibtheory import datasets
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.networks.registry import build
 from vibtheory.storage import locked
-from vibtheory.studies.jobs import abandoned
-from vibtheory.studies.sweep_log import RowLog
+from vibtheory.storage.run_store import PATIENCE, fingerprint
+from vibtheory.studies.side_by_side import abandoned
+from vibtheory.studies.sweep_measurement import Measurement
 from vibtheory.studies.sweep_plan import SweepRun
-from vibtheory.studies.sweep_recorder import Recorder
+from vibtheory.studies.sweep_rows import SweepRows
 from vibtheory.training.many import train_many
 from vibtheory.training.run import Run
 from vibtheory.training.single import train
 
 __all__ = ["finish"]
 
-_PATIENCE = 120.0  # seconds for which a killed sweep's workers may still hold a run
-_NEVER = 10**9  # the recorder evaluates, at recorded epochs
+_NEVER = 10**9  # the measurement evaluates, at recorded epochs
 
 
 def finish(group: Sequence[SweepRun]) -> list[tuple[list[dict[str, Any]], str]]:
@@ -48,39 +47,40 @@ def finish(group: Sequence[SweepRun]) -> list[tuple[list[dict[str, Any]], str]]:
     with ExitStack() as held:
         held.enter_context(_one_thread())
         for run in group:
-            held.enter_context(locked(run.folder, wait=_PATIENCE))
-        logs = [RowLog(run) for run in group]
+            held.enter_context(locked(run.folder, wait=PATIENCE))
+        logs = [SweepRows(run) for run in group]
         if not all(log.complete() for log in logs):
-            dataset = group[0].dataset
+            dataset = group[0].plan.dataset
             data = datasets.load(dataset) if isinstance(dataset, str) else dataset
-            recorders = [Recorder(run, log, data) for run, log in zip(group, logs, strict=True)]
-            for recorder in recorders:
-                recorder.measure_kept_nets()
+            measurements = [Measurement(run, log, data) for run, log in zip(group, logs, strict=True)]
+            for measurement in measurements:
+                measurement.measure_kept_nets()
             if any(log.status is None for log in logs):
-                for log, done in zip(logs, _train(group, recorders, data), strict=True):
+                for log, done in zip(logs, _train(group, measurements, data), strict=True):
                     log.close(done.status)
             for log in logs:
                 log.check()
         return [(log.rows(), str(log.status)) for log in logs]
 
 
-def _train(group: Sequence[SweepRun], recorders: Sequence[Recorder], data: Dataset) -> list[Run]:
+def _train(group: Sequence[SweepRun], measurements: Sequence[Measurement], data: Dataset) -> list[Run]:
     first = group[0]
 
     def on_epoch(nets: Sequence[nn.Module], done: int) -> None:
         if abandoned():
             os._exit(1)  # leave the run to the next sweep
-        for net, recorder in zip(nets, recorders, strict=True):
-            recorder(net, done - first.recipe.pretrain_epochs)
+        for net, measurement in zip(nets, measurements, strict=True):
+            measurement(net, done - first.recipe.pretrain_epochs)
 
     if first.batch:
-        name = "batch-" + hashlib.sha256(json.dumps([run.folder.name for run in group]).encode()).hexdigest()[:10]
+        name = "batch-" + fingerprint([run.folder.name for run in group])
         prices = [(float(run.recipe.gamma), run.seed) for run in group]  # type: ignore[arg-type]
-        return train_many(lambda: build(first.description), data, prices, first.recipe, device=first.device,
-                          evaluate_every=_NEVER, checkpoint=first.out / "runs" / name, on_epoch=on_epoch)  # fmt: skip
+        place = Path(first.plan.out, "runs", name)
+        return train_many(lambda: build(first.description), data, prices, first.recipe, device=first.plan.device,
+                          evaluate_every=_NEVER, checkpoint=place, on_epoch=on_epoch)  # fmt: skip
     net = first.fresh_net()
     place = first.folder / "checkpoint"
-    return [train(net, data, first.recipe, seed=first.seed, device=first.device, checkpoint=place,
+    return [train(net, data, first.recipe, seed=first.seed, device=first.plan.device, checkpoint=place,
                   evaluate_every=_NEVER, on_epoch=lambda net, done: on_epoch([net], done))]  # fmt: skip
 
 

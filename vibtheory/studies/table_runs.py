@@ -1,29 +1,174 @@
-"""Table runs: γ × seeds of a recipe file, each job resumable, one results table at the end."""
+"""Tables 1–4: train γ × seeds of the recipe files, each run resumable, and record one results table."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vibtheory.errors import CheckpointError, InvalidInputError, reject
-from vibtheory.storage import check_row, read_sealed, write_sealed
-from vibtheory.studies.experiments import Experiment
+from vibtheory.storage import write_sealed
+from vibtheory.storage.run_store import RecordedTable, fingerprint, read_record
+from vibtheory.storage.schema import fit
+from vibtheory.studies.experiments import Experiment, experiment
+from vibtheory.studies.tables import beside, published
 from vibtheory.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import nn
 
-__all__ = ["run_experiment"]
+__all__ = ["comparison", "record", "recorded_table", "run_experiment"]
 
-_ROW_KINDS: dict[str, type] = {
-    "table": int, "network": str, "gamma": float, "seed": int, "stage": str, "error_last": float, "error_best": float,
-    "r_w": float, "r_n": float, "flop": int, "architecture": str, "epochs": int, "status": str, "seconds": float,
-}  # fmt: skip
-_MORE_KINDS: dict[str, type] = {"row": str, "device": str, "images_per_second": float, "peak_memory_mib": float}
+_RECIPES = {
+    1: ("lenet_300_100",),
+    2: ("lenet_5_caffe",),
+    3: ("vgg_3_1", "vgg_3_2", "vgg_3_3"),
+    4: ("vgg_4_1", "vgg_4_2"),
+}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What a run keeps of each stage: `run_experiment` says what the fields are."""
+
+    table: int
+    network: str
+    gamma: float
+    seed: int
+    stage: str
+    error_last: float
+    error_best: float
+    r_w: float
+    r_n: float
+    flop: int
+    architecture: str
+    epochs: int
+    status: str
+    seconds: float
+    row: str = ""  # from here on Tables 3 and 4 only, which have several comparisons
+    device: str = ""
+    images_per_second: float = 0.0
+    peak_memory_mib: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RecordedRow(_Row):
+    """The same in a recorded table."""
+
+    mode: str
+
+
+def recorded_table(number: int, out: str | Path = "figures") -> RecordedTable:
+    """`out`/tableN.csv, which many calls of `record` add to: `.read()` gives its rows, or None where there are none.
+
+    Args:
+        number: 1 to 4. Raises InvalidInputError otherwise.
+        out: its folder.
+    """
+    published(number)  # refuses a table that does not exist
+    return RecordedTable(Path(out) / f"table{number}.csv", _RecordedRow, ("mode", "network"))
+
+
+def record(
+    number: int,
+    modes: Sequence[str],
+    *,
+    network: str | None = None,
+    row: str | None = None,
+    decay_gates: bool = False,
+    out: str | Path = "figures",
+    runs: str | Path = "runs",
+    jobs: int = 2,
+    device: str = "auto",
+    root: str | Path | None = None,
+    accelerate: str = "none",
+    progress: bool = False,
+    announce: Callable[[str], None] = lambda line: None,
+) -> DataFrame | None:
+    """Train what a table needs and record it in `out`/tableN.csv, as `vibtheory table N` does.
+
+    New rows replace those of the same mode and network there; the others stay, also those that another process adds
+    meanwhile. Finished runs are read back, stopped ones resumed.
+
+    Args:
+        number: 1 to 4.
+        modes: of "quick", "full", "curve"; none: nothing is trained.
+        network: packaged recipe of that table, or a TOML file; None: all of the table's.
+        row: Tables 3 and 4: one comparison only, such as "3.1".
+        decay_gates: weight decay on the gates too, as in the authors' runs.
+        out: folder of the table.
+        runs: folder of the runs.
+        jobs: processes side by side; one at a time for Tables 3 and 4.
+        device, accelerate: as in `vibtheory.train`.
+        root: folder with the data set's files; None: where `vibtheory.datasets.load` looks.
+        progress: a live bar for each run (one job only).
+        announce: called with a line before each mode's runs.
+
+    Returns:
+        All rows that are recorded now, columns as of `run_experiment`; None where there are none.
+
+    Raises:
+        InvalidInputError: no such table, recipe, comparison or mode; an `out` with something else.
+        DataError, CheckpointError, DivergedError: from the runs.
+    """
+    table = recorded_table(number, out)
+    results = table.read()
+    plans = [experiment(name) for name in ([network] if network else _RECIPES[number])]
+    for plan in plans:
+        if plan.table != number:
+            got = f"{plan.name}, of table {plan.table}"
+            reject("network", got, f"a recipe of table {number}", "name another one")
+    if row is not None:
+        known = ", ".join(plan.row for plan in plans if plan.row) or "none: this table has one comparison"
+        plans = [plan for plan in plans if plan.row == row]
+        if not plans:
+            reject("row", row, f"one of {known}", "name one of them")
+    if decay_gates:
+        plans = [plan.with_decayed_gates() for plan in plans]
+    planned = [(plan, mode, plan.jobs(mode)) for plan in plans for mode in modes]  # refuses a mode that a recipe lacks
+    if planned:
+        table.check()  # can it be written? Now, not after hours of training
+    for plan, mode, tasks in planned:
+        announce(f"{plan.name}, {mode}: {len(tasks)} runs of {tasks[0][0].epochs} epochs, in {runs}")
+        new = run_experiment(plan, mode, runs=runs, jobs=min(jobs, 1 if plan.row else len(tasks)), progress=progress,
+                             device=device, root=root, accelerate=accelerate)  # fmt: skip
+        results, _ = table.add(new)
+    return results
+
+
+def comparison(number: int, results: DataFrame | None) -> DataFrame:
+    """Printed rows, then ours for each mode apart (they differ in epochs and seeds), or "not run".
+
+    Args:
+        number: 1 to 4.
+        results: from `record`; None: nothing is recorded.
+
+    Returns:
+        Text, columns as of `vibtheory.studies.tables.beside`, whose errors it raises.
+    """
+    import pandas as pd
+
+    printed = beside(number)
+    parts = [printed]
+    if results is not None:
+        for mode in (mode for mode in ("full", "curve", "quick") if mode in set(results["mode"])):
+            ours = beside(number, results[results["mode"] == mode]).iloc[len(printed) :].copy()
+            ours["method"] += f" ({mode})"
+            parts.append(ours)
+    full = pd.DataFrame() if results is None else results[results["mode"] == "full"]
+    done = set(full["row"].astype(str)) if "row" in full else set()
+    rows = [row for row in (experiment(name).row for name in _RECIPES[number]) if row]
+    todo = [(f"ours {row}", f"--full --row {row} --device cuda") for row in rows if row not in done]
+    if results is None and not rows:
+        todo = [("ours", "--quick")]
+    blank = {**dict.fromkeys(printed.columns, "not run"), "net": ""}
+    for method, options in todo:
+        note = f"`vibtheory table {number} {options}`"
+        parts.append(pd.DataFrame([{**blank, "method": method, "note": note}]))
+    return pd.concat(parts, ignore_index=True)
 
 
 def run_experiment(
@@ -100,10 +245,10 @@ def _run_one(
 
     # Fine-tuning has a key of its own: changing it must not train again.
     network = [plan.network, plan.arguments] if plan.arguments else [plan.network]
-    trained = _fingerprint([*network, plan.dataset, recipe.to_dict()])
+    trained = fingerprint([*network, plan.dataset, recipe.to_dict()])
     finetune = plan.tuning(mode)
     settings = finetune and finetune.to_dict()
-    tuning = _fingerprint([settings, plan.teacher.to_dict()] if settings and plan.teacher else settings)
+    tuning = fingerprint([settings, plan.teacher.to_dict()] if settings and plan.teacher else settings)
     folder = runs / f"{plan.name}-gamma{recipe.gamma:g}-seed{seed}-{trained}"
     finished = folder / f"rows-{tuning}.json"
     if finished.exists():
@@ -143,19 +288,17 @@ def _run_one(
 
 def _finished_rows(path: Path) -> list[dict[str, Any]]:
     """Rows that `_run_one` kept, unchanged since. Raises CheckpointError otherwise."""
-    try:
-        rows = read_sealed(path).get("rows")
-        if not isinstance(rows, list) or not rows:
+
+    def rows(plain: dict[str, Any]) -> list[dict[str, Any]]:
+        found = plain.get("rows")
+        if not isinstance(found, list) or not found:
             raise ValueError("it holds no rows")
-        for row in rows:
-            check_row(row, _ROW_KINDS)
-            check_row(row, {name: kind for name, kind in _MORE_KINDS.items() if name in row})
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: not readable ({error}), expected the rows of a finished run. "
-            "Remedy: delete this file, and the same command measures the run again"
-        ) from error
-    return rows
+        for row in found:
+            fit(_Row, row, "row", more=True)
+        return found
+
+    remedy = "delete this file, and the same command measures the run again"
+    return read_record(path, rows, "the rows of a finished run", remedy)
 
 
 def _row(
@@ -220,7 +363,7 @@ def _trained_teacher(
 
     if plan.teacher is None:
         return None
-    identity = _fingerprint([plan.network, plan.arguments, plan.dataset, plan.teacher.to_dict()])
+    identity = fingerprint([plan.network, plan.arguments, plan.dataset, plan.teacher.to_dict()])
     folder = runs / f"{plan.name}-teacher-{identity}"
     if (folder / "run.json").exists():
         return load(folder).net
@@ -230,8 +373,3 @@ def _trained_teacher(
     run = train(net, data, plan.teacher, device=device, progress=progress, checkpoint=folder / "checkpoint")
     run.save(folder)
     return run.net
-
-
-def _fingerprint(settings: Any) -> str:
-    """Ten hexadecimal digits that name settings (plain JSON types) in a folder."""
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:10]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.table import Table
 
-__all__ = ["DECAYED", "TITLES", "beside", "markdown", "published", "rendered", "summarise"]
+__all__ = ["DECAYED", "TITLES", "beside", "longest_runs", "markdown", "published", "rendered", "summarise"]
 
 DECAYED = "_decayed_gates"
 """Ends the network's name in rows of ours whose gates are decayed too (`vibtheory table --decay-gates`)."""
@@ -130,6 +130,12 @@ def beside(table: int, results: DataFrame | None = None) -> DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def longest_runs(results: DataFrame) -> DataFrame:
+    """For the figure: of `results`, the record and the sweep; short runs where a network has neither."""
+    longer = results["mode"].ne("quick")
+    return results[longer | ~results["network"].isin(set(results.loc[longer, "network"]))]
 
 
 def _records(frame: DataFrame) -> list[dict[str, Any]]:

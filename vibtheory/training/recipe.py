@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
-from vibtheory.errors import check_choice, reject, shown
+from pydantic import Field
+
+from vibtheory.errors import reject
+from vibtheory.storage.schema import LARGEST, Declared, Fraction, Positive, Price, check
 
 __all__ = ["AUGMENTATIONS", "Recipe"]
 
-AUGMENTATIONS = ("none", "flip", "crop+flip")
-_LARGEST = 1e38  # of any number: float32 ends soon after
-_WHOLE = {  # smallest and largest value; lists of epochs are made of the first two
-    "epochs": (0, 10**6), "pretrain_epochs": (0, 10**6), "warmup_epochs": (0, 2**31 - 1), "prune_every": (0, 2**31 - 1),
-    "prune_from": (0, 2**31 - 1), "shift": (0, 64), "batch_size": (1, 2**31 - 1),
-}  # fmt: skip
+Augmentation = Literal["none", "flip", "crop+flip"]
+AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
+Epochs = Annotated[int, Field(ge=0, le=10**6)]  # lists are made of so many
+Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Declared):
     """Everything that decides a training run, besides network and data. Fractions are of `epochs`.
 
     Attributes:
@@ -59,77 +60,41 @@ class Recipe:
         InvalidInputError: a value outside its range.
     """
 
-    gamma: float | Mapping[str, float] = 1e-4
-    layer_weights: Mapping[str, float] | None = None
-    epochs: int = 60
-    pretrain_epochs: int = 0
-    batch_size: int = 100
-    learning_rate: float = 1e-3
-    gate_learning_rate: float = 1e-2
-    weight_decay: float = 1e-4
-    gate_weight_decay: float = 0.0
-    schedule: str = "step"
-    milestones: tuple[float, ...] = (0.5, 0.8)
-    decay: float = 0.1
-    warmup_epochs: int = 0
-    relax_at: float | None = None
-    relax_factor: float = 0.1
-    prune_every: int = 0
-    prune_from: int = 1
-    distill: float = 0.0
-    temperature: float = 2.0
-    shift: int = 0
-    initial_log_variance: float | None = None
-    augment: str | None = None
-    initial_spread: float = 0.0
-    pretrain_schedule: str = "constant"
+    gamma: Price | Mapping[str, Price] = 1e-4
+    layer_weights: Mapping[str, Price] | None = None
+    epochs: Epochs = 60
+    pretrain_epochs: Epochs = 0
+    batch_size: Annotated[int, Field(ge=1, lt=2**31)] = 100
+    learning_rate: Positive = 1e-3
+    gate_learning_rate: Positive = 1e-2
+    weight_decay: Price = 1e-4
+    gate_weight_decay: Price = 0.0
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    milestones: Sequence[Fraction] = (0.5, 0.8)
+    decay: Positive = 0.1
+    warmup_epochs: Count = 0
+    relax_at: Fraction | None = None
+    relax_factor: Positive = 0.1
+    prune_every: Count = 0
+    prune_from: Count = 1
+    distill: Fraction = 0.0
+    temperature: Positive = 2.0
+    shift: Annotated[int, Field(ge=0, le=64)] = 0
+    initial_log_variance: Annotated[float, Field(ge=-80, le=80)] | None = None  # float32 holds e^±80
+    augment: Augmentation | None = None
+    initial_spread: Annotated[float, Field(ge=0, le=10)] = 0.0
+    pretrain_schedule: Literal["constant", "cosine"] = "constant"
 
     def __post_init__(self) -> None:
-        prices = self.gamma.values() if isinstance(self.gamma, Mapping) else [self.gamma]
-        if not all(_is_number(price) and price >= 0 for price in prices):
-            want = f"prices from 0 to {_LARGEST:g}"
-            reject("gamma", shown(self.gamma), want, "use a number such as 1e-4, or one per layer name")
-        if self.layer_weights is not None:
-            if isinstance(self.gamma, Mapping):
-                reject("layer_weights", self.layer_weights, "None with a gamma per layer", "give one of the two")
-            factors = self.layer_weights.values() if isinstance(self.layer_weights, Mapping) else [None]
-            if not all(_is_number(weight) and weight >= 0 for weight in factors):
-                got, want = shown(self.layer_weights), f"factors from 0 to {_LARGEST:g}"
-                reject("layer_weights", got, want, "use 1 for the plain price")
-        for name, (least, most) in _WHOLE.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                reject(name, shown(value), f"an integer from {least} to {most}", f"set {name} to a whole number")
-        for name in ("learning_rate", "gate_learning_rate", "decay", "relax_factor", "temperature"):
-            value = getattr(self, name)
-            if not _is_number(value) or value <= 0:
-                reject(name, shown(value), f"a number > 0, at most {_LARGEST:g}", f"set {name} to a positive number")
-        for name, limit in (("weight_decay", _LARGEST), ("gate_weight_decay", _LARGEST), ("initial_spread", 10.0)):
-            value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value <= limit:
-                reject(name, shown(value), f"a number from 0 to {limit:g}", f"set {name} to 0 for none")
-        check_choice("schedule", self.schedule, ("step", "cosine", "constant"))
-        check_choice("pretrain_schedule", self.pretrain_schedule, ("constant", "cosine"))
-        if self.augment is not None:
-            check_choice("augment", self.augment, AUGMENTATIONS)
-            if self.shift:
-                reject("shift", self.shift, "0 with augment", 'use augment = "crop+flip" or shift, not both')
-        if isinstance(self.milestones, str) or not isinstance(self.milestones, Sequence) or None in self.milestones:
-            reject("milestones", shown(self.milestones), "a sequence of fractions in [0, 1]", "use () for none")
+        super().__post_init__()
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        start = self.initial_log_variance
-        if start is not None and not (_is_number(start) and abs(start) <= 80):  # float32 holds e^±80
-            reject("initial_log_variance", shown(start), "a number from -80 to 80, or None", "use -9")
-        for name, values in (
-            ("milestones", self.milestones),
-            ("relax_at", (self.relax_at,)),
-            ("distill", (self.distill,)),
-        ):
-            if not all(v is None or (_is_number(v) and 0 <= v <= 1) for v in values):
-                reject(name, shown(getattr(self, name)), "fractions in [0, 1]", f"give {name} as a share")
+        if self.layer_weights is not None and isinstance(self.gamma, Mapping):
+            reject("layer_weights", self.layer_weights, "None with a gamma per layer", "give one of the two")
+        if self.augment is not None and self.shift:
+            reject("shift", self.shift, "0 with augment", 'use augment = "crop+flip" or shift, not both')
         if self.decay > 1 and len(self.milestones) * math.log10(self.decay) > 38:
             got = f"{self.decay:g} at each of {len(self.milestones)} milestones"
-            reject("decay", got, f"less than {_LARGEST:g} in all", "use a factor below 1")
+            reject("decay", got, f"less than {LARGEST:g} in all", "use a factor below 1")
 
     def learning_rate_factor(self, epoch: int, pretraining: bool = False) -> float:
         """Factor on both learning rates in `epoch` (from 0 in each phase)."""
@@ -182,20 +147,5 @@ class Recipe:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Recipe:
         """The inverse of `to_dict`: `plain` settings by name; unknown ones are refused. Raises InvalidInputError."""
-        if not isinstance(plain, Mapping):
-            reject("recipe", shown(plain), "settings by name", "write a section [recipe]")
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(plain) - set(known))
-        if unknown:
-            reject("recipe", f"unknown {', '.join(unknown)}", f"keys among {', '.join(known)}", "correct the spelling")
+        check(cls, plain, "recipe")
         return cls(**plain)
-
-
-def _is_number(value: object) -> bool:
-    """Whether `value` is a number that float32 can hold."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value) and abs(value) <= _LARGEST
-    except OverflowError:  # a whole number beyond every float
-        return False

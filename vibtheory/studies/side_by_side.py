@@ -15,6 +15,9 @@ __all__ = ["abandoned", "side_by_side"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+ANSWER_WITHIN = 10.0
+"""Seconds for a Dask scheduler to answer."""
+
 _owner: int | None = None  # in a local process: the sweep's process
 
 
@@ -102,7 +105,7 @@ def _distributed() -> Any:
 
 def _client(address: str) -> AbstractContextManager[Any]:
     try:
-        client = _distributed().Client(address, timeout=10, set_as_default=True)
+        client = _distributed().Client(address, timeout=ANSWER_WITHIN, set_as_default=True)
     except (OSError, ValueError, TypeError) as error:
         reject(
             "cluster", f"{address} ({error})", "the address of a running Dask scheduler", "start one: dask scheduler"

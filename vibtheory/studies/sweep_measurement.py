@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from vibtheory.bridge.channels import layer_law
@@ -17,58 +16,39 @@ from vibtheory.compression.metrics import compression
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import as_generator, reject
 from vibtheory.information import MutualInformation, estimate
-from vibtheory.networks.gates import named_gates
-from vibtheory.networks.registry import build
 from vibtheory.storage import read_state, write_state
 from vibtheory.studies.estimators import Estimator
-from vibtheory.studies.sweep_log import RowLog
+from vibtheory.studies.sweep_plan import SweepRun, gated_layer
+from vibtheory.studies.sweep_rows import SweepRows
 
-if TYPE_CHECKING:
-    from vibtheory.studies.sweep_plan import SweepRun
-
-__all__ = ["Recorder", "gated_layer"]
+__all__ = ["Measurement"]
 
 _BATCH = 1000
 
 
-def gated_layer(network: dict[str, Any], layer: str) -> tuple[nn.Sequential, str]:
-    """The gated net with fresh weights, and the name of the module before its gate `layer`.
-
-    Raises:
-        InvalidInputError: no such gate.
-    """
-    with torch.random.fork_rng(devices=[]):
-        net = build(network)
-    names = list(net._modules)
-    if layer not in named_gates(net):
-        reject("layer", repr(layer), "one of " + ", ".join(named_gates(net)), "choose one of those names")
-    return net, names[names.index(layer) - 1]
-
-
-class Recorder:
+class Measurement:
     """Called with the net after each epoch; keeps it and writes its rows where the epoch is to be recorded."""
 
-    def __init__(self, run: SweepRun, log: RowLog, data: Dataset) -> None:
+    def __init__(self, run: SweepRun, log: SweepRows, data: Dataset) -> None:
         self.run, self.log, self.data = run, log, data
         total = len(data.x_train)
-        for n in (run.n, *(estimator.n for estimator in run.estimators)):
+        for n in (run.plan.n, *(estimator.n for estimator in run.estimators)):
             if n is not None and n > total:
                 reject("n", n, f"at most {total}, the training inputs", "ask for no more inputs than there are")
-        self.order = as_generator("seed", 0, "inputs that a sweep measures").permutation(
-            total
-        )  # its first n are the subset of n
-        self.gated_net, before = gated_layer(run.network, run.layer)  # its size is what a regular net keeps
-        self.place = run.layer if run.gated else before
+        order = as_generator("seed", 0, "inputs that a sweep measures")
+        self.order = order.permutation(total)  # its first n are the subset of n
+        self.gated_net, before = gated_layer(run.plan.network, run.plan.layer)  # its size is what a regular net keeps
+        self.place = run.plan.layer if run.gated else before
 
     def __call__(self, net: nn.Module, epoch: int) -> None:
-        if epoch not in self.run.record:
+        if epoch not in self.run.plan.record:
             return
         write_state(self.run.folder / "nets", f"epoch{epoch}", net.state_dict(), {})
         self._measure(net, epoch)
 
     def measure_kept_nets(self) -> None:
         """Fill in what is missing at epochs whose nets were kept: after a kill, or for other estimators."""
-        for epoch in self.run.record:
+        for epoch in self.run.plan.record:
             found = read_state(self.run.folder / "nets", f"epoch{epoch}") if self.log.missing(epoch) else None
             if found is not None:
                 net = self.run.fresh_net()
@@ -98,10 +78,10 @@ class Recorder:
         run, data = self.run, self.data
         size = compression(net if run.gated else self.gated_net)
         test = evaluate(net, data.x_test, data.y_test, likelihood=data.likelihood)
-        part = np.sort(self.order[: run.n])
+        part = np.sort(self.order[: run.plan.n])
         fit = evaluate(net, data.x_train[part], data.y_train[part], likelihood=data.likelihood)
-        arguments = run.network.get("arguments", {})
-        name = run.network["builder"] + (f" {json.dumps(arguments)}" if arguments else "")
+        arguments = run.plan.network.get("arguments", {})
+        name = run.plan.network["builder"] + (f" {json.dumps(arguments)}" if arguments else "")
         return {
             "network": name,
             "dataset": data.name,
@@ -119,7 +99,7 @@ class Recorder:
 
 def _row(run: SweepRun, estimator: Estimator, result: MutualInformation, n: int) -> dict[str, Any]:
     return {
-        "layer": run.layer,
+        "layer": run.plan.layer,
         "method": estimator.method,
         "tau": estimator.tau,
         "n": n,

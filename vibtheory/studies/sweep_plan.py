@@ -149,10 +149,15 @@ class SweepPlan(Declared):
 
 @dataclass(frozen=True, eq=False)
 class SweepRun:
-    """One run of a plan: a net with or without gates, its recipe and its seed.
+    """One run of a plan.
 
-    `batch` lists (γ, seed) of all runs that are trained in step with this one (they share their batches of examples, so
-    that each depends on the others), () if it is trained alone.
+    Attributes:
+        plan: the sweep's.
+        gated: whether its net has gates.
+        recipe: with this run's price.
+        seed: of its weights and its training.
+        batch: (γ, seed) of all runs that are trained in step with this one (they share their batches of examples, so
+            that each depends on the others), () if it is trained alone.
     """
 
     plan: Any  # a SweepPlan: its fields are in their plainest form
@@ -188,7 +193,7 @@ class SweepRun:
 
 
 def gated_layer(network: dict[str, Any], layer: str) -> tuple[nn.Sequential, str]:
-    """The gated net with fresh weights, and the name of the module before its gate `layer`.
+    """The gated net that `network` describes, with fresh weights, and the name of the module before its gate `layer`.
 
     Raises:
         InvalidInputError: no such gate.

@@ -56,7 +56,8 @@ def real_loss(net: nn.Module, data: Dataset, out: Path, name: str, steps: int) -
     row = {
         "layer": layer, "examples": len(f), "verdict": report.verdict, "d": problem.d,
         "trained_open": int((view.anchor != 0).sum()), "open_at_minimum": minimum.nonzeros, "rank": report.rank,
-        "soft_rank_sharp": report.soft_rank, "T4a": report.collinearity.verdict, "J_start": minimum.history[0],
+        "soft_rank_sharp": report.soft_rank, "T4a": report.collinearity and report.collinearity.verdict,
+        "J_start": minimum.history[0],
         "J_end": minimum.value, "loss": minimum.loss, "steps": len(minimum.steps),
         "largest_rise": float(max(np.diff(minimum.history), default=0.0)), "certificate": minimum.certificate.status,
         "kantorovich": minimum.certificate.kantorovich, "always_zero_units": silent, "unheard_units": deaf,

@@ -39,15 +39,16 @@ class Mutation:
 
 MUTATIONS = {
     "T1: alpha = u/(1-u)": Mutation(
-        "theory/penalty.py", "return np.asarray(t / _half_root(t))", "return np.asarray(t * _half_root(t))",
+        "theory/penalty.py", "return np.asarray(t / root_noise(t))", "return np.asarray(t * root_noise(t))",
         "theory/test_penalty.py::test_variance_minimises_the_objective",
     ),
     "T1: rho = gamma (u - log(1-u))": Mutation(
-        "theory/penalty.py", "t * _half_root(t) + 2 * np.arcsinh(t / 2)", "t * _half_root(t) + np.arcsinh(t / 2)",
+        "theory/penalty.py", "t * root_noise(t) + 2 * np.arcsinh(t / 2)", "t * root_noise(t) + np.arcsinh(t / 2)",
         "theory/test_penalty.py::test_closed_forms_to_1e_12_over_24_decades",
     ),
     "T1, T2: curvature -2w/(2+alpha)": Mutation(
-        "theory/penalty.py", "return np.asarray(-2 * w * noise / (1 + noise))", "return np.asarray(-w * noise)",
+        "theory/penalty.py", "return np.asarray(-2 * self.w * noise / (1 + noise))",
+        "return np.asarray(-self.w * noise)",
         "theory/test_penalty.py::test_slope_and_curvature_by_finite_differences",
     ),
     "T3: threshold 1/(2+alpha)": Mutation(
@@ -55,8 +56,8 @@ MUTATIONS = {
         "theory/test_rank.py::test_soft_rank_counts_as_the_definition",
     ),
     "T4a: (1+alpha)/(2+alpha)": Mutation(
-        "theory/redundancy.py", "shares.append((1 + alpha) / (2 + alpha))", "shares.append(alpha / (1 + alpha))",
-        "theory/test_global_statements.py::test_collinearity_limit_closed_form_and_refusals",
+        "theory/redundancy.py", "return (1 + alpha) / (2 + alpha)", "return alpha / (1 + alpha)",
+        "theory/test_global_statements.py::test_collinearity_limit_closed_form",
     ),
     "T5: Boehning's quarter": Mutation(
         "theory/softmax_loss.py", "gram = 0.25 * (self.V.T @ self.V)", "gram = 0.125 * (self.V.T @ self.V)",
@@ -67,8 +68,8 @@ MUTATIONS = {
         "theory/test_certificate.py::test_kkt_second_order_on_the_support",
     ),
     "T7: budget of a quarter": Mutation(
-        "theory/landscape.py", "available = bound.beta_norm() ** 2 / 4 * (1 + a) / a",
-        "available = bound.beta_norm() ** 2 / 8 * (1 + a) / a",
+        "theory/landscape.py", "available = bound._beta_squared_above / 4 * (1 + level) / level",
+        "available = bound._beta_squared_above / 8 * (1 + level) / level",
         "theory/test_global_statements.py::test_survivor_limit_is_attained_by_orthogonal_columns",
     ),
     "P2: psi of ReLU's valid bound": Mutation(

@@ -117,6 +117,8 @@ def as_array(
     Raises:
         InvalidInputError: not numeric or complex, the wrong number of axes, a wrong length, NaN or infinity.
     """
+    if hasattr(value, "toarray"):
+        reject(argument, f"a sparse {type(value).__name__}", "a dense array", f"pass {argument}.toarray()")
     try:
         raw = np.asarray(value)
         if np.iscomplexobj(raw):

@@ -146,22 +146,6 @@ def test_b_outside_the_row_space_is_rejected():
                 find_local_minimum(instance.bound)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "name"),
-    [
-        ({"start": np.zeros(99)}, "start"),
-        ({"start": np.full(100, np.nan)}, "start"),
-        ({"solver": "newton"}, "solver"),
-        ({"max_iterations": -1}, "max_iterations"),
-        ({"solver": "cvxpy", "cvxpy_solvers": "OSQP"}, "cvxpy_solvers"),
-        ({"solver": "cvxpy", "cvxpy_solvers": ()}, "cvxpy_solvers"),
-    ],
-)
-def test_bad_arguments_are_rejected(arguments, name):
-    with pytest.raises(InvalidInputError, match=name):
-        find_local_minimum(_trap(), **arguments)
-
-
 def test_unbounded_bound_is_rejected():
     with pytest.raises(InvalidInputError):
         find_local_minimum(QuadraticBound([[1.0, 0.0]], [0.0, 1.0], 0.0, 1.0))

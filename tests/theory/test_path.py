@@ -9,7 +9,6 @@ import pytest
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from vibtheory.errors import InvalidInputError
 from vibtheory.theory.certificate import certify
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.path import SparsityPath, path_slope, sparsity_path
@@ -170,28 +169,3 @@ def test_event_limit_still_ends_at_certified_points() -> None:
     path = sparsity_path(bound, np.logspace(2.5, -2, 5), max_events=1)
     assert len(path.events) == 1
     assert path.status == "certified"
-
-
-BAD = {
-    "empty": (lambda: sparsity_path(_bound(), []), "gammas: got none"),
-    "zero": (lambda: sparsity_path(_bound(), [1.0, 0.0]), "gammas: .*entries > 0"),
-    "nan": (lambda: sparsity_path(_bound(), [1.0, np.nan]), "gammas: got 1 of 2"),
-    "order": (lambda: sparsity_path(_bound(), [1.0, 3.0, 2.0]), "not monotone"),
-    "repeat": (lambda: sparsity_path(_bound(), [1.0, 1.0]), "not monotone"),
-    "scalar": (lambda: sparsity_path(_bound(), 1.0), "gammas: got shape"),
-    "start": (lambda: sparsity_path(_bound(), [1.0], start=[1.0]), "start: got shape"),
-    "events": (lambda: sparsity_path(_bound(), [1.0], max_events=0), "max_events: got 0"),
-    "unbounded": (lambda: sparsity_path(QuadraticBound([[1.0, 1.0]], [1.0, -1.0]), [1.0]), "row space"),
-    "slope shape": (lambda: path_slope(_bound(), [1.0]), "mu: got shape"),
-    "singular": (
-        lambda: path_slope(QuadraticBound([[1.0, 1.0]], [0.0, 0.0], gamma=1e-300), [1.0, 1.0]),
-        "mu: got a point with a singular Hessian",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", list(BAD))
-def test_bad_input(case: str) -> None:
-    call, message = BAD[case]
-    with pytest.raises(InvalidInputError, match=message):
-        call()

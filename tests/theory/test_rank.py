@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from vibtheory.errors import InvalidInputError
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.rank import numerical_rank, rank_from_gram, rank_of_rows, spectrum
 from vibtheory.theory.soft_rank import soft_rank, soft_rank_of
@@ -41,7 +40,9 @@ def test_planted_rank_from_every_source(m: int, d: int, rank: int, scale: float)
     }
     for name, report in reports.items():
         assert report.rank == rank, name
-        assert report.status == "determined", name
+        # Q holds singular values of A below √(d·eps) as rounding only: a rank below d is not decided by it
+        unresolved = name == "gram" and rank < d
+        assert report.status.startswith(f"unresolved between {rank} and {d}" if unresolved else "determined"), name
         assert report.full == (rank == d)
         assert report.remainder == 0
         np.testing.assert_allclose(report.singular_values[:rank], expected[:rank], rtol=1e-6)
@@ -115,7 +116,7 @@ def test_pivoted_cholesky_for_large_gram_matrices(rank: int, monkeypatch: pytest
     report = rank_from_gram(A.T @ A)
     exact = np.linalg.svd(_unit(A), compute_uv=False)
     assert report.rank == rank
-    assert report.status == "determined"
+    assert report.status.startswith("unresolved between 9 and 60" if rank < 60 else "determined")
     assert report.remainder < report.tolerance
     np.testing.assert_allclose(report.singular_values[:rank], exact[:rank], rtol=1e-5)
 
@@ -126,6 +127,21 @@ def test_partial_spectrum_with_a_large_remainder_is_a_lower_bound_only() -> None
     report = replace(numerical_rank(np.eye(3)), remainder=0.5)
     assert report.status.startswith("lower bound only")
     assert 'method="exact"' in report.status
+
+
+@pytest.mark.parametrize("smallest", [1e-13, 1e-14, 1e-15])
+def test_a_gram_matrix_does_not_decide_what_it_cannot_show(smallest: float) -> None:
+    """A has rank 6 by its own singular values, down to 1e-15 of the largest; Q shows five and says up to where."""
+    rng = np.random.default_rng(4)
+    left, right = np.linalg.qr(rng.normal(size=(40, 6)))[0], np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    A = left @ np.diag([1, 0.8, 0.6, 0.5, 0.4, smallest]) @ right.T
+    report = numerical_rank(QuadraticBound.from_gram(A.T @ A, np.zeros(6)))
+    assert report.rank == 5
+    assert report.status.startswith("unresolved between 5 and 6")
+    assert "build the bound from A" in report.status
+    if smallest > 40 * np.finfo(float).eps:
+        assert numerical_rank(QuadraticBound(A, np.zeros(6))).rank == 6
+    assert rank_from_gram(A.T @ A, tolerance=1e-3).status == "determined"  # said to count only above 1e-3
 
 
 def test_tolerance_below_the_resolution_is_unresolved() -> None:
@@ -220,36 +236,3 @@ def test_huge_snr_keeps_the_bound_valid_and_says_that_eigenvalues_tie() -> None:
 def test_soft_rank_without_live_columns() -> None:
     report = soft_rank(np.zeros((3, 3)), np.zeros(3), np.zeros(3))
     assert (report.plain, report.sharp, report.ties) == (0, 0, 0)
-
-
-EYE = np.eye(3)
-BAD = {
-    "A nan": (lambda: numerical_rank([[np.nan]]), "A: got 1 of 1"),
-    "A vector": (lambda: numerical_rank(np.ones(3)), "A: got shape"),
-    "tolerance": (lambda: numerical_rank(EYE, tolerance=0), "tolerance: "),
-    "method": (lambda: numerical_rank(EYE, method="fast"), "method: got 'fast'"),
-    "randomized gram": (
-        lambda: numerical_rank(QuadraticBound.from_gram(EYE, np.zeros(3)), method="randomized"),
-        "'randomized' for a bound without A",
-    ),
-    "gram method": (lambda: rank_from_gram(EYE, method="randomized"), "method: got 'randomized'"),
-    "gram shape": (lambda: rank_from_gram(np.ones((2, 3))), "gram: got shape"),
-    "gram negative": (lambda: rank_from_gram(-EYE), "negative diagonal"),
-    "gram nan": (lambda: rank_from_gram(EYE * np.nan), "gram: got 9 of 9"),
-    "no chunk": (lambda: rank_of_rows([]), "chunks: got no rows"),
-    "empty chunk": (lambda: rank_of_rows([np.zeros((0, 3))]), "chunks: got no rows"),
-    "widths": (lambda: rank_of_rows([EYE, np.ones((1, 2))]), r"chunks\[1\]: got shape \[1, 2\]"),
-    "soft shapes": (lambda: soft_rank(EYE, np.ones(2), np.zeros(2)), "gram: got shape"),
-    "soft w": (lambda: soft_rank(EYE, [1, 1, -1], np.zeros(3)), "w: got smallest entry -1"),
-    "soft alpha shape": (lambda: soft_rank(EYE, np.ones(3), np.zeros(2)), "alpha: got shape"),
-    "soft alpha sign": (lambda: soft_rank(EYE, np.ones(3), [0, -1, 0]), "alpha: got smallest entry -1"),
-    "soft alpha infinite": (lambda: soft_rank(EYE, np.ones(3), [0, np.inf, 0]), "alpha: got 1 of 3"),
-    "soft alpha free": (lambda: soft_rank(np.diag([1.0, 0]), [1, 0], [0, 2]), "alpha: got α > 0 on gate 1"),
-}
-
-
-@pytest.mark.parametrize("case", list(BAD))
-def test_bad_input(case: str) -> None:
-    call, message = BAD[case]
-    with pytest.raises(InvalidInputError, match=message):
-        call()

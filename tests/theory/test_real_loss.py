@@ -9,7 +9,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from vibtheory.errors import InvalidInputError
 from vibtheory.theory.real_certificate import certify_real_loss
 from vibtheory.theory.real_loss import check_real_loss, minimise_real_loss
 from vibtheory.theory.softmax_loss import SoftmaxLoss
@@ -114,36 +113,3 @@ def test_equal_outgoing_weights_and_silent_units_are_free() -> None:
     minimum = minimise_real_loss(p)
     assert minimum.alpha[2] == minimum.alpha[4] == 0
     assert minimum.certificate.certified
-
-
-V, V0, F, Y = arguments(9)
-
-
-@pytest.mark.parametrize(
-    ("change", "name"),
-    [
-        ({"V": V[:1]}, "V"),
-        ({"v0": V0[:2]}, "v0"),
-        ({"f": F[:, :3]}, "f"),
-        ({"f": F[:0]}, "f"),
-        ({"f": np.full_like(F, np.nan)}, "f"),
-        ({"y": Y[:5]}, "y"),
-        ({"y": Y + 4}, "y"),
-        ({"y": Y - 0.5}, "y"),
-        ({"gamma": 0.0}, "gamma"),
-        ({"gamma": np.ones(3)}, "gamma"),
-        ({"batch": 0}, "batch"),
-    ],
-)
-def test_bad_input(change: dict[str, object], name: str) -> None:
-    with pytest.raises(InvalidInputError, match=f"^{name}:"):
-        SoftmaxLoss(**({"V": V, "v0": V0, "f": F, "y": Y, "gamma": 0.1} | change))  # type: ignore[arg-type]
-
-
-def test_bad_start() -> None:
-    with pytest.raises(InvalidInputError, match="max_rounds"):
-        minimise_real_loss(problem(0), max_rounds=0)
-    with pytest.raises(InvalidInputError, match="start"):
-        minimise_real_loss(problem(0), start=np.ones(3))
-    with pytest.raises(InvalidInputError, match="mu"):
-        certify_real_loss(problem(0), np.ones(3))

@@ -13,7 +13,6 @@ import pytest
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from vibtheory.errors import InvalidInputError
 from vibtheory.theory import sparsity
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.network_report import NetworkReport
@@ -270,25 +269,3 @@ def test_figures(report: SparsityReport) -> None:
     assert len(network.axes) == 9
     assert any(t.get_text() == "no gate survives" for t in network.axes[4].texts)
     plt.close("all")
-
-
-BAD = {
-    "not a bound": (lambda: check_sparsity_bound(np.eye(3)), "bound: got ndarray"),  # type: ignore[arg-type]
-    "unbounded": (lambda: check_sparsity_bound(QuadraticBound([[1.0, 1.0]], [1.0, -1.0])), "outside the row space"),
-    "free column": (lambda: check_sparsity_bound(QuadraticBound([[1.0, 0.0]], [1.0, -1.0])), "columns 1 with w = 0"),
-    "start": (lambda: check_sparsity_bound(QuadraticBound([[1.0]], [1.0]), start=[1, 2]), "start: got shape"),
-    "solver": (lambda: check_sparsity_bound(QuadraticBound([[1.0]], [1.0]), solver="sgd"), "solver: got 'sgd'"),
-    "no reports": (lambda: NetworkReport(()), "reports: got none"),
-    "no layer": (
-        lambda: NetworkReport((check_sparsity_bound(QuadraticBound([[1.0]], [1.0])),))["h9"],
-        "layer: got 'h9'",
-    ),
-    "no place": (lambda: NetworkReport((check_sparsity_bound(QuadraticBound([[1.0]], [1.0])),))[1], "layer: got 1"),
-}
-
-
-@pytest.mark.parametrize("case", list(BAD))
-def test_bad_input(case: str) -> None:
-    call, message = BAD[case]
-    with pytest.raises(InvalidInputError, match=message):
-        call()

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.errors import SolverError
-from vibtheory.theory.normalised import EPS, NormalisedProblem, root_noise
+from vibtheory.theory.normalised import EPS, NormalisedProblem
+from vibtheory.theory.penalty import root_noise
 
 __all__ = ["DEGENERATE", "stationary_points"]
 

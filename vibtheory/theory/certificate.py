@@ -27,7 +27,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, as_generator
 from vibtheory.storage.report import Report
-from vibtheory.theory.normalised import EPS, NormalisedProblem, normalise, root_noise
+from vibtheory.theory.normalised import EPS, NormalisedProblem, normalise
+from vibtheory.theory.penalty import root_noise
 from vibtheory.theory.quadratic import QuadraticBound
 
 __all__ = [
@@ -191,7 +192,10 @@ def certify_normalised(problem: NormalisedProblem, x: Array) -> Certificate:
             return _failed(STATIONARY, reason, found, *numbers, ties=ties, escape=escape)
     how = f"within {2 * eta:.2g} of an exact strict local minimum with these signs"
     if len(tied):
-        how += f"; ties at {list(ties)[:5]} decided by copositivity, exact up to {float(doubt[tied].max()):.2g}"
+        how = (
+            f"up to ties at gates {list(ties)[:5]}, resolved only to {float(doubt[tied].max()):.2g} and decided by "
+            f"copositivity; if they are exact, within {2 * eta:.2g} of a strict local minimum with these signs"
+        )
     return Certificate(CERTIFIED, how, *numbers, 2.0 * eta, ties, tuple(int(j) for j in found))
 
 

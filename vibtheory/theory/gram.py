@@ -166,21 +166,26 @@ def null_component(A: Array | None, gram: Array | None, w: Array, b: Array) -> A
     return rest if float(np.linalg.norm(rest)) > share * size else None
 
 
-def least_norm_beta(A: Array | None, gram: Array | None, w: Array, b: Array) -> Array:
+def least_norm_beta(A: Array | None, gram: Array | None, w: Array, b: Array) -> tuple[Array, float]:
     """β ∈ range A with b = −2Aᵀβ, the least-squares one if b is outside the row space (w > 0 everywhere).
 
     Returns:
         β [m] from A; from Q alone β [d] for the symmetric factor A = G^½ diag(√w), whose ‖β‖ is that of every factor.
+        And the relative error that the condition κ of Ã allows in it, n·eps·(κ − 1); from Q, κ is that of G.
     """
     scaled_b = b / np.sqrt(w)
     if A is not None:
         left, values, rows = _unit_column_svd(A, w)
-        return np.asarray(-0.5 * left @ ((rows @ scaled_b) / values))
+        return np.asarray(-0.5 * left @ ((rows @ scaled_b) / values)), _doubt(values, max(A.shape))
     assert gram is not None
     eigenvalues, vectors = scipy.linalg.eigh(unit_diagonal(gram, w), check_finite=False)
     kept = eigenvalues > b.size * np.finfo(np.float64).eps * eigenvalues[-1]
     coordinates = (vectors[:, kept].T @ scaled_b) / np.sqrt(eigenvalues[kept])
-    return np.asarray(-0.5 * vectors[:, kept] @ coordinates)
+    return np.asarray(-0.5 * vectors[:, kept] @ coordinates), _doubt(eigenvalues[kept], b.size)
+
+
+def _doubt(values: Array, terms: int) -> float:
+    return 4 * terms * float(np.finfo(np.float64).eps) * (float(values.max() / values.min()) - 1)
 
 
 def _ridge_factor(scaled: Array) -> tuple[Array, float]:

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from vibtheory.errors import as_array, as_scalar, reject
 from vibtheory.storage.report import Report
 from vibtheory.theory.gram import unit_diagonal
-from vibtheory.theory.penalty import noise_fraction, penalty_slope, snr
+from vibtheory.theory.penalty import root_noise
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.redundancy import CertifiedPoint
 
@@ -138,7 +138,7 @@ class BudgetReport(Report):
         earned: (β − Aμ)ᵀAμ, nats; equal to `spent` at a stationary point.
         ceiling: ¼‖β‖², nats.
         identity_error: |spent − earned|, nats.
-        allowed_error: what the gradient that is left explains, ½Σ|μ_j∇_j|, plus rounding; nats.
+        allowed_error: what the gradient that is left explains, ½Σ|μ_j∇_j|, plus rounding in the terms summed; nats.
         level: a.
         count: #{α_j ≥ a}.
         count_limit: the a-priori bound on `count` (`survivor_limit`).
@@ -177,7 +177,7 @@ def check_existence(bound: QuadraticBound) -> ExistenceReport:
             "Remedy: see QuadraticBound.require_bounded, which names the direction."
         )
         return ExistenceReport("unbounded below", reason, free, direction, np.full(bound.d, np.inf), -np.inf)
-    beta_squared = bound.beta_norm() ** 2
+    beta_squared = bound._beta_squared_above
     box = np.full(bound.d, np.inf)
     live = bound.live
     with np.errstate(over="ignore"):
@@ -203,7 +203,7 @@ def check_convexity(bound: QuadraticBound) -> ConvexityReport:
         return ConvexityReport("convex", np.inf, np.inf)
     gram = unit_diagonal(bound.gram[np.ix_(live, live)], bound.w[live])
     least = float(scipy.linalg.eigvalsh(gram, subset_by_index=[0, 0], check_finite=False)[0])
-    rounding = 16 * live.size * float(np.finfo(np.float64).eps)
+    rounding = 4 * live.size * bound._ulps
     verdict: Literal["convex", "not convex", "undecided"]
     if abs(least - 0.5) <= rounding and live.size > 1:
         verdict = "undecided"
@@ -226,8 +226,7 @@ def check_closure(bound: QuadraticBound) -> ClosureReport:
     needed = np.zeros(bound.d)
     needed[live] = (bound.b[live] / np.sqrt(bound.w[live])) ** 2 / 4
     margins = np.where(live, bound.gamma - needed, np.inf)
-    beta_squared = bound.beta_norm() ** 2
-    always = ~live | (bound.gamma >= beta_squared)
+    always = ~live | (bound.gamma >= bound._beta_squared_above)
 
     verdict: Literal["only stationary point", "strict local minimum", "tie", "not a local minimum"]
     tight = np.where(live, margins / bound.gamma, np.inf)
@@ -244,7 +243,7 @@ def check_closure(bound: QuadraticBound) -> ClosureReport:
         verdict, reason = "not a local minimum", f"{open_} gates gain by opening, gate {worst} most."
     else:
         verdict, reason = "tie", f"Gate {worst} has gamma = b^2/(4w) to rounding: first order does not decide."
-    return ClosureReport(verdict, reason, margins, always, float(needed.max()), beta_squared)
+    return ClosureReport(verdict, reason, margins, always, float(needed.max()), bound.beta_norm() ** 2)
 
 
 def survivor_limit(bound: QuadraticBound, level: float = 1.0) -> int:
@@ -267,7 +266,11 @@ def survivor_limit(bound: QuadraticBound, level: float = 1.0) -> int:
     if a <= 0:
         reject("level", a, "a number > 0", "use 1, the value at which signal equals noise")
     bound.require_bounded()
-    available = bound.beta_norm() ** 2 / 4 * (1 + a) / a
+    return _limit(bound, a)
+
+
+def _limit(bound: QuadraticBound, level: float) -> int:
+    available = bound._beta_squared_above / 4 * (1 + level) / level
     prices = np.sort(bound.gamma[bound.live])
     # Relative 1e-12: ‖β‖ is computed, and a limit that is attained must not be rounded away.
     return int(np.searchsorted(np.cumsum(prices), available * (1 + 1e-12), side="right"))
@@ -288,31 +291,32 @@ def check_budget(bound: QuadraticBound, minimum: CertifiedPoint | ArrayLike, lev
     point: Any = minimum
     mu = as_array("minimum", getattr(point, "mu", point), (bound.d,), "pass a minimum of this bound, or its mu")
     live = np.where(bound.w > 0, mu, 0.0)
-    scale = np.abs(live) * np.sqrt(bound.w / bound.gamma)
-    spent = float(bound.gamma @ (1 - noise_fraction(scale)))
-    quadratic = float(bound.value(live)) - bound.c - float(bound.b @ live)  # ‖Aμ‖²
-    earned = -0.5 * float(bound.b @ live) - quadratic
+    profile = bound._profile(live)
+    spent = float(bound.gamma @ (1 - root_noise(profile.t) ** 2))
+    smooth = bound._smooth_gradient(live)  # 2AᵀAμ + b
+    earned = -0.5 * float(live @ smooth)
     ceiling = bound.beta_norm() ** 2 / 4
 
+    # Rounding is relative to the terms that were summed, not to what is left of them: with ill-conditioned A, ‖Aμ‖² is
+    # far below ‖|A||μ|‖². Each gate's share of what is spent is a difference of numbers up to γ.
     on = live != 0
-    gradient = np.where(on, bound.gradient(live), 0.0)
+    summed = bound._ulps * (2 * bound._summed(live) + np.abs(bound.b))
+    slope = profile.slope
+    gradient = np.where(on, smooth + np.sign(live) * slope, 0.0)
     left = 0.5 * float(np.abs(live) @ np.abs(gradient))
-    # Each gate's share of what is spent is a difference of numbers up to γ.
-    terms = quadratic + 0.5 * float(np.abs(bound.b) @ np.abs(live)) + float(bound.gamma[live != 0].sum())
-    rounding = 64 * np.finfo(np.float64).eps * np.sqrt(bound.d) * terms
+    rounding = float(np.abs(live) @ summed) + bound._ulps * float(bound.gamma[on].sum())
     error, allowed = abs(spent - earned), left + rounding
-    count = int(np.sum(snr(live, bound.w, bound.gamma) >= level))
+    count = int(np.sum(profile.alpha >= level))
 
     # On the support the penalty's slope balances the rest; off it, it must be able to.
-    slope = penalty_slope(live, bound.w, bound.gamma)
-    excess = np.where(on, np.abs(gradient), np.maximum(np.abs(bound.smooth_gradient(live)) - slope, 0.0))
-    allowance = _STATIONARY * slope + 1e-9 * np.abs(bound.b)
+    excess = np.where(on, np.abs(gradient), np.maximum(np.abs(smooth) - slope, 0.0))
+    allowance = _STATIONARY * slope + 1e-9 * np.abs(bound.b) + summed
     stationary = bool((excess <= allowance)[bound.live].all())
     verdict: Literal["holds", "violated", "not applicable"]
     if not stationary:
         verdict = "not applicable"
         reason = "The point is not stationary. Remedy: continue with find_local_minimum(bound, start=mu)."
-    elif error <= allowed and spent <= ceiling + allowed and count <= limit:
+    elif error <= allowed and spent <= bound._beta_squared_above / 4 + allowed and count <= limit:
         verdict, reason = "holds", "Identity, ceiling and count agree."
     else:
         verdict, reason = "violated", "A stationary point breaks the budget: please report it with its bound."

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from vibtheory.errors import SolverError
 from vibtheory.theory.certificate import Certificate
 from vibtheory.theory.coordinate_descent import descend
-from vibtheory.theory.normalised import NormalisedProblem, root_noise
+from vibtheory.theory.normalised import NormalisedProblem
+from vibtheory.theory.penalty import root_noise
 
 __all__ = ["CVXPY_SOLVERS", "majorise_minimise", "reweighted_steps"]
 

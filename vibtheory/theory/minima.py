@@ -14,7 +14,6 @@ from vibtheory.theory.certificate import Certificate, certify_normalised
 from vibtheory.theory.coordinate_descent import default_start, descend
 from vibtheory.theory.majorise_minimise import CVXPY_SOLVERS, majorise_minimise
 from vibtheory.theory.normalised import NormalisedProblem, normalise
-from vibtheory.theory.penalty import optimal_variance, snr
 from vibtheory.theory.quadratic import QuadraticBound
 
 __all__ = ["LocalMinimum", "find_local_minimum"]
@@ -110,12 +109,13 @@ def as_local_minimum(
 ) -> LocalMinimum:
     """The record of the point x [k]; certified here if `certificate` is None."""
     mu = problem.means(x)
-    alpha = snr(mu, bound.w, bound.gamma)
+    profile = bound._profile(mu)
+    alpha = profile.alpha
     return LocalMinimum(
         mu=mu,
-        sigma=np.sqrt(optimal_variance(mu, bound.w, bound.gamma)),
+        sigma=np.sqrt(profile.variance),
         alpha=alpha,
-        value=bound.phi(mu),
+        value=float(bound._value(mu)) + float(np.sum(profile.value)),
         certificate=certificate or certify_normalised(problem, x),
         solver=solver,
         iterations=iterations,

@@ -21,18 +21,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vibtheory.theory.penalty import root_noise
 from vibtheory.theory.quadratic import QuadraticBound
 
-__all__ = ["NormalisedProblem", "garrote", "normalise", "root_noise"]
+__all__ = ["EPS", "NormalisedProblem", "garrote", "normalise"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 EPS = float(np.finfo(np.float64).eps)
-
-
-def root_noise(t: Array) -> Array:
-    """v = √(1−u) = 1/√(1+α) ∈ (0, 1] at t ≥ 0, without checks: the inner loops call it (see `theory.penalty`)."""
-    return np.asarray(2.0 / (t + np.hypot(t, 2.0)))
 
 
 def garrote(q: Array, price: Array) -> Array:
@@ -137,10 +133,8 @@ class NormalisedProblem:
 
 def normalise(bound: QuadraticBound) -> NormalisedProblem:
     """`bound` in x coordinates; from A where it has fewer rows than columns, else from the Gram matrix."""
-    weight = np.asarray(bound.w, dtype=np.float64)
-    live = np.flatnonzero(weight > 0)
-    root = np.sqrt(weight[live])
-    gamma = np.asarray(bound.gamma, dtype=np.float64)
+    live, gamma = bound.live, bound.gamma
+    root = np.sqrt(bound.w[live])
     unit = float(gamma[live].min()) if len(live) else float(gamma.min())
     rows = gram = None
     entry_error = 4 * EPS
@@ -155,7 +149,7 @@ def normalise(bound: QuadraticBound) -> NormalisedProblem:
         live=live,
         scale=np.sqrt(unit) / root,
         price=gamma[live] / unit,
-        linear=np.asarray(bound.b, dtype=np.float64)[live] / root / np.sqrt(unit),
+        linear=bound.b[live] / root / np.sqrt(unit),
         rows=rows,
         gram=gram,
         entry_error=entry_error,

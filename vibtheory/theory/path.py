@@ -20,7 +20,7 @@ from vibtheory.errors import as_array, as_positive, reject
 from vibtheory.storage.report import Report
 from vibtheory.theory.minima import LocalMinimum, as_local_minimum, find_local_minimum
 from vibtheory.theory.normalised import normalise
-from vibtheory.theory.penalty import penalty_curvature, penalty_slope, snr
+from vibtheory.theory.penalty import Profile
 from vibtheory.theory.quadratic import QuadraticBound
 
 if TYPE_CHECKING:
@@ -130,13 +130,16 @@ def path_slope(bound: QuadraticBound, mu: ArrayLike) -> Array:
     Raises:
         InvalidInputError: wrong shape, or a singular Hessian (the path jumps there).
     """
-    mean = as_array("mu", mu, (bound.d,), "pass one μ per gate")
+    return _slope(bound, as_array("mu", mu, (bound.d,), "pass one μ per gate"))
+
+
+def _slope(bound: QuadraticBound, mean: Array) -> Array:
     slope = np.zeros(bound.d)
     support = np.flatnonzero((mean != 0) & (bound.w > 0))
     if support.size == 0:
         return slope
     w, gamma, x = bound.w[support], bound.gamma[support], mean[support]
-    alpha = snr(x, w, gamma)
+    alpha = Profile(x, w, gamma).alpha
     push = np.sign(x) * 2 * np.sqrt(w / gamma) * np.sqrt(1 + alpha) / (2 + alpha) * gamma / bound.gamma.max()
     try:
         slope[support] = -np.linalg.solve(_hessian(bound, support, x), push)
@@ -190,7 +193,7 @@ class _Walker:
 
     def at(self, gamma: float) -> QuadraticBound:
         """ḡ at another price."""
-        return self.base.with_gamma(gamma * self.ratios)
+        return self.base._at_prices(gamma * self.ratios)
 
     def advance(self, target: float) -> None:
         """Move to `target`, halving steps that fail and crossing the events found."""
@@ -217,7 +220,7 @@ class _Walker:
         signs = np.sign(mu[support])
         x = mu[support]
         if support.size:
-            predicted = x + path_slope(here, mu)[support] * (goal - self.gamma)
+            predicted = x + _slope(here, mu)[support] * (goal - self.gamma)
             x = predicted if (np.sign(predicted) == signs).all() else x
             corrected = _newton(there, support, x)
             if corrected is None or (np.sign(corrected) != signs).any():
@@ -261,7 +264,7 @@ def _hessian(bound: QuadraticBound, support: NDArray[np.intp], x: Array) -> Arra
         hessian = 2 * columns.T @ columns
     else:
         hessian = 2 * bound.gram[np.ix_(support, support)]
-    hessian[np.diag_indices(support.size)] += penalty_curvature(x, bound.w[support], bound.gamma[support])
+    hessian[np.diag_indices(support.size)] += Profile(x, bound.w[support], bound.gamma[support]).curvature
     return hessian
 
 
@@ -274,8 +277,9 @@ def _newton(bound: QuadraticBound, support: NDArray[np.intp], x: Array) -> Array
     flat[np.diag_indices(support.size)] += w  # back to 2Q_SS: at 0 the penalty's curvature is −w
     previous = np.inf
     for _ in range(30):
-        gradient = flat @ x + b + signs * penalty_slope(x, w, gamma)
-        hessian = flat + np.diag(penalty_curvature(x, w, gamma))
+        profile = Profile(x, w, gamma)
+        gradient = flat @ x + b + signs * profile.slope
+        hessian = flat + np.diag(profile.curvature)
         try:
             step = np.linalg.solve(hessian, gradient)
         except np.linalg.LinAlgError:

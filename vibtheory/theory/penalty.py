@@ -9,12 +9,15 @@ Every function here is cancellation-free. With s = asinh(t/2) the whole table is
     1 + α = e^{2s},   1 − u = e^{−2s},   √(1−u) = e^{−s} = 2/(t + hypot(t, 2)),   −log(1−u) = 2s,
 
 so that nothing is ever computed as a difference of nearly equal numbers, and ρ does not overflow where α does.
-ρ is even in μ, concave in |μ|, and has a corner at 0: the corner is what makes exact zeros.
+ρ is even in μ, concave in |μ|, and has a corner at 0: the corner is what makes exact zeros. The functions check their
+arguments; the rest of the theory, whose arrays were checked before, calls `root_noise` and `Profile`.
 
 Units: γ, ρ in nats (of the data-set mean loss); μ, σ², w, t, u, α are without unit. Arguments broadcast.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,16 +25,72 @@ from numpy.typing import ArrayLike, NDArray
 from vibtheory.errors import as_array, as_positive, reject
 
 __all__ = [
+    "Profile",
     "noise_fraction",
     "optimal_u",
     "optimal_variance",
     "penalty",
     "penalty_curvature",
     "penalty_slope",
+    "root_noise",
     "snr",
 ]
 
 Array = NDArray[np.float64]
+
+
+def root_noise(t: Array) -> Array:
+    """v = √(1−u) = 1/√(1+α) ∈ (0, 1] at t ≥ 0 [any shape] (T1); t is not checked."""
+    return np.asarray(2.0 / (t + np.hypot(t, 2.0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """The table of T1 at gates whose numbers were checked before; its shapes broadcast.
+
+    Attributes:
+        mu, w, gamma: gate means, squared column norms w ≥ 0 and prices γ > 0.
+    """
+
+    mu: Array
+    w: Array
+    gamma: Array
+
+    @property
+    def t(self) -> Array:
+        """|μ|√(w/γ); roots first, so that w/γ cannot overflow or underflow."""
+        return np.asarray(np.abs(self.mu) * (np.sqrt(self.w) / np.sqrt(self.gamma)))
+
+    @property
+    def alpha(self) -> Array:
+        """α = u/(1−u)."""
+        t = self.t
+        with np.errstate(over="ignore"):  # α beyond 1.8e308 is inf, rightly
+            return np.asarray(t / root_noise(t))
+
+    @property
+    def variance(self) -> Array:
+        """σ² = γu/w."""
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            variance = np.abs(self.mu) * root_noise(self.t) * (np.sqrt(self.gamma) / np.sqrt(self.w))
+        return np.asarray(np.where(self.w == 0, np.inf, variance))
+
+    @property
+    def value(self) -> Array:
+        """ρ = γ[u − log(1−u)]."""
+        t = self.t
+        return np.asarray(self.gamma * (t * root_noise(t) + 2 * np.arcsinh(t / 2)))
+
+    @property
+    def slope(self) -> Array:
+        """dρ/d|μ| = 2√(γw)√(1−u)."""
+        return np.asarray(2 * np.sqrt(self.gamma) * np.sqrt(self.w) * root_noise(self.t))
+
+    @property
+    def curvature(self) -> Array:
+        """d²ρ/dμ² = −2w/(2+α)."""
+        noise = root_noise(self.t) ** 2  # 1/(1+α), so that 1/(2+α) = noise/(1+noise)
+        return np.asarray(-2 * self.w * noise / (1 + noise))
 
 
 def optimal_u(t: ArrayLike) -> Array:
@@ -49,7 +108,7 @@ def optimal_u(t: ArrayLike) -> Array:
     Source: T1, u = (t/2)(√(t²+4) − t), written as 2t/(t + hypot(t, 2)).
     """
     t = _nonnegative("t", t)
-    return t * _half_root(t)
+    return t * root_noise(t)
 
 
 def noise_fraction(t: ArrayLike) -> Array:
@@ -64,7 +123,7 @@ def noise_fraction(t: ArrayLike) -> Array:
     Raises:
         InvalidInputError: t negative or not finite.
     """
-    return _half_root(_nonnegative("t", t)) ** 2
+    return root_noise(_nonnegative("t", t)) ** 2
 
 
 def snr(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:
@@ -81,9 +140,7 @@ def snr(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:
     Raises:
         InvalidInputError: not finite, w < 0, γ ≤ 0, or shapes that do not broadcast.
     """
-    t = _scaled(*_arguments(mu, w, gamma))
-    with np.errstate(over="ignore"):  # α beyond 1.8e308 is inf, rightly
-        return np.asarray(t / _half_root(t))
+    return _profile(mu, w, gamma).alpha
 
 
 def optimal_variance(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:
@@ -94,11 +151,7 @@ def optimal_variance(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:
     Returns:
         σ² ≥ 0; 0 where μ = 0 (the gate is closed, log σ² has no finite minimiser), inf where w = 0 (column is free).
     """
-    mu, w, gamma = _arguments(mu, w, gamma)
-    t = _scaled(mu, w, gamma)
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        variance = (np.abs(mu) * _half_root(t)) * (np.sqrt(gamma) / np.sqrt(w))
-    return np.asarray(np.where(w == 0, np.inf, variance))
+    return _profile(mu, w, gamma).variance
 
 
 def penalty(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:
@@ -109,9 +162,7 @@ def penalty(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:
     Returns:
         ρ ≥ 0 in nats, per gate (not summed); 0 where w = 0.
     """
-    mu, w, gamma = _arguments(mu, w, gamma)
-    t = _scaled(mu, w, gamma)
-    return np.asarray(gamma * (t * _half_root(t) + 2 * np.arcsinh(t / 2)))
+    return _profile(mu, w, gamma).value
 
 
 def penalty_slope(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:
@@ -119,8 +170,7 @@ def penalty_slope(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:
 
     Args and raised errors: as `snr`. Multiply by sign(μ) for dρ/dμ off zero.
     """
-    mu, w, gamma = _arguments(mu, w, gamma)
-    return 2 * np.sqrt(gamma) * np.sqrt(w) * _half_root(_scaled(mu, w, gamma))
+    return _profile(mu, w, gamma).slope
 
 
 def penalty_curvature(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:
@@ -128,19 +178,7 @@ def penalty_curvature(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:
 
     Args and raised errors: as `snr`.
     """
-    mu, w, gamma = _arguments(mu, w, gamma)
-    noise = _half_root(_scaled(mu, w, gamma)) ** 2  # 1/(1+α), so that 1/(2+α) = noise/(1+noise)
-    return np.asarray(-2 * w * noise / (1 + noise))
-
-
-def _half_root(t: Array) -> Array:
-    """√(1−u) = 2/(t + √(t²+4)), in (0, 1]."""
-    return 2 / (t + np.hypot(t, 2.0))
-
-
-def _scaled(mu: Array, w: Array, gamma: Array) -> Array:
-    """t = |μ|√(w/γ); roots first, so that w/γ cannot overflow or underflow."""
-    return np.abs(mu) * (np.sqrt(w) / np.sqrt(gamma))
+    return _profile(mu, w, gamma).curvature
 
 
 def _nonnegative(name: str, value: ArrayLike) -> Array:
@@ -150,11 +188,11 @@ def _nonnegative(name: str, value: ArrayLike) -> Array:
     return array
 
 
-def _arguments(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> tuple[Array, Array, Array]:
+def _profile(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Profile:
     arrays = as_array("mu", mu), _nonnegative("w", w), as_positive("gamma", gamma)
     try:
         np.broadcast_shapes(*(a.shape for a in arrays))
     except ValueError:
         shapes = ", ".join(str(list(a.shape)) for a in arrays)
         reject("mu, w, gamma", f"shapes {shapes}", "shapes that broadcast", "use one w and γ per gate, or scalars")
-    return arrays
+    return Profile(*arrays)

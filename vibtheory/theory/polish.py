@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from vibtheory.theory.certificate import support_hessian
-from vibtheory.theory.normalised import EPS, NormalisedProblem, root_noise
+from vibtheory.theory.normalised import EPS, NormalisedProblem
+from vibtheory.theory.penalty import root_noise
 
 __all__ = ["newton_on_support", "step_along"]
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, as_positive, as_scalar, check_choice, reject
 from vibtheory.theory.gram import checked_gram, falling_direction, few, least_norm_beta, reject_unbounded
-from vibtheory.theory.penalty import penalty, penalty_curvature, penalty_slope
+from vibtheory.theory.penalty import Profile
 
 __all__ = ["Guarantee", "QuadraticBound"]
 
@@ -113,8 +113,7 @@ class QuadraticBound:
         if lost.size:
             reject("A", f"entries whose squares leave float64 in columns {few(lost)}", "1e-150 < |entries| < 1e150",
                    "rescale A, b and gamma to common units")  # fmt: skip
-        self._set("A", _frozen(factor))
-        self._fill(w, b, c, gamma, guarantee, layer, trained_mu, trained_sigma)
+        self._fill(_frozen(factor), w, b, c, gamma, guarantee, layer, trained_mu, trained_sigma)
 
     @classmethod
     def from_gram(
@@ -149,16 +148,17 @@ class QuadraticBound:
         eps = np.finfo(given).eps if np.issubdtype(given, np.floating) else np.finfo(np.float64).eps
         matrix = checked_gram(matrix, max(1e-10, matrix.shape[0] * float(eps)), check)
         bound = cls.__new__(cls)
-        bound._set("A", None)
-        bound._set("gram", _frozen(matrix))
-        bound._fill(np.diag(matrix), b, c, gamma, guarantee, layer, trained_mu, trained_sigma)
+        bound.__dict__["gram"] = _frozen(matrix)
+        bound._fill(None, np.diag(matrix), b, c, gamma, guarantee, layer, trained_mu, trained_sigma)
         return bound
 
     def with_gamma(self, gamma: ArrayLike) -> QuadraticBound:
         """The same bound at another price γ > 0 (scalar or [d], nats); arrays are shared, nothing is recomputed."""
+        return self._at_prices(_prices(gamma, self.d))
+
+    def _at_prices(self, gamma: Array) -> QuadraticBound:
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        other._set("gamma", _prices(gamma, self.d))
+        other.__dict__.update({**self.__dict__, "gamma": gamma})
         return other
 
     @property
@@ -184,17 +184,11 @@ class QuadraticBound:
         z = as_array("z", z)
         if z.ndim == 0 or z.shape[-1] != self.d:
             reject("z", f"shape {list(z.shape)}", f"shape [..., {self.d}]", "pass one value per gate")
-        if self.A is not None and self.A.shape[0] <= self.d:
-            square = np.sum((z @ self.A.T) ** 2, axis=-1)
-        else:
-            square = np.einsum("...i,...i->...", z @ self.gram, z)
-        return np.asarray(square + z @ self.b + self.c)[()]
+        return self._value(z)
 
     def expectation(self, mu: ArrayLike, sigma: ArrayLike) -> float:
         """E ḡ(μ + σ⊙ε) = ḡ(μ) + Σ_j w_jσ_j² in nats (T1); σ [d] ≥ 0, infinite only where w_j = 0 (adds nothing)."""
-        deviation = self._deviation(sigma)
-        noise = np.where(self.w > 0, np.where(np.isinf(deviation), 0.0, deviation) ** 2, 0.0)
-        return float(self.value(self._mean(mu))) + float(self.w @ noise)
+        return self._expectation(self._mean(mu), self._deviation(sigma))
 
     def objective(self, mu: ArrayLike, sigma: ArrayLike) -> float:
         """E ḡ + Σ_j γ_j log(1 + μ_j²/σ_j²) in nats; α = 0 where μ = 0, inf where σ = 0 ≠ μ (T1)."""
@@ -203,26 +197,25 @@ class QuadraticBound:
             root = np.where(mean == 0, 0.0, np.abs(mean) / deviation)
         # log(1 + r²) = 2 log hypot(1, r) for large r, log1p for small: r² may overflow
         information = np.where(root > 1e8, 2 * np.log(np.maximum(root, 1.0)), np.log1p(np.minimum(root, 1e8) ** 2))
-        return self.expectation(mean, deviation) + float(self.gamma @ information)
+        return self._expectation(mean, deviation) + float(self.gamma @ information)
 
     def phi(self, mu: ArrayLike) -> float:
         """Φ(μ) = ḡ(μ) + Σ_j ρ_j(|μ_j|) in nats: the objective at the best σ (T1); μ [d]."""
-        mean = self._mean(mu)
-        return float(self.value(mean)) + float(np.sum(penalty(mean, self.w, self.gamma)))
+        return self._phi(self._mean(mu))
 
     def smooth_gradient(self, mu: ArrayLike) -> Array:
         """2AᵀAμ + b [d]: the gradient of the quadratic part alone."""
-        return 2 * self._apply_gram(self._mean(mu)) + self.b
+        return self._smooth_gradient(self._mean(mu))
 
     def gradient(self, mu: ArrayLike) -> Array:
         """∇Φ(μ) [d] where μ_j ≠ 0; at μ_j = 0 the smooth part 2(AᵀAμ)_j + b_j, to compare with ±2√(γ_jw_j)."""
         mean = self._mean(mu)
-        return self.smooth_gradient(mean) + np.sign(mean) * penalty_slope(mean, self.w, self.gamma)
+        return self._smooth_gradient(mean) + np.sign(mean) * self._profile(mean).slope
 
     def hessian(self, mu: ArrayLike) -> Array:
         """∇²Φ(μ) = 2Q − diag(2w/(2+α)) [d, d]; at μ_j = 0 the one-sided curvature −w_j of the penalty (T2)."""
         hessian = 2 * self.gram
-        hessian[np.diag_indices(self.d)] += penalty_curvature(self._mean(mu), self.w, self.gamma)
+        hessian[np.diag_indices(self.d)] += self._profile(self._mean(mu)).curvature
         return hessian
 
     def beta(self) -> Array:
@@ -231,17 +224,27 @@ class QuadraticBound:
         Returns:
             β [m]; from a Gram matrix alone, β [d] for the symmetric factor (Q/√(w wᵀ))^½ diag(√w) on the live columns.
         """
-        A = None if self.A is None else self.A[:, self.live]
-        gram = self.gram[np.ix_(self.live, self.live)] if self.A is None else None
-        beta = np.zeros(self.d if self.A is None else self.A.shape[0])
-        if self.live.size:
-            solved = least_norm_beta(A, gram, self.w[self.live], self.b[self.live])
-            beta[self.live if self.A is None else slice(None)] = solved
-        return beta
+        return self._beta[0].copy()
 
     def beta_norm(self) -> float:
         """‖β‖, the same for every factor of Q: ‖β‖² = ¼ bᵀQ⁺b, in √nats (T7)."""
-        return float(np.linalg.norm(self.beta()))
+        return float(np.linalg.norm(self._beta[0]))
+
+    @cached_property
+    def _beta(self) -> tuple[Array, float]:
+        """β, and the relative error that the condition of A allows in it."""
+        A = None if self.A is None else self.A[:, self.live]
+        gram = self.gram[np.ix_(self.live, self.live)] if self.A is None else None
+        beta, doubt = np.zeros(self.d if self.A is None else self.A.shape[0]), 0.0
+        if self.live.size:
+            solved, doubt = least_norm_beta(A, gram, self.w[self.live], self.b[self.live])
+            beta[self.live if self.A is None else slice(None)] = solved
+        return beta, doubt
+
+    @property
+    def _beta_squared_above(self) -> float:
+        """A number ≥ ‖β‖², rounding included."""
+        return (self.beta_norm() * (1 + self._beta[1])) ** 2
 
     @cached_property
     def _unbounded(self) -> Array | None:
@@ -266,11 +269,9 @@ class QuadraticBound:
         where = f", layer {self.layer}" if self.layer else ""
         return f"QuadraticBound({size}, gamma {prices} nats, {self.guarantee.kind}/{self.guarantee.level}{where})"
 
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
-
     def _fill(
         self,
+        A: Array | None,
         w: Array,
         b: ArrayLike,
         c: float,
@@ -281,14 +282,10 @@ class QuadraticBound:
         trained_sigma: ArrayLike | None,
     ) -> None:
         d = w.size
-        self._set("w", _frozen(w))
-        self._set("b", _frozen(as_array("b", b, (d,), "pass one linear coefficient per column of A")))
-        self._set("c", as_scalar("c", c))
-        self._set("gamma", _prices(gamma, d))
+        linear = _frozen(as_array("b", b, (d,), "pass one linear coefficient per column of A"))
+        constant, prices = as_scalar("c", c), _prices(gamma, d)
         if not isinstance(guarantee, Guarantee):
             reject("guarantee", type(guarantee).__name__, "a Guarantee", "build one, or omit it")
-        self._set("guarantee", guarantee)
-        self._set("layer", layer)
         if (trained_mu is None) != (trained_sigma is None):
             reject("trained_mu, trained_sigma", "only one of them", "both or neither", "pass the gate's μ and its σ")
         mean = deviation = None
@@ -297,13 +294,59 @@ class QuadraticBound:
             deviation = _frozen(as_array("trained_sigma", trained_sigma, (d,), "pass one σ (not σ²) per gate"))
             if (deviation < 0).any():
                 reject("trained_sigma", f"smallest entry {deviation.min():g}", "entries >= 0", "pass σ, not log σ²")
-        self._set("trained_mu", mean)
-        self._set("trained_sigma", deviation)
+        self.__dict__.update(
+            A=A, w=_frozen(w), b=linear, c=constant, gamma=prices, guarantee=guarantee, layer=layer, trained_mu=mean,
+            trained_sigma=deviation,
+        )  # fmt: skip
+
+    # Below, unchecked: z [..., d], μ [d] and σ [d] are finite float64 arrays of that shape.
+
+    def _value(self, z: Array) -> Array:
+        if self.A is not None and self.A.shape[0] <= self.d:
+            square = np.sum((z @ self.A.T) ** 2, axis=-1)
+        else:
+            square = np.einsum("...i,...i->...", z @ self.gram, z)
+        return np.asarray(square + z @ self.b + self.c)[()]
+
+    def _expectation(self, mu: Array, sigma: Array) -> float:
+        noise = np.where(self.w > 0, np.where(np.isinf(sigma), 0.0, sigma) ** 2, 0.0)
+        return float(self._value(mu)) + float(self.w @ noise)
+
+    def _profile(self, mu: Array) -> Profile:
+        return Profile(mu, self.w, self.gamma)
+
+    def _phi(self, mu: Array) -> float:
+        return float(self._value(mu)) + float(np.sum(self._profile(mu).value))
+
+    def _smooth_gradient(self, mu: Array) -> Array:
+        return 2 * self._apply_gram(mu) + self.b
 
     def _apply_gram(self, mu: Array) -> Array:
         if self.A is not None and 2 * self.A.shape[0] <= self.d:
             return np.asarray(self.A.T @ (self.A @ mu))
         return np.asarray(self.gram @ mu)
+
+    def _alpha_within(self, mu: Array, radius: float) -> Array:
+        """The largest α [d] on the support of μ within `radius` of it in x = μ√(w/γ₀), γ₀ = min γ (`Certificate`)."""
+        live = (mu != 0) & (self.w > 0)
+        if not live.any():
+            return np.zeros(self.d)
+        unit = float(self.gamma[self.live].min())
+        reach = radius * np.sqrt(unit / np.where(live, self.w, 1.0)) if np.isfinite(radius) else 0.0
+        return self._profile(np.where(live, np.abs(mu) + reach, 0.0)).alpha
+
+    def _summed(self, mu: Array) -> Array:
+        """(|A|ᵀ|A||μ|)_j, or (|Q||μ|)_j without A [d]: rounding in (Qμ)_j is at most `_ulps` of it."""
+        if self.A is None:
+            return np.asarray(np.abs(self.gram) @ np.abs(mu))
+        size = np.abs(self.A)
+        return np.asarray(size.T @ (size @ np.abs(mu)))
+
+    @property
+    def _ulps(self) -> float:
+        """n·eps for the n terms of a sum over A's rows and the gates, four times over."""
+        rows = 0 if self.A is None else self.A.shape[0]
+        return 4 * (rows + self.d + 16) * float(np.finfo(np.float64).eps)
 
     def _mean(self, mu: ArrayLike) -> Array:
         return as_array("mu", mu, (self.d,), "pass one μ per gate")

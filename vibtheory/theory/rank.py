@@ -69,7 +69,11 @@ class RankReport:
 
     @property
     def status(self) -> str:
-        """ "determined", or "ambiguous" with the ranks that a tolerance ten times off would give, and the remedy."""
+        """ "determined", or why it is not, with the ranks that are possible and the remedy.
+
+        "ambiguous": a tolerance ten times off would give another rank. "unresolved": Q = AᵀA holds A's singular values
+        below `resolution` as rounding only, so any number of the others may be zero.
+        """
         if self.remainder > self.tolerance:
             return (
                 f"lower bound only: singular values up to {self.remainder:.2g} were not computed; "
@@ -83,6 +87,11 @@ class RankReport:
             if max(0.05 * self.tolerance, 0.99 * self.resolution) < t < 20 * self.tolerance
         ]
         if not near or min(near) == max(near):
+            if self.source == "gram" and not self.full and self.tolerance <= 1.01 * self.resolution:
+                return (
+                    f"unresolved between {self.rank} and {self.live}: Q does not show singular values of A below "
+                    f"{self.resolution:.2g}; remedy: build the bound from A"
+                )
             return "determined"
         return (
             f"ambiguous: rank {min(near)} to {max(near)} for tolerances a factor 10 apart; remedy: use the soft rank, "
@@ -119,7 +128,7 @@ def numerical_rank(
             if method == "randomized":
                 reject("method", "'randomized' for a bound without A", "'auto' or 'exact'",
                        "'auto' uses a pivoted Cholesky factor, which bounds what it leaves out")  # fmt: skip
-            return rank_from_gram(source.gram, tolerance=tolerance, method=method)
+            return _from_gram(source.gram, tolerance, method)
         matrix = source.A
     else:
         matrix = as_array("A", source, (None, None), "pass a matrix with one column per gate, or a QuadraticBound")
@@ -150,6 +159,11 @@ def rank_from_gram(gram: ArrayLike, *, tolerance: float | None = None, method: s
     w = np.diag(matrix)
     if (w < 0).any():
         reject("gram", f"negative diagonal {w.min():g}", "a positive semidefinite matrix", "pass Q = AᵀA")
+    return _from_gram(matrix, tolerance, method)
+
+
+def _from_gram(matrix: Array, tolerance: float | None, method: str) -> RankReport:
+    w = np.diag(matrix)
     live = np.flatnonzero(w > 0)
     if live.size == 0:
         return _report(np.zeros(0), 0.0, tolerance, (0.0, 0.0), "gram", w.size, 0)

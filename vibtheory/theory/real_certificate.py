@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array
 from vibtheory.theory.certificate import CERTIFIED, NOT_CONVERGED, STATIONARY, STATIONARY_TOLERANCE, Certificate
-from vibtheory.theory.normalised import EPS, root_noise
+from vibtheory.theory.normalised import EPS
+from vibtheory.theory.penalty import root_noise
 from vibtheory.theory.softmax_loss import SoftmaxLoss
 
 __all__ = ["certify_real_loss"]

@@ -21,13 +21,12 @@ from vibtheory.errors import as_array, reject
 from vibtheory.storage.report import Report
 from vibtheory.theory.certificate import CERTIFIED, Certificate
 from vibtheory.theory.minima import find_local_minimum
-from vibtheory.theory.penalty import optimal_variance, snr
+from vibtheory.theory.penalty import Profile
 from vibtheory.theory.quadratic import QuadraticBound
-from vibtheory.theory.rank import numerical_rank
 from vibtheory.theory.real_certificate import certify_real_loss
-from vibtheory.theory.redundancy import CollinearityReport, check_collinearity
-from vibtheory.theory.soft_rank import soft_rank_of
+from vibtheory.theory.redundancy import CollinearityReport
 from vibtheory.theory.softmax_loss import SoftmaxLoss
+from vibtheory.theory.sparsity import Verdict, decide
 
 __all__ = ["RealLossMinimum", "RealLossReport", "check_real_loss", "minimise_real_loss"]
 
@@ -83,16 +82,16 @@ class RealLossReport(Report):
         d: gates. nonzeros: ‖α‖₀ at the minimum.
         rank: rank[A] of Böhning's A; the poster's bound is rank + 1, T2's is rank. Vacuous where rank = d (T3c).
         soft_rank: T3's sharper form.
-        collinearity: T4a at the minimum.
+        collinearity: T4a at the minimum; None where α overflowed.
     """
 
-    verdict: Literal["holds", "violated", "not applicable"]
+    verdict: Verdict
     reason: str
     d: int
     nonzeros: int
     rank: int
     soft_rank: int
-    collinearity: CollinearityReport
+    collinearity: CollinearityReport | None
 
     def __str__(self) -> str:
         return (
@@ -154,11 +153,11 @@ def minimise_real_loss(
             moved |= any(accept(candidate, "escape") for candidate in _along(mu, certificate.escape))
         if not moved and len(history) > 1 and history[-1] == history[-2]:
             break
-    gates = problem.w, problem.gamma
+    profile = Profile(mu, problem.w, problem.gamma)
     return RealLossMinimum(
         mu,
-        np.sqrt(optimal_variance(mu, *gates)),
-        snr(mu, *gates),
+        np.sqrt(profile.variance),
+        profile.alpha,
         history[-1],
         problem.loss(mu),
         certificate,
@@ -174,28 +173,8 @@ def check_real_loss(minimum: RealLossMinimum) -> RealLossReport:
     Args:
         minimum: from `minimise_real_loss`; judged only if its certificate is.
     """
-    bound = minimum.bound
-    collinearity = check_collinearity(bound, minimum)
-    rank = numerical_rank(bound).rank
-    soft = soft_rank_of(bound, minimum.alpha).sharp
-    verdict: Literal["holds", "violated", "not applicable"]
-    broken = [
-        name
-        for name, fails in (
-            ("T2", minimum.nonzeros > rank),
-            ("T3", minimum.nonzeros > soft),
-            ("T4a", collinearity.verdict == "violated"),
-        )
-        if fails
-    ]
-    if minimum.certificate.status != CERTIFIED:
-        verdict = "not applicable"
-        reason = f"J's point is {minimum.certificate.status!r}. Remedy: more rounds in minimise_real_loss."
-    elif broken:
-        verdict, reason = "violated", f"{', '.join(broken)} broken at a certified local minimum of J."
-    else:
-        verdict, reason = "holds", "T2, T3 and T4a hold at a certified local minimum of J."
-    return RealLossReport(verdict, reason, bound.d, minimum.nonzeros, rank, soft, collinearity)
+    verdict, reason, _, rank, soft, pairs = decide(minimum.bound, minimum)
+    return RealLossReport(verdict, reason, minimum.bound.d, minimum.nonzeros, rank.rank, soft.sharp, pairs)
 
 
 def _newton_candidates(problem: SoftmaxLoss, mu: Array) -> tuple[list[Array], bool]:

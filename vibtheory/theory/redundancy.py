@@ -10,30 +10,19 @@ whose determinant gives cos²∠(a_i, a_j) ≤ (1+α_i)(1+α_j)/((2+α_i)(2+α_j
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, reject
 from vibtheory.storage.report import Report
-from vibtheory.theory.certificate import CERTIFIED
-from vibtheory.theory.penalty import snr
-
-if TYPE_CHECKING:
-    from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.certificate import CERTIFIED, Certificate
+from vibtheory.theory.quadratic import QuadraticBound
 
 __all__ = ["BohningCosines", "CollinearityReport", "bohning_cosines", "check_collinearity", "collinearity_limit"]
 
 Array = NDArray[np.float64]
-
-# cos² of unit columns is computed to a few ulp; a violation must exceed this to be one.
-_ROUNDING = 1e-12
-
-
-class _Certificate(Protocol):
-    @property
-    def status(self) -> str: ...
 
 
 class CertifiedPoint(Protocol):
@@ -43,7 +32,13 @@ class CertifiedPoint(Protocol):
     def mu(self) -> Array: ...
 
     @property
-    def certificate(self) -> _Certificate: ...
+    def alpha(self) -> Array: ...
+
+    @property
+    def nonzeros(self) -> int: ...
+
+    @property
+    def certificate(self) -> Certificate: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +51,9 @@ class CollinearityReport(Report):
         support: indices of the surviving gates (μ ≠ 0, w > 0) [s].
         worst_pair: the pair (i, j) of least slack, None with fewer than two survivors.
         slack: min over pairs of limit − cos²; inf with fewer than two survivors.
-        squared_cosines, limits: cos² and its limit for each pair i < j of `support` [s(s−1)/2].
+        squared_cosines, limits: cos² and its limit for each pair i < j of `support` [s(s−1)/2], the limit at the
+            largest α within the certificate's radius.
+        rounding: what summation can do to cos²; a violation must exceed it.
     """
 
     verdict: Literal["holds", "violated", "not applicable"]
@@ -66,6 +63,7 @@ class CollinearityReport(Report):
     slack: float
     squared_cosines: Array
     limits: Array
+    rounding: float
 
     def __str__(self) -> str:
         pair = "no pair" if self.worst_pair is None else f"worst pair {self.worst_pair}, slack {self.slack:.3g}"
@@ -108,7 +106,7 @@ def collinearity_limit(alpha_i: ArrayLike, alpha_j: ArrayLike) -> Array:
         alpha = as_array(name, value)
         if (alpha < 0).any():
             reject(name, f"smallest entry {alpha.min():g}", "entries >= 0", "pass α = μ²/σ²")
-        shares.append((1 + alpha) / (2 + alpha))
+        shares.append(_share(alpha))
     return np.asarray(shares[0] * shares[1])
 
 
@@ -124,9 +122,11 @@ def check_collinearity(bound: QuadraticBound, minimum: CertifiedPoint) -> Collin
     Raises:
         InvalidInputError: μ does not have d entries.
     """
-    mu = as_array("minimum.mu", minimum.mu, (bound.d,), "pass a minimum of this very bound")
+    mu = minimum.mu
+    if mu.shape != (bound.d,):
+        reject("minimum.mu", f"shape {list(mu.shape)}", f"shape [{bound.d}]", "pass a minimum of this very bound")
     support = np.flatnonzero((mu != 0) & (bound.w > 0))
-    alpha = snr(mu[support], bound.w[support], bound.gamma[support])
+    share = _share(bound._alpha_within(mu, minimum.certificate.radius)[support])
     rows, columns = np.triu_indices(support.size, k=1)
     root = np.sqrt(bound.w[support])
     if bound.A is not None:
@@ -135,7 +135,8 @@ def check_collinearity(bound: QuadraticBound, minimum: CertifiedPoint) -> Collin
     else:
         cosines = (bound.gram[np.ix_(support, support)] / np.outer(root, root))[rows, columns]
     squared = cosines**2
-    limits = collinearity_limit(alpha[rows], alpha[columns])
+    limits = share[rows] * share[columns]
+    rounding = max(1e-12, bound._ulps)
     slacks = limits - squared
     slack, worst = np.inf, None
     if slacks.size:
@@ -151,11 +152,15 @@ def check_collinearity(bound: QuadraticBound, minimum: CertifiedPoint) -> Collin
         )
     elif worst is None:
         verdict, reason = "holds", "Fewer than two gates survive, so no pair can be redundant."
-    elif slack >= -_ROUNDING:
+    elif slack >= -rounding:
         verdict, reason = "holds", f"cos² stays below its limit for all {slacks.size} pairs."
     else:
         verdict, reason = "violated", "A certified minimum keeps two gates that T4a forbids to keep together."
-    return CollinearityReport(verdict, reason, support, worst, slack, squared, limits)
+    return CollinearityReport(verdict, reason, support, worst, slack, squared, limits, rounding)
+
+
+def _share(alpha: Array) -> Array:
+    return (1 + alpha) / (2 + alpha)
 
 
 def bohning_cosines(V: ArrayLike, f: ArrayLike) -> BohningCosines:

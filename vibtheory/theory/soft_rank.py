@@ -87,7 +87,11 @@ def soft_rank(gram: ArrayLike, w: ArrayLike, alpha: ArrayLike) -> SoftRank:
     matrix = as_array("gram", gram, (d, d), "pass Q = AᵀA with one row per entry of w")
     if (norms < 0).any():
         reject("w", f"smallest entry {norms.min():g}", "entries >= 0", "pass squared column norms")
-    snr = _checked_alpha(alpha, norms)
+    return _from_gram(matrix, norms, _checked_alpha(alpha, norms))
+
+
+def _from_gram(matrix: Array, norms: Array, snr: Array, rows: int = 0) -> SoftRank:
+    """`soft_rank` of checked arrays; `rows` of A were summed into each entry of the matrix."""
     live = np.flatnonzero(norms > 0)
     if live.size == 0:
         return SoftRank(0, 0, 0.5, 0.0, 0.0, np.inf, np.inf, 0, 0)
@@ -95,7 +99,7 @@ def soft_rank(gram: ArrayLike, w: ArrayLike, alpha: ArrayLike) -> SoftRank:
     noise = 1 / (2 + snr[live])
     lowest = np.full(live.size, noise.min())
     norm = _norm_bound(scaled)
-    tolerance = 4 * live.size * _EPS * norm
+    tolerance = 4 * (live.size + rows) * _EPS * norm
     plain, ties, margin = _count(scaled, lowest, tolerance)
     sharp, ties_sharp, margin_sharp = _count(scaled, noise, tolerance)
     return _result(plain, sharp, snr, tolerance, (margin, margin_sharp), (ties, ties_sharp))
@@ -114,18 +118,22 @@ def soft_rank_of(bound: QuadraticBound, alpha: ArrayLike) -> SoftRank:
     Raises:
         InvalidInputError: as `soft_rank`.
     """
-    snr = _checked_alpha(alpha, bound.w)
+    return of_alpha(bound, _checked_alpha(alpha, bound.w))
+
+
+def of_alpha(bound: QuadraticBound, snr: Array) -> SoftRank:
+    """`soft_rank_of` for an α [d] that is known to be one (T3); not checked."""
     live = bound.live
-    if bound.A is None or 2 * bound.A.shape[0] > live.size or live.size == 0:
-        return soft_rank(bound.gram, bound.w, snr)
-    m = bound.A.shape[0]
+    m = 0 if bound.A is None else bound.A.shape[0]
+    if bound.A is None or 2 * m > live.size or live.size == 0:
+        return _from_gram(bound.gram, bound.w, snr, m)
     unit = bound.A[:, live] / np.sqrt(bound.w[live])
     inner = unit @ unit.T
     tolerance = 4 * live.size * _EPS * _norm_bound(inner)
     weighted = (unit * (2 + snr[live])) @ unit.T
     tolerance_sharp = 4 * live.size * _EPS * _norm_bound(weighted)
     if tolerance_sharp > 1e-8:
-        dense = soft_rank(bound.gram, bound.w, snr)  # eigenvalues that are exactly 0 may tie there: the rank is ≤ m
+        dense = _from_gram(bound.gram, bound.w, snr, m)  # eigenvalues that are exactly 0 may tie there: the rank is ≤ m
         return replace(dense, plain=min(dense.plain, m), sharp=min(dense.sharp, m))
     plain, ties, margin = _count(inner, np.full(m, 1 / (2 + snr.max())), tolerance)
     sharp, ties_sharp, margin_sharp = _count(weighted, np.ones(m), tolerance_sharp)

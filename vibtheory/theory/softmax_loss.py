@@ -19,7 +19,7 @@ import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, as_positive, reject
-from vibtheory.theory.penalty import penalty, penalty_curvature, penalty_slope
+from vibtheory.theory.penalty import Profile
 from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 
 __all__ = ["SoftmaxLoss"]
@@ -113,8 +113,9 @@ class SoftmaxLoss:
 
     def loss_hessian(self, mu: ArrayLike, support: Index | None = None) -> Array:
         """∇²g(μ) restricted to `support` [s, s] (all gates by default)."""
-        mean = self._mean(mu)
-        support = np.arange(self.d) if support is None else support
+        return self._loss_hessian(self._mean(mu), np.arange(self.d) if support is None else support)
+
+    def _loss_hessian(self, mean: Array, support: Index) -> Array:
         V = self.V[:, support]
         hessian = np.zeros((support.size, support.size))
         for f, _ in self._batches():
@@ -130,18 +131,18 @@ class SoftmaxLoss:
     def objective(self, mu: ArrayLike) -> float:
         """J(μ) = g(μ) + Σ_j ρ_j(|μ_j|) in nats, ρ with Böhning's w (T7)."""
         mean = self._mean(mu)
-        return self.loss(mean) + float(np.sum(penalty(mean, self.w, self.gamma)))
+        return self._loss_and_gradient(mean)[0] + float(np.sum(Profile(mean, self.w, self.gamma).value))
 
     def gradient(self, mu: ArrayLike) -> Array:
         """∇J(μ) [d] where μ_j ≠ 0; at μ_j = 0 the loss's part alone, to compare with ±2√(γ_jw_j)."""
         mean = self._mean(mu)
-        return self.loss_and_gradient(mean)[1] + np.sign(mean) * penalty_slope(mean, self.w, self.gamma)
+        return self._loss_and_gradient(mean)[1] + np.sign(mean) * Profile(mean, self.w, self.gamma).slope
 
     def hessian(self, mu: ArrayLike, support: Index) -> Array:
         """∇²J(μ) on `support` [s, s]."""
         mean = self._mean(mu)
-        curvature = penalty_curvature(mean[support], self.w[support], self.gamma[support])
-        return self.loss_hessian(mean, support) + np.diag(curvature)
+        profile = Profile(mean[support], self.w[support], self.gamma[support])
+        return self._loss_hessian(mean, support) + np.diag(profile.curvature)
 
     def bound_at(self, mu: ArrayLike) -> QuadraticBound:
         """Böhning's ḡ anchored at μ: ḡ ≥ g everywhere, with equal value and gradient at μ (T5, `bohning`)."""

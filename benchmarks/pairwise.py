@@ -164,7 +164,7 @@ def all_pairs(limit: int, device: str) -> None:
         size, totals = 2**24 // law.n, []
         for first in range(0, min(limit, law.n), size):
             last = min(first + size, limit, law.n)
-            weight = block_of(first, last)
+            weight = block_of(first, last, 0)
             weight[np.arange(last - first), np.arange(first, last)] = 1.0
             totals.append(weight.sum(axis=1, dtype=np.float64))
             _ = (1 / totals[-1]).astype(weight.dtype) @ weight  # for the standard error

@@ -83,6 +83,37 @@ def test_blocks_do_not_matter(bound, coefficient, monkeypatch):
 
 
 @pytest.mark.parametrize(("bound", "coefficient"), BOUNDS)
+@pytest.mark.parametrize("sigma", [0.3, 0.0])
+def test_torch_and_numpy_whole_and_halves_agree(bound, coefficient, sigma, monkeypatch):
+    import sys
+
+    module = sys.modules["vibtheory.information.pairwise"]
+    channel = GatedChannel(F, MU, sigma, 0.5)
+    usual = bound(channel)
+    monkeypatch.setattr(module, "_SMALL_ENTRIES", 0)
+    monkeypatch.setattr(module, "_KEPT_ENTRIES", 0)
+    assert bound(channel).nats == pytest.approx(usual.nats, rel=1e-13)
+    assert bound(channel).stderr == pytest.approx(usual.stderr, rel=1e-6)
+
+
+def test_variances_of_any_range_do_not_overflow_the_product():
+    f = np.exp(np.random.default_rng(2).normal(size=(12, 40)) * 40)
+    expected = _direct(f, np.full(40, 1e-3), np.full(40, 0.5), 0, _bhattacharyya)
+    assert pairwise_bhattacharyya(GatedChannel(f, 1e-3, 0.5)).nats == pytest.approx(expected, rel=1e-11)
+
+
+def test_few_rows_do_not_load_torch():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, numpy as np; from vibtheory.information import GatedChannel, pairwise; "
+        "pairwise(GatedChannel(np.eye(5) + 1, 1.0, 0.5)); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("bound", "coefficient"), BOUNDS)
 def test_standard_error_is_the_jackknife_s(bound, coefficient):
     channel = GatedChannel(np.random.default_rng(1).normal(size=(120, 1)) * 30.0, 0.2, 0.1, 4.0)
     left_out = np.array([bound(channel.rows(np.arange(120) != i)).nats for i in range(120)])

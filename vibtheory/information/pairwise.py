@@ -20,7 +20,9 @@ __all__ = ["pairwise", "pairwise_bhattacharyya"]
 
 Array = NDArray[np.float64]
 _BLOCK_ENTRIES = 2**24  # 128 MiB of float64: large matrix products
-_CACHE_ENTRIES = 2**16  # 512 KiB: elementwise work on a CPU stays in its cache
+_CACHE_ENTRIES = 2**16  # 512 KiB: elementwise work on a CPU stays near its cache
+_KEPT_ENTRIES = 2**26  # 256 MiB of float32: weights that are kept, so that a symmetric pair is computed once
+_SMALL_ENTRIES = 2**22  # N²d up to which NumPy is as fast, and loading torch (seconds) is not worth it
 _TRIAL_ROWS = 64
 _TOLERANCE = 1e-4  # nats, of any trial row; the mean over rows is far closer
 
@@ -42,33 +44,34 @@ def pairwise(channel: GatedChannel, device: str = "cpu", precision: str = "float
     """
     _check_torch(device, precision)
 
-    def exponents(mean: Array, variance: Array, kind: str) -> Callable[[int, int], Array]:
+    def exponents(mean: Array, variance: Array, kind: str) -> _Block:
         return _kl_exponents(mean, variance, device, kind)
 
-    return _pairwise(channel, "pairwise", "upper", exponents, _BLOCK_ENTRIES, precision)
+    return _pairwise(channel, "pairwise", "upper", exponents, _BLOCK_ENTRIES, precision, symmetric=False)
 
 
 def pairwise_bhattacharyya(channel: GatedChannel, device: str = "cpu", precision: str = "float64") -> MutualInformation:
     """Lower bound −1/N Σ_i log 1/N Σ_j ∫√(p_i p_j), in nats.
 
-    Direction: lower. Assumes: nothing. Cost: ~8N²d elementwise operations, no matrix product (2N²d as a matrix product
-    with equal covariances). Ceiling: log N. `device`, `precision` and errors as in `pairwise`; float32 is accurate to
-    about 1e-6 here where covariances differ.
+    Direction: lower. Assumes: nothing. Cost: ~5N²d elementwise operations, no matrix product, and half of them up to
+    N = 8,192 (2N²d as a matrix product with equal covariances). Ceiling: log N. `device`, `precision` and errors as in
+    `pairwise`; float32 is accurate to about 1e-6 here where covariances differ.
     """
     _check_torch(device, precision)
     entries = _CACHE_ENTRIES if device == "cpu" and channel.sigma.any() else _BLOCK_ENTRIES
 
-    def exponents(mean: Array, variance: Array, kind: str) -> Callable[[int, int], Array]:
+    def exponents(mean: Array, variance: Array, kind: str) -> _Block:
         return _bhattacharyya_exponents(mean, variance, device, kind)
 
-    return _pairwise(channel, "pairwise_bhattacharyya", "lower", exponents, entries, precision)
+    return _pairwise(channel, "pairwise_bhattacharyya", "lower", exponents, entries, precision, symmetric=True)
 
 
-_Exponents = Callable[[Array, Array, str], Callable[[int, int], Array]]
+_Block = Callable[[int, int, int], Array]  # (start, stop, first): rows start … stop − 1, columns from `first` on
+_Exponents = Callable[[Array, Array, str], _Block]
 
 
 def _pairwise(
-    channel: GatedChannel, method: str, kind: Kind, exponents: _Exponents, entries: int, precision: str
+    channel: GatedChannel, method: str, kind: Kind, exponents: _Exponents, entries: int, precision: str, symmetric: bool
 ) -> MutualInformation:
     mass, influence = np.ones(channel.n), np.ones(channel.n)
     order = np.argsort(channel.pattern, kind="stable")
@@ -83,16 +86,7 @@ def _pairwise(
         del f  # many rows fill gigabytes
         chosen = _precise_enough(mean, variance, exponents) if precision == "auto" else precision
         block_of = exponents(mean, variance, chosen)
-        share = np.zeros(len(group))
-        size = max(1, entries // len(group))
-        for start in range(0, len(group), size):
-            stop = min(start + size, len(group))
-            weight = block_of(start, stop)  # [B, n]: exp(−distance)
-            weight[np.arange(stop - start), np.arange(start, stop)] = 1.0  # distance to oneself is exactly 0
-            total = weight.sum(axis=1, dtype=np.float64)
-            mass[group[start:stop]] = total
-            share += (1 / total).astype(weight.dtype) @ weight
-        influence[group] = share
+        mass[group], influence[group] = _sums(block_of, len(group), entries, symmetric)
     terms = math.log(channel.n) - np.log(mass)
     return MutualInformation(
         nats=float(terms.mean()),
@@ -104,6 +98,27 @@ def _pairwise(
     )
 
 
+def _sums(block_of: _Block, n: int, entries: int, symmetric: bool) -> tuple[Array, Array]:
+    """Row sums s_i of the weights w_ij = exp(−distance), and Σ_i w_ij/s_i, each row's part in the others' sums: [n]."""
+    total, share = np.zeros(n), np.zeros(n)
+    half = symmetric and n * n <= _KEPT_ENTRIES
+    kept = np.empty((n, n), dtype=np.float32) if half else None
+    stop = 0
+    while stop < n:
+        start, stop = stop, min(stop + max(1, entries // (n - stop if half else n)), n)
+        weight = block_of(start, stop, start if half else 0)  # [B, n], or from column `start` on
+        own = np.arange(stop - start)
+        weight[own, own if half else own + start] = 1.0  # distance to oneself is exactly 0
+        total[start:stop] += weight.sum(axis=1, dtype=np.float64)
+        if kept is None:
+            share += (1 / total[start:stop]).astype(weight.dtype) @ weight
+        else:
+            total[stop:] += weight[:, stop - start :].sum(axis=0, dtype=np.float64)
+            kept[start:stop, start:] = weight
+            kept[stop:, start:stop] = weight[:, stop - start :].T
+    return total, share if kept is None else kept @ (1 / total).astype(np.float32)
+
+
 def _precise_enough(mean: Array, variance: Array, exponents: _Exponents) -> str:
     """float32, unless a trial row misses float64's term log Σ_j exp(−distance) by more than the tolerance."""
     size = min(_TRIAL_ROWS // 8, len(mean))
@@ -112,7 +127,7 @@ def _precise_enough(mean: Array, variance: Array, exponents: _Exponents) -> str:
     for kind in ("float32", "float64"):
         block_of = exponents(mean, variance, kind)
         for start in starts:
-            weight = block_of(start, start + size)
+            weight = block_of(start, start + size, 0)
             weight[np.arange(size), np.arange(start, start + size)] = 1.0
             terms.append(np.log(weight.sum(axis=1, dtype=np.float64)))
         del block_of  # two copies of the products' factors are many
@@ -122,16 +137,18 @@ def _precise_enough(mean: Array, variance: Array, exponents: _Exponents) -> str:
 
 
 def _check_torch(device: str, precision: str) -> None:
+    check_choice("precision", precision, ("float64", "float32", "auto"))
+    if device == "cpu":
+        return  # and torch is not loaded before it is of use
     import torch
 
-    check_choice("precision", precision, ("float64", "float32", "auto"))
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch raises AssertionError where CUDA was not compiled in
         reject("device", repr(device), f"a device of this torch ({str(error).splitlines()[0]})", 'use device="cpu"')
 
 
-def _kl_exponents(mean: Array, variance: Array, device: str, precision: str) -> Callable[[int, int], Array]:
+def _kl_exponents(mean: Array, variance: Array, device: str, precision: str) -> _Block:
     """−KL(p_i‖p_j) = m_iᵀ(m_j/v_j) − ½(v_i+m_i²)ᵀ(1/v_j) + ½Σ log v_i + d/2 − ½Σ(m_j²/v_j + log v_j)."""
     centred = mean - mean.mean(axis=0)  # KL is invariant; centring avoids cancellation
     if _equal(variance):
@@ -143,29 +160,39 @@ def _kl_exponents(mean: Array, variance: Array, device: str, precision: str) -> 
     return _product_exponents(left, right, row, column, device, precision)
 
 
-def _bhattacharyya_exponents(mean: Array, variance: Array, device: str, precision: str) -> Callable[[int, int], Array]:
-    """exp −Σ [Δ²/4(v_i+v_j) + ½ log((v_i+v_j)/2√(v_iv_j))]; the logs are taken of products over 8 units."""
-    import torch
-
+def _bhattacharyya_exponents(mean: Array, variance: Array, device: str, precision: str) -> _Block:
+    """exp −Σ [Δ²/4(v_i+v_j) + ½ log((v_i+v_j)/2√(v_iv_j))]; the logs are taken of products over units."""
     if _equal(variance):
         centred = mean - mean.mean(axis=0)
         return _distance_exponents(0.5 * centred / np.sqrt(variance[0]), device, precision)
-    kind = getattr(torch, precision)
-    # units first, [d, n]: a unit's row is then contiguous
-    m, v, s = (torch.from_numpy(a.T.copy()).to(device=device, dtype=kind) for a in (mean, variance, np.sqrt(variance)))
+    import torch
 
-    def block(start: int, stop: int) -> Array:
-        distance = torch.zeros((stop - start, m.shape[1]), device=device, dtype=kind)
-        product = torch.ones_like(distance)
+    kind = getattr(torch, precision)
+    # In units where each v is about 1/2, so that no product overflows; halved, so that Δ²/(v_i+v_j) needs no factor.
+    unit = 2 * np.exp(np.log(variance).mean(axis=0))
+    # units first, [d, n]: a unit's row is then contiguous
+    m, v = (
+        torch.from_numpy(np.ascontiguousarray(a.T)).to(device=device, dtype=kind)
+        for a in (0.5 * mean / np.sqrt(unit), variance / unit)
+    )
+    # a logarithm costs ten products: one where the next factor could leave the range of the precision
+    reach = np.abs(np.log(2 * np.stack([variance.min(axis=0), variance.max(axis=0)]) / unit)).max(axis=0)
+    log_now = np.diff(np.cumsum(reach) // (600 if precision == "float64" else 60), append=-1) != 0
+    own = torch.from_numpy(0.25 * np.log(2 * variance / unit).sum(axis=1)).to(device=device, dtype=kind)
+
+    def block(start: int, stop: int, first: int) -> Array:
+        exponent = own[start:stop, None] + own[first:]
+        product = torch.ones_like(exponent)
+        total, gap = torch.empty_like(exponent), torch.empty_like(exponent)
         for k in range(len(m)):
-            total = v[k, start:stop, None] + v[k]
-            square = (m[k, start:stop, None] - m[k]).square_()
-            distance.addcdiv_(square, total, value=0.25)
-            product.mul_(total.div_(2 * s[k, start:stop, None]).div_(s[k]))
-            if k % 8 == 7 or k == len(m) - 1:
-                distance.add_(product.log_(), alpha=0.5)
+            torch.add(v[k, start:stop, None], v[k, first:], out=total)
+            torch.sub(m[k, start:stop, None], m[k, first:], out=gap)
+            product.mul_(total)
+            exponent.addcdiv_(gap.square_(), total, value=-1)
+            if log_now[k]:
+                exponent.add_(product.log_(), alpha=-0.5)
                 product.fill_(1.0)
-        return _numpy(distance.neg_().exp_())
+        return _numpy(exponent.exp_())
 
     return block
 
@@ -174,16 +201,22 @@ def _equal(variance: Array) -> bool:
     return bool((variance == variance[0]).all())
 
 
-def _distance_exponents(white: Array, device: str, precision: str) -> Callable[[int, int], Array]:
+def _distance_exponents(white: Array, device: str, precision: str) -> _Block:
     """exp(−½‖a_i − a_j‖²) for points a [n, d]: what both bounds come to where covariances are equal."""
     norm = -0.5 * (white**2).sum(axis=1)
     return _product_exponents(white, white, norm, norm, device, precision)
 
 
-def _product_exponents(
-    left: Array, right: Array, row: Array, column: Array, device: str, precision: str
-) -> Callable[[int, int], Array]:
+def _product_exponents(left: Array, right: Array, row: Array, column: Array, device: str, precision: str) -> _Block:
     """exp min(0, left_iᵀright_j + row_i + column_j), a block of rows at a time."""
+    if device == "cpu" and left.size * len(left) <= _SMALL_ENTRIES:
+        left, right, row, column = (a.astype(precision) for a in (left, right, row, column))
+
+        def small(start: int, stop: int, first: int) -> Array:
+            exponent = left[start:stop] @ right[first:].T + row[start:stop, None] + column[first:]
+            return np.exp(np.minimum(exponent, 0))
+
+        return small
     import torch
 
     kind = getattr(torch, precision)
@@ -191,8 +224,8 @@ def _product_exponents(
         torch.from_numpy(a).to(device=device, dtype=kind) for a in (left, right, row, column)
     )
 
-    def block(start: int, stop: int) -> Array:
-        exponent = torch.addmm(column_t, left_t[start:stop], right_t.T).add_(row_t[start:stop, None])
+    def block(start: int, stop: int, first: int) -> Array:
+        exponent = torch.addmm(column_t[first:], left_t[start:stop], right_t[first:].T).add_(row_t[start:stop, None])
         return _numpy(exponent.clamp_(max=0).exp_())
 
     return block

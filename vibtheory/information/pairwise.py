@@ -116,7 +116,9 @@ def _sums(block_of: _Block, n: int, entries: int, symmetric: bool) -> tuple[Arra
             total[stop:] += weight[:, stop - start :].sum(axis=0, dtype=np.float64)
             kept[start:stop, start:] = weight
             kept[stop:, start:stop] = weight[:, stop - start :].T
-    return total, share if kept is None else kept @ (1 / total).astype(np.float32)
+    if kept is not None:
+        share += kept @ (1 / total).astype(np.float32)
+    return total, share
 
 
 def _precise_enough(mean: Array, variance: Array, exponents: _Exponents) -> str:

@@ -127,7 +127,7 @@ def test_averaging_over_samples_of_the_gates_before() -> None:
     with torch.no_grad():
         net.eval()(torch.as_tensor(data.x_train).repeat(400, 1))
     brute = (caught[0].double() ** 2).mean(0).numpy()
-    many = quadratic_bound(net, data, "h2", gamma=0.1, others=200)
+    many = quadratic_bound(net, data, "h2", gamma=0.1, others=2000)
     v = net.get_submodule("linear3").weight.detach().double().numpy()
     np.testing.assert_allclose(many.w, 0.25 * ((v - v.mean(0)) ** 2).sum(0) * brute, rtol=0.05)
 

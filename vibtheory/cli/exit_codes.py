@@ -21,15 +21,16 @@ class Commands(TyperGroup):
     """The group of all commands; each runs under `_ExitCodes`."""
 
     def invoke(self, ctx: Any) -> Any:
-        with _ExitCodes(debug=bool(ctx.params.get("debug"))):
+        with _ExitCodes(ctx, self):
             return super().invoke(ctx)
 
 
 class _ExitCodes:
     """Context manager: errors of ours become one line and code 2, anything unforeseen a trace and code 70."""
 
-    def __init__(self, debug: bool) -> None:
-        self.debug = debug
+    def __init__(self, context: Any, commands: TyperGroup) -> None:
+        self.debug = bool(context.params.get("debug"))
+        self.context, self.commands = context, commands
 
     def __enter__(self) -> None:
         pass
@@ -40,7 +41,7 @@ class _ExitCodes:
         if isinstance(error, VibTheoryError):
             if self.debug:
                 traceback.print_exception(error)
-            typer.echo("error: " + " ".join(str(error).split()), err=True)
+            typer.echo("error: " + self._in_shell_words(" ".join(str(error).split())), err=True)
             raise typer.Exit(BAD_INPUT) from error
         if isinstance(error, KeyboardInterrupt):
             typer.echo("interrupted; what was written is whole, and the same command goes on from there", err=True)
@@ -57,6 +58,14 @@ class _ExitCodes:
         traceback.print_exception(error)
         typer.echo("error: a defect of vibtheory, or of the model's own code: see the trace", err=True)
         raise typer.Exit(DEFECT) from error
+
+    def _in_shell_words(self, message: str) -> str:
+        """The message about the option that the user typed instead of the argument that it became."""
+        argument, _, rest = message.partition(":")
+        command = self.commands.commands.get(self.context.invoked_subcommand)
+        options = {p.name: p.opts[0] for p in command.params if p.opts[0].startswith("-")} if command else {}
+        option = options.get(argument.partition("[")[0])
+        return message if option is None else f"{option}:{rest}"
 
 
 def _trouble(error: BaseException | None) -> str:

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vibtheory.errors import CheckpointError, check_choice, reject
+from vibtheory.errors import CheckpointError, check_choice, reject, shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -172,4 +172,7 @@ def recipe(name: str | None) -> Recipe:
     if not Path(name).is_file():
         return experiment(name).recipe
     plain = read_toml("--recipe", name)
-    return Recipe.from_dict(plain.get("recipe", plain))
+    section = plain.get("recipe", plain)
+    if not isinstance(section, dict):
+        reject("--recipe", f"recipe = {shown(section)}", "a section [recipe]", f"put the settings of {name} under it")
+    return Recipe.from_dict(section)

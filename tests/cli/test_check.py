@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -166,12 +164,11 @@ def test_out_of_memory_is_one_line_and_code_2(
     [("--data", "pipe.npz"), ("--data", "points.npz", "--state", "pipe.npz")],
     ids=["data", "state"],
 )
-def test_a_named_pipe_is_refused_and_not_waited_for(here: Path, arguments: tuple[str, ...]) -> None:
+def test_a_named_pipe_is_refused_and_not_waited_for(here: Path, arguments: tuple[str, ...], call: Call) -> None:
     os.mkfifo("pipe.npz")
-    command = [sys.executable, "-m", "vibtheory", "check", "tiny_models:gated", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 2, done.stderr
-    assert "not a regular file" in done.stderr
+    answer = call("check", "tiny_models:gated", *arguments)
+    assert answer.code == 2, answer.err
+    assert "not a regular file" in answer.err
 
 
 LONG = "a" * 5000

@@ -12,12 +12,15 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ipywidgets
 import nbformat
 import pandas
+from coverage import Coverage
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.utils.capture import capture_output
 from matplotlib import pyplot
@@ -29,6 +32,7 @@ from vibtheory.teaching import notebooks
 # What the forks would load again and again.
 _ = vt.networks.mlp, vt.check_network, vt.train, vt.figures.style, ipywidgets, pandas, pyplot, _dynamo
 
+ROOT = Path(__file__).parents[2]
 # Notebook to (what stands there exactly once, what is run instead). Cells changed so, and those of `FOLLOWING`, are not
 # compared with what is committed, but the solutions and the headline table, with the numbers given here, must hold.
 SMALLER: dict[str, tuple[tuple[str, str], ...]] = {
@@ -89,7 +93,8 @@ def run(notebook: Any, folder: Path) -> Any:
             try:
                 os.environ |= {"VIBTHEORY_LIVE": "", "IPYTHONDIR": profile}
                 os.chdir(folder)
-                found = _outputs(notebook)
+                with _covered():
+                    found = _outputs(notebook)
             except BaseException:
                 found = traceback.format_exc()
             finally:
@@ -106,9 +111,22 @@ def run(notebook: Any, folder: Path) -> Any:
     return notebooks.strip(done)
 
 
+@contextmanager
+def _covered() -> Iterator[None]:
+    """Coverage of a fork, if its parent is covered: some figures are drawn by notebooks only."""
+    parent = Coverage.current()
+    sys.settrace(None)
+    own = Coverage(str(ROOT / ".coverage"), data_suffix=True, config_file=str(ROOT / "pyproject.toml"))
+    if parent is not None:
+        own.start()
+    yield
+    if parent is not None:
+        own.stop()
+        own.save()
+
+
 def _outputs(notebook: Any) -> list[list[dict[str, Any]]]:
     """The outputs of each code cell, in nbformat's form; the solutions run behind them, and must not fail."""
-    sys.settrace(None)  # a fork writes no coverage
     warnings.resetwarnings()  # pytest's make errors of some; these are Python's own
     for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
         warnings.simplefilter("ignore", kind)

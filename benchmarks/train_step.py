@@ -26,10 +26,11 @@ from torch import nn
 
 from vibtheory.compression.metrics import compression
 from vibtheory.datasets.dataset import Dataset, from_arrays
+from vibtheory.networks.gates import joint_information
 from vibtheory.networks.likelihood import likelihood_loss
 from vibtheory.networks.vgg import _VGG16, _vgg
-from vibtheory.training.acceleration import ACCELERATIONS, joint_information
-from vibtheory.training.loop import Loop
+from vibtheory.training.hardware import ACCELERATIONS
+from vibtheory.training.loop import Loop, Settings
 from vibtheory.training.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "train_step.csv"
@@ -67,25 +68,24 @@ def loop(gated: bool, thinner: int, options: argparse.Namespace, data: Dataset, 
     """The state of a run in its gated phase, as `train` makes it."""
     recipe = Recipe(gamma=1e-5, augment="crop+flip", batch_size=options.batch)
     device = torch.device(options.device)
-    made = Loop(build(gated, thinner).to(device), data, recipe, device, options.amp, 1, accelerate)
+    settings = Settings(device=device, amp=options.amp, accelerate=accelerate)
+    made = Loop(build(gated, thinner).to(device), data, recipe, settings)
     made.net.train()
-    for group in made.optimizer.param_groups:
-        made._set_learning_rate(group, 1e-3)
-    made._enter_phase(False, recipe.gamma if gated else 0.0)
+    made.set_learning_rates(1.0)
+    made.enter_phase(False, recipe.gamma if gated else 0.0)
     return made
 
 
 def step_of(state: Loop, options: argparse.Namespace) -> Callable[[], object]:
-    order = torch.randperm(len(state.x), device=options.device)[: options.batch]
-    take = state.graphed or (lambda batch: state._step(batch, state.phase[1] if state.phase else 0.0))
-    return lambda: take(order)
+    order = torch.randperm(len(state.examples), device=options.device)[: options.batch]
+    return lambda: state.take_step(order)
 
 
 def stages(state: Loop, options: argparse.Namespace) -> dict[str, float]:
     """Median seconds of each stage of a plain step, each waited for."""
-    device, batches = state.device, state.batches
+    device, batches = state.device, state.examples.images
     assert batches is not None
-    order = torch.randperm(len(state.x), device=device)[: options.batch]
+    order = torch.randperm(len(state.examples), device=device)[: options.batch]
     times: dict[str, list[float]] = {}
     held: dict[str, Any] = {}
 
@@ -94,12 +94,12 @@ def stages(state: Loop, options: argparse.Namespace) -> dict[str, float]:
 
     def forward() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.amp):
-            held["out"] = state.model(held["x"])
+            held["out"] = state._model(held["x"])
         held["loss"] = likelihood_loss(held["out"].float(), state.y[order], "multinomial")
 
     def information() -> None:
-        if state.prices is not None:
-            held["loss"] = held["loss"] + joint_information(state.gates, state.prices)
+        if state._prices is not None:
+            held["loss"] = held["loss"] + joint_information(state.gates, state._prices)
 
     def backward() -> None:
         state.optimizer.zero_grad(set_to_none=True)

@@ -27,8 +27,8 @@ from vibtheory.errors import DataError
 from vibtheory.networks.gates import gate_information
 from vibtheory.networks.registry import build
 from vibtheory.studies.experiments import Experiment, experiment
-from vibtheory.training.checkpoint import data_fingerprint, restore, snapshot
-from vibtheory.training.loop import Loop
+from vibtheory.training.checkpoint import restore, snapshot
+from vibtheory.training.loop import Loop, Settings
 
 RESULTS = Path(__file__).parent / "results" / "vgg_epoch.csv"
 STEPS = 39  # between rows: ten rows and the last one in an epoch of 50,000 images
@@ -38,12 +38,8 @@ def fresh(plan: Experiment, data: Dataset, device: torch.device, amp: bool) -> L
     """The run at the start of its first gated epoch, as `vibtheory.train` makes it."""
     torch.manual_seed(0)
     net = build({"builder": plan.network, "arguments": plan.arguments}).to(device)
-    loop = Loop(net, data, plan.recipe, device, amp)
-    loop.fingerprint = data_fingerprint(data)
-    for group, rate in zip(
-        loop.optimizer.param_groups, (plan.recipe.learning_rate, plan.recipe.gate_learning_rate), strict=True
-    ):
-        loop._set_learning_rate(group, rate)
+    loop = Loop(net, data, plan.recipe, Settings(device=device, amp=amp))
+    loop.set_learning_rates(1.0)
     return loop
 
 
@@ -51,15 +47,15 @@ def advance(loop: Loop, batches: list[torch.Tensor], price: float) -> tuple[floa
     """Steps on some batches; mean loss in nats, and seconds."""
     clock = time.process_time if loop.device.type == "cpu" else time.perf_counter
     loop.net.train()
-    loop._enter_phase(False, price)
+    loop.enter_phase(False, price)
     started = clock()
-    losses = [loop._step(batch, price) for batch in batches]
+    losses = [loop.step(batch, price) for batch in batches]
     return float(torch.stack(losses).mean()), clock() - started  # float waits for the GPU
 
 
 def measure(loop: Loop, images: int) -> dict[str, Any]:
     """Test loss and error on so many images, nats of information, kept units."""
-    result = evaluate(loop.net, loop.x_test[:images], loop.y_test[:images], batch=500)
+    result = evaluate(loop.net, *(part[:images] for part in loop.test), batch=500)
     assert result.error is not None
     return {"test_images": images, "test_loss": round(result.loss, 4), "test_error_percent": round(result.error, 2),
             "information_nats": round(sum(gate_information(loop.net).values()), 1),
@@ -100,7 +96,8 @@ def main() -> None:
     batches = list(torch.split(order, plan.recipe.batch_size))
     parts = [batches[start : start + STEPS] for start in range(0, len(batches), STEPS)]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {options.threads} threads"
-    restore(options.runs, loop, seed=0)
+    identity = loop.identity()
+    restore(options.runs, identity, loop.load_state)
     for done in range(len(loop.rows), len(parts) + 1):
         before = loop.rows[-1]["row"] if loop.rows else {"seen": 0, "seconds": 0.0}
         loss, seconds, seen = "", 0.0, 0
@@ -116,7 +113,7 @@ def main() -> None:
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         kept = {f"kept_{gate}": int(module.keep.sum()) for gate, module in loop.gates.items()}
         loop.rows.append({"row": row, "status": "completed", **kept})
-        snapshot(options.runs, loop, seed=0)
+        snapshot(options.runs, identity, loop.state())
         write(options.out, [finished["row"] for finished in loop.rows])
     write(options.out, [finished["row"] for finished in loop.rows])
 

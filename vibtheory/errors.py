@@ -120,11 +120,11 @@ def as_array(
     if hasattr(value, "toarray"):
         reject(argument, f"a sparse {type(value).__name__}", "a dense array", f"pass {argument}.toarray()")
     try:
-        raw = np.asarray(value)
+        raw = np.asarray(value.detach() if hasattr(value, "detach") else value)  # a tensor with gradients too
         if np.iscomplexobj(raw):
             raise TypeError("complex numbers")
         array = np.asarray(raw, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         reject(argument, f"{type(value).__name__} ({error})", "a real numeric array", remedy)
     if shape is not None:
         wanted = "[" + ", ".join("any" if n is None else str(n) for n in shape) + "]"

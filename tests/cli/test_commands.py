@@ -39,7 +39,7 @@ def test_train_saves_a_run_and_repeats_nothing(here: Path, call: Call, monkeypat
     assert first.code == 0, first.err
     run = load("run")
     assert (run.seed, run.recipe.gamma, run.recipe.epochs, len(run.rows)) == (4, 1e-3, 2, 2)
-    monkeypatch.setattr("vibtheory.training.loop.Loop._step", None)  # a finished run takes no step
+    monkeypatch.setattr("vibtheory.training.loop.Loop.step", None)  # a finished run takes no step
     again = call(*TRAIN, "--seed", 4)
     assert (again.code, again.out) == (0, first.out)
 

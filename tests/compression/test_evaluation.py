@@ -40,6 +40,12 @@ def test_error_and_loss_against_numpy() -> None:
     assert str(result).startswith(f"error {result.error:.2f} %, loss")
 
 
+def test_reversed_arrays_are_taken_whatever_their_length() -> None:
+    for n in (1, 2, 57):
+        result = metrics.evaluate(_net(), X[:n][::-1], Y[:n][::-1])
+        assert result.loss == pytest.approx(metrics.evaluate(_net(), X[:n], Y[:n]).loss, rel=1e-6)
+
+
 def test_gaussian_loss_is_half_the_squared_distance() -> None:
     targets = RNG.normal(scale=2.5, size=(57, 3))
     result = metrics.evaluate(_net(), X, targets, likelihood="gaussian")

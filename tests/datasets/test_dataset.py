@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError
@@ -33,6 +34,14 @@ def test_the_arrays_are_copies() -> None:
     data = from_arrays(x, Y, XT, YT)
     x[:] = 0
     assert data.x_train.any()
+
+
+def test_tensors_with_gradients_are_taken() -> None:
+    x = torch.linspace(0, 1, 6).reshape(3, 2).requires_grad_()
+    data = from_arrays(x, [0, 1, 1], x * 2, x[:, 0] > 0.3)
+    np.testing.assert_array_equal(data.x_test, 2 * x.detach().numpy())
+    with pytest.raises(InvalidInputError, match=r"x_train: got list .*Remedy"):
+        from_arrays([[x[0, 0]]], [0], [[1.0]], [0])
 
 
 def test_subset_keeps_pairs_and_order() -> None:

@@ -181,15 +181,15 @@ def test_the_second_of_two_runs_in_one_folder_refuses(place: Path) -> None:
     here, there = multiprocessing.get_context("fork").Pipe()
 
     def first_run() -> None:
-        quick = training_loop.evaluate
+        quick = training_loop.measured
 
         def at_leave(*arguments: Any, **options: Any) -> Any:
-            training_loop.evaluate = quick  # type: ignore[attr-defined]
+            training_loop.measured = quick  # type: ignore[attr-defined]
             there.send("in the folder")
             there.recv()
             return quick(*arguments, **options)
 
-        training_loop.evaluate = at_leave  # type: ignore[attr-defined]
+        training_loop.measured = at_leave  # type: ignore[attr-defined]
         os._exit(_ask(*TRAIN)[0])
 
     first = multiprocessing.get_context("fork").Process(target=first_run)

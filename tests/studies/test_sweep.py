@@ -29,7 +29,6 @@ from vibtheory.studies import sweep as sweeps
 from vibtheory.studies import sweep_measurement, sweep_rows, sweep_run
 from vibtheory.studies.sweep import COLUMNS, SweepResult
 from vibtheory.training import checkpoint as training_state
-from vibtheory.training import many_checkpoint as training_many_state
 from vibtheory.training.recipe import Recipe
 from vibtheory.training.single import train
 
@@ -171,7 +170,6 @@ def _at_write(stop: int, act: Callable[[], None], patch: pytest.MonkeyPatch) -> 
         (sweep_measurement, "write_state"),
         (sweep_rows, "write_sealed"),
         (training_state, "write_state"),
-        (training_many_state, "write_state"),
         (run_store, "write_text"),
     ):
         patch.setattr(module, name, then_act(getattr(module, name)))

@@ -134,7 +134,7 @@ def test_stopped_and_resumed(plan: Experiment, tmp_path: Path, monkeypatch: pyte
 
 def test_checkpoints_can_be_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
-    monkeypatch.setattr(training_loop, "snapshot", lambda folder, loop, seed: written.append(len(loop.rows)))
+    monkeypatch.setattr(training_loop, "snapshot", lambda _, __, state: written.append(len(state.progress["history"])))
     options: dict[str, Any] = {"epochs": 4, "batch_size": 20, "augment": "flip", "device": "cpu"}
     data = dataset(40, 10)
     train(seeded(classes=3, size=8), data, checkpoint=tmp_path / "a", checkpoint_seconds=1e6, **options)

@@ -22,6 +22,7 @@ from vibtheory.errors import CheckpointError, VibTheoryError
 from vibtheory.networks.gates import named_gates
 from vibtheory.storage import locked
 from vibtheory.training import loop as training_loop
+from vibtheory.training.checkpoint import State
 from vibtheory.training.run import Run
 from vibtheory.training.single import train
 
@@ -110,9 +111,9 @@ def test_stopped_after_every_epoch(
     """Deterministic: Ctrl-C right after the checkpoint of each epoch, pretraining's last one included."""
     write = training_loop.snapshot
 
-    def write_then_stop(folder: Path, loop: Any, seed: int) -> None:
-        write(folder, loop, seed)
-        if len(loop.rows) == stop:
+    def write_then_stop(folder: Path, identity: dict[str, Any], state: State) -> None:
+        write(folder, identity, state)
+        if len(state.progress["history"]) == stop:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(training_loop, "snapshot", write_then_stop)

@@ -55,6 +55,13 @@ def test_round_trip(tmp_path: Path) -> None:
     assert _equal(run, load(tmp_path / "b"))
 
 
+def test_a_regression_run_prints_without_an_error_in_percent() -> None:
+    data = from_arrays(DATA.x_train, DATA.x_train[:, :2], DATA.x_test, DATA.x_test[:, :2], likelihood="gaussian")
+    text = str(train(networks.mlp((5, 2)), data, device="cpu", epochs=1, batch_size=10))
+    assert "error" not in text
+    assert "cross_entropy" in text
+
+
 def test_a_net_of_ones_own_must_be_passed(tmp_path: Path) -> None:
     run = _run(_own())
     run.save(tmp_path)

@@ -16,7 +16,7 @@ from vibtheory import networks
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.errors import DivergedError, InvalidInputError
 from vibtheory.networks.gates import Gate, named_gates
-from vibtheory.training.devices import choose_device
+from vibtheory.training.hardware import choose_device
 from vibtheory.training.recipe import Recipe
 from vibtheory.training.run import Run
 from vibtheory.training.single import train
@@ -262,6 +262,21 @@ def test_devices() -> None:
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def _normed() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), Gate(6), nn.Linear(6, 3))
+
+
+@pytest.mark.parametrize("examples", [60, 61, 62])
+def test_a_batchnorm_gets_no_batch_of_a_single_example(examples: int) -> None:
+    """60 examples in batches of 20, and one or two over: the single one joins the batch before, two are a batch."""
+    net, sizes = _normed(), []
+    net[1].register_forward_hook(lambda norm, inputs, _: sizes.append(len(inputs[0])) if norm.training else None)
+    run = train(net, DATA.subset(examples), device="cpu", epochs=1, batch_size=20, gamma=1e-3)
+    assert run.status == "completed"
+    assert sizes == {60: [20, 20, 20], 61: [20, 20, 21], 62: [20, 20, 20, 2]}[examples]
+
+
 class _Square(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         return h * h
@@ -285,6 +300,8 @@ BAD: dict[str, Any] = {
     "no such device": lambda: train(_net(), DATA, device="gpu", **QUICK),
     "device of another kind": lambda: train(_net(), DATA, device="meta", **QUICK),
     "absent device": lambda: train(_net(), DATA, device="cuda:99", **QUICK),
+    "single examples for a BatchNorm": lambda: train(_normed(), DATA, device="cpu", epochs=1, batch_size=1),
+    "a single example for a BatchNorm": lambda: train(_normed(), DATA.subset(1), device="cpu", epochs=1),
     "shift without images": lambda: _train(shift=1),
     "prune what is no chain": lambda: train(nn.Sequential(_Square(), _net()), DATA, device="cpu", prune_every=1),
     "prune before a sigmoid": lambda: train(NOT_SILENT, DATA, device="cpu", prune_every=1),

@@ -117,4 +117,6 @@ def _check_labels(truth: Tensor, width: int, likelihood: str) -> None:
 
 
 def _tensor(values: Array) -> Tensor:
-    return values if isinstance(values, Tensor) else torch.as_tensor(np.ascontiguousarray(values))
+    return (
+        values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    )  # a copy: torch takes no negative strides

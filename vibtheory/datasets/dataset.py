@@ -180,8 +180,8 @@ def _labels(argument: str, value: ArrayLike) -> NDArray[np.int64]:
 def _numeric(argument: str, value: ArrayLike) -> NDArray[Any]:
     remedy = "pass an array of real numbers"
     try:
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:  # ragged lists, tensors on a GPU
+        array = np.asarray(value.detach() if hasattr(value, "detach") else value)  # a tensor with gradients too
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on a GPU
         reject(argument, f"{type(value).__name__} ({error})", "a real numeric array in main memory", remedy)
     if array.dtype.kind not in "biuf":
         reject(argument, f"dtype {array.dtype}", "a real numeric array", remedy)

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from vibtheory.errors import InvalidInputError, reject
 
-__all__ = ["Gate", "gate_information", "log1p_alpha", "named_gates", "objective"]
+__all__ = [
+    "Gate",
+    "gate_information",
+    "joint_information",
+    "log1p_alpha",
+    "named_gates",
+    "objective",
+    "unit_prices",
+]
 
 
 class Gate(nn.Module):
@@ -174,3 +182,27 @@ def objective(loss: Tensor, gates: Mapping[str, Gate], gamma: float | Mapping[st
         price = gamma[name] if isinstance(gamma, Mapping) else gamma
         total = total + (price * gate.multiplier) * gate.information()
     return total
+
+
+def unit_prices(gates: Mapping[str, Gate], price: float | Mapping[str, float]) -> Tensor:
+    """½ γ_i s_i of every gated unit, layer after layer [Σd]: nats of objective per nat of log(1+α).
+
+    `gates` and `price` are as in `objective`.
+    """
+    layers = []
+    for name, gate in gates.items():
+        gamma = price[name] if isinstance(price, Mapping) else price
+        layers.append(0.5 * gamma * gate.multiplier * gate.active.float())
+    return torch.cat(layers)
+
+
+def joint_information(gates: Mapping[str, Gate], prices: Tensor) -> Tensor:
+    """Σ_i γ_i s_i Σ_j ½ log(1 + α_ij), a scalar: what `objective` adds to the loss, in few kernels.
+
+    Args:
+        gates: gates by layer name.
+        prices: from `unit_prices`.
+    """
+    mu = torch.cat([gate.mu for gate in gates.values()])
+    log_var = torch.cat([gate.log_var for gate in gates.values()])
+    return torch.dot(log1p_alpha(mu, log_var), prices)

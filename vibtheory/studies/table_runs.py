@@ -336,7 +336,7 @@ def _speed(history: DataFrame) -> dict[str, float]:
 def _device_name(device: str) -> str:
     import torch
 
-    from vibtheory.training.devices import choose_device
+    from vibtheory.training.hardware import choose_device
 
     place = choose_device(device)
     return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"

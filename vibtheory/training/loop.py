@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,200 +17,242 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vibtheory.compression.evaluation import evaluate
-from vibtheory.compression.metrics import size_row
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import DivergedError, reject
-from vibtheory.networks.gates import gate_information, named_gates, objective
+from vibtheory.networks.gates import joint_information, named_gates, objective, unit_prices
 from vibtheory.networks.likelihood import check_fit, likelihood_loss
-from vibtheory.training.acceleration import GraphedStep, joint_information, unit_prices
-from vibtheory.training.augmentation import Batches, Shifts
-from vibtheory.training.checkpoint import data_fingerprint, restore, snapshot
+from vibtheory.training.checkpoint import State, data_fingerprint, load_random_state, random_state, restore, snapshot
 from vibtheory.training.distributed import parallel, world
+from vibtheory.training.examples import Examples, batches_of, needs_two
+from vibtheory.training.hardware import GraphedStep
+from vibtheory.training.optimizer import adam, initialise_gates, load_optimizer, optimizer_tensors
 from vibtheory.training.progress import Progress
 from vibtheory.training.recipe import Recipe
-from vibtheory.training.run import Run
+from vibtheory.training.run import Run, finished, measured
 from vibtheory.training.shrinking import Shrinker, check_shrinkable, close_dead
 
-__all__ = ["Loop"]
+__all__ = ["Loop", "Settings"]
+
+Price = float | dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a run is carried out, as in `train`, where the recipe says what is learned.
+
+    Attributes:
+        seed: recorded, and part of a checkpoint's identity.
+        device, amp, evaluate_every, accelerate, progress, checkpoint_seconds, on_epoch: as in `train`.
+        folder: of the checkpoint; None: no checkpoint.
+        teacher: whose predictions are followed from the first epoch; None: the net itself once it is pretrained.
+    """
+
+    device: torch.device
+    seed: int = 0
+    amp: bool = False
+    evaluate_every: int = 1
+    accelerate: str = "none"
+    progress: bool = False
+    folder: Path | None = None
+    checkpoint_seconds: float = 0.0
+    on_epoch: Callable[[nn.Module, int], None] | None = None
+    teacher: nn.Module | None = None
 
 
 class Loop:
-    """The state of one run: network, optimizer, history, and where it stands."""
+    """A run in progress: network, optimizer, history, and where it stands.
 
-    def __init__(
-        self,
-        net: nn.Module,
-        data: Dataset,
-        recipe: Recipe,
-        device: torch.device,
-        amp: bool,
-        evaluate_every: int = 1,
-        accelerate: str = "none",
-    ) -> None:
-        self.net, self.data, self.recipe, self.device, self.amp = net, data, recipe, device, amp
-        self.evaluate_every, self.accelerate, self.world = evaluate_every, accelerate, world()
+    Args:
+        net: on the settings' device.
+        data: the data set.
+        recipe: what to do.
+        settings: how.
+
+    Raises:
+        InvalidInputError: data, net and recipe do not fit each other.
+    """
+
+    def __init__(self, net: nn.Module, data: Dataset, recipe: Recipe, settings: Settings) -> None:
+        self.net, self.data, self.recipe, self.settings = net, data, recipe, settings
+        self.device, self.world, self.gates = settings.device, world(), named_gates(net)
         self.world.check_batches(len(data.x_train), recipe.batch_size)
-        self.gates = named_gates(net)
-        self.batches = None if recipe.augment is None else Batches(data.x_train, recipe.augment, device)
-        self.x = torch.from_numpy(data.x_train)
-        if self.batches:  # the images are on the device as bytes already
+        self.examples = Examples(data.x_train, recipe, self.device)
+        if self.examples.images:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        else:
-            self.x = self.x.to(device)
-        self.y = torch.from_numpy(data.y_train).to(device)
-        self.x_test, self.y_test = (torch.from_numpy(array).to(device) for array in (data.x_test, data.y_test))
-        self.kept_inputs: Tensor | None = None  # indices of the flattened inputs that are left; None: all
-        self.inputs = self.x  # this epoch's training inputs: shifted if so wished, without the closed ones
-        check_fit(net, self.x[:2].to(device), self.y, data.likelihood)
+        self.y, x_test, y_test = (torch.from_numpy(a).to(self.device) for a in (data.y_train, data.x_test, data.y_test))
+        self.test = x_test, y_test
+        first = self.examples.given[:2].to(self.device)
+        check_fit(net, first, self.y, data.likelihood)
+        self.pairs = needs_two(net, first[:1], len(data.x_train), recipe.batch_size)
         if recipe.prune_every and self.gates:
             check_shrinkable(net)
             if self.world.size > 1:
                 reject("prune_every", recipe.prune_every, "0 with several processes", "set prune_every = 0 there")
-        self.shifts = Shifts(self.x, recipe.shift) if recipe.shift else None
-        if recipe.initial_log_variance is not None:
-            for gate in self.gates.values():
-                nn.init.constant_(gate.log_var, recipe.initial_log_variance)
-        if recipe.initial_spread:
-            start = -9.0 if recipe.initial_log_variance is None else recipe.initial_log_variance
-            for gate in self.gates.values():
-                nn.init.normal_(gate.mu, 1.0, recipe.initial_spread)
-                nn.init.normal_(gate.log_var, start, recipe.initial_spread)
-        own = {id(p) for gate in self.gates.values() for p in gate.parameters()}
-        weights = [p for p in net.parameters() if id(p) not in own]
-        gate_parameters = [p for gate in self.gates.values() for p in gate.parameters()]
-        self.optimizer = torch.optim.Adam(
-            [
-                {"params": weights, "lr": recipe.learning_rate, "weight_decay": recipe.weight_decay},
-                {"params": gate_parameters, "lr": recipe.gate_learning_rate, "weight_decay": recipe.gate_weight_decay},
-            ],
-            fused=True,
-            capturable="graph" in accelerate,
-        )
-        self.model: Callable[[Tensor], Tensor] = net  # what a step calls: wrapped for several processes, or compiled
-        self.phase: tuple[bool, Any] | None = None  # (pretraining, price) that `model` and `graphed` were made for
-        self.prices: Tensor | None = None  # of every unit, where all gates are priced at once
-        self.graphed: GraphedStep | None = None
-        self.teacher: Tensor | None = None  # logits [N, K] to follow, where the recipe distils
+        initialise_gates(self.gates, recipe)
+        own = [p for gate in self.gates.values() for p in gate.parameters()]
+        self.optimizer = adam(net.parameters(), own, recipe, capturable="graph" in settings.accelerate)
         self.rows: list[dict[str, Any]] = []
-        self.fingerprint: list[Any] = []  # of the data, for checkpoints
         self.shrinker: Shrinker | None = None
-        self.on_epoch: Callable[[nn.Module, int], None] | None = None
+        self.teacher: Tensor | None = None  # logits [N, K] to follow, where the recipe distils
+        if recipe.distill and settings.teacher is not None:
+            self.teacher = self._predictions(settings.teacher.to(self.device))
+        # What holds for one price and one set of learning parameters only; see `enter_phase`.
+        self._phase: tuple[bool, Price] | None = None
+        self._model: Callable[[Tensor], Tensor] = net  # what a step calls: wrapped for several processes, or compiled
+        self._prices: Tensor | None = None  # of every unit, where all gates are priced at once
+        self.take_step: Callable[[Tensor], Tensor] = lambda batch: self.step(batch, 0.0)
 
-    def run(self, seed: int, folder: Path | None, progress: bool, checkpoint_seconds: float = 0.0) -> Run:
-        recipe, total = self.recipe, self.recipe.pretrain_epochs + self.recipe.epochs
-        status, message = "completed", "completed"
+    @property
+    def status(self) -> str:
+        """completed (so far), or collapsed."""
+        return str(self.rows[-1]["status"]) if self.rows else "completed"
+
+    def run(self) -> Run:
+        """Train to the end, from the checkpoint where there is one."""
+        recipe, settings = self.recipe, self.settings
+        total = recipe.pretrain_epochs + recipe.epochs
+        folder, identity = settings.folder, self.identity() if settings.folder else {}
         if folder:
-            self.fingerprint = data_fingerprint(self.data)
-        if folder and restore(folder, self, seed) and self.rows:
-            status = self.rows[-1]["status"]
+            restore(folder, identity, self.load_state)
         self.world.check_same_progress(len(self.rows))
         written = time.monotonic()
-        with self._expanded_at_the_end(), Progress(progress, total, len(self.rows)) as bar:
+        with self._expanded_at_the_end(), Progress(settings.progress, total, len(self.rows)) as bar:
             if not self.rows:
                 self._report()
-            while len(self.rows) < total and status == "completed":
-                done = len(self.rows)
-                pretraining = done < recipe.pretrain_epochs
-                row = self._epoch(done if pretraining else done - recipe.pretrain_epochs, pretraining)
-                if not pretraining and self.gates and min(row[f"kept_{name}"] for name in self.gates) == 0:
-                    status = "collapsed"
-                self.rows.append({**row, "status": status})
-                if recipe.distill and self.teacher is None and done + 1 == recipe.pretrain_epochs:
-                    self.teacher = self.predictions(self.net)
+            while len(self.rows) < total and self.status == "completed":
+                self._epoch(len(self.rows))
                 self._report()
-                over = len(self.rows) == total or status != "completed"
-                due = over or time.monotonic() - written >= checkpoint_seconds
+                over = len(self.rows) == total or self.status != "completed"
+                due = over or time.monotonic() - written >= settings.checkpoint_seconds
                 if folder and due and self.world.rank == 0:
-                    snapshot(folder, self, seed)
+                    snapshot(folder, identity, self.state())
                     written = time.monotonic()
-                bar.advance(row)
-        if status == "collapsed":
-            dead = [name for name in self.gates if self.rows[-1][f"kept_{name}"] == 0]
-            message = f"collapsed: no unit of {', '.join(dead)} survived; use a smaller gamma, or warmup_epochs"
-        self.net.eval()
-        config = {"gamma": recipe.layer_gamma, "likelihood": self.data.likelihood}
-        object.__setattr__(self.net, "vib_config", config)
-        return Run(self.net, recipe, seed, status, message, self.rows, self.data.name)
+                bar.advance(self.rows[-1])
+        return finished(self.net, recipe, settings.seed, self.rows, self.data)
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be continued."""
+        return {
+            "format": 1,
+            "recipe": self.recipe.to_dict(),
+            "seed": self.settings.seed,
+            "data": data_fingerprint(self.data),
+            "amp": self.settings.amp,
+            "shapes": {name: list(tensor.shape) for name, tensor in self.net.named_parameters()},
+        }
+
+    def state(self) -> State:
+        """Where the run stands, at full size; to be written, or copied, before the next step."""
+        with self._full_size():
+            tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
+            tensors |= optimizer_tensors(self.optimizer, dict(self.net.named_parameters()))
+            tensors |= random_state(self.device)
+            if self.teacher is not None:
+                tensors["teacher"] = self.teacher
+        return State(tensors, {"history": list(self.rows), "shrunken": self.shrinker is not None})
+
+    def load_state(self, state: State) -> None:
+        """Go on where `state` was taken. Raises ValueError, KeyError or RuntimeError if it is of another run."""
+        tensors, rows = state.tensors, state.progress["history"]
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("its history is no list of rows")
+        for row in rows:
+            kept = (row.get(f"kept_{name}") for name in self.gates)
+            if row.get("status") not in ("completed", "collapsed") or not all(isinstance(k, int) for k in kept):
+                raise ValueError(f"a row of its history is {row!r:.80}")
+        shrunken = bool(state.progress["shrunken"])
+        self.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+        load_optimizer(self.optimizer, dict(self.net.named_parameters()), tensors)
+        load_random_state(tensors, self.device)
+        self.teacher = tensors["teacher"].to(self.device) if "teacher" in tensors else None
+        self.rows = list(rows)
+        if shrunken:
+            self._shrink()
 
     def _report(self) -> None:
         """Show the net at full size to whoever asked for it."""
-        if self.on_epoch:
-            with self.full_size():
+        if self.settings.on_epoch:
+            with self._full_size():
                 self.net.eval()
-                self.on_epoch(self.net, len(self.rows))
+                self.settings.on_epoch(self.net, len(self.rows))
 
-    def _epoch(self, epoch: int, pretraining: bool) -> dict[str, Any]:
-        """One pass over the training data; returns its row of the history."""
-        started = time.perf_counter()
-        recipe = self.recipe
+    def _epoch(self, done: int) -> None:
+        """One pass over the training data, and its row of the history."""
+        started, recipe = time.perf_counter(), self.recipe
+        pretraining = done < recipe.pretrain_epochs
+        epoch = done if pretraining else done - recipe.pretrain_epochs
         factor = recipe.learning_rate_factor(epoch, pretraining)
-        for group, base in zip(
-            self.optimizer.param_groups, (recipe.learning_rate, recipe.gate_learning_rate), strict=True
-        ):
-            self._set_learning_rate(group, base * factor)
-        price = 0.0 if pretraining else recipe.price(epoch)
+        self.set_learning_rates(factor)
         self.net.train()
         for gate in self.gates.values():
             gate.train(not pretraining)
             gate.requires_grad_(not pretraining)
-        self._enter_phase(pretraining, price)
-        if self.shifts:
-            self.inputs = self._without_closed(self.shifts.draw())
-        order = torch.randperm(len(self.x)).to(self.device)
-        take_step = self.graphed or (lambda batch: self._step(batch, price))
-        losses = self.world.mean(torch.stack([take_step(batch) for batch in torch.split(order, recipe.batch_size)]))
+        self.enter_phase(pretraining, 0.0 if pretraining else recipe.price(epoch))
+        self.examples.begin_epoch()
+        order = torch.randperm(len(self.examples)).to(self.device)
+        steps = [self.take_step(batch) for batch in batches_of(order, recipe.batch_size, self.pairs)]
+        losses = self.world.mean(torch.stack(steps))
         self._check_finite(losses, epoch)
         row: dict[str, Any] = {
-            "epoch": len(self.rows) + 1,
+            "epoch": done + 1,
             "phase": "pretrain" if pretraining else "train",
             "cross_entropy": float(losses.mean()),
             "learning_rate": recipe.learning_rate * factor,
         }
-        if self.batches:
+        if self.examples.images:
             row |= self._speed(time.perf_counter() - started)
         if not pretraining and recipe.prunes_after(epoch):
             self._prune()
-        row |= self._measure(pretraining, epoch)
-        row["seconds"] = time.perf_counter() - started
-        return row
-
-    def _enter_phase(self, pretraining: bool, price: float | dict[str, float]) -> None:
-        """Make anew what holds for one price and one set of learning parameters only."""
-        if self.phase == (pretraining, price):
-            return
-        if self.phase is None or self.phase[0] != pretraining:
-            self.model = parallel(self.net, self.device, self.world)
-            if "compile" in self.accelerate:
-                self.model = torch.compile(self.model)
-        self.phase = (pretraining, price)
-        self.prices = unit_prices(self.gates, price) if self.batches and self.gates and price else None
-        self.graphed = GraphedStep(lambda batch: self._step(batch, price)) if "graph" in self.accelerate else None
-
-    def _set_learning_rate(self, group: dict[str, Any], rate: float) -> None:
-        if "graph" not in self.accelerate:
-            group["lr"] = rate
-        elif isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)  # the graph reads this very tensor
+        last = epoch + 1 == (recipe.pretrain_epochs if pretraining else recipe.epochs)
+        if last or (done + 1) % self.settings.evaluate_every == 0:
+            with self._full_size():
+                row |= measured(self.net, self.test, self.data.likelihood)
         else:
-            group["lr"] = torch.tensor(rate, device=self.device)
+            row |= measured(self.net, None, self.data.likelihood)
+        row["seconds"] = time.perf_counter() - started
+        dead = not pretraining and any(row[f"kept_{name}"] == 0 for name in self.gates)
+        self.rows.append({**row, "status": "collapsed" if dead else "completed"})
+        if recipe.distill and self.teacher is None and done + 1 == recipe.pretrain_epochs:
+            self.teacher = self._predictions(self.net)
 
-    def _step(self, batch: Tensor, price: float | dict[str, float]) -> Tensor:
+    def enter_phase(self, pretraining: bool, price: Price) -> None:
+        """Make anew what holds for one price and one set of learning parameters only."""
+        if self._phase == (pretraining, price):
+            return
+        if self._phase is None or self._phase[0] != pretraining:
+            self._model = parallel(self.net, self.device, self.world)
+            if "compile" in self.settings.accelerate:
+                self._model = torch.compile(self._model)
+        self._phase = (pretraining, price)
+        self._prices = unit_prices(self.gates, price) if self.examples.images and self.gates and price else None
+
+        def step(batch: Tensor) -> Tensor:
+            return self.step(batch, price)
+
+        self.take_step = GraphedStep(step) if "graph" in self.settings.accelerate else step
+
+    def set_learning_rates(self, factor: float) -> None:
+        """The recipe's two learning rates, times `factor`."""
+        rates = self.recipe.learning_rate, self.recipe.gate_learning_rate
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            if "graph" not in self.settings.accelerate:
+                group["lr"] = rate * factor
+            elif isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * factor)  # the graph reads this very tensor
+            else:
+                group["lr"] = torch.tensor(rate * factor, device=self.device)
+
+    def step(self, batch: Tensor, price: Price) -> Tensor:
         """One update on this process' share of a batch; returns its mean loss in nats, without the information."""
         n, mine = len(batch), self.world.share(len(batch))
         if self.world.size > 1:
             for gate in self.gates.values():
                 gate.union = (n, mine.start)
-        if self.batches:
-            inputs = self._without_closed(self.batches.take(batch[mine], self.batches.draw(n)[:, mine]))
-        else:
-            inputs = self.inputs[batch[mine]]
-        batch = batch[mine]
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            outputs = self.model(inputs)
+        inputs, batch = self.examples.take(batch, mine), batch[mine]
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.amp):
+            outputs = self._model(inputs)
         outputs = outputs.float()
-        loss = likelihood_loss(outputs, self.y[batch], self.data.likelihood)
-        fit = loss
+        fit = loss = likelihood_loss(outputs, self.y[batch], self.data.likelihood)
         if self.teacher is not None and self.recipe.distill:
             t = self.recipe.temperature
             target = (self.teacher[batch] / t).log_softmax(dim=1)
@@ -219,8 +262,8 @@ class Loop:
         if self.world.size > 1:  # the mean over processes is then the mean over the union batch
             weight = len(batch) * self.world.size / n
             loss, fit = weight * loss, weight * fit
-        if self.prices is not None:
-            total = fit + joint_information(self.gates, self.prices)
+        if self._prices is not None:
+            total = fit + joint_information(self.gates, self._prices)
         else:
             total = objective(fit, self.gates, price) if price else fit
         self.optimizer.zero_grad(set_to_none=True)
@@ -234,30 +277,24 @@ class Loop:
             peak = torch.cuda.max_memory_allocated(self.device)
         else:
             peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux
-        return {"images_per_second": len(self.x) / seconds, "peak_memory_mib": peak / 2**20}
-
-    def _without_closed(self, x: Tensor) -> Tensor:
-        """What the net takes now: `x` itself, or its open inputs once closed ones are cut out."""
-        return x if self.kept_inputs is None else x.flatten(1).index_select(1, self.kept_inputs)
+        return {"images_per_second": len(self.examples) / seconds, "peak_memory_mib": peak / 2**20}
 
     def _prune(self) -> None:
         """Close dead units for good and cut them out of the computation."""
         if self.shrinker:
             self.shrinker.expand()
         close_dead(self.net)
-        self.shrink()
+        self._shrink()
 
-    def shrink(self) -> None:
+    def _shrink(self) -> None:
         """Cut out what is closed for good."""
         self.shrinker = self.shrinker or Shrinker(self.net, self.optimizer)
         self.shrinker.shrink()
-        self.kept_inputs = self.shrinker.kept_inputs()
-        self.phase = None
-        if not self.batches:
-            self.inputs = self._without_closed(self.x)
+        self.examples.leave_out_all_but(self.shrinker.kept_inputs())
+        self._phase = None
 
     @contextmanager
-    def full_size(self) -> Iterator[None]:
+    def _full_size(self) -> Iterator[None]:
         """The net in its full architecture for the duration of a `with` block."""
         if self.shrinker:
             self.shrinker.expand()
@@ -277,24 +314,12 @@ class Loop:
                 self.shrinker.expand()
                 self.shrinker = None
 
-    def _measure(self, pretraining: bool, epoch: int) -> dict[str, Any]:
-        """Information and kept units by layer (always), error and r_W (when due)."""
-        information = gate_information(self.net)
-        row: dict[str, Any] = {"information": sum(information.values())}
-        row |= {f"information_{name}": value for name, value in information.items()}
-        row |= {f"kept_{name}": int(gate.keep.sum()) for name, gate in self.gates.items()}
-        last = epoch + 1 == (self.recipe.pretrain_epochs if pretraining else self.recipe.epochs)
-        if last or (len(self.rows) + 1) % self.evaluate_every == 0:
-            with self.full_size():
-                result = evaluate(self.net, self.x_test, self.y_test, likelihood=self.data.likelihood)
-                row |= {"test_loss": result.loss, "error": result.error, **size_row(self.net)}
-        return row
-
-    def predictions(self, net: nn.Module) -> Tensor:
+    def _predictions(self, net: nn.Module) -> Tensor:
         """Outputs [N, K] of `net` on the training inputs; it is left in evaluation mode."""
         net.eval()
         with torch.no_grad():
-            return torch.cat([net(batch.to(self.device)).float() for batch in torch.split(self.x, 2000)])
+            parts = torch.split(self.examples.given, 2000)
+            return torch.cat([net(batch.to(self.device)).float() for batch in parts])
 
     def _check_finite(self, losses: Tensor, epoch: int) -> None:
         bad = (~losses.isfinite()).nonzero().flatten()

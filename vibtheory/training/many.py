@@ -12,20 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
-from vibtheory.compression.evaluation import evaluate
-from vibtheory.compression.metrics import size_row
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import DivergedError, as_seed, reject
-from vibtheory.networks.gates import gate_information, log1p_alpha, named_gates
+from vibtheory.networks.gates import log1p_alpha, named_gates
 from vibtheory.networks.likelihood import check_fit, likelihood_loss
 from vibtheory.networks.streams import INITIAL_WEIGHTS, TRAINING, random_stream
 from vibtheory.storage import locked
-from vibtheory.training.augmentation import Shifts
-from vibtheory.training.checkpoint import data_fingerprint
-from vibtheory.training.devices import choose_device
-from vibtheory.training.many_checkpoint import restore_batch, snapshot_batch
+from vibtheory.training.checkpoint import State, data_fingerprint, load_random_state, random_state, restore, snapshot
+from vibtheory.training.examples import Examples, batches_of, needs_two
+from vibtheory.training.hardware import choose_device
+from vibtheory.training.optimizer import adam, initialise_gates, load_optimizer, optimizer_tensors
 from vibtheory.training.recipe import Recipe
-from vibtheory.training.run import Run
+from vibtheory.training.run import Run, finished, measured
 from vibtheory.training.shrinking import check_shrinkable, close_dead
 
 __all__ = ["train_many"]
@@ -118,42 +116,28 @@ class _Batch:
         weights = self.recipe.layer_weights
         if weights is not None and set(weights) != set(self.gates):
             reject("layer_weights", sorted(weights), f"exactly the gated layers {self.gates}", "name each layer once")
-        if self.recipe.initial_log_variance is not None:
-            for net in nets:
-                for gate in named_gates(net).values():
-                    nn.init.constant_(gate.log_var, self.recipe.initial_log_variance)
-        self.x = torch.from_numpy(data.x_train).to(device)
-        self.y = torch.from_numpy(data.y_train).to(device)
-        check_fit(nets[0], self.x, self.y, data.likelihood)
+        for net in nets:
+            initialise_gates(named_gates(net), self.recipe)
+        self.examples = Examples(data.x_train, self.recipe, device)
+        self.y, x_test, y_test = (torch.from_numpy(a).to(device) for a in (data.y_train, data.x_test, data.y_test))
+        self.test = x_test, y_test
+        check_fit(nets[0], self.examples.given, self.y, data.likelihood)
+        self.pairs = needs_two(nets[0], self.examples.given[:1], len(self.examples), self.recipe.batch_size)
         if self.recipe.prune_every and self.gates:
             check_shrinkable(nets[0])
-        self.shifts = Shifts(self.x, self.recipe.shift) if self.recipe.shift else None
-        self.inputs = self.x  # this epoch's training inputs: shifted if so wished
         for net in nets:
             net.train()  # stacking wants them all in one mode
         self.parameters, self.buffers = stack_module_state(nets)  # each [K, ...]
-        gate_names = [f"{name}.{key}" for name in self.gates for key in ("mu", "log_var")]
-        self.optimizer = torch.optim.Adam(
-            [
-                {
-                    "params": [p for name, p in self.parameters.items() if name not in gate_names],
-                    "weight_decay": self.recipe.weight_decay,
-                },
-                {
-                    "params": [self.parameters[name] for name in gate_names],
-                    "weight_decay": self.recipe.gate_weight_decay,
-                },
-            ],
-            fused=True,
-        )
+        own = [self.parameters[f"{name}.{key}"] for name in self.gates for key in ("mu", "log_var")]
+        self.optimizer = adam(self.parameters.values(), own, self.recipe)
         self.rows: list[list[dict[str, Any]]] = [[] for _ in nets]
-        self.fingerprint = data_fingerprint(data)
 
     def run(
         self, folder: Path | None = None, on_epoch: Callable[[Sequence[nn.Module], int], None] | None = None
     ) -> list[Run]:
         recipe = self.recipe
-        if folder and restore_batch(folder, self):
+        identity = self.identity() if folder else {}
+        if folder and restore(folder, identity, self.load_state):
             self._unstack()
         elif on_epoch:
             self._show(on_epoch)
@@ -164,8 +148,38 @@ class _Batch:
                 self._unstack()
                 self._show(on_epoch)
             if folder:
-                snapshot_batch(folder, self)
-        return [self._finish(k) for k in range(len(self.nets))]
+                snapshot(folder, identity, self.state())
+        runs = zip(self.nets, self.recipes, self.seeds, self.rows, strict=True)
+        return [finished(net, recipe, seed, rows, self.data) for net, recipe, seed, rows in runs]
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be continued."""
+        return {
+            "format": 1,
+            "recipes": [recipe.to_dict() for recipe in self.recipes],
+            "seeds": self.seeds,
+            "data": data_fingerprint(self.data),
+            "noise": self.randomness,
+            "shapes": {name: list(tensor.shape) for name, tensor in self.parameters.items()},
+        }
+
+    def state(self) -> State:
+        """Where the batch stands; to be written, or copied, before the next step."""
+        tensors = {f"parameter.{name}": tensor for name, tensor in self.parameters.items()}
+        tensors |= {f"buffer.{name}": tensor for name, tensor in self.buffers.items()}
+        tensors |= optimizer_tensors(self.optimizer, self.parameters) | random_state(self.device)
+        return State(tensors, {"histories": self.rows})
+
+    def load_state(self, state: State) -> None:
+        """Go on where `state` was taken. Raises ValueError, KeyError or RuntimeError if it is of another batch."""
+        rows = [list(rows) for rows in state.progress["histories"]]
+        with torch.no_grad():
+            for kind, stacked in (("parameter", self.parameters), ("buffer", self.buffers)):
+                for name, tensor in stacked.items():
+                    tensor.copy_(state.tensors[f"{kind}.{name}"])
+        load_optimizer(self.optimizer, self.parameters, state.tensors)
+        load_random_state(state.tensors, self.device)
+        self.rows = rows
 
     def _show(self, on_epoch: Callable[[Sequence[nn.Module], int], None]) -> None:
         for net in self.nets:
@@ -185,10 +199,9 @@ class _Batch:
             for key in ("mu", "log_var"):
                 self.parameters[f"{name}.{key}"].requires_grad_(not pretraining)
         prices = None if pretraining else self._prices(epoch)
-        if self.shifts:
-            self.inputs = self.shifts.draw()
-        order = torch.randperm(len(self.x)).to(self.device)
-        batches = torch.split(order, recipe.batch_size)
+        self.examples.begin_epoch()
+        order = torch.randperm(len(self.examples)).to(self.device)
+        batches = batches_of(order, recipe.batch_size, self.pairs)
         losses = torch.stack([self._step(batch, prices) for batch in batches]).mean(dim=0)  # [K]
         self._check_finite(losses, epoch)
         last = epoch + 1 == (recipe.pretrain_epochs if pretraining else recipe.epochs)
@@ -209,7 +222,7 @@ class _Batch:
                 "learning_rate": recipe.learning_rate * factor,
                 "seconds": seconds / len(self.rows),
             }
-            rows.append(row | (self._measure(k) if due else {}))
+            rows.append(row | (measured(self.nets[k], self.test, self.data.likelihood) if due else {}))
 
     def _prices(self, epoch: int) -> dict[str, Tensor]:
         """γ_i s_i of each gate, [K]."""
@@ -223,7 +236,7 @@ class _Batch:
 
     def _step(self, batch: Tensor, prices: dict[str, Tensor] | None) -> Tensor:
         """One update of all K; returns their mean losses [K] in nats."""
-        x, y = self.inputs[batch], self.y[batch]
+        x, y = self.examples.take(batch), self.y[batch]
 
         def loss_of(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
             outputs = functional_call(self.nets[0], (parameters, buffers), (x,))
@@ -251,24 +264,6 @@ class _Batch:
         for name in self.gates:
             active = [net.get_buffer(f"{name}.active") for net in self.nets]
             self.buffers[f"{name}.active"] = torch.stack(active)
-
-    def _measure(self, k: int) -> dict[str, Any]:
-        net = self.nets[k]
-        information = gate_information(net)
-        result = evaluate(net, self.data.x_test, self.data.y_test, likelihood=self.data.likelihood)
-        row: dict[str, Any] = {"information": sum(information.values())}
-        row |= {f"information_{name}": value for name, value in information.items()}
-        row |= {f"kept_{name}": int(gate.keep.sum()) for name, gate in named_gates(net).items()}
-        return row | {"test_loss": result.loss, "error": result.error, **size_row(net)}
-
-    def _finish(self, k: int) -> Run:
-        net, recipe, rows = self.nets[k].eval(), self.recipes[k], self.rows[k]
-        config = {"gamma": recipe.layer_gamma, "likelihood": self.data.likelihood}
-        object.__setattr__(net, "vib_config", config)
-        dead = [name for name in self.gates if rows and rows[-1].get(f"kept_{name}") == 0]
-        status = "collapsed" if dead else "completed"
-        message = f"collapsed: no unit of {', '.join(dead)} survived; use a smaller gamma" if dead else "completed"
-        return Run(net, recipe, self.seeds[k], status, message, rows, self.data.name)
 
     def _check_finite(self, losses: Tensor, epoch: int) -> None:
         bad = (~losses.isfinite()).nonzero().flatten().tolist()

@@ -49,7 +49,7 @@ class Recipe(Declared):
         temperature: softening of those predictions.
         shift: augmentation: each training image is moved by up to so many pixels each way, filled with 0; 0: none.
         initial_log_variance: log σ² at which the gates start; None leaves them as they are.
-        augment: images only, drawn anew for each batch on the device (`training.augmentation.Batches`): "none", "flip"
+        augment: images only, drawn anew for each batch on the device (`training.examples.Batches`): "none", "flip"
             or "crop+flip" (4 pixels of padding). It also turns on the image path: bytes on the device, channels last.
             None: the data as they are, with `shift` if so wished.
         initial_spread: standard deviation at which the gates start around μ = 1 and log σ² = `initial_log_variance`

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from vibtheory.compression.evaluation import evaluate
+from vibtheory.compression.metrics import size_row
+from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import CheckpointError
+from vibtheory.networks.gates import gate_information, named_gates
 from vibtheory.networks.registry import build, description
 from vibtheory.storage import locked, read_state, write_state
 from vibtheory.training.recipe import Recipe
@@ -51,7 +55,8 @@ class Run:
 
     def __str__(self) -> str:
         last = self.rows[-1] if self.rows else {}
-        facts = [f"{key} {last[key]:.4g}" for key in ("error", "cross_entropy", "information", "r_w") if key in last]
+        found = {key: last.get(key) for key in ("error", "cross_entropy", "information", "r_w")}
+        facts = [f"{key} {value:.4g}" for key, value in found.items() if value is not None]  # regression has no error
         return (
             f"Run on {self.data}, seed {self.seed}: {self.message}; after {len(self.rows)} epochs: {', '.join(facts)}"
         )
@@ -66,6 +71,34 @@ class Run:
         with locked(folder):
             write_state(folder, "run", self.net.state_dict(), describe(self))
         return folder
+
+
+def finished(net: nn.Module, recipe: Recipe, seed: int, rows: list[dict[str, Any]], data: Dataset) -> Run:
+    """The Run of a net that has been trained, or has collapsed, with `rows` as its history; the net notes its price."""
+    last = rows[-1] if rows else {}
+    dead = [name for name in named_gates(net) if last.get(f"kept_{name}") == 0 and last.get("phase") != "pretrain"]
+    status, message = "completed", "completed"
+    if dead:
+        status = "collapsed"
+        message = f"collapsed: no unit of {', '.join(dead)} survived; use a smaller gamma, or warmup_epochs"
+    _note(net, recipe, data.likelihood)
+    return Run(net.eval(), recipe, seed, status, message, rows, data.name)
+
+
+def measured(net: nn.Module, test: tuple[Tensor, Tensor] | None, likelihood: str) -> dict[str, Any]:
+    """What a row of the history says of `net`: information and kept units, and on `test` (x, y) loss, error and r_W."""
+    information = gate_information(net)
+    row: dict[str, Any] = {"information": sum(information.values())}
+    row |= {f"information_{name}": value for name, value in information.items()}
+    row |= {f"kept_{name}": int(gate.keep.sum()) for name, gate in named_gates(net).items()}
+    if test is not None:
+        result = evaluate(net, *test, likelihood=likelihood)
+        row |= {"test_loss": result.loss, "error": result.error, **size_row(net)}
+    return row
+
+
+def _note(net: nn.Module, recipe: Recipe, likelihood: str) -> None:
+    object.__setattr__(net, "vib_config", {"gamma": recipe.layer_gamma, "likelihood": likelihood})
 
 
 def describe(run: Run) -> dict[str, Any]:
@@ -105,7 +138,6 @@ def load(folder: str | Path, net: nn.Module | None = None) -> Run:
             net = _rebuilt(plain["network"], tensors)
         net.load_state_dict(tensors)
         recipe = Recipe.from_dict(plain["recipe"])
-        config = {"gamma": recipe.layer_gamma, "likelihood": plain["likelihood"]}
         run = Run(net.eval(), recipe, plain["seed"], plain["status"], plain["message"], plain["history"], plain["data"])
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         detail = str(error).splitlines()[0]
@@ -113,7 +145,7 @@ def load(folder: str | Path, net: nn.Module | None = None) -> Run:
             f"folder: {folder} does not hold a run of this network ({detail}), expected its own architecture. "
             "Remedy: pass net=… built as it was for training, or choose the right folder"
         ) from error
-    object.__setattr__(net, "vib_config", config)
+    _note(net, recipe, plain["likelihood"])
     return run
 
 

@@ -19,10 +19,9 @@ from vibtheory.errors import as_seed, reject
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.streams import TRAINING, random_stream
 from vibtheory.storage import locked
-from vibtheory.training.acceleration import check_acceleration
-from vibtheory.training.devices import choose_device
 from vibtheory.training.distributed import lost_worker_explained, synchronised, world
-from vibtheory.training.loop import Loop
+from vibtheory.training.hardware import check_acceleration, choose_device
+from vibtheory.training.loop import Loop, Settings
 from vibtheory.training.recipe import Recipe
 from vibtheory.training.run import Run
 
@@ -88,15 +87,16 @@ def train(
         reject("distill", recipe.distill, "0 without a teacher", "pass teacher, or set pretrain_epochs")
     place, processes = choose_device(device), world()
     check_acceleration(accelerate, place, processes.size)
-    use_amp = place.type == "cuda" if amp is None else amp
     folder = None if checkpoint is None else Path(checkpoint)
     with (
         locked(folder) if folder and processes.rank == 0 else nullcontext(),
         random_stream(seed, TRAINING, place),
     ):
-        loop = Loop(net.to(place), data, recipe, place, use_amp, evaluate_every, accelerate)
-        loop.on_epoch = on_epoch
-        if recipe.distill and teacher is not None:
-            loop.teacher = loop.predictions(teacher.to(place))
+        settings = Settings(
+            device=place, seed=seed, amp=place.type == "cuda" if amp is None else amp, evaluate_every=evaluate_every,
+            accelerate=accelerate, progress=progress, folder=folder, checkpoint_seconds=checkpoint_seconds,
+            on_epoch=on_epoch, teacher=teacher,
+        )  # fmt: skip
+        loop = Loop(net.to(place), data, recipe, settings)
         with lost_worker_explained(processes, folder), synchronised(net, processes):
-            return loop.run(seed, folder, progress, checkpoint_seconds)
+            return loop.run()

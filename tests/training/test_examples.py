@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vibtheory.errors import InvalidInputError
-from vibtheory.training.augmentation import Batches, Shifts, as_bytes
+from vibtheory.training.examples import Batches, Shifts, as_bytes
 
 
 def _moved(image: np.ndarray, dy: int, dx: int) -> np.ndarray:

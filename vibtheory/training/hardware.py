@@ -1,4 +1,4 @@
-"""A training step with few kernel launches: all gates' information at once, and the whole step as one CUDA graph.
+"""Where a step runs, and how fast: the device, what compiles or records the step, and the whole step as one CUDA graph.
 
 On a GPU a VGG step of 128 small images is over in a millisecond or two; launching its hundreds of kernels one by one
 takes longer than running them.
@@ -6,18 +6,37 @@ takes longer than running them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from vibtheory.errors import reject
-from vibtheory.networks.gates import Gate, log1p_alpha
 
-__all__ = ["ACCELERATIONS", "GraphedStep", "check_acceleration", "joint_information", "unit_prices"]
+__all__ = ["ACCELERATIONS", "GraphedStep", "check_acceleration", "choose_device"]
 
 ACCELERATIONS = ("none", "compile", "graph", "compile+graph")
 _WARM_UP = 3  # steps before a capture: libraries choose their algorithms and allocate workspaces in them
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" takes CUDA where it is present.
+
+    Raises:
+        InvalidInputError: neither auto, cpu nor cuda, or a CUDA device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        reject("device", repr(name), "auto, cpu or cuda", "use auto")
+    if device.type not in ("cpu", "cuda"):
+        reject("device", repr(name), "auto, cpu or cuda", "use auto")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= found:
+        reject("device", repr(name), "a device that is present", f"use auto or cpu; {found} CUDA devices were found")
+    return device
 
 
 def check_acceleration(name: str, device: torch.device, processes: int) -> None:
@@ -28,27 +47,6 @@ def check_acceleration(name: str, device: torch.device, processes: int) -> None:
         reject("accelerate", repr(name), "none or compile without a GPU", "CUDA graphs need device='cuda'")
     if name != "none" and processes > 1:
         reject("accelerate", repr(name), "none with several processes", "leave accelerate out under torchrun")
-
-
-def unit_prices(gates: Mapping[str, Gate], price: float | Mapping[str, float]) -> Tensor:
-    """½ γ_i s_i of every gated unit, layer after layer [Σd]: nats of objective per nat of log(1+α)."""
-    layers = []
-    for name, gate in gates.items():
-        gamma = price[name] if isinstance(price, Mapping) else price
-        layers.append(0.5 * gamma * gate.multiplier * gate.active.float())
-    return torch.cat(layers)
-
-
-def joint_information(gates: Mapping[str, Gate], prices: Tensor) -> Tensor:
-    """Σ_i γ_i s_i Σ_j ½ log(1 + α_ij), a scalar: what `networks.gates.objective` adds to the loss, in one pass.
-
-    Args:
-        gates: gates by layer name.
-        prices: from `unit_prices`.
-    """
-    mu = torch.cat([gate.mu for gate in gates.values()])
-    log_var = torch.cat([gate.log_var for gate in gates.values()])
-    return torch.dot(log1p_alpha(mu, log_var), prices)
 
 
 class GraphedStep:

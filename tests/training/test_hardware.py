@@ -9,8 +9,8 @@ import torch
 
 from vibtheory import networks
 from vibtheory.errors import InvalidInputError
-from vibtheory.networks.gates import named_gates, objective
-from vibtheory.training.acceleration import GraphedStep, check_acceleration, joint_information, unit_prices
+from vibtheory.networks.gates import joint_information, named_gates, objective, unit_prices
+from vibtheory.training.hardware import GraphedStep, check_acceleration
 
 
 @pytest.mark.parametrize(

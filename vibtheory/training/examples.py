@@ -1,19 +1,68 @@
-"""Random changes of training images, on the device: shifts drawn per epoch, or crops and flips drawn per batch."""
+"""Training examples in batches: shifted (drawn per epoch) or cropped and flipped (drawn per batch) on the device."""
 
 from __future__ import annotations
+
+import copy
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from vibtheory.errors import check_choice, reject
-from vibtheory.training.recipe import AUGMENTATIONS
+from vibtheory.training.recipe import AUGMENTATIONS, Recipe
 
-__all__ = ["Batches", "Shifts", "as_bytes"]
+__all__ = ["Batches", "Examples", "Shifts", "as_bytes", "batches_of", "needs_two"]
 
 _PADDING = 4  # pixels on each side, the custom for CIFAR
+
+
+class Examples:
+    """The training inputs as the net takes them in each step: changed as the recipe says, without closed ones.
+
+    Args:
+        x: inputs [N, ...].
+        recipe: its `shift` and `augment`.
+        device: where the net is.
+
+    Attributes:
+        images: cut, flipped and scaled batch by batch, where the recipe has `augment`; else None.
+        given: x as a tensor [N, ...]; on the device unless `images` holds them there.
+
+    Raises:
+        InvalidInputError: `x` is no stack of images and the recipe changes them.
+    """
+
+    def __init__(self, x: NDArray[np.float32], recipe: Recipe, device: torch.device) -> None:
+        self.images = None if recipe.augment is None else Batches(x, recipe.augment, device)
+        self.given = torch.from_numpy(x) if self.images else torch.from_numpy(x).to(device)
+        self._shifts = Shifts(self.given, recipe.shift) if recipe.shift else None
+        self._open: Tensor | None = None  # indices of the flattened inputs that are left; None: all
+        self._now = self.given  # this epoch's inputs
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def leave_out_all_but(self, kept: Tensor | None) -> None:
+        """From now on take only the flattened inputs `kept` (indices), or all as they are (None)."""
+        self._open = kept
+        if not self.images:
+            self._now = self._without_closed(self.given)
+
+    def begin_epoch(self) -> None:
+        """Draw this epoch's shifts."""
+        if self._shifts:
+            self._now = self._without_closed(self._shifts.draw())
+
+    def take(self, batch: Tensor, mine: slice = slice(None)) -> Tensor:
+        """Inputs [n, ...] of the part `mine` of a batch of indices; random changes are drawn for the whole batch."""
+        if not self.images:
+            return self._now[batch[mine]]
+        return self._without_closed(self.images.take(batch[mine], self.images.draw(len(batch))[:, mine]))
+
+    def _without_closed(self, x: Tensor) -> Tensor:
+        return x if self._open is None else x.flatten(1).index_select(1, self._open)
 
 
 class Shifts:
@@ -118,3 +167,37 @@ def as_bytes(x: NDArray[np.float32]) -> NDArray[np.uint8] | None:
         if not np.array_equal(coded[start : start + 1000].astype(np.float32) / np.float32(255), part):
             return None
     return coded
+
+
+def needs_two(net: nn.Module, one: Tensor, examples: int, batch_size: int) -> bool:
+    """Whether a batch of a single example would come up that `net` cannot be trained on, because of a BatchNorm.
+
+    `batches_of` then leaves none over.
+
+    Args:
+        net: unchanged. one: an example [1, ...]. examples, batch_size: of the data set and the recipe.
+
+    Raises:
+        InvalidInputError: every batch is a single example.
+    """
+    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
+    if not norms or (examples % batch_size != 1 and batch_size > 1):
+        return False
+    trial = copy.deepcopy(net).train()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[one.device] if one.device.type == "cuda" else []):
+            trial(one)
+    except ValueError:
+        if min(batch_size, examples) == 1:
+            reject("batch_size", f"{batch_size} for {examples} examples", "batches of two examples or more",
+                   "choose a larger one: a BatchNorm cannot be trained on a single example")  # fmt: skip
+        return True
+    return False
+
+
+def batches_of(order: Tensor, size: int, pairs: bool) -> list[Tensor]:
+    """`order` [N] in batches of `size`, the last one shorter; with `pairs` a single one joins the batch before."""
+    batches = list(torch.split(order, size))
+    if pairs and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches

@@ -1,0 +1,75 @@
+"""Where gates start, and the optimizer of weights and gates: its two groups, and what a checkpoint keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from vibtheory.networks.gates import Gate
+from vibtheory.training.recipe import Recipe
+
+__all__ = ["adam", "initialise_gates", "load_optimizer", "optimizer_tensors"]
+
+_ADAM = {"step", "exp_avg", "exp_avg_sq"}
+
+
+def initialise_gates(gates: dict[str, Gate], recipe: Recipe) -> None:
+    """Where the recipe lets the gates start; as they are where it does not say."""
+    start = recipe.initial_log_variance
+    for gate in gates.values():
+        if start is not None:
+            nn.init.constant_(gate.log_var, start)
+        if recipe.initial_spread:
+            nn.init.normal_(gate.mu, 1.0, recipe.initial_spread)
+            nn.init.normal_(gate.log_var, -9.0 if start is None else start, recipe.initial_spread)
+
+
+def adam(
+    parameters: Iterable[Tensor], of_gates: Iterable[Tensor], recipe: Recipe, *, capturable: bool = False
+) -> torch.optim.Optimizer:
+    """Adam on all `parameters`; those `of_gates` in a second group with a learning rate and a decay of their own."""
+    second = list(of_gates)
+    own = {id(p) for p in second}
+    groups = [
+        {
+            "params": [p for p in parameters if id(p) not in own],
+            "lr": recipe.learning_rate,
+            "weight_decay": recipe.weight_decay,
+        },
+        {"params": second, "lr": recipe.gate_learning_rate, "weight_decay": recipe.gate_weight_decay},
+    ]
+    return torch.optim.Adam(groups, fused=True, capturable=capturable)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What Adam remembers of each of the named `parameters`."""
+    return {
+        f"optimizer.{name}:{key}": value
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> None:
+    """Give it back. Raises ValueError unless it is whole, and of the parameters' shapes."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            name, _, what = key.removeprefix("optimizer.").rpartition(":")
+            if not value.is_floating_point() or value.shape != (() if what == "step" else parameters[name].shape):
+                raise ValueError(f"{key} has shape {list(value.shape)} and type {value.dtype}")
+            found.setdefault(name, {})[what] = value
+    if any(set(what) != _ADAM for what in found.values()):
+        raise ValueError("the optimizer's state is incomplete")
+    for name, states in found.items():
+        parameter = parameters[name]
+        for what, value in states.items():
+            # the step count too: a fused Adam keeps it on the device; moments in their parameter's memory layout
+            moment = value.shape == parameter.shape
+            value = value.to(parameter.device)
+            kept = torch.empty_like(parameter.detach()).copy_(value) if moment else value.clone()
+            optimizer.state[parameter][what] = kept

@@ -5,7 +5,8 @@ Reading order:
 1. `channel`: the law of h given x as a mixed measure (P3). `result`: what every bound and estimator returns.
 2. Bounds, one per file, each declaring direction, assumptions, cost and ceiling: `variational` (P2), `gaussian`,
    `known_conditional` (leave-one-out, InfoNCE), `pairwise` (mixtures), `per_unit` (quadrature).
-3. Baselines for teaching: `ksg`, `binning`. By name, all of them: `estimate`.
+3. Baselines for teaching: `ksg`, `binning`. By name, all of them: `estimate`. From joint samples alone: `from_samples`
+   (`critics` trains the networks of NWJ, MINE, SMILE, InfoNCE and the difference of entropies).
 4. `closed_form`: laws whose information is known.
 5. `layer_bound` (P1 decided), `gaussian_prior` (P2 from averages of activations).
 6. `bottleneck`, `bottleneck_curve`, `gaussian_bottleneck`: the information-bottleneck principle itself.
@@ -33,6 +34,7 @@ from vibtheory.information.closed_form import (
     uniform_additive_noise,
 )
 from vibtheory.information.estimate import METHODS, estimate
+from vibtheory.information.from_samples import SAMPLE_METHODS, from_samples
 from vibtheory.information.gaussian import gaussian, gaussian_tight, logdet
 from vibtheory.information.gaussian_bottleneck import GaussianBottleneck, gaussian_bottleneck
 from vibtheory.information.gaussian_prior import (
@@ -52,6 +54,7 @@ from vibtheory.information.variational import UnitTerms, plain, unit_terms, vari
 
 __all__ = [
     "METHODS",
+    "SAMPLE_METHODS",
     "ActivationStatistics",
     "BottleneckSolution",
     "GatedChannel",
@@ -69,6 +72,7 @@ __all__ = [
     "estimate",
     "exact_ib_curve",
     "expected_kl",
+    "from_samples",
     "gaussian",
     "gaussian_bottleneck",
     "gaussian_channel",

@@ -1,0 +1,101 @@
+"""Estimates from samples against the closed form of Gaussian pairs, their sides, and maps that leave I as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from vibtheory.errors import InvalidInputError
+from vibtheory.information import from_samples
+from vibtheory.information.critics import _value
+from vibtheory.information.from_samples import SAMPLE_METHODS
+
+RHO = 0.8
+TRUTH = -0.5 * np.log(1 - RHO**2)  # of one pair
+TRAINED = ("nwj", "mine", "smile", "infonce", "entropy_difference")
+
+
+def _pairs(n=1000, columns=1, seed=5):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, columns))
+    return x, RHO * x + np.sqrt(1 - RHO**2) * rng.normal(size=(n, columns))
+
+
+@pytest.mark.parametrize("method", SAMPLE_METHODS)
+def test_near_the_truth_of_a_gaussian_pair(method):
+    x, y = _pairs()
+    found = from_samples(7.0 * x, y - 3.0, method, steps=200)
+    assert found.method == method
+    assert found.nats == pytest.approx(TRUTH, abs=0.15)
+    if method in ("nwj", "infonce"):
+        assert found.kind == "lower"
+        assert found.nats - 3 * found.stderr <= TRUTH
+    else:
+        assert found.kind == "estimate"
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_nothing_is_found_where_there_is_nothing(method):
+    rng = np.random.default_rng(8)
+    found = from_samples(rng.normal(size=(800, 2)), rng.normal(size=800), method, steps=50)
+    assert abs(found.nats) <= 4 * found.stderr + 0.02
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_monotone_maps_of_coordinates_hardly_matter_and_the_seed_decides(method):
+    x, y = _pairs(400)
+    before = torch.random.get_rng_state()
+    found = from_samples(x, y, method, seed=3, steps=25)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert from_samples(x, y, method, seed=3, steps=25).nats == found.nats
+    assert from_samples(x, y, method, seed=4, steps=25).nats != found.nats
+    # heavier than any moment; interpolation between knots is what is left of the map
+    assert from_samples(np.sinh(3 * x), y**3, method, seed=3, steps=25).nats == pytest.approx(found.nats, abs=0.02)
+
+
+def test_data_of_the_same_seed_are_not_the_projections():
+    x, y = _pairs(400, columns=3, seed=0)
+    assert from_samples(x, y, "sliced", seed=0).nats < 3 * TRUTH
+
+
+def test_slices_lie_below_and_max_sliced_above_them():
+    x, y = _pairs(2000, columns=3)
+    mean, best = (from_samples(x, y, method).nats for method in ("sliced", "max_sliced"))
+    assert mean < best
+    assert best == pytest.approx(TRUTH, abs=0.12)  # one pair of directions holds one of the three parts
+
+
+@pytest.mark.parametrize("method", ["nwj", "mine", "smile", "infonce"])
+def test_standard_errors_are_the_jackknife_s(method):
+    rng = np.random.default_rng(1)
+    table = 0.5 * rng.normal(size=(60, 60)) + np.diag(rng.normal(size=60))
+    nats, influence = _value(table, method)
+    left_out = np.array([_value(np.delete(np.delete(table, i, 0), i, 1), method)[0] for i in range(60)])
+    jackknife = np.sqrt(59 / 60 * ((left_out - left_out.mean()) ** 2).sum())
+    assert influence.std(ddof=1) / np.sqrt(60) == pytest.approx(jackknife, rel=0.12)
+    direct = {
+        "nwj": 1 + table.diagonal().mean() - np.exp(table[~np.eye(60, dtype=bool)]).mean(),
+        "infonce": np.mean(table.diagonal() - np.log(np.exp(table).mean(axis=1))),
+    }.get(method, table.diagonal().mean() - np.log(np.exp(table[~np.eye(60, dtype=bool)]).mean()))
+    assert nats == pytest.approx(direct, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "argument"),
+    [
+        ({"method": "guess"}, "method"),
+        ({"x": np.zeros((40, 2, 2))}, "x"),
+        ({"x": np.full(40, np.nan)}, "x"),
+        ({"y": np.zeros(41)}, "y"),
+        ({"x": np.zeros(31), "y": np.zeros(31)}, "x"),
+        ({"y": np.zeros((40, 0))}, "y"),
+        ({"steps": 0}, "steps"),
+        ({"slices": 2.5}, "slices"),
+        ({"seed": "a"}, "seed"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_invalid_input_names_the_argument(change, argument):
+    with pytest.raises(InvalidInputError, match=f"^{argument}: got .* Remedy: "):
+        from_samples(**{"x": np.zeros(40), "y": np.zeros(40), **change})

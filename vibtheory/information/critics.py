@@ -1,0 +1,205 @@
+"""Bounds and estimates of I(x; y) that train a network on samples: NWJ, MINE, SMILE, InfoNCE, entropies' difference.
+
+In nats. A critic T(x, y) = w·relu(a(x) + b(y)) + c learns log p(x, y)/p(x)p(y) on five eighths of the rows; an eighth
+decides when to stop; the value and its standard error come from the rest, which training never saw. torch is loaded
+when called.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp, ndtri
+
+from vibtheory.information.result import Kind, MutualInformation, standard_error
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["BOUNDS", "critic_bound", "entropy_difference", "normal_scores"]
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+_CLIP = 5.0  # SMILE's: densities' ratios beyond e^±5 are cut
+_HIDDEN, _BATCH, _RATE, _LOOK = 64, 128, 2e-3, 25
+_PATIENCE = 6  # looks at the stopping rows without a better value
+_HELD_OUT = ("rows drawn independently", "the standard error is that of the held-out rows, for this trained network")
+
+BOUNDS: dict[str, tuple[Kind, str]] = {
+    "nwj": ("lower", "in expectation over the held-out rows"),
+    "mine": ("estimate", "of a lower bound; the logarithm of a sample mean makes it too large, more with few rows"),
+    "smile": ("estimate", f"clipped at ±{_CLIP:g}: less variance than MINE's, and no bound"),
+    "infonce": ("lower", "in expectation over the held-out rows; at most the logarithm of their number"),
+}
+"""The critics' bounds with what their direction rests on."""
+
+
+def critic_bound(x: Array, y: Array, method: str, rng: np.random.Generator, steps: int) -> MutualInformation:
+    """I(x; y) by one of `BOUNDS`, x [N, p] and y [N, q] checked; see `from_samples.from_samples`."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    fit, stop, test = _parts(len(x), rng)
+    first, second = (torch.from_numpy(normal_scores(a, fit)).float() for a in (x, y))
+
+    def embedding(width: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(width, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, _HIDDEN))
+
+    with _seeded(rng):
+        left, right, head = embedding(x.shape[1]), embedding(y.shape[1]), nn.Linear(_HIDDEN, 1)
+
+    def scores(rows: Index, others: Index) -> Tensor:
+        """T(x of rows, y of others), [B, n]."""
+        result: Tensor = head(torch.relu(left(first[rows])[:, None] + right(second[others])))[..., 0]
+        return result
+
+    def loss(rows: Index) -> Tensor:
+        table = scores(rows, rows)
+        own = table.diagonal()
+        if method == "infonce":
+            return (table.logsumexp(1) - own).mean() - math.log(len(rows))
+        others = table[~torch.eye(len(rows), dtype=torch.bool)]
+        if method == "smile":  # Jensen–Shannon's objective trains it, the clipped one measures
+            return functional.softplus(-own).mean() + functional.softplus(others).mean()
+        if method == "nwj":
+            return others.exp().mean() - 1 - own.mean()
+        return others.logsumexp(0) - math.log(len(others)) - own.mean()
+
+    _train(nn.ModuleList([left, right, head]), loss, fit, stop, rng, steps)
+    with torch.no_grad():
+        table = np.concatenate([scores(part, test).numpy() for part in np.array_split(test, 1 + len(test) // _BATCH)])
+    nats, influence = _value(table.astype(np.float64), method)
+    kind, why = BOUNDS[method]
+    ceiling = math.log(len(test)) if method == "infonce" else math.inf
+    return MutualInformation(nats, kind, method, standard_error(influence), ceiling, (why, *_HELD_OUT))
+
+
+def entropy_difference(x: Array, y: Array, rng: np.random.Generator, steps: int) -> MutualInformation:
+    """H(y) − H(y|x), each as the cross-entropy of a trained density (McAllester & Stratos 2020): no bound.
+
+    p(y|x) is a mixture of four Gaussians with diagonal covariance whose parameters a network gives; p(y) is the same
+    without an input. Both cross-entropies are too large; their difference can err either way.
+    """
+    import torch
+    from torch import nn
+
+    fit, stop, test = _parts(len(x), rng)
+    first, second = (torch.from_numpy(normal_scores(a, fit)).float() for a in (x, y))
+    width, mixed = y.shape[1], 4
+    nothing = torch.ones(len(x), 1)
+
+    def density(inputs: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Linear(inputs, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU(),
+            nn.Linear(_HIDDEN, mixed * (2 * width + 1)),
+        )  # fmt: skip
+
+    def log_density(net: nn.Module, given: Tensor, rows: Index) -> Tensor:
+        raw = net(given[rows]).view(len(rows), mixed, 2 * width + 1)
+        mean, log_scale, weight = raw[..., :width], raw[..., width:-1].clamp(-6, 4), raw[..., -1]
+        gap = (second[rows][:, None] - mean) * torch.exp(-log_scale)
+        terms = -(0.5 * gap**2 + log_scale + 0.5 * math.log(2 * math.pi)).sum(-1)
+        return torch.logsumexp(terms + weight.log_softmax(-1), -1)
+
+    terms = np.zeros(len(test))
+    for given, sign in ((first, 1.0), (nothing, -1.0)):
+        with _seeded(rng):
+            net = density(given.shape[1])
+
+        def loss(rows: Index, net: nn.Module = net, given: Tensor = given) -> Tensor:
+            return -log_density(net, given, rows).mean()
+
+        _train(net, loss, fit, stop, rng, steps)
+        with torch.no_grad():
+            terms += sign * log_density(net, given, test).double().numpy()
+    why = "the difference of two cross-entropies, each too large"
+    return MutualInformation(
+        float(terms.mean()), "estimate", "entropy_difference", standard_error(terms), assumes=(why, *_HELD_OUT)
+    )
+
+
+def normal_scores(values: Array, fit: Index) -> Array:
+    """Each column of `values` [N, p] through the map that makes the rows `fit` standard normal.
+
+    I(x; y) is invariant under one-to-one maps of coordinates; beyond the range of `fit` values are cut, which can only
+    lose information. Heavy tails and scales no longer matter.
+    """
+    result = np.empty_like(values)
+    for j in range(values.shape[1]):
+        knots, counts = np.unique(values[fit, j], return_counts=True)
+        rank = np.cumsum(counts) - 0.5 * counts
+        result[:, j] = np.interp(values[:, j], knots, ndtri(rank / len(fit)))
+    return result
+
+
+def _parts(n: int, rng: np.random.Generator) -> tuple[Index, Index, Index]:
+    """Rows to train on (5/8), to stop by (1/8), to measure on (1/4)."""
+    order = rng.permutation(n)
+    fit, stop, test = np.split(order, [n * 5 // 8, n * 3 // 4])
+    return fit, stop, test
+
+
+@contextmanager
+def _seeded(rng: np.random.Generator) -> Iterator[None]:
+    """Weights drawn from `rng`'s stream; torch's own is left as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**62)))
+        yield
+
+
+def _train(
+    net: nn.Module, loss: Callable[[Index], Tensor], fit: Index, stop: Index, rng: np.random.Generator, steps: int
+) -> None:
+    """Adam on batches of `fit`; the weights of the best loss on `stop` are kept."""
+    import torch
+
+    optimiser = torch.optim.Adam(net.parameters(), lr=_RATE)
+    best, kept, waited = math.inf, net.state_dict(), 0
+    for step in range(steps):
+        value = loss(rng.choice(fit, min(_BATCH, len(fit)), replace=False))
+        optimiser.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        if step % _LOOK == _LOOK - 1:
+            with torch.no_grad():
+                now = float(loss(stop))
+            waited += 1
+            if now < best:
+                best, waited = now, 0
+                kept = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+            if waited == _PATIENCE:
+                break
+    net.load_state_dict(kept)
+
+
+def _value(table: Array, method: str) -> tuple[float, Array]:
+    """The bound from the scores of all pairs [n, n] of held-out rows, and its influence values [n].
+
+    Pairs of different rows estimate E over p(x)p(y) without bias; a row enters as x and as y (Hoeffding).
+    """
+    n = len(table)
+    own = table.diagonal()
+    if method == "infonce":
+        total = logsumexp(table, axis=1)
+        terms = own - total + math.log(n)
+        return float(terms.mean()), terms - np.exp(table - total[:, None]).sum(axis=0)
+    if method == "smile":
+        table = np.clip(table, -_CLIP, _CLIP)
+    top = table.max()
+    ratio = np.exp(table - top)
+    np.fill_diagonal(ratio, 0.0)
+    mean = ratio.sum() / (n * (n - 1))
+    part = (ratio.sum(axis=0) + ratio.sum(axis=1)) / (n - 1)  # of each row, in the mean twice
+    if method == "nwj":
+        scale = math.exp(top)
+        return float(1 + own.mean() - scale * mean), own - scale * part
+    return float(own.mean() - math.log(mean) - top), own - part / mean

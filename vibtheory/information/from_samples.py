@@ -42,7 +42,7 @@ def from_samples(
     | smile | the same with a clipped ratio (Song & Ermon 2020) | estimate |
     | entropy_difference | two trained densities (McAllester & Stratos 2020) | estimate |
     | ksg | nearest neighbours (`ksg.ksg_samples`), k = 3 | estimate |
-    | sliced | mean over random projections of both, each by ksg (Goldfeld & Greenewald 2021) | estimate of some part of I |
+    | sliced | mean of ksg over random projections (Goldfeld & Greenewald 2021) | estimate of a part of I |
     | max_sliced | the best pair of projections found on half the rows, ksg on the rest (Tsur et al. 2023) | the same |
 
     Args:

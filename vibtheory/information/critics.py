@@ -40,7 +40,13 @@ BOUNDS: dict[str, tuple[Kind, str]] = {
 
 
 def critic_bound(x: Array, y: Array, method: str, rng: np.random.Generator, steps: int) -> MutualInformation:
-    """I(x; y) by one of `BOUNDS`, x [N, p] and y [N, q] checked; see `from_samples.from_samples`."""
+    """I(x; y) in nats by one of `BOUNDS`, from x [N, p] and y [N, q] as `from_samples` checked them.
+
+    Source: Poole et al. (2019), eq. 4 (NWJ), 10 (InfoNCE); Belghazi et al. (2018), eq. 10 (MINE); Song & Ermon (2020).
+
+    Args:
+        x: [N, p]. y: [N, q]. method: one of `BOUNDS`. rng: of split, weights and batches. steps: of Adam, at most.
+    """
     import torch
     from torch import nn
     from torch.nn import functional
@@ -84,7 +90,10 @@ def entropy_difference(x: Array, y: Array, rng: np.random.Generator, steps: int)
     """H(y) − H(y|x), each as the cross-entropy of a trained density (McAllester & Stratos 2020): no bound.
 
     p(y|x) is a mixture of four Gaussians with diagonal covariance whose parameters a network gives; p(y) is the same
-    without an input. Both cross-entropies are too large; their difference can err either way.
+    without an input. Both cross-entropies are too large; their difference, in nats, can err either way.
+
+    Args:
+        x: [N, p]. y: [N, q]. rng: of split, weights and batches. steps: of Adam, at most, for each density.
     """
     import torch
     from torch import nn
@@ -129,6 +138,11 @@ def normal_scores(values: Array, fit: Index) -> Array:
 
     I(x; y) is invariant under one-to-one maps of coordinates; beyond the range of `fit` values are cut, which can only
     lose information. Heavy tails and scales no longer matter.
+
+    Source: van der Waerden's scores (1952).
+
+    Args:
+        values: [N, p]. fit: rows that the maps are made from.
     """
     result = np.empty_like(values)
     for j in range(values.shape[1]):

@@ -50,7 +50,7 @@ def gated():
 def plain():
     return nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
 """
-TRAIN = ("train", "tiny_models:gated", "--data", "points.npz", "--out", "run", "--epochs", "2", "--device", "cpu")
+TRAIN = ("train", "intact_models:gated", "--data", "points.npz", "--out", "run", "--epochs", "2", "--device", "cpu")
 CHECK = ("check", "tiny", "--data", "points.npz", "--layer", "h1")
 RESULTS = ("table", "network", "mode", "gamma", "seed", "stage", "error_last", "error_best", "r_w", "r_n", "flop",
            "architecture", "epochs", "status", "seconds")  # fmt: skip
@@ -59,7 +59,7 @@ RESULTS = ("table", "network", "mode", "gamma", "seed", "stage", "error_last", "
 def prepare(folder: Path) -> None:
     """What the families spoil: arrays, models, a saved run of ours, a stopped run's checkpoint, an answer."""
     os.chdir(folder)
-    Path("tiny_models.py").write_text(MODELS, encoding="utf-8")
+    Path("intact_models.py").write_text(MODELS, encoding="utf-8")
     rng = np.random.default_rng(0)
     x = rng.normal(size=(45, 4)) * [1.0, 3.0, 0.2, 1.0]
     y = (x[:, 0] + x[:, 1] > 0).astype(np.int64)
@@ -306,7 +306,7 @@ def weights(rng: np.random.Generator, _: Path) -> str:
         {"0.weight": torch.ones(3, 4), "0.bias": torch.ones(3), "2.weight": torch.ones(2, 3), "2.bias": torch.ones(2)}
     )
     kind = int(rng.integers(4))
-    model, state = "tiny_models:plain", Path("w.safetensors")
+    model, state = "intact_models:plain", Path("w.safetensors")
     if kind == 0:
         state.write_bytes(damaged(rng, content))
     elif kind == 1:
@@ -334,7 +334,7 @@ def weights(rng: np.random.Generator, _: Path) -> str:
             ".:x",
             "μ :λ",
             f"{name}:",
-            "tiny_models:gone",
+            "intact_models:gone",
             "x\x00:y",
         ]
         model = names[0] if rng.random() < 0.6 else names[int(rng.integers(len(names)))]

@@ -26,7 +26,7 @@ from vibtheory.training.run import load
 @pytest.fixture
 def place(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with arrays and models, and without the trained run's checkpoint."""
-    for name in ("points.npz", "tiny_models.py"):
+    for name in ("points.npz", "intact_models.py"):
         (tmp_path / name).write_bytes((prepared / name).read_bytes())
     (tmp_path / "tiny").mkdir()
     for file in (prepared / "tiny").iterdir():
@@ -96,7 +96,7 @@ def test_a_report_that_cannot_be_written_keeps_the_old_one(
     monkeypatch.setattr(tempfile, "mkstemp", refuse)
     _one_line(*_ask(*CHECK, "--json", "r.json"), os.strerror(code))
     assert Path("r.json").read_text(encoding="utf-8") == "old"
-    assert sorted(path.name for path in place.iterdir()) == ["points.npz", "r.json", "tiny", "tiny_models.py"]
+    assert sorted(path.name for path in place.iterdir()) == ["intact_models.py", "points.npz", "r.json", "tiny"]
 
 
 @pytest.mark.parametrize("folder", ["/dev/null/run", "/proc/vibtheory", "points.npz"])

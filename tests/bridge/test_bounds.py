@@ -109,9 +109,10 @@ def test_value_and_gradient_are_tangent_at_any_anchor(dense: Dense, flat_data: D
 def test_bohning_curvature_is_half_the_hadamard_product(dense: Dense, flat_data: Data) -> None:
     net, data = dense(), flat_data()
     caught = []
-    named_gates(net)["h2"].register_forward_pre_hook(lambda m, inputs: caught.append(inputs[0]))
+    watch = named_gates(net)["h2"].register_forward_pre_hook(lambda m, inputs: caught.append(inputs[0]))
     with torch.no_grad():
         net.eval()(torch.as_tensor(data.x_train))
+    watch.remove()
     f, v = caught[0].double().numpy(), net.get_submodule("linear3").weight.detach().double().numpy()
     b = 0.5 * (np.eye(3) - np.ones((3, 3)) / 3)
     expected = 0.5 * np.mean([np.diag(row) @ v.T @ b @ v @ np.diag(row) for row in f], axis=0)

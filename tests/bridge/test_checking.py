@@ -120,12 +120,13 @@ def test_averaging_over_samples_of_the_gates_before() -> None:
     assert verify_bound(bound, net, data, samples=500, seed=3, others=8).violations == 0
     # E f² with noise: by brute force over many samples of the upstream gates
     caught: list[Tensor] = []
-    named_gates(net)["h2"].register_forward_pre_hook(lambda m, inputs: caught.append(inputs[0]))
+    watch = named_gates(net)["h2"].register_forward_pre_hook(lambda m, inputs: caught.append(inputs[0]))
     torch.manual_seed(0)
     for gate in named_gates(net).values():
         gate.sample_in_eval = True
     with torch.no_grad():
         net.eval()(torch.as_tensor(data.x_train).repeat(400, 1))
+    watch.remove()
     brute = (caught[0].double() ** 2).mean(0).numpy()
     many = quadratic_bound(net, data, "h2", gamma=0.1, others=2000)
     v = net.get_submodule("linear3").weight.detach().double().numpy()

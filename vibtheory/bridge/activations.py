@@ -23,7 +23,7 @@ from vibtheory.bridge.closed_units import reaches_output, without_closed_units
 from vibtheory.bridge.following import Chain, modules_after
 from vibtheory.bridge.likelihood import Likelihood
 from vibtheory.errors import InvalidInputError, reject
-from vibtheory.networks.forward import activation, evaluating, gate_held_at
+from vibtheory.networks.forward import activation, evaluating, gate_held_at, in_float64
 from vibtheory.networks.gates import named_gates
 
 __all__ = ["Batch", "GatedLayer"]
@@ -35,7 +35,7 @@ _FORMED = 12_000_000  # most entries of the affine map after the gate for which 
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs x [n, ...] in the network's type, f [n, d, ...] at the gate in float64, labels y."""
+    """Inputs x [n, ...] in the copy's type, f [n, d, ...] at the gate in float64, labels y."""
 
     x: Tensor
     f: Tensor
@@ -43,7 +43,7 @@ class Batch:
 
 
 class GatedLayer:
-    """A frozen copy of `net` in evaluation mode, seen from one gate.
+    """A frozen copy of `net` in evaluation mode and float64 (its own precision where it insists), seen from one gate.
 
     Args:
         net: gated network; copied, never changed.
@@ -78,7 +78,7 @@ class GatedLayer:
         seed: int = 0,
         batch: int = 2000,
     ) -> None:
-        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        self.net = in_float64(net, x).eval().requires_grad_(False)
         self.likelihood = Likelihood(likelihood)
         self.layer, self.x, self.y = layer, x, y
         self.samples, self.seed, self.batch = samples, seed, batch
@@ -119,11 +119,11 @@ class GatedLayer:
 
     @property
     def rounding(self) -> float:
-        """Relative rounding error of `mean_loss`: float64's where the rest runs in float64, else the network's."""
-        return 0.0 if self.prefix is not None else 16 * float(torch.finfo(self.dtype).eps)
+        """Relative rounding error of `mean_loss`: 0 stands for float64's, of a network that runs in it."""
+        return 0.0 if self.dtype == torch.float64 else 16 * float(torch.finfo(self.dtype).eps)
 
     def batches(self) -> Iterator[Batch]:
-        """Every example once (S times with `samples`); f in the network's own precision, cast to float64."""
+        """Every example once (S times with `samples`); f in float64."""
         if self._cache is not None:
             yield from self._cache
             return

@@ -39,8 +39,7 @@ def without_closed_units(modules: Sequence[nn.Module]) -> list[nn.Module]:
     if all(bool(gate.keep.all()) for gate in gates) or any(gate.axis != 1 for gate in gates):
         return given
     try:
-        # a cut BatchNorm comes back in float32; its values came from there
-        small = list(compress_chain(net).to(gates[0].mu.dtype))
+        small = list(compress_chain(net))
     except InvalidInputError:  # modules that the cut does not know, or a layer with nothing open
         return given
     # a FixedScale is rounded to float32, which would not be exact

@@ -38,6 +38,9 @@ def modules_after(net: nn.Module, layer: str) -> Chain:
     Residual connections, branches and functions without a module form give `modules=None` with the reason: the kinds
     `fitted` and `tangent` need no chain.
     """
+    for name, module in net.named_modules():
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+            return Chain(None, f"module {name!r} has a forward hook or a forward pass of its own, which no trace shows")
     try:
         graph = _Tracer().trace(net)
     except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:

@@ -27,7 +27,7 @@ __all__ = ["convolution_norm", "lipschitz_constant", "spectral_norm", "uncertifi
 _ROUNDING = 1 + 1e-9  # far above LAPACK's backward error in the largest singular value
 _FORMED = 12_000_000  # entries of a merged matrix that is formed
 _SIDE = 3200  # and its smaller side
-_ONE = (nn.ReLU, nn.Tanh, nn.Identity, nn.Softplus, nn.Hardtanh, nn.ReLU6, nn.Softsign, nn.LogSigmoid)
+_ONE = (nn.ReLU, nn.Tanh, nn.Identity, nn.Hardtanh, nn.ReLU6, nn.Softsign, nn.LogSigmoid)
 
 
 def lipschitz_constant(modules: Sequence[nn.Module], shape: Sequence[int], likelihood: Likelihood) -> float:
@@ -149,6 +149,10 @@ def _channel_scale(module: nn.Module) -> Tensor | None:
 def _pointwise(module: nn.Module) -> float:
     """The constant of one module that is not affine."""
     if isinstance(module, _ONE):
+        return 1.0
+    if isinstance(module, nn.Softplus):
+        if module.threshold < 20:  # torch jumps there from softplus(x) to x, by log(1 + e^−threshold)/beta
+            raise NotImplementedError(f"Softplus jumps at its threshold={module.threshold:g} (20 and more pass)")
         return 1.0
     if isinstance(module, nn.LeakyReLU):
         return max(1.0, abs(module.negative_slope))

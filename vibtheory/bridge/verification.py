@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.stats
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
 
-__all__ = ["BoundCheck", "clopper_pearson_upper", "compare", "sample_points"]
+from vibtheory.networks.forward import evaluating, gate_held_at, in_float64
+from vibtheory.networks.gates import Gate, named_gates
+
+__all__ = ["BoundCheck", "clopper_pearson_upper", "compare", "own_losses", "sample_points"]
 
 Array = NDArray[np.float64]
+_ROWS, _ENTRIES = 16384, 1 << 22  # of the inputs in one forward pass, at most
 
 
 @dataclass(frozen=True)
@@ -94,3 +102,70 @@ def sample_points(mu: Array, sigma: Array, samples: int, generator: np.random.Ge
         for start, block in ((1, mu + scale * noise), (2, 5 * scale * noise), (3, (noise > 0).astype(np.float64))):
             z[start::4] = block[start::4]
     return z
+
+
+def own_losses(
+    net: nn.Module,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    likelihood: str,
+    layer: str,
+    points: Array,
+    *,
+    others: int = 0,
+    seed: int = 0,
+    batch: int = 2000,
+) -> tuple[Array, float]:
+    """g at each z of `points` [S, d] by the net's own forward pass, z put in at the gate; and its relative rounding.
+
+    It shares nothing with what builds ḡ but the network and the seeds: no trace, no chain, no cut, no likelihood.
+
+    Args:
+        net: gated network. x, y: data [N, ...]. likelihood: "multinomial" or "gaussian". layer: the gate's name.
+        points: one z per row. others, seed, batch: as in `quadratic_bound`.
+
+    Returns:
+        Losses [S] in nats, and 16 times the unit rounding of the precision that the network ran in.
+    """
+    exact = in_float64(net, x)
+    gate, weight = named_gates(exact)[layer], next(exact.parameters())
+    before = _called_before(exact, gate, torch.as_tensor(x[:2]).to(weight)) if others else []
+    total = np.zeros(len(points))
+    for repeat in range(max(others, 1)):
+        for index, start in enumerate(range(0, len(x), batch)):
+            inputs = torch.as_tensor(x[start : start + batch]).to(weight)
+            labels = torch.as_tensor(y[start : start + batch]).to(weight.device)
+            most = max(1, min(_ROWS, _ENTRIES // inputs[0].numel()) // len(inputs))
+            step = 1 if others else most  # sampled gates: the noise of this batch again for each z
+            for s in range(0, len(points), step):
+                z = torch.tensor(points[s : s + step], dtype=torch.float64, device=weight.device)
+                rows = inputs.repeat(len(z), *(1,) * (inputs.ndim - 1))
+                noise = (seed, repeat, index) if others else None
+                held = gate_held_at(gate, z.repeat_interleave(len(inputs), 0))
+                with torch.no_grad(), evaluating(exact, before, noise), held:
+                    outputs = exact(rows).double()
+                losses = _loss(outputs.reshape(len(z), len(inputs), -1), labels, likelihood)
+                total[s : s + step] += losses.sum(1).cpu().numpy()
+    return total / (len(x) * max(others, 1)), 16 * float(torch.finfo(weight.dtype).eps)
+
+
+def _loss(outputs: Tensor, labels: Tensor, likelihood: str) -> Tensor:
+    """−log q [s, n] of outputs [s, n, K]."""
+    if likelihood == "gaussian":
+        return 0.5 * (outputs - labels.double().reshape(outputs.shape[1:])).square().sum(2)
+    classes = labels.long().expand(len(outputs), -1)
+    return functional.cross_entropy(outputs.transpose(1, 2), classes, reduction="none")
+
+
+def _called_before(net: nn.Module, gate: Gate, x: Tensor) -> list[Gate]:
+    """The gates that a forward pass of `net` comes to before `gate`."""
+    order: list[Gate] = []
+    gates = named_gates(net).values()
+    handles = [each.register_forward_pre_hook(lambda module, _: order.append(module)) for each in gates]
+    try:
+        with torch.no_grad(), evaluating(net):
+            net(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return order[: order.index(gate)]

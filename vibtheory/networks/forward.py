@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -13,7 +14,7 @@ from vibtheory.errors import reject
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.streams import random_stream
 
-__all__ = ["activation", "evaluating", "gate_held_at"]
+__all__ = ["activation", "evaluating", "gate_held_at", "in_float64"]
 
 
 class _Reached(Exception):
@@ -46,6 +47,18 @@ def evaluating(
                 module.training = training
             for gate, before in gates.items():
                 gate.sample_in_eval = before
+
+
+def in_float64(net: nn.Module, x: Any) -> nn.Module:
+    """A copy of `net` in float64; in its own precision where its forward pass does not run in that on x [N, ...]."""
+    exact = copy.deepcopy(net).double()
+    place = next(exact.parameters(), torch.zeros(())).device
+    try:
+        with torch.no_grad(), evaluating(exact):
+            exact(torch.as_tensor(x[:2]).to(place, torch.float64))
+    except (RuntimeError, ValueError, IndexError):  # it says so again, or runs, in its own precision
+        return copy.deepcopy(net)
+    return exact
 
 
 def activation(net: nn.Module, module: nn.Module, x: Tensor, *, stop: bool = False) -> Tensor:

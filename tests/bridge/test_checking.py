@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vibtheory.bridge import BoundOptions
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.checking import check_network, quadratic_bound, theory_gamma, verify_bound
 from vibtheory.datasets import Dataset, from_arrays
@@ -366,3 +367,19 @@ def test_data_that_do_not_fit_an_ungated_model_are_named() -> None:
     data = from_arrays(np.zeros((9, 7)), np.arange(9) % 3, np.zeros((2, 7)), np.zeros(2, dtype=np.int64), classes=3)
     with pytest.raises(InvalidInputError, match="example_input|x_train"):
         check_network(Theirs(), data, gamma=1e-2)
+
+
+def test_options_are_one_object_or_keywords() -> None:
+    net, data = _net(), _data()
+    options = BoundOptions(samples=30, level_samples=20, seed=4)
+    one = quadratic_bound(net, data, "h1", "tangent", 0.1, options)
+    two = quadratic_bound(net, data, "h1", "tangent", 0.1, samples=30, level_samples=20, seed=4)
+    three = quadratic_bound(
+        net, data, "h1", "tangent", 0.1, BoundOptions(samples=7, seed=4, level_samples=20), samples=30
+    )
+    for other in (two, three):
+        np.testing.assert_array_equal(one.gram, other.gram)
+        assert one.guarantee == other.guarantee
+    for bad in ({"sample": 3}, {"solver": "slow"}, {"batch": 0}, {"sigma": -np.ones(4)}):
+        with pytest.raises(InvalidInputError, match=rf"{next(iter(bad))}: got .*Remedy"):
+            quadratic_bound(net, data, "h1", "tangent", 0.1, **bad)

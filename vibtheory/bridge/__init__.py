@@ -7,3 +7,4 @@ from vibtheory.bridge.channels import layer_law as layer_law
 from vibtheory.bridge.checking import check_network as check_network
 from vibtheory.bridge.checking import quadratic_bound as quadratic_bound
 from vibtheory.bridge.checking import verify_bound as verify_bound
+from vibtheory.bridge.kinds import BoundOptions as BoundOptions

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from vibtheory.bridge.activations import GatedLayer
-from vibtheory.bridge.kinds import KINDS, LEVEL, PROVED, build, resolve, unfit
+from vibtheory.bridge.kinds import KINDS, LEVEL, PROVED, BoundOptions, build, resolve, unfit
 from vibtheory.bridge.likelihood import LIKELIHOODS
 from vibtheory.bridge.verification import BoundCheck, compare, own_losses, sample_points
 from vibtheory.errors import as_array, as_generator, as_positive, as_scalar, check_choice, reject
@@ -38,16 +38,8 @@ def quadratic_bound(
     layer: str,
     kind: str = "auto",
     gamma: Gamma | None = None,
-    *,
-    anchor: ArrayLike | None = None,
-    sigma: ArrayLike | None = None,
-    others: int = 0,
-    samples: int | None = None,
-    level_samples: int | None = None,
-    full: int = 60,
-    solver: str = "fast",
-    seed: int = 0,
-    batch: int = 2000,
+    options: BoundOptions | None = None,
+    **changes: Any,
 ) -> QuadraticBound:
     """ḡ(z) = zᵀQz + bᵀz + c ≥ g(z), the training-set mean loss as a function of one layer's gates (docs/theory.md T5).
 
@@ -58,15 +50,8 @@ def quadratic_bound(
         kind: exact | bohning | lipschitz | fitted | tangent, or "auto": the strongest of exact, bohning, lipschitz that
             applies, else tangent.
         gamma: training's γ_i > 0 in nats, one number or one per layer; None takes the one recorded by `train`.
-        anchor: z⁰ [d] where ḡ is built; None: the trained masked means μ⊙keep.
-        sigma: σ [d] for which lipschitz, fitted and tangent are tuned; None: the trained σ.
-        others: 0 holds the other gates at their masked means; S ≥ 1 averages over S seeded samples of those before it.
-        samples: of z for fitted (default 10 per unknown) and tangent (default 200); each costs a pass over the data.
-        level_samples: fresh z that measure the level of fitted and tangent; default 1000, and 200 for tangent.
-        full: most gates for which fitted's Q is a full matrix; past it, diagonal plus rank 10.
-        solver: of fitted, "fast" (a dense interior-point method) or "cvxpy" (the reference, slow past d = 30).
-        seed: of every sample.
-        batch: examples per forward pass.
+        options: how; None: `BoundOptions()`. Keyword arguments named like its fields replace them
+            (`anchor=z0, seed=3`): anchor, sigma, others, samples, level_samples, full, solver, seed, batch.
 
     Returns:
         The bound, with γ_theory = γ_i s_i/2, its `guarantee`, layer and the trained (μ⊙keep, σ).
@@ -76,11 +61,7 @@ def quadratic_bound(
             not apply to this layer.
         SolverError: the semidefinite program of `fitted` failed.
     """
-    bound, _ = bound_with_level(
-        net, data, layer, kind, gamma, anchor=anchor, sigma=sigma, others=others, samples=samples,
-        level_samples=level_samples, full=full, solver=solver, seed=seed, batch=batch,
-    )  # fmt: skip
-    return bound
+    return bound_with_level(net, data, layer, kind, gamma, options, **changes)[0]
 
 
 def bound_with_level(
@@ -89,33 +70,22 @@ def bound_with_level(
     layer: str,
     kind: str = "auto",
     gamma: Gamma | None = None,
-    *,
-    anchor: ArrayLike | None = None,
-    sigma: ArrayLike | None = None,
-    others: int = 0,
-    samples: int | None = None,
-    level_samples: int | None = None,
-    full: int = 60,
-    solver: str = "fast",
-    seed: int = 0,
-    batch: int = 2000,
+    options: BoundOptions | None = None,
+    **changes: Any,
 ) -> tuple[QuadraticBound, BoundCheck | None]:
     """`quadratic_bound`, and for a statistical kind the numbers behind its level: fresh z, violations, their limit."""
     check_choice("kind", kind, KINDS)
-    check_choice("solver", solver, ("fast", "cvxpy"))
+    options = (options or BoundOptions()).but(changes)
+    others, seed = options.others, options.seed
     gate = _gate(net, layer)
     price = theory_gamma(net, layer, gamma)
-    view = _view(net, data, layer, others, seed, batch)
+    view = _view(net, data, layer, others, seed, options.batch)
     kind = resolve(view, kind)
-    centre = view.anchor if anchor is None else as_array("anchor", anchor, (view.d,), "pass one z⁰ per gate")
-    spread = view.sigma if sigma is None else as_array("sigma", sigma, (view.d,), "pass one σ per gate")
-    if (spread < 0).any():
-        reject("sigma", f"smallest entry {spread.min():g}", "entries >= 0", "pass σ, not log σ²")
-    generator = as_generator("seed", seed, "points of a fitted bound")
-    result = build(view, kind, centre, spread, samples, generator, full, solver)
+    centre, spread = options.around(view)
+    result = build(view, kind, centre, spread, options)
     level: BoundCheck | None = None
     if LEVEL[kind] == "statistical":
-        fresh = level_samples or (1000 if kind == "fitted" else 200)
+        fresh = options.level_samples or (1000 if kind == "fitted" else 200)
         z = centre + spread * as_generator("seed", seed, "points that test its level").standard_normal((fresh, view.d))
         level = compare(result.value, view.mean_loss, z, "statistical", "")
         detail = (
@@ -251,7 +221,7 @@ def check_network(
         gamma: training's γ in nats, one number or one per layer; None takes the recorded one.
         kind: as in `quadratic_bound`.
         layers: names of the layers to check; None: all.
-        **options: passed to `quadratic_bound` (others, samples, seed, batch, ...).
+        **options: passed to `quadratic_bound` (options, or others, samples, seed, batch, ...).
 
     Raises:
         InvalidInputError: as `quadratic_bound`; no gates and no gamma.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.bohning import curvature_bound
@@ -11,9 +15,9 @@ from vibtheory.bridge.coefficients import Quadratic
 from vibtheory.bridge.fitted import fitted_bound
 from vibtheory.bridge.lipschitz import lipschitz_bound, why_not
 from vibtheory.bridge.tangent import tangent_bound
-from vibtheory.errors import reject
+from vibtheory.errors import as_array, as_generator, check_choice, reject
 
-__all__ = ["KINDS", "LEVEL", "PROVED", "build", "resolve", "unfit"]
+__all__ = ["KINDS", "LEVEL", "PROVED", "BoundOptions", "build", "resolve", "unfit"]
 
 Array = NDArray[np.float64]
 
@@ -27,23 +31,69 @@ PROVED = {
 }
 
 
-def build(
-    view: GatedLayer,
-    kind: str,
-    centre: Array,
-    spread: Array,
-    samples: int | None,
-    generator: np.random.Generator,
-    full: int,
-    solver: str,
-) -> Quadratic:
-    """ḡ of `kind`, not "auto", around z⁰ = `centre` [d] for σ = `spread` [d]; the rest as in `quadratic_bound`."""
+@dataclass(frozen=True, eq=False)
+class BoundOptions:
+    """How ḡ is built and its level measured; the keywords of `quadratic_bound`.
+
+    Attributes:
+        anchor: z⁰ [d] where ḡ is built; None: the trained masked means μ⊙keep.
+        sigma: σ [d] for which lipschitz, fitted and tangent are tuned; None: the trained σ.
+        others: 0 holds the other gates at their masked means; S ≥ 1 averages over S seeded samples of those before it.
+        samples: of z for fitted (default 10 per unknown) and tangent (default 200); each costs a pass over the data.
+        level_samples: fresh z that measure the level of fitted and tangent; default 1000, and 200 for tangent.
+        full: most gates for which fitted's Q is a full matrix; past it, diagonal plus rank 10.
+        solver: of fitted, "fast" (a dense interior-point method) or "cvxpy" (the reference, slow past d = 30).
+        seed: of every sample.
+        batch: examples per forward pass.
+
+    Raises:
+        InvalidInputError: an unknown solver, or batch < 1.
+    """
+
+    anchor: ArrayLike | None = None
+    sigma: ArrayLike | None = None
+    others: int = 0
+    samples: int | None = None
+    level_samples: int | None = None
+    full: int = 60
+    solver: str = "fast"
+    seed: int = 0
+    batch: int = 2000
+
+    def __post_init__(self) -> None:
+        check_choice("solver", self.solver, ("fast", "cvxpy"))
+        if self.batch < 1:
+            reject("batch", self.batch, "an integer >= 1", "pass the number of examples per forward pass")
+
+    def but(self, changes: Mapping[str, Any]) -> BoundOptions:
+        """These options with `changes` by name. Raises InvalidInputError for a name that is none."""
+        names = [field.name for field in fields(self)]
+        for name in changes:
+            if name not in names:
+                reject(name, "an unknown option", "one of " + ", ".join(names), "correct its spelling")
+        return replace(self, **changes)
+
+    def around(self, view: GatedLayer) -> tuple[Array, Array]:
+        """z⁰ and σ [d] for this layer. Raises InvalidInputError for another shape or σ < 0."""
+        centre, spread = view.anchor, view.sigma
+        if self.anchor is not None:
+            centre = as_array("anchor", self.anchor, (view.d,), "pass one z⁰ per gate")
+        if self.sigma is not None:
+            spread = as_array("sigma", self.sigma, (view.d,), "pass one σ per gate")
+        if (spread < 0).any():
+            reject("sigma", f"smallest entry {spread.min():g}", "entries >= 0", "pass σ, not log σ²")
+        return centre, spread
+
+
+def build(view: GatedLayer, kind: str, centre: Array, spread: Array, options: BoundOptions) -> Quadratic:
+    """ḡ of `kind`, not "auto", around z⁰ = `centre` [d] for σ = `spread` [d]."""
     if kind in ("exact", "bohning"):
         return curvature_bound(view, centre)
     if kind == "lipschitz":
         return lipschitz_bound(view, centre, spread)
+    samples, generator = options.samples, as_generator("seed", options.seed, "points of a fitted bound")
     if kind == "fitted":
-        return fitted_bound(view, centre, spread, samples, generator, full, solver=solver)
+        return fitted_bound(view, centre, spread, samples, generator, options.full, solver=options.solver)
     return tangent_bound(view, centre, spread, 200 if samples is None else samples, generator)
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "as_scalar",
     "as_seed",
     "as_torch_seed",
+    "as_whole",
     "check_choice",
     "reject",
     "shown",
@@ -81,6 +82,19 @@ def as_seed(argument: str, value: object) -> int:
     return int(value)
 
 
+def as_whole(argument: str, value: object, least: int, most: int | None = None, remedy: str = "use the default") -> int:
+    """`value` as a whole number from `least` to `most` (None: no end). Raises InvalidInputError about `argument`."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | np.integer)
+        or value < least
+        or (most is not None and value > most)
+    ):
+        expected = f"an integer >= {least}" if most is None else f"an integer between {least} and {most}"
+        reject(argument, shown(value), expected, remedy)
+    return int(value)
+
+
 def as_generator(argument: str, seed: int | np.random.Generator, purpose: str) -> np.random.Generator:
     """The random stream of `seed` for one `purpose`; a Generator passes through.
 
@@ -120,7 +134,7 @@ def as_array(
     if hasattr(value, "toarray"):
         reject(argument, f"a sparse {type(value).__name__}", "a dense array", f"pass {argument}.toarray()")
     try:
-        raw = np.asarray(value.detach() if hasattr(value, "detach") else value)  # a tensor with gradients too
+        raw = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)  # a tensor, perhaps with gradient
         if np.iscomplexobj(raw):
             raise TypeError("complex numbers")
         array = np.asarray(raw, dtype=np.float64)

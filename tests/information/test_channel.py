@@ -110,39 +110,3 @@ def test_regular_layers_have_stated_noise_and_float32_is_taken():
     assert channel.f.dtype == np.float64
     with pytest.raises(InvalidInputError, match="tau > 0"):
         GatedChannel.regular(F, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("f", "mu", "sigma", "tau", "message"),
-    [
-        (np.ones(3), 1, 1, 0, "f: got shape"),
-        (np.ones((0, 3)), 1, 1, 0, "f: got no rows"),
-        ([[np.nan, 1.0]], 1, 1, 0, "f: got 1 of 2"),
-        (F, [1, 2], 1, 0, "mu: got shape"),
-        (F, 1, [[1, 2, 3]], 0, "sigma: got shape"),
-        (F, 1, [1, -0.1, 1], 0, "sigma: got smallest entry -0.1"),
-        (F, 1, 1, -0.1, "tau: got -0.1"),
-        (F, 1, 1, [0.1, 0.2], "tau: got shape"),
-        (F, 1, [1, 0, 1], 0, "sigma: got 1 open gates"),
-    ],
-)
-def test_rejected_channels(f, mu, sigma, tau, message):
-    with pytest.raises(InvalidInputError, match=message):
-        GatedChannel(f, mu, sigma, tau)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda c, h: c.log_density(h[:, :2]), "h: got shape"),
-        (lambda c, h: c.log_density(h, [0, 1]), "pattern: got shape"),
-        (lambda c, h: c.log_density_ratio(h, [0, 1]), "rows: got"),
-        (lambda c, h: c.log_density_ratio(h, np.arange(5) * 1.0), "rows: got float64"),
-        (lambda c, h: c.log_density_ratio(h, np.arange(5) + 1), "rows: got"),
-        (lambda c, h: c.log_density_ratio(h, [1, 1, 2, 3, 4]), "h: got a point with another zero pattern"),
-    ],
-)
-def test_rejected_points(call, message):
-    channel = GatedChannel(F, MU, SIGMA)
-    with pytest.raises(InvalidInputError, match=message):
-        call(channel, channel.sample(0))

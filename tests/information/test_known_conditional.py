@@ -45,9 +45,9 @@ def test_written_out_and_in_blocks(monkeypatch):
     density = np.exp(channel.log_density(h))
     own = np.diag(density)
     expected = np.log(own / density.mean(1))
-    assert infonce(channel, np.random.default_rng(6)).nats == pytest.approx(expected.mean(), rel=1e-12)
+    assert infonce(channel, np.random.default_rng(6), draws=1).nats == pytest.approx(expected.mean(), rel=1e-12)
     monkeypatch.setattr(known_conditional, "_BLOCK_ENTRIES", 120)
-    assert infonce(channel, np.random.default_rng(6)).nats == pytest.approx(expected.mean(), rel=1e-12)
+    assert infonce(channel, np.random.default_rng(6), draws=1).nats == pytest.approx(expected.mean(), rel=1e-12)
     assert infonce(channel, 6).ceiling == pytest.approx(np.log(40))
     assert infonce(channel, 6).kind == "lower"
 
@@ -78,3 +78,35 @@ def test_closed_gates_and_one_row():
     assert leave_one_out(closed).nats == pytest.approx(0, abs=1e-14)
     with pytest.raises(InvalidInputError, match="at least two rows"):
         leave_one_out(GatedChannel([[1.0]], 1.0, 1.0))
+
+
+def test_few_rows_get_many_draws_and_their_error_covers(scalar_information):
+    """Three rows: I(h; x) for x uniform on them, by quadrature."""
+    f, tau = np.array([0.0, 1.0, 2.0]), 1.0
+    truth = scalar_information(f, 1.0, 0.0, tau)
+    hits = 0
+    for seed in range(100):
+        result = infonce(GatedChannel.regular(f[:, None], tau), seed)
+        error = result.parts["error of the draws"]
+        assert error < 0.03
+        hits += abs(result.nats - truth) < 1.96 * error
+    assert hits >= 88  # 5e-4 of the binomial law
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.8])
+def test_the_standard_error_is_the_jackknife(tau):
+    """Every row deleted in turn, from the matrix of densities."""
+    rng = np.random.default_rng(8)
+    channel = GatedChannel(np.maximum(rng.normal(size=(40, 2)), 0), [1.0, 2.0], [0.5, 0.3], tau)
+    h = channel.sample(np.random.default_rng(3))
+    density = np.exp(channel.log_density(h))
+
+    def value(rows):
+        part = density[np.ix_(rows, rows)]
+        return np.log(np.diag(part) / part.mean(axis=1)).mean()
+
+    deleted = np.array([value(np.delete(np.arange(40), i)) for i in range(40)])
+    jackknife = np.sqrt(39 / 40 * ((deleted - deleted.mean()) ** 2).sum())
+    result = infonce(channel, np.random.default_rng(3), draws=1)
+    assert result.nats == pytest.approx(value(np.arange(40)))
+    assert result.stderr == pytest.approx(jackknife, rel=1e-3)  # pairs beyond 0.999 of a row's mass are cut off

@@ -160,3 +160,26 @@ def test_unique_patterns_closed_gates_and_one_row(bound, coefficient):
 def test_rejected_options(bound, coefficient, options, message):
     with pytest.raises(InvalidInputError, match=message):
         bound(GatedChannel(F, MU, SIGMA), **options)
+
+
+@pytest.mark.parametrize(("bound", "coefficient"), BOUNDS)
+@pytest.mark.parametrize("tau", [0.0, 0.8])
+def test_the_standard_error_is_the_jackknife(bound, coefficient, tau):
+    """Every row deleted in turn, by hand."""
+    n = 25
+    rows = [np.delete(np.arange(n), i) for i in range(n)]
+    deleted = np.array([_direct(F[part], MU, SIGMA, tau, coefficient) for part in rows])
+    jackknife = np.sqrt((n - 1) / n * ((deleted - deleted.mean()) ** 2).sum())
+    assert bound(GatedChannel(F[:n], MU, SIGMA, tau)).stderr == pytest.approx(jackknife, rel=1e-9)
+
+
+@pytest.mark.parametrize("bound", [pairwise_kl, pairwise_bhattacharyya])
+def test_half_the_rows_at_their_ceiling_are_seen(bound):
+    """Half the inputs dead: the mean over rows is far below log N and still says little about the others."""
+    f = np.random.default_rng(3).normal(size=(400, 5)) * 30
+    f[::2] = 0
+    result = bound(GatedChannel.regular(f, 1.0))
+    assert result.nats < math.log(400) - 1
+    assert result.saturated_share == pytest.approx(0.5, abs=0.05)
+    assert result.saturated
+    assert "of the rows are at their ceiling" in str(result)

@@ -17,85 +17,48 @@ would hide the function. It costs no torch: only the pairwise bounds load it, wh
 
 from __future__ import annotations
 
-from vibtheory.information.binning import binning
-from vibtheory.information.bottleneck import (
-    BottleneckSolution,
-    blahut_arimoto,
-    deterministic_bottleneck,
-    stability_beta,
-)
-from vibtheory.information.bottleneck_curve import IBCurve, exact_ib_curve, ib_curve
-from vibtheory.information.channel import GatedChannel
-from vibtheory.information.closed_form import (
-    discrete_memoryless,
-    gaussian_channel,
-    multivariate_gaussian,
-    scalar_gated_channel,
-    uniform_additive_noise,
-)
-from vibtheory.information.estimate import METHODS, estimate
-from vibtheory.information.from_samples import SAMPLE_METHODS, from_samples
-from vibtheory.information.gaussian import gaussian, gaussian_tight, logdet
-from vibtheory.information.gaussian_bottleneck import GaussianBottleneck, gaussian_bottleneck
-from vibtheory.information.gaussian_prior import (
-    ActivationStatistics,
-    activation_statistics,
-    expected_kl,
-    psi,
-    zero_share,
-)
-from vibtheory.information.known_conditional import infonce, leave_one_out
-from vibtheory.information.ksg import ksg, ksg_samples
-from vibtheory.information.layer_bound import GatedUnit, LayerBound, layer_bound
-from vibtheory.information.pairwise import pairwise, pairwise_bhattacharyya
-from vibtheory.information.per_unit import per_unit, unit_information
-from vibtheory.information.result import MutualInformation
-from vibtheory.information.variational import UnitTerms, plain, unit_terms, variational, variational_factorised
-
-__all__ = [
-    "METHODS",
-    "SAMPLE_METHODS",
-    "ActivationStatistics",
-    "BottleneckSolution",
-    "GatedChannel",
-    "GatedUnit",
-    "GaussianBottleneck",
-    "IBCurve",
-    "LayerBound",
-    "MutualInformation",
-    "UnitTerms",
-    "activation_statistics",
-    "binning",
-    "blahut_arimoto",
-    "deterministic_bottleneck",
-    "discrete_memoryless",
-    "estimate",
-    "exact_ib_curve",
-    "expected_kl",
-    "from_samples",
-    "gaussian",
-    "gaussian_bottleneck",
-    "gaussian_channel",
-    "gaussian_tight",
-    "ib_curve",
-    "infonce",
-    "ksg",
-    "ksg_samples",
-    "layer_bound",
-    "leave_one_out",
-    "logdet",
-    "multivariate_gaussian",
-    "pairwise",
-    "pairwise_bhattacharyya",
-    "per_unit",
-    "plain",
-    "psi",
-    "scalar_gated_channel",
-    "stability_beta",
-    "uniform_additive_noise",
-    "unit_information",
-    "unit_terms",
-    "variational",
-    "variational_factorised",
-    "zero_share",
-]
+from vibtheory.information.binning import binning as binning
+from vibtheory.information.bottleneck import BottleneckSolution as BottleneckSolution
+from vibtheory.information.bottleneck import blahut_arimoto as blahut_arimoto
+from vibtheory.information.bottleneck import deterministic_bottleneck as deterministic_bottleneck
+from vibtheory.information.bottleneck import stability_beta as stability_beta
+from vibtheory.information.bottleneck_curve import IBCurve as IBCurve
+from vibtheory.information.bottleneck_curve import exact_ib_curve as exact_ib_curve
+from vibtheory.information.bottleneck_curve import ib_curve as ib_curve
+from vibtheory.information.channel import GatedChannel as GatedChannel
+from vibtheory.information.closed_form import discrete_memoryless as discrete_memoryless
+from vibtheory.information.closed_form import gaussian_channel as gaussian_channel
+from vibtheory.information.closed_form import multivariate_gaussian as multivariate_gaussian
+from vibtheory.information.closed_form import scalar_gated_channel as scalar_gated_channel
+from vibtheory.information.closed_form import uniform_additive_noise as uniform_additive_noise
+from vibtheory.information.estimate import METHODS as METHODS
+from vibtheory.information.estimate import estimate as estimate
+from vibtheory.information.from_samples import SAMPLE_METHODS as SAMPLE_METHODS
+from vibtheory.information.from_samples import from_samples as from_samples
+from vibtheory.information.gaussian import gaussian as gaussian
+from vibtheory.information.gaussian import gaussian_tight as gaussian_tight
+from vibtheory.information.gaussian import logdet as logdet
+from vibtheory.information.gaussian_bottleneck import GaussianBottleneck as GaussianBottleneck
+from vibtheory.information.gaussian_bottleneck import gaussian_bottleneck as gaussian_bottleneck
+from vibtheory.information.gaussian_prior import ActivationStatistics as ActivationStatistics
+from vibtheory.information.gaussian_prior import activation_statistics as activation_statistics
+from vibtheory.information.gaussian_prior import expected_kl as expected_kl
+from vibtheory.information.gaussian_prior import psi as psi
+from vibtheory.information.gaussian_prior import zero_share as zero_share
+from vibtheory.information.known_conditional import infonce as infonce
+from vibtheory.information.known_conditional import leave_one_out as leave_one_out
+from vibtheory.information.ksg import ksg as ksg
+from vibtheory.information.ksg import ksg_samples as ksg_samples
+from vibtheory.information.layer_bound import GatedUnit as GatedUnit
+from vibtheory.information.layer_bound import LayerBound as LayerBound
+from vibtheory.information.layer_bound import layer_bound as layer_bound
+from vibtheory.information.pairwise import pairwise as pairwise
+from vibtheory.information.pairwise import pairwise_bhattacharyya as pairwise_bhattacharyya
+from vibtheory.information.per_unit import per_unit as per_unit
+from vibtheory.information.per_unit import unit_information as unit_information
+from vibtheory.information.result import MutualInformation as MutualInformation
+from vibtheory.information.variational import UnitTerms as UnitTerms
+from vibtheory.information.variational import plain as plain
+from vibtheory.information.variational import unit_terms as unit_terms
+from vibtheory.information.variational import variational as variational
+from vibtheory.information.variational import variational_factorised as variational_factorised

@@ -116,8 +116,14 @@ class GatedChannel:
 
     def rows(self, index: ArrayLike) -> GatedChannel:
         """The channel on the rows `index` (integers or booleans [N])."""
-        part = GatedChannel(self.f[np.asarray(index)], self.mu, self.sigma, self.tau)
-        part.is_open = self.is_open  # closed gates still count in `width`
+        part = object.__new__(GatedChannel)  # checked once, as a whole
+        part.f, part.mu, part.sigma, part.tau, part.is_open = (
+            self.f[np.asarray(index)],
+            self.mu,
+            self.sigma,
+            self.tau,
+            self.is_open,  # closed gates still count in `width`
+        )
         return part
 
     def sample(self, seed: int | np.random.Generator, rows: ArrayLike | None = None) -> Array:
@@ -146,15 +152,19 @@ class GatedChannel:
             InvalidInputError: `h` has the wrong number of units, or `pattern` the wrong length.
         """
         points = as_array("h", h, (None, self.d), "pass points in the space of the open gates")
+        source = None if pattern is None else np.asarray(pattern)
+        if source is not None and source.shape != (len(points),):
+            reject("pattern", f"shape {list(source.shape)}", f"shape [{len(points)}]", "one number per row of h")
+        return self._log_density(points, source)
+
+    def _log_density(self, points: Array, source: NDArray[np.intp] | None) -> Array:
         centre, weight, scaled, constant = self._terms
         shifted = points - centre
         result: Array = shifted @ scaled.T  # Σ h m/v
         result -= 0.5 * (shifted**2 @ weight.T)  # Σ h²/2v
         result += constant
         if self.tau == 0:
-            source = self._patterns_of(points) if pattern is None else np.asarray(pattern)
-            if source.shape != (len(points),):
-                reject("pattern", f"shape {list(source.shape)}", f"shape [{len(points)}]", "one number per row of h")
+            source = self._patterns_of(points) if source is None else source
             result[source[:, None] != self.pattern[None, :]] = -np.inf
         return result
 

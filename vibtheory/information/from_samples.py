@@ -84,7 +84,7 @@ def _sliced(x: Array, y: Array, rng: np.random.Generator, slices: int) -> Mutual
     found = []
     for _ in range(slices):
         a, b = _direction(x.shape[1], rng), _direction(y.shape[1], rng)
-        found.append(_projected(x, y, a, b))
+        found.append(_projected(x, y, a, b, halves=4))  # few: the mean over slices is used
     nats = np.array([result.nats for result in found])
     # of the draw of projections, and of the rows, on which the projections' errors depend together
     spread = float(nats.std(ddof=1)) / math.sqrt(slices) if slices > 1 else math.nan
@@ -118,7 +118,7 @@ def _max_sliced(x: Array, y: Array, rng: np.random.Generator, slices: int) -> Mu
         tried = _projected(x[half], y[half], c, d).nats
         if tried > score:
             a, b, score = c, d, tried
-    held = _projected(x[rest], y[rest], a, b)
+    held = _projected(x[rest], y[rest], a, b, halves=30)
     return MutualInformation(
         held.nats, "estimate", "max_sliced", held.stderr, held.ceiling,
         ("I of one pair of projections, itself at most I(x; y)", "found on half of the rows, measured on the others"),
@@ -130,7 +130,8 @@ def _direction(width: int, rng: np.random.Generator) -> Array:
     return np.asarray(a / np.linalg.norm(a), dtype=np.float64)
 
 
-def _projected(x: Array, y: Array, a: Array, b: Array) -> MutualInformation:
+def _projected(x: Array, y: Array, a: Array, b: Array, halves: int = 0) -> MutualInformation:
     """KSG on a pair of projections, each of unit standard deviation: the estimate depends on the ratio of the units."""
     first, second = x @ a, y @ b
-    return ksg_samples((first / (first.std() + 1e-300))[:, None], (second / (second.std() + 1e-300))[:, None])
+    first, second = first / (first.std() + 1e-300), second / (second.std() + 1e-300)
+    return ksg_samples(first[:, None], second[:, None], halves=halves)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vibtheory.errors import reject
 from vibtheory.information.channel import GatedChannel
-from vibtheory.information.result import MutualInformation, standard_error
+from vibtheory.information.result import MutualInformation, sampling_error
 
 __all__ = ["gaussian", "gaussian_tight", "logdet"]
 
@@ -32,7 +32,7 @@ def gaussian(channel: GatedChannel) -> MutualInformation:
         nats=value - channel.d * math.log(channel.tau),
         kind="upper",
         method="gaussian",
-        stderr=standard_error(quadratic),
+        **sampling_error(quadratic),
         assumes=(f"of the layer with added noise tau = {channel.tau:g}",),
     )
 
@@ -51,7 +51,7 @@ def gaussian_tight(channel: GatedChannel) -> MutualInformation:
         nats=value - float(conditional.mean()),
         kind="upper",
         method="gaussian_tight",
-        stderr=standard_error(quadratic - conditional),
+        **sampling_error(quadratic - conditional),
         assumes=(f"of the layer with added noise tau = {channel.tau:g}",),
     )
 
@@ -73,7 +73,7 @@ def logdet(channel: GatedChannel) -> MutualInformation:
         nats=value + closed * math.log(channel.tau),
         kind="estimate",
         method="logdet",
-        stderr=standard_error(quadratic),
+        **sampling_error(quadratic),
         assumes=("up to a constant that depends on width and tau only",),
     )
 

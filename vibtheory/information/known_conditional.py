@@ -10,81 +10,114 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from vibtheory.errors import as_generator, reject
+from vibtheory.errors import as_generator, as_whole, reject
 from vibtheory.information.channel import GatedChannel
-from vibtheory.information.result import MutualInformation, standard_error
+from vibtheory.information.result import SATURATION_MARGIN, MutualInformation, sampling_error
 
 __all__ = ["infonce", "leave_one_out"]
 
 Array = NDArray[np.float64]
 _BLOCK_ENTRIES = 2**23  # 64 MiB of float64 per block of log densities
+_DRAWS = 1000  # of h in all, at least
 
 
-def infonce(channel: GatedChannel, seed: int | np.random.Generator = 0) -> MutualInformation:
-    """Lower bound E log p(h|x) − log(1/N Σ_n p(h|x_n)), a draw of h per row by `seed` (Poole et al. 2019, eq. 12).
+def infonce(channel: GatedChannel, seed: int | np.random.Generator = 0, draws: int | None = None) -> MutualInformation:
+    """Lower bound E log p(h|x) − log(1/N Σ_n p(h|x_n)), with draws of h by `seed` (Poole et al. 2019, eq. 12).
 
     Direction: lower, in expectation, for the population behind the rows; for x uniform on the rows themselves its
-    expectation is I(h; x) exactly. Assumes: rows drawn independently. Cost: 4N²d operations. Ceiling: log N.
+    expectation is I(h; x) exactly. Assumes: rows drawn independently. Cost: 4N²d operations a draw. Ceiling: log N.
+
+    Args:
+        channel: the gated layer's law.
+        seed: of the draws.
+        draws: of h per row; None: one, or as many as make 1000 in all. With several, the part "error of the draws" is
+            their own standard error in nats: that of the value as I(h; x) for x uniform on these very rows.
+
+    Raises:
+        InvalidInputError: no seed, draws < 1.
     """
-    own, total, influence = _ratios(channel, seed, leave_out=False)
-    terms = own - total + math.log(channel.n)
+    terms, absence, parts = _ratios(channel, as_generator("seed", seed, "infonce"), draws, leave_out=False)
     return MutualInformation(
         nats=float(terms.mean()),
         kind="lower",
         method="infonce",
-        stderr=standard_error(terms - influence),
         ceiling=math.log(channel.n),
         assumes=(
             "rows drawn independently: a lower bound, in expectation, on the population's I",
             "unbiased for x uniform on these rows",
         ),
+        parts=parts,
+        saturated_share=float((terms >= math.log(channel.n) - SATURATION_MARGIN).mean()),
+        **sampling_error(terms - absence),
     )
 
 
-def leave_one_out(channel: GatedChannel, seed: int | np.random.Generator = 0) -> MutualInformation:
+def leave_one_out(
+    channel: GatedChannel, seed: int | np.random.Generator = 0, draws: int | None = None
+) -> MutualInformation:
     """Upper bound E log p(h|x) − log(1/(N−1) Σ_{n≠i} p(h|x_n)), h drawn by `seed` (Poole et al. 2019, eq. 13).
 
     Direction: upper, in expectation, for the rows and for the population. Assumes: rows drawn independently. Cost:
-    4N²d operations. Ceiling: log N in use; itself unbounded, +inf as soon as one zero pattern is unique (P3).
+    4N²d operations a draw. Ceiling: log N in use; itself unbounded, +inf as soon as one zero pattern is unique (P3).
+
+    Args:
+        channel, seed, draws: as in `infonce`.
 
     Raises:
-        InvalidInputError: fewer than two rows.
+        InvalidInputError: fewer than two rows, no seed, draws < 1.
     """
     if channel.n < 2:
         reject("channel", f"{channel.n} row", "at least two rows", "leaving one out must leave one in")
-    own, total, influence = _ratios(channel, seed, leave_out=True)
-    terms = own - total + math.log(channel.n - 1)
+    terms, absence, parts = _ratios(channel, as_generator("seed", seed, "leave_one_out"), draws, leave_out=True)
     unique = int((np.bincount(channel.pattern) == 1).sum()) if channel.tau == 0 else 0
+    finite = bool(np.isfinite(terms).all())
+    error = sampling_error(terms - absence) if finite else {"stderr": math.nan}
+    far = int((terms > math.log(channel.n)).sum())
+    if far and finite:
+        warning = f"{far} rows are too far from all others for a standard error. Remedy: more rows, or more noise"
+        error["warnings"] = (*error.get("warnings", ()), warning)
     return MutualInformation(
         nats=float(terms.mean()),
         kind="upper",
         method="leave_one_out",
-        stderr=standard_error(terms - influence) if np.isfinite(terms).all() else math.nan,
         ceiling=math.log(channel.n),
         assumes=("rows drawn independently; upper in expectation", f"{unique} of {channel.n} zero patterns are unique"),
+        parts=parts,
+        **error,
     )
 
 
-def _ratios(channel: GatedChannel, seed: int | np.random.Generator, leave_out: bool) -> tuple[Array, Array, Array]:
-    """Own log density [N], log of the others' summed density [N], and each row's part in the others' sums [N].
+def _ratios(
+    channel: GatedChannel, generator: np.random.Generator, draws: int | None, leave_out: bool
+) -> tuple[Array, Array, dict[str, float]]:
+    """Each row's log density ratio [N], what the other rows' would lose without it [N], and the draws' own error.
 
-    The third is Σ_i p(h_i|x_k)/Σ_n p(h_i|x_n): a row enters the statistic through its own term and through every
-    denominator, and the standard error needs both.
+    A row enters the statistic through its own term and through every denominator; with a term a_i and
+    Σ_{k≠i} −log(1 − its share of k's denominator) = g_i, the statistic's pseudo-values are a_i − g_i.
     """
-    h = channel.sample(as_generator("seed", seed, "leave_one_out" if leave_out else "infonce"))
-    size = max(1, _BLOCK_ENTRIES // channel.n)
-    own, total, influence = np.empty(channel.n), np.empty(channel.n), np.zeros(channel.n)
-    for start in range(0, channel.n, size):
-        stop = min(start + size, channel.n)
-        density = channel.log_density(h[start:stop], channel.pattern[start:stop])  # [B, N]
-        block = np.arange(stop - start)
-        own[start:stop] = density[block, np.arange(start, stop)]
-        if leave_out:
-            density[block, np.arange(start, stop)] = -np.inf
-        top = density.max(axis=1)
-        alone = np.isneginf(top)  # a unique zero pattern: nobody else could have made this h
-        np.exp(density - np.where(alone, 0.0, top)[:, None], out=density)
-        mass = density.sum(axis=1)
-        total[start:stop] = np.where(alone, -np.inf, top + np.log(np.where(alone, 1.0, mass)))
-        influence += (~alone / np.where(alone, 1.0, mass)) @ density
-    return own, total, influence
+    n = channel.n
+    repeats = max(1, -(-_DRAWS // n)) if draws is None else as_whole("draws", draws, 1)
+    size, others = max(1, _BLOCK_ENTRIES // n), n - leave_out
+    terms, absence = np.empty((repeats, n)), np.zeros(n)
+    for repeat in range(repeats):
+        h = channel.sample(generator)
+        for start in range(0, n, size):
+            stop = min(start + size, n)
+            block, own = np.arange(stop - start), np.arange(start, stop)
+            density = channel._log_density(h[start:stop], channel.pattern[start:stop])  # [B, N]
+            terms[repeat, start:stop] = density[block, own] + math.log(others)
+            if leave_out:
+                density[block, own] = -np.inf
+            top = density.max(axis=1)
+            alone = np.isneginf(top)  # a unique zero pattern: nobody else could have made this h
+            np.exp(density - np.where(alone, 0.0, top)[:, None], out=density)
+            mass = np.where(alone, 1.0, density.sum(axis=1))
+            terms[repeat, start:stop] -= np.where(alone, -np.inf, top + np.log(mass))
+            density *= (~alone / mass)[:, None]
+            density[block, own] = 0.0
+            # leave-one-out's denominator may hold nothing else, and the statistic would be infinite without that row
+            absence -= np.log1p(-np.minimum(density, 0.999, out=density), out=density).sum(axis=0)
+    parts = {}
+    if repeats > 1 and np.isfinite(terms).all():
+        parts["error of the draws"] = math.sqrt(terms.var(axis=0, ddof=1).sum() / repeats) / n
+    return terms.mean(axis=0), absence / repeats, parts

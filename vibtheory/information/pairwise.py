@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.errors import check_choice, reject
 from vibtheory.information.channel import GatedChannel
-from vibtheory.information.result import Kind, MutualInformation, standard_error
+from vibtheory.information.result import SATURATION_MARGIN, Kind, MutualInformation, sampling_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,7 @@ _Exponents = Callable[[Array, Array, str], _Block]
 def _pairwise(
     channel: GatedChannel, method: str, kind: Kind, exponents: _Exponents, entries: int, precision: str, symmetric: bool
 ) -> MutualInformation:
-    mass, influence = np.ones(channel.n), np.ones(channel.n)
+    mass, absence = np.ones(channel.n), np.zeros(channel.n)
     order = np.argsort(channel.pattern, kind="stable")
     groups = np.split(order, np.cumsum(np.bincount(channel.pattern))[:-1])
     for group in groups:
@@ -86,21 +86,22 @@ def _pairwise(
         del f  # many rows fill gigabytes
         chosen = _precise_enough(mean, variance, exponents) if precision == "auto" else precision
         block_of = exponents(mean, variance, chosen)
-        mass[group], influence[group] = _sums(block_of, len(group), entries, symmetric)
+        mass[group], absence[group] = _sums(block_of, len(group), entries, symmetric)
     terms = math.log(channel.n) - np.log(mass)
     return MutualInformation(
         nats=float(terms.mean()),
         kind=kind,
         method=method,
-        stderr=standard_error(terms - influence),
+        **sampling_error(terms - absence),
         ceiling=math.log(channel.n),
+        saturated_share=float((terms >= math.log(channel.n) - SATURATION_MARGIN).mean()),
         assumes=("x uniform on these rows",),
     )
 
 
 def _sums(block_of: _Block, n: int, entries: int, symmetric: bool) -> tuple[Array, Array]:
-    """Row sums s_i of the weights w_ij = exp(−distance), and Σ_i w_ij/s_i, each row's part in the others' sums: [n]."""
-    total, share = np.zeros(n), np.zeros(n)
+    """Row sums s_i of w_ij = exp(−distance), and −Σ_{i≠j} log(1 − w_ij/s_i), what others lose without row j: [n]."""
+    total, absence = np.zeros(n), np.zeros(n)
     half = symmetric and n * n <= _KEPT_ENTRIES
     kept = np.empty((n, n), dtype=np.float32) if half else None
     stop = 0
@@ -111,14 +112,24 @@ def _sums(block_of: _Block, n: int, entries: int, symmetric: bool) -> tuple[Arra
         weight[own, own if half else own + start] = 1.0  # distance to oneself is exactly 0
         total[start:stop] += weight.sum(axis=1, dtype=np.float64)
         if kept is None:
-            share += (1 / total[start:stop]).astype(weight.dtype) @ weight
+            absence += _lost(weight, total[start:stop], start)
         else:
             total[stop:] += weight[:, stop - start :].sum(axis=0, dtype=np.float64)
             kept[start:stop, start:] = weight
             kept[stop:, start:stop] = weight[:, stop - start :].T
     if kept is not None:
-        share += kept @ (1 / total).astype(np.float32)
-    return total, share
+        size = max(1, entries // n)
+        for start in range(0, n, size):
+            absence += _lost(kept[start : start + size], total[start : start + size], start)
+    return total, absence
+
+
+def _lost(weight: NDArray[np.floating[Any]], total: Array, start: int) -> Array:
+    """−Σ_i log(1 − w_ij/s_i) over a block of rows i ≠ j, the first of which is row `start`: [n]. Overwrites `weight`."""
+    weight /= -total[:, None].astype(weight.dtype)
+    weight[np.arange(len(weight)), np.arange(start, start + len(weight))] = 0.0
+    lost: Array = -np.log1p(weight, out=weight).sum(axis=0, dtype=np.float64)
+    return lost
 
 
 def _precise_enough(mean: Array, variance: Array, exponents: _Exponents) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.information.channel import GatedChannel
-from vibtheory.information.result import MutualInformation, standard_error
+from vibtheory.information.result import MutualInformation, sampling_error
 
 __all__ = ["per_unit", "unit_information"]
 
@@ -33,7 +33,7 @@ def per_unit(channel: GatedChannel) -> MutualInformation:
         nats=float(units.sum()),
         kind="upper",
         method="per_unit",
-        stderr=standard_error(rows.sum(axis=1)),
+        **sampling_error(rows.sum(axis=1)),
         ceiling=math.log(channel.n) if channel.d <= 1 else math.inf,
         assumes=("units independent given x",),
         parts={"largest unit": float(units.max(initial=0.0))},

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import entr
 
 from vibtheory.information.channel import GatedChannel
-from vibtheory.information.result import SATURATION_MARGIN, MutualInformation, standard_error
+from vibtheory.information.result import SATURATION_MARGIN, MutualInformation, sampling_error
 
 __all__ = ["UnitTerms", "log1p_alpha", "plain", "unit_terms", "variational", "variational_factorised"]
 
@@ -124,7 +124,7 @@ def _with_atoms(channel: GatedChannel, factorised: bool) -> MutualInformation:
         nats=discrete + gates + psi,
         kind="upper",
         method="variational_factorised" if factorised else "variational",
-        stderr=standard_error(row),
+        **sampling_error(row),
         assumes=("holds for every channel",),
         parts={
             "pattern entropy": entropy,
@@ -156,6 +156,6 @@ def _without_atoms(channel: GatedChannel, method: str) -> MutualInformation:
         nats=float(0.5 * (np.log(xi) - log_variance.mean(axis=0)).sum()),
         kind="upper",
         method=method,
-        stderr=standard_error(0.5 * (second / xi - log_variance).sum(axis=1)),
+        **sampling_error(0.5 * (second / xi - log_variance).sum(axis=1)),
         assumes=("holds for every channel with tau > 0",),
     )

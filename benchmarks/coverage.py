@@ -1,4 +1,4 @@
-"""Do the stated standard errors cover? Method × channel, 400 repeats (ksg: 200) of N = 400 rows each, new rows and new noise.
+"""Do the stated standard errors cover? Method × channel, 400 repeats (ksg: 200) of N = 400 rows: new rows, new noise.
 
     python benchmarks/coverage.py [--repeats 400] [--rows 400]
 

@@ -125,7 +125,7 @@ def _sums(block_of: _Block, n: int, entries: int, symmetric: bool) -> tuple[Arra
 
 
 def _lost(weight: NDArray[np.floating[Any]], total: Array, start: int) -> Array:
-    """−Σ_i log(1 − w_ij/s_i) over a block of rows i ≠ j, the first of which is row `start`: [n]. Overwrites `weight`."""
+    """−Σ_i log(1 − w_ij/s_i) over a block of rows i ≠ j, the first being row `start`: [n]. Overwrites `weight`."""
     weight /= -total[:, None].astype(weight.dtype)
     weight[np.arange(len(weight)), np.arange(start, start + len(weight))] = 0.0
     lost: Array = -np.log1p(weight, out=weight).sum(axis=0, dtype=np.float64)

@@ -170,7 +170,8 @@ def test_the_standard_error_is_the_jackknife(bound, coefficient, tau):
     rows = [np.delete(np.arange(n), i) for i in range(n)]
     deleted = np.array([_direct(F[part], MU, SIGMA, tau, coefficient) for part in rows])
     jackknife = np.sqrt((n - 1) / n * ((deleted - deleted.mean()) ** 2).sum())
-    assert bound(GatedChannel(F[:n], MU, SIGMA, tau)).stderr == pytest.approx(jackknife, rel=1e-6)  # weights kept in float32
+    # its weights are kept in float32
+    assert bound(GatedChannel(F[:n], MU, SIGMA, tau)).stderr == pytest.approx(jackknife, rel=1e-6)
 
 
 @pytest.mark.parametrize("bound", [pairwise_kl, pairwise_bhattacharyya])

@@ -6,6 +6,7 @@ In nats; `seed`, or a generator, decides the draws of h.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def leave_one_out(
     terms, absence, parts = _ratios(channel, as_generator("seed", seed, "leave_one_out"), draws, leave_out=True)
     unique = int((np.bincount(channel.pattern) == 1).sum()) if channel.tau == 0 else 0
     finite = bool(np.isfinite(terms).all())
-    error = sampling_error(terms - absence) if finite else {"stderr": math.nan}
+    error: dict[str, Any] = sampling_error(terms - absence) if finite else {"stderr": math.nan}
     far = int((terms > math.log(channel.n)).sum())
     if far and finite:
         warning = f"{far} rows are too far from all others for a standard error. Remedy: more rows, or more noise"

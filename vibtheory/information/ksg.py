@@ -105,7 +105,7 @@ def _terms(first: Array, second: Array, k: int, alpha: float | None) -> tuple[Ar
         terms -= digamma(cKDTree(points).query_ball_point(points, inside, p=np.inf, return_length=True))
     correction = np.zeros(n)
     if alpha is not None:
-        correction = _non_uniformity(joint[near[:, 1:]] - joint[:, None], alpha)
+        correction = _non_uniformity(joint[np.asarray(near)[:, 1:]] - joint[:, None], alpha)
     return terms + correction, tied, correction
 
 

@@ -83,7 +83,11 @@ def as_seed(argument: str, value: object) -> int:
 
 
 def as_whole(argument: str, value: object, least: int, most: int | None = None, remedy: str = "use the default") -> int:
-    """`value` as a whole number from `least` to `most` (None: no end). Raises InvalidInputError about `argument`."""
+    """`value` as a whole number from `least` to `most` (None: no end).
+
+    Raises:
+        InvalidInputError: about `argument`, with `remedy`: no whole number, or outside.
+    """
     if (
         isinstance(value, bool)
         or not isinstance(value, int | np.integer)

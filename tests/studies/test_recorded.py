@@ -90,9 +90,9 @@ def _epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     done: list[int] = []
     real = loop.snapshot
 
-    def counted(folder: Path, state: Any, seed: int) -> None:
-        real(folder, state, seed)
-        done.append(len(state.rows))
+    def counted(folder: Path, identity: Any, state: Any) -> None:
+        real(folder, identity, state)
+        done.append(len(state.progress["history"]))
 
     monkeypatch.setattr(loop, "snapshot", counted)
     return done

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,32 +46,33 @@ def cluster() -> Iterator[LocalCluster]:
         yield running
 
 
-def _kill_at_write(stop: int) -> None:
-    """In a worker: kill -9 right after its k-th checkpoint. The process that replaces it knows nothing of this."""
-    import os
-    import signal
+def _kill_at_write(stop: int) -> Callable[[], None]:
+    """For a worker: kill -9 right after its k-th checkpoint. The process that replaces it knows nothing of this."""
 
-    from vibtheory.training import checkpoint
+    def prepare() -> None:  # a local function travels whole: workers do not import the tests
+        import os
+        import signal
 
-    real, written = checkpoint.write_state, []
+        from vibtheory.training import checkpoint
 
-    def counted(*arguments: Any) -> None:
-        real(*arguments)
-        written.append(1)
-        if len(written) == stop:
-            os.kill(os.getpid(), signal.SIGKILL)
+        real, written = checkpoint.write_state, []
 
-    checkpoint.write_state = counted  # type: ignore[attr-defined]
+        def counted(*arguments: object) -> None:
+            real(*arguments)
+            written.append(1)
+            if len(written) == stop:
+                os.kill(os.getpid(), signal.SIGKILL)
 
+        checkpoint.write_state = counted  # type: ignore[assignment]
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not import the tests
+    return prepare
 
 
 def test_a_worker_is_killed_half_way(cluster: LocalCluster, tmp_path: Path) -> None:
     with Client(cluster) as client:
         workers = {address: int(pid) for address, pid in client.run(os.getpid).items()}
         assert len(set(workers.values())) == 2
-        client.run(_kill_at_write, EPOCHS // 2, workers=[next(iter(workers))])
+        client.run(_kill_at_write(EPOCHS // 2), workers=[next(iter(workers))])
         out = tmp_path / "cluster"
         table = _call(out, cluster=cluster.scheduler_address)
         client.wait_for_workers(2, timeout=120)

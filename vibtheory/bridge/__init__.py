@@ -8,3 +8,5 @@ from vibtheory.bridge.checking import check_network as check_network
 from vibtheory.bridge.checking import quadratic_bound as quadratic_bound
 from vibtheory.bridge.checking import verify_bound as verify_bound
 from vibtheory.bridge.kinds import BoundOptions as BoundOptions
+from vibtheory.bridge.layer_information import LayerInformation as LayerInformation
+from vibtheory.bridge.layer_information import information_of as information_of

@@ -6,19 +6,25 @@ h given x a mixture instead of a Gaussian. With them sampled, h is Gaussian give
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
-from vibtheory.errors import reject
+from vibtheory.errors import as_whole, reject
 from vibtheory.information.channel import GatedChannel
 from vibtheory.networks.forward import activation, evaluating
 from vibtheory.networks.gates import Gate, named_gates
 
-__all__ = ["LayerLaw", "layer_law"]
+__all__ = ["Inputs", "LayerLaw", "as_batches", "layer_law"]
+
+Inputs = ArrayLike | Tensor | Iterable[Any]
+"""Inputs of a network: [N, ...] as an array or a tensor, or batches (a `DataLoader`), of which the first part is x."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +32,16 @@ class LayerLaw:
     """What decides the law of h given x: h = f(x) ⊙ (μ + σ⊙ε), up to additive noise.
 
     Attributes:
-        f: [N, d] activations before the gate.
+        f: [N, d] activations before the gate; of a map, channels and positions flattened.
         mu: [d] the gate's means, 0 where it is masked; 1 for a layer without gates.
         sigma: [d] its standard deviations, 0 where it is masked; 0 for a layer without gates.
+        held: names of the gates and dropouts before the layer, which were held at their means (not with a seed).
     """
 
-    f: NDArray[np.float32]
+    f: NDArray[np.floating[Any]]
     mu: NDArray[np.float64]
     sigma: NDArray[np.float64]
+    held: tuple[str, ...] = ()
 
     def channel(self, tau: float = 0.0, rows: NDArray[np.intp] | None = None) -> GatedChannel:
         """The channel on `rows` [n] of f (None: all), with additive noise of standard deviation `tau` (unit of h)."""
@@ -41,41 +49,99 @@ class LayerLaw:
 
 
 def layer_law(
-    net: nn.Module, x: NDArray[np.float32], layer: str, *, batch: int = 5000, seed: int | None = None
+    net: nn.Module, x: Inputs, layer: str, *, batch: int = 5000, seed: int | None = None, call: int | None = None
 ) -> LayerLaw:
     """The law of `layer` on the inputs `x`, in evaluation mode: closed and masked gates carry nothing.
 
     Args:
         net: any network; its mode is restored.
-        x: [N, ...] inputs.
+        x: [N, ...] inputs, or batches of them (`Inputs`); real ones are taken in the network's precision.
         layer: name of a gate on a dense layer; in a net without gates the name of the module whose output is meant
-            ("relu1" is what the gate h1 would multiply).
-        batch: inputs per forward pass.
-        seed: None: the gates before are at their masked means, and the channel's information is I(h; x). An integer:
+            ("relu1" is what the gate h1 would multiply), a convolution's too.
+        batch: inputs per forward pass, where `x` is one array.
+        seed: None: gates and dropout before are at their means, and the channel's information is I(h; x). An integer:
             they are sampled, once per input, and it is I(h_i; h_{i−1}) with h_{i−1} uniform on those N draws.
+        call: which call of the module is meant, counted from 0, where a forward pass calls it several times.
 
     Raises:
-        InvalidInputError: no such module, or an activation that is not one number per unit.
+        InvalidInputError: no such module, a gate on a map, no tensor, several calls, inputs that the network does not
+            take, or (without a seed) a forward pass that is random in evaluation mode.
     """
     names = [name for name, _ in net.named_modules() if name]
     if layer not in names:
         reject("layer", repr(layer), "one of " + ", ".join(names), "choose one of those names")
-    gate = net.get_submodule(layer)
-    f = _activations(net, gate, x, batch, seed)
-    if f.ndim != 2:
-        reject("layer", f"{layer!r} with activations {list(f.shape[1:])}", "a dense layer, [N, d]",
-               "choose a dense layer: units of a map share one gate and are not independent given x")  # fmt: skip
-    width = f.shape[1]
-    if not isinstance(gate, Gate):
-        return LayerLaw(f.numpy(), np.ones(width), np.zeros(width))
-    keep = gate.keep.cpu().numpy()
-    mu, sigma = (value.detach().double().cpu().numpy() for value in (gate.mu, gate.sigma))
-    return LayerLaw(f.numpy(), np.where(keep, mu, 0.0), np.where(keep, sigma, 0.0))
+    module = net.get_submodule(layer)
+    batches = as_batches(net, x, batch)
+    noisy: dict[str, nn.Module] = {
+        name: part for name, part in net.named_modules() if part is not module and isinstance(part, Gate | _DropoutNd)
+    }
+    with evaluating(net, () if seed is None else named_gates(net).values(), 0 if seed is None else seed):
+        for part in noisy.values():
+            part.training = seed is not None and isinstance(part, _DropoutNd)
+        f = torch.cat([_activation(net, module, part, call) for part in batches])
+        first = batches[0][:8]
+        if seed is None and not torch.equal(*(_activation(net, module, first, call) for _ in range(2))):
+            reject("net", f"a forward pass that is random before {layer!r}, in evaluation too", "a deterministic one",
+                   "pass seed=0 to sample it, once per input, or take its noise out")  # fmt: skip
+        held = () if seed is not None else _called_before(net, module, noisy, first)
+    if isinstance(module, Gate):
+        if f.ndim != 2:
+            reject("layer", f"{layer!r} with activations {list(f.shape[1:])}", "a dense layer, [N, d]",
+                   "choose a dense layer: units of a map share one gate and are not independent given x")  # fmt: skip
+        keep = module.keep.cpu().numpy()
+        mu, sigma = (value.detach().double().cpu().numpy() for value in (module.mu, module.sigma))
+        return LayerLaw(f.numpy(), np.where(keep, mu, 0.0), np.where(keep, sigma, 0.0), held)
+    flat = f.flatten(1) if f.ndim > 1 else f[:, None]
+    return LayerLaw(flat.numpy(), np.ones(flat.shape[1]), np.zeros(flat.shape[1]), held)
 
 
-def _activations(net: nn.Module, module: nn.Module, x: NDArray[np.float32], batch: int, seed: int | None) -> Tensor:
-    """[N, ...] what enters `module` if it is a gate, else what leaves it."""
-    place = next(net.parameters()).device
-    with evaluating(net, () if seed is None else named_gates(net).values(), seed):
-        starts = range(0, len(x), batch)
-        return torch.cat([activation(net, module, torch.from_numpy(x[i : i + batch]).to(place)).cpu() for i in starts])
+def _called_before(net: nn.Module, module: nn.Module, parts: dict[str, nn.Module], x: Tensor) -> tuple[str, ...]:
+    called: list[str] = []
+    watches = [
+        part.register_forward_pre_hook(lambda *_, name=name: called.append(name)) for name, part in parts.items()
+    ]
+    try:
+        activation(net, module, x, stop=True)
+    finally:
+        for watch in watches:
+            watch.remove()
+    return tuple(dict.fromkeys(called))
+
+
+def as_batches(net: nn.Module, x: Inputs, batch: int) -> list[Tensor]:
+    """`x` as tensors of at most `batch` rows (or the batches it comes in), where `net` is and in its precision.
+
+    Raises:
+        InvalidInputError: about x: no numbers, or none at all; about batch: no whole number >= 1.
+    """
+    batch = as_whole("batch", batch, 1)
+    if isinstance(x, Tensor | np.ndarray | list | tuple):
+        whole = _tensor(x)
+        found = list(torch.split(whole, batch)) if whole.ndim else []
+    else:
+        found = [_tensor(part[0] if isinstance(part, list | tuple) else part) for part in _iterate(x)]
+    if not found or not all(len(part) for part in found):
+        reject("x", "no inputs", "at least one", "pass inputs [N, ...], or batches of them")
+    like = next(net.parameters(), torch.zeros(()))
+    return [part.to(like.device, like.dtype if part.is_floating_point() else part.dtype) for part in found]
+
+
+def _tensor(x: Any) -> Tensor:
+    try:
+        return x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
+    except (TypeError, ValueError) as error:
+        reject("x", f"{type(x).__name__} ({error})", "numbers [N, ...]", "pass an array, a tensor or a DataLoader")
+
+
+def _iterate(x: Any) -> Iterator[Any]:
+    if not isinstance(x, Iterable):
+        reject("x", type(x).__name__, "inputs [N, ...] or batches of them", "pass an array, a tensor or a DataLoader")
+    return iter(x)
+
+
+def _activation(net: nn.Module, module: nn.Module, x: Tensor, call: int | None) -> Tensor:
+    try:
+        return activation(net, module, x, call=call).cpu()
+    except (RuntimeError, TypeError, IndexError) as error:  # torch's own, at inputs of another shape or kind
+        reject("x", f"inputs {list(x.shape)} of {x.dtype} ({str(error).splitlines()[0]})", "what the network takes",
+               "pass inputs as its forward pass wants them")  # fmt: skip

@@ -14,6 +14,7 @@ from .gates import plot_alpha_histogram as plot_alpha_histogram
 from .gates import plot_one_gate as plot_one_gate
 from .gates import plot_surviving_pixels as plot_surviving_pixels
 from .information import plot_gap as plot_gap
+from .information import plot_layer_information as plot_layer_information
 from .information import plot_printed_figure2 as plot_printed_figure2
 from .information import plot_relu_bounds as plot_relu_bounds
 from .information import plot_sandwich as plot_sandwich

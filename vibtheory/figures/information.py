@@ -13,9 +13,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+    from vibtheory.bridge.layer_information import LayerInformation
     from vibtheory.information.layer_bound import LayerBound
 
-__all__ = ["plot_gap", "plot_printed_figure2", "plot_relu_bounds", "plot_sandwich", "relu_zeros"]
+__all__ = [
+    "plot_gap",
+    "plot_layer_information",
+    "plot_printed_figure2",
+    "plot_relu_bounds",
+    "plot_sandwich",
+    "relu_zeros",
+]
 
 
 @style()
@@ -49,6 +57,34 @@ def plot_gap(bound: LayerBound) -> Figure:
     gap.set_ylim(-0.4, 4.2)
     gap.legend(loc="upper left")
     gap.grid(visible=False)
+    return figure
+
+
+@style()
+def plot_layer_information(report: LayerInformation) -> Figure:
+    """Left: every bound on I(h; x) with its 95 % interval, beside log N. Right: the best two at other noises and N.
+
+    Args:
+        report: from `vibtheory.information_of`.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 0.4 * len(report.bounds) + 1.6), width_ratios=[1.5, 1])
+    for place, bound in enumerate(report.bounds):
+        color = COLORS["blue" if bound.kind == "lower" else "red"]
+        mark = "D" if bound in (report.lower, report.upper) else "o"
+        left.errorbar(bound.nats, place, xerr=1.96 * bound.stderr, color=color, marker=mark, capsize=3)
+    left.set_yticks(range(len(report.bounds)), [f"{bound.method} ({bound.kind})" for bound in report.bounds])
+    left.axvline(np.log(report.n), color=COLORS["black"], lw=1, label=f"log N, N = {report.n}")
+    left.invert_yaxis()
+    left.set(xlabel="nats", title=f"I({report.layer}; x), τ = {report.noise:.3g} of the scale")
+    left.legend()
+    here = {"tau": report.tau, "n": report.n, "lower": report.lower.nats, "upper": report.upper.nats}
+    for place, row in enumerate([here, *report.sensitivity]):
+        right.plot([row["lower"], row["upper"]], [place, place], color=COLORS["grey"])
+        right.plot(row["lower"], place, ">", row["upper"], place, "<", color=COLORS["black"])
+    rows = [here, *report.sensitivity]
+    right.set_yticks(range(len(rows)), [f"τ = {row['tau']:.3g}, N = {row['n']:.0f}" for row in rows])
+    right.invert_yaxis()
+    right.set(xlabel="nats", title="noise and rows")
     return figure
 
 

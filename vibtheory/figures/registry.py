@@ -18,6 +18,7 @@ _PLOTS = {
     "DeadGateFlow": "plot_flow",
     "DeadUnitReport": "plot_dead_unit",
     "IBCurve": "plot_curve",
+    "LayerInformation": "plot_layer_information",
     "NetworkReport": "plot_network",
     "RealLossMinimum": "plot_descent",
     "SparsityPath": "plot_path",

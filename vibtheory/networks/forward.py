@@ -61,17 +61,19 @@ def in_float64(net: nn.Module, x: Any) -> nn.Module:
     return exact
 
 
-def activation(net: nn.Module, module: nn.Module, x: Tensor, *, stop: bool = False) -> Tensor:
+def activation(net: nn.Module, module: nn.Module, x: Tensor, *, stop: bool = False, call: int | None = None) -> Tensor:
     """f [N, ...], what enters `module` of `net` if it is a gate, and what leaves any other one; without gradients.
 
     Args:
         net: as it is; see `evaluating`. module: one of its modules.
         x: inputs [N, ...]. stop: end the forward pass there, where it is known that there is one call.
+        call: which of several calls, counted from 0; None: there is one.
 
     Raises:
-        InvalidInputError: the forward pass calls the module several times, or never.
+        InvalidInputError: the forward pass calls the module several times, or never, or not as often as `call` says; or
+            what it returns is no tensor.
     """
-    caught: list[Tensor] = []
+    caught: list[Any] = []
 
     def catch(_: nn.Module, inputs: tuple[Any, ...], output: Tensor | None = None) -> None:
         caught.append(inputs[0] if output is None else output)
@@ -87,11 +89,17 @@ def activation(net: nn.Module, module: nn.Module, x: Tensor, *, stop: bool = Fal
         pass
     finally:
         watch.remove()
-    if len(caught) != 1:
-        name = next((name for name, part in net.named_modules() if part is module), type(module).__name__)
+    name = next((name for name, part in net.named_modules() if part is module), type(module).__name__)
+    if call is None and len(caught) != 1:
         reject("layer", f"{name!r}, called {len(caught)} times in one forward pass", "exactly one call",
-               "give every place in the network a gate of its own")  # fmt: skip
-    return caught[0]
+               "give every place in the network a gate of its own, or say which call is meant")  # fmt: skip
+    if call is not None and not 0 <= call < len(caught):
+        reject("call", call, f"0 to {len(caught) - 1}, the calls of {name!r} in one forward pass", "count from 0")
+    found = caught[call or 0]
+    if not isinstance(found, Tensor):
+        reject("layer", f"{name!r}, which gives a {type(found).__name__}", "one tensor, [N, ...]",
+               "choose a module that gives a tensor, such as the one after it")  # fmt: skip
+    return found
 
 
 @contextmanager

@@ -1,0 +1,177 @@
+"""`information_of` against closed forms, a net reparametrised, dropout upstream, and its table, picture and words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import vibtheory as vt
+from vibtheory.errors import InvalidInputError
+
+SPREAD, N = 3.0, 1200
+X = SPREAD * torch.randn(N, 3, generator=torch.Generator().manual_seed(0))
+
+
+def _identity(*between: nn.Module) -> nn.Sequential:
+    first, last = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+    for layer in (first, last):
+        nn.init.eye_(layer.weight)
+    return nn.Sequential(first, *between, last)
+
+
+def _brackets(report, truth, slack=4.0):
+    assert report.lower.nats <= truth + slack * report.lower.stderr
+    assert report.upper.nats >= truth - slack * report.upper.stderr
+
+
+@pytest.mark.parametrize("over", ["population", "rows"])
+@pytest.mark.parametrize("tau", [1.0, 4.0])
+def test_a_gaussian_layer(tau, over):
+    """h = x + τn with x ~ N(0, S² I): 3/2 log(1 + S²/τ²), and at these noises far below log N."""
+    report = vt.information_of(_identity(), X, layer="0", noise=tau, unit="h", over=over)
+    truth = 1.5 * np.log1p((SPREAD / tau) ** 2)
+    _brackets(report, truth)
+    assert report.upper.nats < truth + 0.3 + 0.3 * truth * (over == "rows")
+    assert report.scale == pytest.approx(SPREAD, rel=0.05)
+    assert report.noise == pytest.approx(tau / report.scale)
+    less, more = report.sensitivity[:2]
+    assert less["lower"] > report.lower.nats > more["lower"]
+
+
+def test_scaling_a_layer_and_dividing_the_next_changes_nothing():
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+    scaled = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+    scaled.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        scaled[0].weight.mul_(64.0)
+        scaled[0].bias.mul_(64.0)
+        scaled[2].weight.div_(64.0)
+    torch.testing.assert_close(net(X), scaled(X))
+    one, other = (vt.information_of(part, X, layer="1", noise=0.2) for part in (net, scaled))
+    assert other.tau == pytest.approx(64 * one.tau)
+    assert other.noise == pytest.approx(one.noise)
+    for a, b in zip(one.bounds, other.bounds, strict=True):
+        assert a.nats == pytest.approx(b.nats, rel=1e-6)
+    fixed = [vt.information_of(part, X, layer="1", noise=0.2, unit="h").lower.nats for part in (net, scaled)]
+    assert fixed[1] > fixed[0] + 1  # in the unit of h it is another layer
+
+
+def test_gates_are_their_own_noise_and_labels_are_informative():
+    net = nn.Sequential(vt.Gate(3, mean=1.0, log_variance=-1.0), nn.Linear(3, 2))
+    report = vt.information_of(net, X, (X[:, 0] > 0).long(), layer="0")
+    assert report.tau == 0
+    assert report.lower.nats < report.upper.nats
+    assert report.relevance is not None
+    # h_0 = x_0 z has the sign of x_0 unless the gate's is negative, with probability Φ(−1/σ)
+    assert 0.5 * np.log(2) < report.relevance.nats < np.log(2) + 0.02
+    independent = vt.information_of(net, X, torch.arange(N) % 2, layer="0").relevance
+    assert abs(independent.nats) < 4 * independent.stderr + 0.02
+
+
+def test_dropout_upstream_is_said_and_sampled():
+    """One Bernoulli mask before an identity: I(h; x) by quadrature of the mixture, per unit."""
+    net, tau, keep = _identity(nn.Dropout(0.5)), 2.0, 0.5
+    held = vt.information_of(net, X, layer="2", noise=tau, unit="h")
+    assert "held at their means: 1" in str(held)
+    report = vt.information_of(net, X, layer="2", noise=tau, unit="h", upstream="sampled", draws=40)
+    grid = np.linspace(-60, 60, 12_001)
+    x = SPREAD * np.sqrt(2) * np.polynomial.hermite.hermgauss(80)[0]
+    law = np.polynomial.hermite.hermgauss(80)[1] / np.sqrt(np.pi)
+    normal = lambda m: np.exp(-0.5 * ((grid - m) / tau) ** 2) / (tau * np.sqrt(2 * np.pi))  # noqa: E731
+    given = np.array([keep * normal(value / keep) + (1 - keep) * normal(0) for value in x])
+    marginal = law @ given
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(given > 0, given * np.log(given / marginal), 0.0)
+    truth = 3 * float(law @ np.trapezoid(terms, grid, axis=1))
+    _brackets(report, truth)
+    assert report.lower.nats > 0.7 * truth
+    assert "noise upstream" in str(report)
+    assert not net[1]._forward_pre_hooks
+    assert net.training
+
+
+def test_loaders_convolutions_and_calls():
+    loader = DataLoader(TensorDataset(X, torch.zeros(N)), batch_size=100)
+    net = _identity()
+    batched = vt.information_of(net, loader, layer="0", noise=0.5)
+    assert batched.lower == vt.information_of(net, X.double().numpy(), layer="0", noise=0.5).lower
+    images = torch.randn(200, 1, 6, 6, generator=torch.Generator().manual_seed(3))
+    report = vt.information_of(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), images, layer="0", noise=3.0)
+    assert report.units == 2 * 4 * 4
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.step = nn.Linear(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.step(torch.relu(self.step(x)))
+
+    twice = Twice()
+    with torch.no_grad():
+        expected = twice.step(torch.relu(twice.step(X)))
+    np.testing.assert_array_equal(vt.layer_law(twice, X, "step", call=1).f, expected)
+    for call, message in ((None, "called 2 times in one forward pass"), (2, r"call: got 2, expected 0 to 1")):
+        with pytest.raises(InvalidInputError, match=message):
+            vt.layer_law(twice, X, "step", call=call)
+
+
+def test_table_picture_and_words():
+    report = vt.information_of(_identity(), X, layer="0", noise=0.05)
+    table = report.to_frame()
+    assert set(table["method"]) == {"infonce", "leave_one_out", "variational", "per_unit", "gaussian_tight"}
+    assert table["best"].sum() == 2
+    assert table["nats_per_unit"].tolist() == pytest.approx((table["nats"] / 3).tolist())
+    assert report.lower.saturated
+    assert "at its ceiling" in str(report)
+    figure = report.plot()
+    assert "log N" in figure.axes[0].get_legend_handles_labels()[1][0]
+    assert '"sensitivity"' in report.to_json()
+
+
+class Random(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(x + torch.randn_like(x))
+
+
+BAD = {
+    "no noise": ({"layer": "0"}, "noise: got None, expected noise > 0, as '0' has none"),
+    "negative noise": ({"layer": "0", "noise": -1.0}, "noise: got -1"),
+    "no such layer": ({"layer": "h9", "noise": 1.0}, "layer: got 'h9'"),
+    "a unit of its own": ({"layer": "0", "noise": 1.0, "unit": "volts"}, "unit: got 'volts'"),
+    "labels of other rows": ({"layer": "0", "noise": 1.0, "y": [0, 1]}, "y: got shape"),
+    "rows with noise upstream": ({"layer": "0", "noise": 1.0, "over": "rows", "upstream": "sampled"}, "over: got"),
+    "no draws": ({"layer": "0", "noise": 1.0, "draws": 0}, "draws: got 0"),
+    "text": ({"x": "many", "layer": "0", "noise": 1.0}, "x: got"),
+    "a number": ({"x": 3, "layer": "0", "noise": 1.0}, "x: got int"),
+    "no inputs": ({"x": X[:0], "layer": "0", "noise": 1.0}, "x: got no inputs"),
+    "inputs of another width": ({"x": X[:, :2], "layer": "0", "noise": 1.0}, "x: got inputs"),
+    "an LSTM": ({"model": nn.Sequential(nn.LSTM(3, 3)), "layer": "0", "noise": 1.0}, "gives a tuple"),
+    "a random forward pass": (
+        {"model": Random(), "layer": "last", "noise": 1.0},
+        "net: got a forward pass that is random",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_refused_in_a_sentence(name):
+    given, message = BAD[name]
+    options = {"model": _identity(), "x": X, **given}
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        vt.information_of(options.pop("model"), options.pop("x"), **options)
+    assert "Remedy: " in str(caught.value)
+
+
+def test_a_random_forward_pass_is_sampled_and_no_parameters_are_needed():
+    report = vt.information_of(Random(), X, layer="last", noise=1.0, upstream="sampled")
+    assert report.lower.nats < report.upper.nats
+    assert vt.information_of(nn.Sequential(nn.ReLU()), X, layer="0", noise=1.0).units == 3

@@ -1,0 +1,316 @@
+"""`information_of(model, x, …)`: the information in one layer of any torch model, from both sides, in nats.
+
+The noise is declared: a deterministic layer carries all the information of a continuous input (docs/theory.md P3, F).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from vibtheory.bridge.channels import Inputs, LayerLaw, as_batches, layer_law
+from vibtheory.errors import as_array, as_generator, as_scalar, as_whole, check_choice, reject
+from vibtheory.information import GatedChannel, MutualInformation, estimate
+from vibtheory.information.result import SATURATION_MARGIN, sampling_error
+from vibtheory.storage.report import Report
+
+__all__ = ["LayerInformation", "information_of"]
+
+Array = NDArray[np.float64]
+_LOWER = {"rows": ("infonce", "pairwise_bhattacharyya"), "population": ("infonce",)}
+_UPPER = {
+    "rows": ("pairwise", "variational", "per_unit", "gaussian_tight"),
+    "population": ("leave_one_out", "variational", "per_unit", "gaussian_tight"),
+}
+_QUADRATURE = 10**6  # N·d up to which the units' quadrature is worth its cost
+
+
+@dataclass(frozen=True, eq=False)
+class LayerInformation(Report):
+    """lower ≤ I(h; x) ≤ upper for one layer; nats.
+
+    Attributes:
+        layer: the module's name. over: "rows" (x uniform on these N rows, I ≤ log N) or "population" (behind them).
+        lower, upper: the best bounds, by their 95 % limits.
+        bounds: all that were computed.
+        relevance: I(h; y), an estimate, where labels were given; else None.
+        n: N, rows. units: open ones. tau: standard deviation of the additive noise, in the unit of h.
+        scale: root mean square over units of h's standard deviation without that noise, in the unit of h.
+        sensitivity: the best bounds again at other noises and numbers of rows: tau, n, lower, upper.
+        notes: what the numbers are about, one sentence each.
+    """
+
+    layer: str
+    over: str
+    lower: MutualInformation
+    upper: MutualInformation
+    bounds: tuple[MutualInformation, ...]
+    relevance: MutualInformation | None
+    n: int
+    units: int
+    tau: float
+    scale: float
+    sensitivity: tuple[dict[str, float], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def noise(self) -> float:
+        """τ in units of the layer's scale: with it, I does not depend on how the network is parametrised."""
+        return self.tau / self.scale if self.scale else math.inf
+
+    def _table(self) -> list[dict[str, Any]]:
+        found = [*self.bounds, *([] if self.relevance is None else [self.relevance])]
+        return [
+            {
+                "of": "I(h; y)" if bound is self.relevance else "I(h; x)",
+                "method": bound.method,
+                "kind": bound.kind,
+                "nats": bound.nats,
+                "stderr": bound.stderr,
+                "best": bound in (self.lower, self.upper),
+                "ceiling": bound.ceiling,
+                "saturated": bound.saturated,
+                "saturated_share": bound.saturated_share,
+                "nats_per_unit": bound.nats / max(self.units, 1),
+                "share_of_log_n": bound.nats / math.log(self.n) if self.n > 1 else math.nan,
+                "warnings": " ".join(bound.warnings),
+            }
+            for bound in found
+        ]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.layer}: {self.lower.nats:.4g} ≤ I(h; x) ≤ {self.upper.nats:.4g} nats over the {self.over}, "
+            f"N = {self.n}, {self.units} open units, τ = {self.tau:.4g} = {self.noise:.3g} of the layer's scale",
+            f"  {self.lower}",
+            f"  {self.upper}",
+        ]
+        if self.relevance is not None:
+            lines.append(f"  I(h; y) ≈ {self.relevance.nats:.4g} ± {self.relevance.stderr:.2g} nats")
+        per = max(self.units, 1)
+        share = math.log(self.n) if self.n > 1 else math.inf
+        lines.append(
+            f"  per open unit {self.lower.nats / per:.3g} to {self.upper.nats / per:.3g} nats; of log N = {share:.3g}: "
+            f"{100 * self.lower.nats / share:.3g} % to {100 * self.upper.nats / share:.3g} %"
+        )
+        lines += [
+            f"  at τ = {row['tau']:.4g}, N = {row['n']:.0f}: {row['lower']:.4g} to {row['upper']:.4g}"
+            for row in self.sensitivity
+        ]
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+
+def information_of(
+    model: nn.Module,
+    x: Inputs,
+    y: ArrayLike | None = None,
+    *,
+    layer: str,
+    noise: float | None = None,
+    unit: Literal["scale", "h"] = "scale",
+    over: Literal["rows", "population"] = "population",
+    upstream: Literal["means", "sampled"] = "means",
+    draws: int = 8,
+    call: int | None = None,
+    batch: int = 500,
+    seed: int = 0,
+) -> LayerInformation:
+    """I(h; x) of one layer, bounded from both sides, with what decides the answer: noise, rows, ceilings.
+
+    Args:
+        model: any torch module; its mode is restored.
+        x: [N, ...] inputs, an array, a tensor or a `DataLoader`; 500 to 5,000 rows: the cost is N² times the units.
+        y: [N] labels: I(h; y) is estimated too.
+        layer: name of a module, as in `layer_law`: a gate, or any module that gives a tensor (a convolution's is taken
+            position by position).
+        noise: standard deviation τ of additive noise, which is part of the layer's definition; None: none but the
+            layer's own gates'.
+        unit: what `noise` is counted in: the layer's own scale (`LayerInformation.scale`), or the unit of h.
+        over: "population": x is drawn as these rows were. "rows": x is uniform on these rows, and I ≤ log N.
+        upstream: gates and dropout before the layer, and whatever else makes the forward pass random: at their means,
+            or sampled: then h given x is a mixture, bounded from above by I(h; x and that noise) and from below with
+            a critic that averages over `draws` of it (Poole et al. 2019; any critic gives a bound).
+        draws: of the noise upstream.
+        call: which call of the module is meant, counted from 0, where a forward pass calls it several times.
+        batch: inputs per forward pass.
+        seed: of every draw.
+
+    Raises:
+        InvalidInputError: a layer without noise, labels of another length, or as `layer_law`.
+    """
+    for name, value, choices in (
+        ("unit", unit, ("scale", "h")),
+        ("over", over, ("rows", "population")),
+        ("upstream", upstream, ("means", "sampled")),
+    ):
+        check_choice(name, value, choices)
+    sampled, times = upstream == "sampled", as_whole("draws", draws, 1)
+    if sampled and over == "rows":
+        reject("over", "'rows' with sampled noise upstream", "'population'", "leave over out")
+    if noise is not None and as_scalar("noise", noise) < 0:
+        reject("noise", noise, "a number >= 0", "pass a standard deviation")
+    # a loader may shuffle: every draw has the same rows, in one order
+    rows = torch.cat(as_batches(model, x, batch))
+    laws = [
+        layer_law(model, rows, layer, batch=batch, seed=seed + k if sampled else None, call=call)
+        for k in range(times + 1 if sampled else 1)
+    ]
+    law = laws[0]
+    scale = _scale(law)
+    tau = 0.0 if noise is None else float(noise) * (scale if unit == "scale" else 1.0)
+    if tau == 0 and not law.sigma.any():
+        reject("noise", noise, f"noise > 0, as {layer!r} has none of its own", "pass noise=0.1, a tenth of its scale")
+    labels = None if y is None else _labels(y, len(law.f))
+    channels = [part.channel(tau) for part in laws]
+    bounds = _bounds(channels, over, seed)
+    lower = max((b for b in bounds if b.kind == "lower"), key=lambda b: b.nats - 1.96 * _error(b))
+    upper = min((b for b in bounds if b.kind == "upper"), key=lambda b: b.nats + 1.96 * _error(b))
+    notes = _notes(law, lower, upper, sampled)
+    return LayerInformation(
+        layer=layer,
+        over=over,
+        lower=lower,
+        upper=upper,
+        bounds=tuple(bounds),
+        relevance=None if labels is None else _relevance(channels[0], labels, seed),
+        n=channels[0].n,
+        units=channels[0].d,
+        tau=tau,
+        scale=scale,
+        sensitivity=_sensitivity(laws, tau, over, seed, lower.method, upper.method),
+        notes=notes,
+    )
+
+
+def _scale(law: LayerLaw) -> float:
+    """Root of the mean over open units of Var h, without additive noise."""
+    f = law.f.astype(np.float64)
+    keep = (law.mu != 0) | (law.sigma != 0)
+    variance = f.var(axis=0) * law.mu**2 + (f**2).mean(axis=0) * law.sigma**2
+    return float(np.sqrt(variance[keep].mean())) if keep.any() else 0.0
+
+
+def _bounds(channels: list[GatedChannel], over: str, seed: int) -> list[MutualInformation]:
+    channel = channels[0]
+    found = []
+    if len(channels) == 1:
+        found = [estimate(channel, name, **({"seed": seed} if name == "infonce" else {})) for name in _LOWER[over]]
+    else:
+        found = [_averaged_infonce(channels, seed)]
+    for name in _UPPER[over]:
+        if name == "gaussian_tight" and channel.tau == 0:
+            continue
+        if name == "per_unit" and channel.n * channel.d > _QUADRATURE:
+            continue
+        if name == "leave_one_out" and channel.n < 2:
+            continue
+        found.append(estimate(channel, name, **({"seed": seed} if name == "leave_one_out" else {})))
+    return found
+
+
+def _averaged_infonce(channels: list[GatedChannel], seed: int) -> MutualInformation:
+    """InfoNCE whose critic is log mean_s p(h|f_s(x)), with noise upstream drawn apart from that which made h."""
+    first, n = channels[0], channels[0].n
+    h = first.sample(as_generator("seed", seed, "infonce, noise upstream"))
+    score = np.full((n, n), -np.inf)
+    for channel in channels[1:]:
+        np.logaddexp(score, channel.log_density(h), out=score)
+    own = np.diag(score)
+    usable = np.isfinite(own)  # else: a zero pattern that no draw had; a critic may say 0 there
+    score[~usable] = 0.0
+    top = score.max(axis=1, keepdims=True)
+    share = np.exp(score - top)
+    mass = share.sum(axis=1)
+    terms = np.where(usable, own, 0.0) - top[:, 0] - np.log(mass) + math.log(n)
+    share /= mass[:, None]
+    np.fill_diagonal(share, 0.0)
+    absence = -np.log1p(-np.minimum(share, 0.999)).sum(axis=0)
+    return MutualInformation(
+        nats=float(terms.mean()),
+        kind="lower",
+        method="infonce",
+        ceiling=math.log(n),
+        assumes=("rows drawn independently", "the noise upstream drawn apart for h and for the critic"),
+        saturated_share=float((terms >= math.log(n) - SATURATION_MARGIN).mean()),
+        **sampling_error(terms - absence),
+    )
+
+
+def _relevance(channel: GatedChannel, labels: NDArray[np.intp], seed: int) -> MutualInformation:
+    """I(h; y) ≈ E log p(h|y)/p(h), both mixtures over the rows, the draw's own row left out of both."""
+    h = channel.sample(as_generator("seed", seed, "I(h; y)"))
+    density = channel.log_density(h)
+    np.fill_diagonal(density, -np.inf)
+    same = labels[:, None] == labels[None, :]
+    count = same.sum(axis=1) - 1
+    usable = count > 0
+    top = density.max(axis=1, keepdims=True)
+    weight = np.exp(density - np.where(np.isfinite(top), top, 0.0))
+    inside, everywhere = (weight * same).sum(axis=1), weight.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.log(inside / np.maximum(count, 1)) - np.log(everywhere / (channel.n - 1))
+    good = usable & np.isfinite(terms)
+    share = np.bincount(labels) / channel.n
+    entropy = float(-(share[share > 0] * np.log(share[share > 0])).sum())
+    lost = f"{100 * (1 - good.mean()):.0f} % of the draws meet no other row of their class. Remedy: more rows or noise"
+    error: dict[str, Any] = sampling_error(terms[good]) if good.any() else {"stderr": math.nan}
+    error["warnings"] = (*error.get("warnings", ()), *(() if good.mean() > 0.95 else (lost,)))
+    return MutualInformation(
+        nats=float(terms[good].mean()) if good.any() else math.nan,
+        kind="estimate",
+        method="mixtures of rows by class",
+        ceiling=entropy + SATURATION_MARGIN,  # H(y) itself is no ceiling of the method
+        assumes=("y a function of x, rows drawn independently",),
+        **error,
+    )
+
+
+def _sensitivity(
+    laws: list[LayerLaw], tau: float, over: str, seed: int, low: str, high: str
+) -> tuple[dict[str, float], ...]:
+    """The two chosen bounds at half and twice the noise, and on half and a quarter of the rows."""
+    n = len(laws[0].f)
+    order = as_generator("seed", seed, "rows of the sensitivity").permutation(n)
+    cases = [(t, n) for t in (tau / 2, 2 * tau) if tau > 0] + [(tau, m) for m in (n // 4, n // 2) if m >= 16]
+    found = []
+    for noise, rows in cases:
+        channels = [law.channel(noise, np.sort(order[:rows])) for law in laws]
+        lower = (
+            _averaged_infonce(channels, seed)
+            if len(channels) > 1
+            else estimate(channels[0], low, **({"seed": seed} if low == "infonce" else {}))
+        )
+        upper = estimate(channels[0], high, **({"seed": seed} if high == "leave_one_out" else {}))
+        found.append({"tau": noise, "n": float(rows), "lower": lower.nats, "upper": upper.nats})
+    return tuple(found)
+
+
+def _notes(law: LayerLaw, lower: MutualInformation, upper: MutualInformation, sampled: bool) -> tuple[str, ...]:
+    found = []
+    if law.held:
+        found.append(
+            f"held at their means: {', '.join(law.held)}. I(h; x) is that of the network without their noise; "
+            "upstream='sampled' takes it in"
+        )
+    if sampled:
+        found.append("the upper bounds are on I(h; x and the noise upstream) ≥ I(h; x)")
+    if upper.nats < lower.nats:
+        found.append("the bounds cross within their errors: read the standard errors")
+    if lower.saturated:
+        found.append("the lower bound is at its ceiling: more rows, or more noise, would raise it")
+    return tuple(found)
+
+
+def _labels(y: ArrayLike, n: int) -> NDArray[np.intp]:
+    values = as_array("y", y, (n,), "pass one label per input")
+    return np.unique(values, return_inverse=True)[1].reshape(-1)
+
+
+def _error(bound: MutualInformation) -> float:
+    return 0.0 if math.isnan(bound.stderr) else bound.stderr

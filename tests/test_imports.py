@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def _modules(root: Path = PACKAGE) -> dict[str, Path]:
             for p in sorted(root.rglob("*.py"))}  # fmt: skip
 
 
+@cache
 def _imports(path: Path) -> set[str]:
     """Every module that the file imports anywhere: inside functions and under `if TYPE_CHECKING:` too."""
     found: set[str] = set()

@@ -18,7 +18,7 @@ from vibtheory.networks import random_stream
 
 PACKAGE = Path(vt.__file__).parent
 CALL = re.compile(r"(?:as_generator|as_torch_seed|random_stream)\(")
-N, SPREAD, TAU = 1000, 3.0, 2.0
+N, SPREAD, TAU = 400, 3.0, 2.0
 OFFSETS = (0, 1, N, 50_000, 200_000)
 
 

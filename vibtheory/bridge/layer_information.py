@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from vibtheory.bridge.channels import Inputs, LayerLaw, as_batches, layer_law
-from vibtheory.errors import as_array, as_generator, as_scalar, as_whole, check_choice, reject
-from vibtheory.information import GatedChannel, MutualInformation, estimate
+from vibtheory.errors import as_generator, as_scalar, as_whole, check_choice, reject
+from vibtheory.information import GatedChannel, MutualInformation, estimate, relevance
 from vibtheory.information.result import SATURATION_MARGIN, sampling_error
 from vibtheory.storage.report import Report
 
@@ -166,7 +166,6 @@ def information_of(
     tau = 0.0 if noise is None else float(noise) * (scale if unit == "scale" else 1.0)
     if tau == 0 and not law.sigma.any():
         reject("noise", noise, f"noise > 0, as {layer!r} has none of its own", "pass noise=0.1, a tenth of its scale")
-    labels = None if y is None else _labels(y, len(law.f))
     channels = [part.channel(tau) for part in laws]
     bounds = _bounds(channels, over, seed)
     lower = max((b for b in bounds if b.kind == "lower"), key=lambda b: b.nats - 1.96 * _error(b))
@@ -178,7 +177,7 @@ def information_of(
         lower=lower,
         upper=upper,
         bounds=tuple(bounds),
-        relevance=None if labels is None else _relevance(channels[0], labels, seed),
+        relevance=None if y is None else relevance(channels[0], y, seed=seed),
         n=channels[0].n,
         units=channels[0].d,
         tau=tau,
@@ -242,35 +241,6 @@ def _averaged_infonce(channels: list[GatedChannel], seed: int) -> MutualInformat
     )
 
 
-def _relevance(channel: GatedChannel, labels: NDArray[np.intp], seed: int) -> MutualInformation:
-    """I(h; y) ≈ E log p(h|y)/p(h), both mixtures over the rows, the draw's own row left out of both."""
-    h = channel.sample(as_generator("seed", seed, "I(h; y)"))
-    density = channel.log_density(h)
-    np.fill_diagonal(density, -np.inf)
-    same = labels[:, None] == labels[None, :]
-    count = same.sum(axis=1) - 1
-    usable = count > 0
-    top = density.max(axis=1, keepdims=True)
-    weight = np.exp(density - np.where(np.isfinite(top), top, 0.0))
-    inside, everywhere = (weight * same).sum(axis=1), weight.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.log(inside / np.maximum(count, 1)) - np.log(everywhere / (channel.n - 1))
-    good = usable & np.isfinite(terms)
-    share = np.bincount(labels) / channel.n
-    entropy = float(-(share[share > 0] * np.log(share[share > 0])).sum())
-    lost = f"{100 * (1 - good.mean()):.0f} % of the draws meet no other row of their class. Remedy: more rows or noise"
-    error: dict[str, Any] = sampling_error(terms[good]) if good.any() else {"stderr": math.nan}
-    error["warnings"] = (*error.get("warnings", ()), *(() if good.mean() > 0.95 else (lost,)))
-    return MutualInformation(
-        nats=float(terms[good].mean()) if good.any() else math.nan,
-        kind="estimate",
-        method="mixtures of rows by class",
-        ceiling=entropy + SATURATION_MARGIN,  # H(y) itself is no ceiling of the method
-        assumes=("y a function of x, rows drawn independently",),
-        **error,
-    )
-
-
 def _sensitivity(
     laws: list[LayerLaw], tau: float, over: str, seed: int, low: str, high: str
 ) -> tuple[dict[str, float], ...]:
@@ -305,11 +275,6 @@ def _notes(law: LayerLaw, lower: MutualInformation, upper: MutualInformation, sa
     if lower.saturated:
         found.append("the lower bound is at its ceiling: more rows, or more noise, would raise it")
     return tuple(found)
-
-
-def _labels(y: ArrayLike, n: int) -> NDArray[np.intp]:
-    values = as_array("y", y, (n,), "pass one label per input")
-    return np.unique(values, return_inverse=True)[1].reshape(-1)
 
 
 def _error(bound: MutualInformation) -> float:

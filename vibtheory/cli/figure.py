@@ -1,4 +1,4 @@
-"""`vibtheory figure N`: Figure 1 as a drawing; Figure 2 from its table, trained and measured first if asked to."""
+"""`vibtheory figure 1|2|plane`: a drawing, or a figure from its table, trained and measured first if asked to."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 __all__ = ["figure"]
 
 
 def figure(
-    number: Annotated[int, typer.Argument(metavar="N", help="1 or 2, as on the paper's poster.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Figure 2: train the short version first (minutes).")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Figure 2: train the record first (hours).")] = False,
+    name: Annotated[
+        str, typer.Argument(metavar="1|2|plane", help="As on the paper's poster, or the information plane.")
+    ],
+    quick: Annotated[bool, typer.Option("--quick", help="Train the short version first (minutes).")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Train the record first (2: hours, plane: 20 minutes).")] = False,
     jobs: Jobs = 2,
     out: Annotated[Path, typer.Option(help="Folder for the figure and its tables.")] = Path("figures"),
     runs: Runs = Path("runs"),
 ) -> None:
-    """Draw a figure: figureN.png, figureN.pdf and, for Figure 2, figure2.csv (all it reads) and figure2_shape.csv.
+    """Draw a figure: figureN.png and .pdf, with the .csv that it reads, and for Figure 2 figure2_shape.csv.
 
-    The short version's files are called figure2_quick, so that it never replaces the record. Without --quick or --full
-    nothing is trained.
+    The plane is I(h; y) against I(h; x) of every layer over training, three networks, three definitions of h. The short
+    versions' files end in _quick, so that they never replace the record. Without --quick or --full nothing is trained.
     """
-    if number not in (1, 2):
-        reject("N", number, "1 or 2", "name one of the poster's figures")
-    if number == 1:
+    if name not in ("1", "2", "plane"):
+        reject("N", name, "1, 2 or plane", "name one of the figures")
+    if name == "1":
         if quick or full:
             reject("N", "1 with --quick or --full", "neither: Figure 1 is a drawing", "leave them out")
         from vibtheory.figures import gate_block
@@ -42,33 +45,51 @@ def figure(
         return
     if quick and full:
         reject("--full", "together with --quick", "one of them", "leave one out")
-    _figure2("quick" if quick else "full", train=quick or full, jobs=jobs, out=out, runs=runs)
+    mode, train = "quick" if quick else "full", quick or full
+    target = out / (("figure2" if name == "2" else "plane") + ("_quick" if quick else ""))
+    if name == "2":
+        from vibtheory.studies.figure2 import figure2_table
+
+        _figure2(_table(target, name, lambda: figure2_table(mode, runs, jobs), train), target)
+    else:
+        from vibtheory.figures import plane_words, plot_training_plane
+        from vibtheory.studies.training_plane import training_plane
+
+        table = _table(target, name, lambda: training_plane(mode, runs / "plane", jobs), train)
+        typer.echo(plane_words(table))
+        _draw(lambda: plot_training_plane(table), target)
 
 
-def _figure2(mode: str, *, train: bool, jobs: int, out: Path, runs: Path) -> None:
+def _table(target: Path, name: str, record: Callable[[], DataFrame], train: bool) -> DataFrame:
+    """The figure's table, recorded first or of an earlier call."""
     import pandas as pd
 
-    from vibtheory.figures import caption, figure2, shape_table, shape_words
     from vibtheory.storage import write_text
-    from vibtheory.studies.figure2 import GAMMA, figure2_table
 
-    target = out / ("figure2_quick" if mode == "quick" else "figure2")
     file = target.with_suffix(".csv")
     if train:
-        typer.echo(f"Figure 2, {mode}: training and measuring in {runs}", err=True)
-        write_text(file, figure2_table(mode, runs, jobs).to_csv(index=False, float_format="%.7g"))
+        typer.echo(f"{target.name}: training and measuring", err=True)
+        write_text(file, record().to_csv(index=False, float_format="%.7g"))
+        typer.echo(f"wrote {file}", err=True)
     elif not file.exists():
-        reject("--out", f"no {file}", "the table of an earlier run", "run vibtheory figure 2 --quick or --full")
+        reject("--out", f"no {file}", "the table of an earlier run", f"run vibtheory figure {name} --quick or --full")
     try:
-        table = pd.read_csv(file)
+        return pd.read_csv(file)
     except (OSError, ValueError) as error:
         reject("--out", f"{file} ({error})", "a table that this command wrote", "move the file away and run again")
+
+
+def _figure2(table: DataFrame, target: Path) -> None:
+    from vibtheory.figures import caption, figure2, shape_table, shape_words
+    from vibtheory.storage import write_text
+    from vibtheory.studies.figure2 import GAMMA
+
     shape = shape_table(table)
     numbers = target.with_name(f"{target.name}_shape.csv")
     write_text(numbers, shape.to_csv(index=False, float_format="%.5g"))
     typer.echo(f"{shape_words(shape)}\n{caption(shape, GAMMA)}")
     _draw(lambda: figure2(table, GAMMA, shape), target)
-    typer.echo(f"wrote {file} and {numbers}", err=True)
+    typer.echo(f"wrote {numbers}", err=True)
 
 
 def _draw(plot: Callable[[], Figure], target: Path) -> None:

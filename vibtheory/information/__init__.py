@@ -56,6 +56,7 @@ from vibtheory.information.pairwise import pairwise as pairwise
 from vibtheory.information.pairwise import pairwise_bhattacharyya as pairwise_bhattacharyya
 from vibtheory.information.per_unit import per_unit as per_unit
 from vibtheory.information.per_unit import unit_information as unit_information
+from vibtheory.information.relevance import relevance as relevance
 from vibtheory.information.result import MutualInformation as MutualInformation
 from vibtheory.information.variational import UnitTerms as UnitTerms
 from vibtheory.information.variational import plain as plain

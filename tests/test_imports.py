@@ -123,3 +123,22 @@ def test_what_is_loaded(statement: str, absent: set[str]) -> None:
     code = f"import sys\n{statement}\nprint(*[m for m in {sorted(absent)!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_every_public_name_is_there_on_its_own() -> None:
+    """Each in a fork that has loaded no other part of the package: no name works only after another was used."""
+    code = """
+import os, sys
+import torch, scipy.stats, pandas
+failed = []
+for name in sys.argv[1:]:
+    if (child := os.fork()) == 0:
+        import vibtheory
+        os._exit(0 if hasattr(vibtheory, name) else 1)
+    if os.waitpid(child, 0)[1]:
+        failed.append(name)
+print(*failed)
+"""
+    done = subprocess.run([sys.executable, "-c", code, *vibtheory.__all__], capture_output=True, text=True, check=True)
+    assert len(vibtheory.__all__) > 30
+    assert done.stdout.strip() == ""

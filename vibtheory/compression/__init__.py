@@ -3,6 +3,7 @@
 Read `liveness` first, then `cut` (`chain` for Sequentials, `graph` for the rest), then `metrics`.
 """
 
+from vibtheory.compression import metrics as metrics
 from vibtheory.compression.cut import compress as compress
 from vibtheory.compression.evaluation import evaluate as evaluate
 from vibtheory.compression.export import export_onnx as export_onnx

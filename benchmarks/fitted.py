@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vibtheory.bridge.fitted import _fit
-from vibtheory.bridge.quadratic_family import QuadraticFamily
+from vibtheory.bridge.fitted_program import QuadraticFamily
 
 Array = NDArray[np.float64]
 EXAMPLES, CLASSES = 200, 10

@@ -11,7 +11,7 @@ import scipy.special
 import torch
 from torch import nn
 
-from vibtheory.bridge import lipschitz
+from vibtheory.bridge import rigorous
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.checking import quadratic_bound, verify_bound
 from vibtheory.bridge.tangent import gauss_newton
@@ -60,28 +60,57 @@ def test_rigorous_bounds_have_no_violation_at_100_000_points(
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2"])
-@pytest.mark.parametrize("flat", [True, False], ids=["flat", "by channel"])
+@pytest.mark.parametrize("memory", [1 << 28, 100_000], ids=["flat", "by channel"])
 def test_convolutional_bounds_have_no_violation(
-    convolutional: nn.Module, image_data: Dataset, layer: str, flat: bool, monkeypatch: pytest.MonkeyPatch
+    convolutional: nn.Module, image_data: Dataset, layer: str, memory: int
 ) -> None:
-    if not flat:
-        monkeypatch.setattr(lipschitz, "_FLAT", 0)
-    bound = quadratic_bound(convolutional, image_data, layer, "lipschitz", 0.03)
+    bound = quadratic_bound(convolutional, image_data, layer, "lipschitz", 0.03, memory=memory)
     check = verify_bound(bound, convolutional, image_data, samples=4000, seed=7)
     assert check.violations == 0
     for z in np.random.default_rng(1).normal(0, 2, (20, bound.d)):
         assert bound.value(z) >= _true_loss(convolutional, image_data, layer, z) - 1e-5
 
 
-def test_both_accumulations_of_a_convolution_agree(
-    convolutional: nn.Module, image_data: Dataset, monkeypatch: pytest.MonkeyPatch
+def _flat(layer: GatedLayer, seen: Callable[[torch.Tensor], torch.Tensor] = lambda v: v) -> rigorous._Flat:
+    assert layer.affine_map is not None
+    return rigorous._Flat(layer.d, seen(layer.affine_map.v))
+
+
+@pytest.mark.parametrize("kind", ["lipschitz", "bohning", "exact"])
+def test_a_small_budget_gives_the_same_bound_to_rounding(
+    image_data: Dataset, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = quadratic_bound(convolutional, image_data, "conv1", "lipschitz", 0.03, batch=7)
-    monkeypatch.setattr(lipschitz, "_FLAT", 0)
-    monkeypatch.setattr(lipschitz, "_CHUNK", 3000)
-    other = quadratic_bound(convolutional, image_data, "conv1", "lipschitz", 0.03)
-    np.testing.assert_allclose(one.gram, other.gram, rtol=1e-9)
-    np.testing.assert_allclose(one.c, other.c, rtol=1e-9)
+    net, data = _pooled(deep=kind == "lipschitz"), image_data
+    if kind == "exact":
+        y = np.eye(3)[data.y_train] * 4 - 1
+        data = from_arrays(data.x_train, y, data.x_train[:2], y[:2], likelihood="gaussian")
+    monkeypatch.setattr(rigorous, "_accumulator", _flat)
+    one = quadratic_bound(net, data, "2", kind, 0.03)
+    monkeypatch.undo()
+    for memory, formed, batch in ((1 << 28, True, 2000), (3000, False, 1)):  # V as a matrix; channel by channel
+        view = GatedLayer(net, "2", data.x_train, data.y_train, data.likelihood, memory=memory)
+        assert (view.affine_map is not None, view.batch) == (formed, batch)
+        assert isinstance(rigorous._accumulator(view), rigorous._ByChannel)
+        other = quadratic_bound(net, data, "2", kind, 0.03, memory=memory)
+        np.testing.assert_allclose(other.gram, one.gram, rtol=1e-9, atol=1e-12 * one.w.max())
+        np.testing.assert_allclose([*other.b, other.c], [*one.b, one.c], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["fitted", "tangent"])
+def test_a_small_budget_gives_the_same_statistical_bound(dense: Dense, flat_data: Data, kind: str) -> None:
+    sizes = {"samples": 200, "level_samples": 20}
+    one, other = (
+        quadratic_bound(dense(), flat_data(), "h1", kind, 0.03, memory=memory, **sizes) for memory in (1 << 28, 3000)
+    )
+    tolerance = 1e-7 if kind == "tangent" else 1e-3  # a fit ends at a gap of 1e-5
+    np.testing.assert_allclose(other.gram, one.gram, atol=tolerance * one.w.max())
+
+
+def _pooled(deep: bool) -> nn.Sequential:
+    torch.manual_seed(0)
+    rest = [nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3), nn.AvgPool2d(2)]
+    rest += [nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)] if deep else [nn.Flatten(), nn.Linear(24, 3)]
+    return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), Gate(4, mean=0.7, log_variance=-2.0), *rest).eval()
 
 
 def test_bohning_of_a_convolutional_gate_sums_over_positions(image_data: Dataset) -> None:

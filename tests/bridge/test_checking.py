@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vibtheory.bridge import BoundOptions
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.checking import check_network, quadratic_bound, theory_gamma, verify_bound
+from vibtheory.bridge.verification import own_losses
 from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import Gate, named_gates
@@ -126,10 +127,10 @@ def test_averaging_over_samples_of_the_gates_before() -> None:
     for gate in named_gates(net).values():
         gate.sample_in_eval = True
     with torch.no_grad():
-        net.eval()(torch.as_tensor(data.x_train).repeat(400, 1))
+        net.eval()(torch.as_tensor(data.x_train).repeat(200, 1))
     watch.remove()
     brute = (caught[0].double() ** 2).mean(0).numpy()
-    many = quadratic_bound(net, data, "h2", gamma=0.1, others=2000)
+    many = quadratic_bound(net, data, "h2", gamma=0.1, others=200)
     v = net.get_submodule("linear3").weight.detach().double().numpy()
     np.testing.assert_allclose(many.w, 0.25 * ((v - v.mean(0)) ** 2).sum(0) * brute, rtol=0.05)
 
@@ -156,7 +157,8 @@ def test_streaming_does_not_hold_the_activations() -> None:
     assert max(sizes) == 2000 * 300 * 8
     assert peak < 5e6
     assert layer._cache is None
-    layer.keep_in_memory(limit=1000)
+    layer.memory = 10**8
+    layer.keep_in_memory()
     assert layer._cache is None
 
 
@@ -203,7 +205,7 @@ BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"sigma": [1.0]}, "sigma"),
     ({"sigma": [-1.0, 1, 1, 1]}, "entries >= 0"),
     ({"batch": 0}, "batch"),
-    ({"others": -1}, "samples"),
+    ({"others": -1}, "others"),
 ]
 
 
@@ -383,3 +385,82 @@ def test_options_are_one_object_or_keywords() -> None:
     for bad in ({"sample": 3}, {"solver": "slow"}, {"batch": 0}, {"sigma": -np.ones(4)}):
         with pytest.raises(InvalidInputError, match=rf"{next(iter(bad))}: got .*Remedy"):
             quadratic_bound(net, data, "h1", "tangent", 0.1, **bad)
+
+
+class Optional(nn.Module):
+    """An option whose default takes another way than a value would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.enter, self.gate, self.leave = nn.Linear(6, 4), Gate(4, threshold=0), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, temperature: float | None = None) -> Tensor:
+        h: Tensor = self.leave(self.gate(torch.relu(self.enter(x))))
+        return h if temperature is None else h / temperature
+
+
+def test_options_of_the_forward_pass_stand_at_their_defaults() -> None:
+    bound = quadratic_bound(Optional(), _data(), "gate", gamma=0.1)
+    assert bound.guarantee.kind == "bohning"
+    assert verify_bound(bound, Optional(), _data(), samples=200).violations == 0
+
+
+class Untold(nn.Module):
+    """A forward pass that a trace gets wrong: it asks for the type of what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.gate, self.leave = Gate(6, threshold=0), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.leave(self.gate(x))
+        return 3 * h - 1 if isinstance(x, Tensor) else h
+
+
+def test_a_trace_that_computes_something_else_certifies_nothing() -> None:
+    with pytest.raises(InvalidInputError, match="trace does not compute what the network does"):
+        quadratic_bound(Untold(), _data(), "gate", "bohning", gamma=0.1)
+    bound = quadratic_bound(Untold(), _data(), "gate", gamma=0.1)
+    assert bound.guarantee.kind == "tangent"
+    assert verify_bound(bound, Untold(), _data(), samples=100, seed=4).violations <= 10
+
+
+def test_a_net_without_a_chain_resumes_at_the_gate() -> None:
+    net, data = Residual(), _data()
+    layer = GatedLayer(net, "gate", data.x_train, data.y_train, "multinomial")
+    assert layer.after.graph is not None
+    calls: list[int] = []
+    enter = layer.net.get_submodule("enter")
+    enter.register_forward_hook(lambda *_: calls.append(1))
+    z = np.random.default_rng(1).standard_normal((6, 5))
+    losses = layer.mean_loss(z)
+    assert len(calls) == 1  # what is before the gate ran once, not for each z
+    truth = own_losses(net, data.x_train, data.y_train, "multinomial", "gate", z)[0]
+    np.testing.assert_allclose(losses, truth, rtol=1e-12)
+
+
+def _softmaxed() -> nn.Sequential:
+    return nn.Sequential(*_net(), nn.Softmax(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("net", "words"),
+    [(_softmaxed(), "likelihood applies softmax again"), (mlp((6, 5, 4, 3)), "no better than a constant")],
+    ids=["ends in softmax", "untrained"],
+)
+def test_what_a_verdict_does_not_say_is_remarked(net: nn.Module, words: str) -> None:
+    report = check_network(net, _data(), 0.1, "tangent", options=BoundOptions(samples=20, level_samples=20))
+    assert words in " ".join(report.remarks)
+    assert str(report).splitlines()[1].startswith("Remark: ")
+    assert words in report.to_json()
+
+
+def test_a_network_that_predicts_needs_no_remark() -> None:
+    x = np.repeat(np.eye(3), 20, axis=0)
+    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), Gate(3), nn.Linear(3, 3))
+    for linear in (net[0], net[3]):
+        linear.weight.data, linear.bias.data = 3 * torch.eye(3), torch.zeros(3)
+    data = from_arrays(x, x.argmax(1), x[:2], [0, 0], classes=3)
+    assert check_network(net, data, 0.1).remarks == ()

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from torch import nn
 
-from vibtheory.bridge import fitted, fitted_cvxpy, fitted_interior_point
+from vibtheory.bridge import fitted, fitted_interior_point
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.checking import quadratic_bound, verify_bound
-from vibtheory.bridge.quadratic_family import QuadraticFamily
+from vibtheory.bridge.fitted_interior_point import least_mean_by_interior_point
+from vibtheory.bridge.fitted_program import QuadraticFamily, _solve, least_mean_by_cvxpy
 from vibtheory.datasets import Dataset
 from vibtheory.errors import InvalidInputError, SolverError
 from vibtheory.theory.quadratic import QuadraticBound
@@ -56,7 +57,7 @@ def test_the_interior_point_method_solves_the_program_that_cvxpy_solves(d: int, 
     u = np.random.default_rng(4).standard_normal((10 * family.unknowns, d))
     g = _losses(u) + shift * (u[:, 0] ** 2 - 1)  # shift < 0: concave along u₁, so that Q ⪰ 0 binds
     features = family.features(u)
-    fast, slow = (method.least_mean_above(family, features, g) for method in (fitted_interior_point, fitted_cvxpy))
+    fast, slow = (method(family, features, g) for method in (least_mean_by_interior_point, least_mean_by_cvxpy))
     assert (features @ fast - g).min() > 0
     assert np.linalg.eigvalsh(family.matrix(fast))[0] > 0
     assert fast[: family.diagonal].min(initial=1.0) > 0
@@ -94,7 +95,7 @@ def test_the_gap_bounds_the_distance_from_the_optimum_at_every_step() -> None:
     family = _family(6, 2)
     u = np.random.default_rng(4).standard_normal((10 * family.unknowns, 6))
     features, g = family.features(u), _losses(u)
-    best = features.mean(0) @ fitted_cvxpy.least_mean_above(family, features, g)
+    best = features.mean(0) @ least_mean_by_cvxpy(family, features, g)
     program = fitted_interior_point._Program(family, features, g)
     point, gaps = program.start(), []
     while not gaps or gaps[-1] > 1e-5:
@@ -110,7 +111,7 @@ def test_a_direction_that_no_sample_sees_still_gives_a_bound_above_every_sample(
     u = np.random.default_rng(6).standard_normal((40, 2))
     u[:, 1] = u[:, 0]  # the features have rank 3 of 6
     features, g = family.features(u), _losses(u)
-    x = fitted_interior_point.least_mean_above(family, features, g)
+    x = least_mean_by_interior_point(family, features, g)
     assert (features @ x - g).min() > 0
     assert np.linalg.eigvalsh(family.matrix(x))[0] > 0
 
@@ -132,7 +133,7 @@ def test_failures_are_errors_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> N
     u = np.random.default_rng(6).standard_normal((60, 2))
     monkeypatch.setattr(fitted_interior_point, "_STEPS", 2)
     with pytest.raises(SolverError, match=r"gap .* after 2 steps, expected at most 1e-05.*solver='cvxpy'"):
-        fitted_interior_point.least_mean_above(family, family.features(u), _losses(u))
+        least_mean_by_interior_point(family, family.features(u), _losses(u))
 
 
 def test_both_solvers_give_the_same_bound_on_a_network(dense: Dense, flat_data: Data) -> None:
@@ -196,4 +197,4 @@ def test_a_failing_solver_is_an_error_with_each_status() -> None:
 
     x = cvxpy.Variable()
     with pytest.raises(SolverError, match=r"CLARABEL: unbounded; SCS: .*Remedy"):
-        fitted_cvxpy._run(cvxpy.Problem(cvxpy.Minimize(x)))
+        _solve(cvxpy.Problem(cvxpy.Minimize(x)))

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from vibtheory.bridge.likelihood import Likelihood
 from vibtheory.bridge.lipschitz_constants import (
     _affine_norm,
     convolution_norm,
@@ -17,9 +16,10 @@ from vibtheory.bridge.lipschitz_constants import (
     spectral_norm,
     uncertified,
 )
+from vibtheory.bridge.output_loss import OutputLoss
 from vibtheory.networks.gates import Gate
 
-GAUSSIAN = Likelihood("gaussian")
+GAUSSIAN = OutputLoss("gaussian")
 
 
 def _dense_matrix(module: nn.Module, shape: tuple[int, ...]) -> np.ndarray:
@@ -141,7 +141,7 @@ def test_module_by_module_norm_folds_scales_into_the_convolution(monkeypatch: py
 def test_a_shift_of_all_logits_costs_nothing_for_the_multinomial() -> None:
     linear = nn.Linear(2, 3, bias=False).double()
     linear.weight.data.copy_(torch.tensor([[100.0, 1.0], [100.0, 0.0], [100.0, 0.0]]))
-    assert lipschitz_constant([linear], (2,), Likelihood("multinomial")) == pytest.approx(math.sqrt(2 / 3))
+    assert lipschitz_constant([linear], (2,), OutputLoss("multinomial")) == pytest.approx(math.sqrt(2 / 3))
     assert lipschitz_constant([linear], (2,), GAUSSIAN) > 100
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vibtheory.bridge.affine import AffineMap, affine_prefix, is_affine, matrix_of
+from vibtheory.bridge.affine import MEMORY, AffineMap, affine_prefix, entries, is_affine, matrix_of
 from vibtheory.bridge.closed_units import reaches_output, without_closed_units
-from vibtheory.bridge.following import Chain, modules_after
-from vibtheory.bridge.likelihood import Likelihood
+from vibtheory.bridge.downstream import Downstream, modules_after
+from vibtheory.bridge.output_loss import OutputLoss
 from vibtheory.errors import InvalidInputError, reject
 from vibtheory.networks.forward import activation, evaluating, gate_held_at, in_float64
 from vibtheory.networks.gates import named_gates
@@ -29,17 +30,16 @@ from vibtheory.networks.gates import named_gates
 __all__ = ["Batch", "GatedLayer"]
 
 Array = NDArray[np.float64]
-_ELEMENTS = 1 << 22  # float64 entries per intermediate tensor: 32 MiB
-_FORMED = 12_000_000  # most entries of the affine map after the gate for which it is formed as a matrix
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs x [n, ...] in the copy's type, f [n, d, ...] at the gate in float64, labels y."""
+    """Inputs x [n, ...] in the copy's type, f [n, d, ...] at the gate in float64, labels y, other results before it."""
 
     x: Tensor
     f: Tensor
     y: Tensor
+    before: dict[Any, Any] = field(default_factory=dict)
 
 
 class GatedLayer:
@@ -54,13 +54,15 @@ class GatedLayer:
         samples: 0 holds every other gate at its masked mean. S ≥ 1 repeats the data set S times with the gates *before*
             the layer sampled (seeded: the same noise in every pass); those after it stay at their masked means.
         seed: of that noise.
-        batch: examples per forward pass.
+        batch: examples per forward pass, at most.
+        memory: bytes that intermediate results may take; bounds what is computed at once, not the result.
 
     Attributes:
         d: number of gates. shape: f's shape without the batch axis. anchor: masked means μ⊙keep [d]. sigma: σ [d].
         prefix, tail: the longest affine map after the gate and what follows it (float64), None where not a chain.
             What only closed gates after the layer would listen to is left out: the same function, smaller.
         reason: why there is no chain. affine: whether the loss's argument is affine in z.
+        rows: examples whose forward pass fits in `memory`; batch: examples per forward pass.
 
     Raises:
         InvalidInputError: x or y do not fit the network, sampling without a chain, or labels out of range.
@@ -77,11 +79,12 @@ class GatedLayer:
         samples: int = 0,
         seed: int = 0,
         batch: int = 2000,
+        memory: int = MEMORY,
     ) -> None:
         self.net = in_float64(net, x).eval().requires_grad_(False)
-        self.likelihood = Likelihood(likelihood)
+        self.likelihood = OutputLoss(likelihood)
         self.layer, self.x, self.y = layer, x, y
-        self.samples, self.seed, self.batch = samples, seed, batch
+        self.samples, self.seed, self.memory = samples, seed, memory
         gates = named_gates(self.net)
         for gate in gates.values():
             gate.sample_in_eval = False
@@ -91,22 +94,18 @@ class GatedLayer:
         self.d = self.gate.features
         self.anchor: Array = self.gate.mean().double().cpu().numpy()
         self.sigma: Array = self.gate.sigma.double().cpu().numpy()
-        chain = modules_after(self.net, layer)
-        if self.gate.axis != 1:
-            chain = Chain(None, f"the gate's units are on axis {self.gate.axis}, not 1")
-        self.reason = chain.reason
+        self.shape, outputs = self._tried()
+        numbers = entries(self.net, torch.as_tensor(x[:1]).to(self.device, self.dtype)) + 4 * outputs * self.d
+        self.rows = max(1, memory // (8 * numbers))
+        self.batch = min(batch, self.rows)
         self.prefix: nn.Sequential | None = None
         self.tail: nn.Sequential | None = None
-        if chain.modules is not None:
-            rest = copy.deepcopy(nn.Sequential(*chain.modules)).double()
-            self.prefix, self.tail = affine_prefix(without_closed_units(list(rest)))
-        self._head_modules = None if samples or chain.modules is None else self._upstream()
-        if samples < 0 or (samples and chain.modules is None):
-            reject("samples", samples, "0 here" if samples > 0 else "an integer >= 0",
-                   f"hold the other gates at their means; {self.reason or 'samples cannot be negative'}")  # fmt: skip
+        self._head_modules: nn.Sequential | None = None
         self._cache: list[Batch] | None = None
-        self._map: AffineMap | None = None
-        self.shape = self._check()
+        self.after = self._followed()
+        self.reason = self.after.reason
+        if samples and self.prefix is None:
+            reject("others", samples, "0 here", f"hold the other gates at their means; {self.reason}")
 
     @property
     def affine(self) -> bool:
@@ -131,10 +130,10 @@ class GatedLayer:
             for index, start in enumerate(range(0, len(self.x), self.batch)):
                 yield self._batch(start, (self.seed, repeat, index))
 
-    def keep_in_memory(self, limit: int = 1 << 28) -> None:
-        """Cache f for repeated passes where it fits in `limit` bytes; otherwise it is recomputed on every pass."""
-        size = self.n * (int(np.prod(self.shape)) * 8 + self.x[0].size * 4)
-        if self._cache is None and size <= limit:
+    def keep_in_memory(self) -> None:
+        """Cache f for repeated passes where it fits in half of `memory`; otherwise it is recomputed on every pass."""
+        size = self.n * (math.prod(self.shape) * 8 + self.x[0].size * 8)
+        if self._cache is None and not self.after.graph and 2 * size <= self.memory:
             self._cache = list(self.batches())
 
     def output(self, batch: Batch, z: Tensor) -> Tensor:
@@ -142,12 +141,16 @@ class GatedLayer:
         if z.ndim == 1 and self.affine_map is not None:
             return self._stacked(batch, z[None])
         if self.prefix is not None and self.tail is not None:
-            shape = (len(z) if z.ndim == 2 else 1, self.d, *(1,) * (batch.f.ndim - 2))
+            shape = [len(z) if z.ndim == 2 else 1, self.d, *(1,) * (batch.f.ndim - 2)]
             return _two_axes(self.tail(self.prefix(batch.f * z.reshape(shape))))
+        if self.after.graph is not None:
+            shape = [1] * batch.f.ndim
+            shape[0], shape[self.gate.axis] = len(z) if z.ndim == 2 else 1, self.d
+            return _two_axes(self.after.finish(batch.before, (batch.f * z.reshape(shape)).to(self.dtype)))
         with gate_held_at(self.gate, z):
             return _two_axes(self.net(batch.x))
 
-    @property
+    @cached_property
     def listened(self) -> Tensor:
         """Boolean, of the shape after `prefix`: the entries that can reach the output past closed gates."""
         assert self.prefix is not None
@@ -156,15 +159,13 @@ class GatedLayer:
             probe = self.prefix(torch.zeros(1, *self.shape, dtype=torch.float64, device=self.device))
         return reaches_output(list(self.tail), probe.shape[1:])
 
-    @property
+    @cached_property
     def affine_map(self) -> AffineMap | None:
-        """`prefix` as a matrix; None where there is no chain or the matrix would be too large."""
-        if self._map is None and self.prefix is not None:
-            listened = self.listened
-            if listened.numel() * math.prod(self.shape) <= _FORMED:
-                v, offset = matrix_of(self.prefix, self.shape)
-                self._map = AffineMap(v[listened.reshape(-1)], offset, listened)
-        return self._map
+        """`prefix` as a matrix; None where there is no chain or the matrix would take more than half of `memory`."""
+        if self.prefix is None or 16 * self.listened.numel() * math.prod(self.shape) > self.memory:
+            return None
+        v, offset = matrix_of(self.prefix, self.shape, self.memory)
+        return AffineMap(v[self.listened.reshape(-1)], offset, self.listened)
 
     def mean_loss(self, z: Array) -> Array:
         """g(z) in nats for each row of z [S, d]: the truth that ḡ must bound. One pass over the data."""
@@ -176,7 +177,7 @@ class GatedLayer:
                 step = 1
                 if self.prefix is not None:
                     width = batch.f[0].numel() if self.affine_map is None else self.affine_map.offset.numel()
-                    step = max(1, _ELEMENTS // max(rows * width, 1))
+                    step = max(1, self.memory // (64 * max(rows * width, 1)))
                 for start in range(0, len(points), step):
                     some = points[start : start + step]  # [s, d]
                     output = self._stacked(batch, some)  # [s·n, K]
@@ -203,40 +204,65 @@ class GatedLayer:
         return nn.Sequential(*without_closed_units(list(self.net)[: names.index(self.layer)]))
 
     def _batch(self, start: int, entropy: Sequence[int]) -> Batch:
-        x = torch.as_tensor(self.x[start : start + self.batch]).to(self.device, self.dtype)
+        x = self._inputs(slice(start, start + self.batch))
         y = torch.as_tensor(self.y[start : start + self.batch]).to(self.device)
         if self._head_modules is not None:
             with torch.no_grad():
                 return Batch(x, self._head_modules(x).double(), y)
+        if self.after.graph is not None:
+            with torch.no_grad():
+                f, before = self.after.resume(x)
+            return Batch(x, f.double(), y, before)
         gates = named_gates(self.net).values() if self.samples else ()
         with evaluating(self.net, (gate for gate in gates if gate is not self.gate), entropy if self.samples else None):
             f = activation(self.net, self.gate, x, stop=self.prefix is not None)
         return Batch(x, f.double(), y)
 
-    def _check(self) -> tuple[int, ...]:
-        """The shape of f, after a trial on two examples that turns torch's complaints into ours."""
-        trial = self.x[:2]
-        expected = "inputs that the network accepts"
-        remedy = "give the data the shape that the network was trained on"
+    def _inputs(self, rows: slice) -> Tensor:
+        return torch.as_tensor(self.x[rows]).to(self.device, self.dtype)
+
+    def _tried(self) -> tuple[tuple[int, ...], int]:
+        """The shape of f and the number of outputs, from two examples; turns torch's complaints into ours."""
         try:
             with torch.no_grad():
-                output = self.net(torch.as_tensor(trial).to(self.device, self.dtype))
-            f = self._head()
-        except InvalidInputError as error:
-            if str(error).startswith("layer"):
+                output = _two_axes(self.net(self._inputs(slice(2))))
+            f = activation(self.net, self.gate, self._inputs(slice(2)))
+        except (InvalidInputError, RuntimeError, ValueError, IndexError) as error:
+            if isinstance(error, InvalidInputError) and str(error).startswith("layer"):
                 raise
-            reject("data.x_train", f"shape {list(self.x.shape)} ({error})", expected, remedy)
-        except (RuntimeError, ValueError, IndexError) as error:
-            reject("data.x_train", f"shape {list(self.x.shape)} ({str(error)[:160]})", expected, remedy)
-        self.likelihood.check(self.y, int(_two_axes(output).shape[1]))
-        return tuple(f.shape[1:])
+            got = f"shape {list(self.x.shape)} ({str(error)[:160]})"
+            reject("data.x_train", got, "inputs that the network accepts",
+                   "give the data the shape that the network was trained on")  # fmt: skip
+        self.likelihood.check(self.y, output.shape[1])
+        return tuple(f.shape[1:]), output.shape[1]
 
-    def _head(self) -> Tensor:
-        batch, self.batch = self.batch, 2
+    def _followed(self) -> Downstream:
+        """What follows the gate; sets `prefix` and `tail` where it is a chain that computes what the network does."""
+        after = modules_after(self.net, self.layer)
+        if after.modules is not None and self.gate.axis != 1:
+            after = Downstream(None, f"the gate's units are on axis {self.gate.axis}, not 1")
+        self.after = after
+        if after.modules is not None:
+            rest = copy.deepcopy(nn.Sequential(*after.modules)).double()
+            self.prefix, self.tail = affine_prefix(without_closed_units(list(rest)))
+            self._head_modules = None if self.samples else self._upstream()
+        if after.modules is None and after.graph is None:
+            return after
+        z = torch.linspace(0.5, 1.5, self.d, dtype=torch.float64, device=self.device)
+        with torch.no_grad(), gate_held_at(self.gate, z):
+            truth = _two_axes(self.net(self._inputs(slice(2)))).double()
+        batch, self.batch, samples, self.samples = self.batch, 2, self.samples, 0
         try:
-            return self._batch(0, (0,)).f
+            found = self.output(self._batch(0, ()), z).detach().double()
         finally:
-            self.batch = batch
+            self.batch, self.samples = batch, samples
+        near = 1e-9 + self.rounding
+        if torch.allclose(found, truth, near, near * float(truth.abs().max()), equal_nan=True):
+            return after
+        self.prefix = self.tail = self._head_modules = None
+        for name in ("listened", "affine_map"):
+            self.__dict__.pop(name, None)
+        return Downstream(None, "its trace does not compute what the network does")
 
 
 def _two_axes(output: Tensor) -> Tensor:

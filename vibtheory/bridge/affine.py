@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,10 @@ from torch.nn import functional
 from vibtheory.compression.fixed_modules import Select
 from vibtheory.networks.gates import Gate
 
-__all__ = ["AffineMap", "affine_prefix", "block_sum", "channel_contributions", "is_affine", "matrix_of"]
+__all__ = ["MEMORY", "AffineMap", "affine_prefix", "block_sum", "channel_contributions", "entries", "is_affine",
+           "matrix_of"]  # fmt: skip
+
+MEMORY = 1 << 28  # bytes that intermediate results may take, unless asked otherwise
 
 _AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
            nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, Gate, Select)  # fmt: skip
@@ -65,22 +69,51 @@ def affine_prefix(modules: Sequence[nn.Module]) -> tuple[nn.Sequential, nn.Seque
     return nn.Sequential(*modules[:cut]), nn.Sequential(*modules[cut:])
 
 
-def matrix_of(affine: nn.Module, shape: Sequence[int], chunk: int = 512) -> tuple[Tensor, Tensor]:
+def entries(module: nn.Module, x: Tensor) -> int:
+    """Numbers in the results of all modules in a forward pass on x [1, ...]: above what it holds, or autograd keeps."""
+    total = x.numel()
+
+    def count(_: nn.Module, __: Any, output: Any) -> None:
+        nonlocal total
+        total += output.numel() if isinstance(output, Tensor) else 0
+
+    watches = [part.register_forward_hook(count) for part in module.modules()]
+    try:
+        with torch.no_grad():
+            module(x)
+    finally:
+        for watch in watches:
+            watch.remove()
+    return total
+
+
+def matrix_of(affine: nn.Module, shape: Sequence[int], memory: int = MEMORY) -> tuple[Tensor, Tensor]:
     """V [m, D] and v₀ [m] with affine(x) = Vx + v₀ for x of `shape` (D entries), float64; `affine` in float64, eval.
 
-    By pushing the D unit vectors through: exact up to float64 rounding for every affine module.
+    By pushing unit vectors through, forward or, where m < D, backward, as many at a time as take `memory` bytes: exact
+    up to float64 rounding for every affine module.
     """
-    size = int(torch.Size(shape).numel())
     device = next((p.device for p in affine.parameters()), torch.device("cpu"))
+    zero = torch.zeros(1, *shape, dtype=torch.float64, device=device)
     with torch.no_grad():
-        offset = affine(torch.zeros(1, *shape, dtype=torch.float64, device=device)).reshape(-1)
-        columns = []
-        for start in range(0, size, chunk):
-            stop = min(start + chunk, size)
-            unit = torch.zeros(stop - start, size, dtype=torch.float64, device=device)
-            unit[torch.arange(stop - start), torch.arange(start, stop)] = 1
-            columns.append(affine(unit.reshape(-1, *shape)).reshape(stop - start, -1) - offset)
-    return torch.cat(columns).T.contiguous(), offset
+        offset = affine(zero).reshape(-1)
+    size, rows = zero.numel(), offset.numel()
+    backward = 0 < rows < size
+    count = rows if backward else size
+    chunk = max(1, memory // (16 * (entries(affine, zero) + size + rows)))
+    parts = []
+    for start in range(0, count, chunk):
+        units = torch.zeros(min(chunk, count - start), count, dtype=torch.float64, device=device)
+        units.diagonal(start)[:] = 1
+        if backward:
+            x = zero.expand(len(units), *shape).clone().requires_grad_(True)
+            with torch.enable_grad():
+                output = affine(x).reshape(len(units), -1)
+            parts.append(torch.autograd.grad(output, x, units)[0].reshape(len(units), -1))
+        else:
+            with torch.no_grad():
+                parts.append(affine(units.reshape(-1, *shape)).reshape(len(units), -1) - offset)
+    return torch.cat(parts) if backward else torch.cat(parts).T.contiguous(), offset
 
 
 def block_sum(kernel: Tensor, features: int) -> Tensor:

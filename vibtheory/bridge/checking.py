@@ -8,6 +8,7 @@ the price").
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,20 +17,81 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from vibtheory.bridge.activations import GatedLayer
+from vibtheory.bridge.affine import MEMORY
 from vibtheory.bridge.kinds import KINDS, LEVEL, PROVED, BoundOptions, build, resolve, unfit
-from vibtheory.bridge.likelihood import LIKELIHOODS
+from vibtheory.bridge.output_loss import LIKELIHOODS
 from vibtheory.bridge.verification import BoundCheck, compare, own_losses, sample_points
-from vibtheory.errors import as_array, as_generator, as_positive, as_scalar, check_choice, reject
+from vibtheory.errors import as_array, as_generator, as_positive, as_whole, check_choice, reject
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 
 if TYPE_CHECKING:
     from vibtheory.theory.network_report import NetworkReport
 
-__all__ = ["BoundCheck", "check_network", "quadratic_bound", "theory_gamma", "verify_bound"]
+__all__ = ["BoundCheck", "GatedNetwork", "bound_with_level", "check_network", "checked", "quadratic_bound", "remarks",
+           "theory_gamma", "verify_bound", "verify_by_chain", "with_gates"]  # fmt: skip
 
 Array = NDArray[np.float64]
 Gamma = float | Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class GatedNetwork:
+    """A gated network and data that fit each other: `checked` has seen them, nothing inside checks again.
+
+    Attributes:
+        net: the network. x, y: training inputs [N, ...] and labels or targets. likelihood: of y.
+        prices: γ_theory > 0 in nats of each layer that is asked about; 0 where no price is needed.
+    """
+
+    net: nn.Module
+    x: NDArray[Any]
+    y: NDArray[Any]
+    likelihood: str
+    prices: Mapping[str, float]
+
+    def seen_from(self, layer: str, options: BoundOptions, others: int = 0) -> GatedLayer:
+        """The network as a function of one layer's gates, with `others` samples of the gates before."""
+        return GatedLayer(
+            self.net, layer, self.x, self.y, self.likelihood,
+            samples=others, seed=options.seed, batch=options.batch, memory=options.memory,
+        )  # fmt: skip
+
+    def on(self, data: Any) -> GatedNetwork:
+        """The same network with a part of its data."""
+        return replace(self, x=np.asarray(data.x_train), y=np.asarray(data.y_train))
+
+    def reasons(self, layer: str) -> dict[str, str]:
+        """Why each kind of ḡ does not apply to `layer`, in words; empty where it does."""
+        view = self.seen_from(layer, BoundOptions(batch=2))
+        return {kind: unfit(view, kind) for kind in KINDS if kind != "auto"}
+
+
+def checked(
+    net: nn.Module, data: Any, layers: Sequence[str] | None = None, gamma: Gamma | None = None, *, priced: bool = True
+) -> GatedNetwork:
+    """Network, data, layers (None: all) and γ (None: the recorded one) in one, or the complaint about them.
+
+    Raises:
+        InvalidInputError: no gates, no such layer, no γ (where `priced`), data without arrays that fit each other, or
+            of another likelihood than the network was trained with.
+    """
+    missing = [name for name in ("x_train", "y_train", "likelihood") if getattr(data, name, None) is None]
+    if missing:
+        reject("data", f"{type(data).__name__} without .{missing[0]}", "a vibtheory Dataset",
+               "make one with vibtheory.datasets.load or vibtheory.datasets.from_arrays(…, likelihood=…)")  # fmt: skip
+    check_choice("data.likelihood", data.likelihood, LIKELIHOODS)
+    recorded = getattr(net, "vib_config", {}).get("likelihood", data.likelihood)
+    if recorded != data.likelihood:
+        reject("data.likelihood", repr(data.likelihood), f"{recorded!r}, which the network was trained with",
+               "pass the data set that the network was trained on")  # fmt: skip
+    x, y = np.asarray(data.x_train), np.asarray(data.y_train)
+    if len(x) != len(y) or len(x) == 0:
+        reject("data.y_train", f"{len(y)} labels for {len(x)} inputs", "one label per input, at least one",
+               "pass matching arrays")  # fmt: skip
+    names = list(named_gates(net)) if layers is None else list(layers)
+    prices = {name: theory_gamma(net, name, gamma) if priced else float(not _gate(net, name)) for name in names}
+    return GatedNetwork(net, x, y, str(data.likelihood), prices)
 
 
 def quadratic_bound(
@@ -51,7 +113,7 @@ def quadratic_bound(
             applies, else tangent.
         gamma: training's γ_i > 0 in nats, one number or one per layer; None takes the one recorded by `train`.
         options: how; None: `BoundOptions()`. Keyword arguments named like its fields replace them
-            (`anchor=z0, seed=3`): anchor, sigma, others, samples, level_samples, full, solver, seed, batch.
+            (`anchor=z0, seed=3`).
 
     Returns:
         The bound, with γ_theory = γ_i s_i/2, its `guarantee`, layer and the trained (μ⊙keep, σ).
@@ -61,32 +123,24 @@ def quadratic_bound(
             not apply to this layer.
         SolverError: the semidefinite program of `fitted` failed.
     """
-    return bound_with_level(net, data, layer, kind, gamma, options, **changes)[0]
+    check_choice("kind", kind, KINDS)
+    options = BoundOptions.of(options, changes)
+    return bound_with_level(checked(net, data, [layer], gamma), layer, kind, options)[0]
 
 
 def bound_with_level(
-    net: nn.Module,
-    data: Any,
-    layer: str,
-    kind: str = "auto",
-    gamma: Gamma | None = None,
-    options: BoundOptions | None = None,
-    **changes: Any,
+    network: GatedNetwork, layer: str, kind: str, options: BoundOptions
 ) -> tuple[QuadraticBound, BoundCheck | None]:
     """`quadratic_bound`, and for a statistical kind the numbers behind its level: fresh z, violations, their limit."""
-    check_choice("kind", kind, KINDS)
-    options = (options or BoundOptions()).but(changes)
-    others, seed = options.others, options.seed
-    gate = _gate(net, layer)
-    price = theory_gamma(net, layer, gamma)
-    view = _view(net, data, layer, others, seed, options.batch)
+    view = network.seen_from(layer, options, options.others)
     kind = resolve(view, kind)
     centre, spread = options.around(view)
     result = build(view, kind, centre, spread, options)
     level: BoundCheck | None = None
     if LEVEL[kind] == "statistical":
         fresh = options.level_samples or (1000 if kind == "fitted" else 200)
-        z = centre + spread * as_generator("seed", seed, "points that test its level").standard_normal((fresh, view.d))
+        generator = as_generator("seed", options.seed, "points that test its level")
+        z = centre + spread * generator.standard_normal((fresh, view.d))
         level = compare(result.value, view.mean_loss, z, "statistical", "")
         detail = (
             f"{level.violations} of {level.samples} fresh z ~ N(μ, σ²) violate it, rate ≤ {level.rate_limit:.3g} at "
@@ -94,12 +148,11 @@ def bound_with_level(
         )
     else:
         detail = PROVED[kind] + (f"; {result.note}" if result.note else "")
-    if others:
-        detail += f"; gates before {layer} averaged over {others} samples (seed {seed})"
+    if options.others:
+        detail += f"; gates before {layer} averaged over {options.others} samples (seed {options.seed})"
     bound = QuadraticBound.from_gram(
-        result.gram, result.b, result.c, price,
-        guarantee=Guarantee(kind, LEVEL[kind], detail), layer=layer,
-        trained_mu=view.anchor, trained_sigma=gate.sigma.detach().double().cpu().numpy(),
+        result.gram, result.b, result.c, network.prices[layer], guarantee=Guarantee(kind, LEVEL[kind], detail),
+        layer=layer, trained_mu=view.anchor, trained_sigma=view.sigma,
     )  # fmt: skip
     return bound, level
 
@@ -114,6 +167,7 @@ def verify_bound(
     others: int = 0,
     points: ArrayLike | None = None,
     batch: int = 2000,
+    memory: int = MEMORY,
 ) -> BoundCheck:
     """Compare ḡ with the true g on fresh samples of z; each costs a forward pass of the network over the data.
 
@@ -121,7 +175,8 @@ def verify_bound(
     what built ḡ.
 
     Args:
-        bound: from `quadratic_bound` on the same net and data, with the same `others` and `batch` if others > 0.
+        bound: from `quadratic_bound` on the same net and data, with the same `others`, `batch` and `memory` if
+            others > 0.
         net, data: as there.
         samples: number of z. A statistical bound is tested on z ~ N(μ, σ²), where it is claimed; an exact or rigorous
             one on four scales: that, a wide one around μ, one around 0, and (0, 1)-valued z (gates cut).
@@ -131,32 +186,33 @@ def verify_bound(
     Raises:
         InvalidInputError: `bound` has no layer or another width, or points of a wrong shape.
     """
-    view = _verified(bound, net, data, others, seed, batch)
+    options = BoundOptions(others=others, seed=int(others and seed), batch=batch, memory=memory)
+    view = _verified(bound, net, data, options)
     if points is None:
         z = _points(bound, samples, seed)
     else:
         z = as_array("points", points, (None, view.d), "pass one row of gates per z")
     losses, rounding = own_losses(
-        net, view.x, view.y, view.likelihood.name, view.layer, z, others=others, seed=view.seed, batch=batch
-    )
+        net, view.x, view.y, view.likelihood.name, view.layer, z,
+        others=others, seed=view.seed, batch=view.batch, rows=view.rows,
+    )  # fmt: skip
     relative = 1e-10 + rounding
     return compare(bound.value, lambda _: losses, z, bound.guarantee.level, str(bound.guarantee), relative)
 
 
 def verify_by_chain(bound: QuadraticBound, net: nn.Module, data: Any, samples: int, seed: int) -> BoundCheck:
     """As `verify_bound`, with g from the modules after the gate that ḡ was built from: for many more samples of z."""
-    view = _verified(bound, net, data, 0, seed, 2000)
+    view = _verified(bound, net, data, BoundOptions())
     view.keep_in_memory()
     level, relative = bound.guarantee.level, 1e-10 + view.rounding
     return compare(bound.value, view.mean_loss, _points(bound, samples, seed), level, str(bound.guarantee), relative)
 
 
-def _verified(bound: QuadraticBound, net: nn.Module, data: Any, others: int, seed: int, batch: int) -> GatedLayer:
+def _verified(bound: QuadraticBound, net: nn.Module, data: Any, options: BoundOptions) -> GatedLayer:
     """The layer that `bound` is about, once it is known to be one of this net."""
     if bound.layer is None or bound.trained_mu is None or bound.trained_sigma is None:
         reject("bound", "one without a layer", "a bound from quadratic_bound", "build it with quadratic_bound")
-    _gate(net, bound.layer)
-    view = _view(net, data, bound.layer, others, int(others and seed), batch)
+    view = checked(net, data, [bound.layer], priced=False).seen_from(bound.layer, options, options.others)
     if view.d != bound.d:
         reject("bound", f"{bound.d} gates", f"{view.d}, the gates of {bound.layer!r}", "pass the net it was built from")
     return view
@@ -164,8 +220,7 @@ def _verified(bound: QuadraticBound, net: nn.Module, data: Any, others: int, see
 
 def _points(bound: QuadraticBound, samples: int, seed: int) -> Array:
     """z [samples, d] for `verify_bound`."""
-    if samples < 1:
-        reject("samples", samples, "an integer >= 1", "ask for at least one z")
+    as_whole("samples", samples, 1, remedy="ask for at least one z")
     assert bound.trained_mu is not None
     assert bound.trained_sigma is not None
     generator = as_generator("seed", seed, "points of verify_bound")
@@ -194,8 +249,7 @@ def theory_gamma(net: nn.Module, layer: str, gamma: Gamma | None = None) -> floa
         if layer not in gamma:
             reject("gamma", sorted(gamma), f"an entry for layer {layer!r}", f"add {layer!r} to the mapping")
         gamma = gamma[layer]
-    as_scalar("gamma", gamma)
-    price = float(as_positive("gamma", gamma, remedy="pass a price γ > 0 in nats"))
+    price = float(as_positive("gamma", gamma, (), "pass a price γ > 0 in nats"))
     if gate.multiplier == 0:
         reject(f"multiplier of {layer!r}", 0, "a number > 0", "a gate whose information is free has no sparsity bound")
     return price * gate.multiplier / 2
@@ -207,7 +261,10 @@ def check_network(
     gamma: Gamma | None = None,
     kind: str = "auto",
     layers: Sequence[str] | None = None,
-    **options: Any,
+    options: BoundOptions | None = None,
+    *,
+    progress: bool = False,
+    **changes: Any,
 ) -> NetworkReport:
     """Decide the sparsity bounds T2 and T3 on every gated layer of a trained network.
 
@@ -221,22 +278,51 @@ def check_network(
         gamma: training's γ in nats, one number or one per layer; None takes the recorded one.
         kind: as in `quadratic_bound`.
         layers: names of the layers to check; None: all.
-        **options: passed to `quadratic_bound` (options, or others, samples, seed, batch, ...).
+        options, **changes: as in `quadratic_bound` (`memory=` bounds what it holds at once).
+        progress: a live bar, layer by layer.
 
     Raises:
         InvalidInputError: as `quadratic_bound`; no gates and no gamma.
     """
-    check_choice("kind", kind, KINDS)
-    net = with_gates(net, data, gamma)
-    names = list(named_gates(net)) if layers is None else list(layers)
-    for name in names:
-        theory_gamma(net, name, gamma)  # every complaint before the work
+    from rich.progress import track
+
     from vibtheory.theory.network_report import NetworkReport
     from vibtheory.theory.sparsity import check_sparsity_bound
 
-    return NetworkReport(
-        tuple(check_sparsity_bound(quadratic_bound(net, data, name, kind, gamma, **options)) for name in names)
-    )
+    check_choice("kind", kind, KINDS)
+    options = BoundOptions.of(options, changes)
+    network = checked(with_gates(net, data, gamma), data, layers, gamma)
+    shown = track(network.prices, "checking", disable=not progress)
+    reports = [check_sparsity_bound(bound_with_level(network, name, kind, options)[0]) for name in shown]
+    return NetworkReport(tuple(reports), remarks(network, options))
+
+
+def remarks(network: GatedNetwork, options: BoundOptions) -> tuple[str, ...]:
+    """What a reader of the verdict should know of the network: outputs that the likelihood misreads, no training."""
+    view = network.seen_from(next(iter(network.prices)), options)
+    found = []
+    with torch.no_grad():
+        outputs = view.output(next(view.batches()), torch.as_tensor(view.anchor, device=view.device))
+    y = network.y.reshape(len(network.y), -1)
+    if network.likelihood == "multinomial":
+        shares = np.bincount(network.y) / len(y)
+        constant = -float((shares[shares > 0] * np.log(shares[shares > 0])).sum())
+        if outputs.shape[1] > 1 and bool((outputs >= 0).all()) and torch.allclose(
+            outputs.sum(1), torch.ones_like(outputs[:, 0]), atol=1e-6
+        ):  # fmt: skip
+            found.append(
+                "every output is a probability, as after a softmax, and the likelihood applies softmax again: the loss "
+                "that ḡ bounds is not the network's cross-entropy. Remedy: leave the last softmax out"
+            )
+    else:
+        constant = 0.5 * float(y.var(axis=0).sum())
+    loss = float(view.mean_loss(view.anchor)[0])
+    if loss > 0.97 * constant:
+        found.append(
+            f"the network predicts no better than a constant: mean loss {loss:.3g} nats on these data, the best "
+            f"constant's is {constant:.3g}. Remedy: check a trained network, with its weights loaded"
+        )
+    return tuple(found)
 
 
 def with_gates(net: nn.Module, data: Any, gamma: Gamma | None) -> nn.Module:
@@ -247,20 +333,14 @@ def with_gates(net: nn.Module, data: Any, gamma: Gamma | None) -> nn.Module:
                    "pass gamma=… (training's γ in nats, e.g. 1e-4)")  # fmt: skip
         from vibtheory.networks.insertion import insert_gates
 
-        x, _, _ = _arrays(data)
-        net = insert_gates(net, torch.as_tensor(x[:2]))
+        if getattr(data, "x_train", None) is None:
+            reject("data", type(data).__name__, "a vibtheory Dataset", "make one with vibtheory.datasets.from_arrays")
+        net = insert_gates(net, torch.as_tensor(np.asarray(data.x_train)[:2]))
         if not named_gates(net):
             reject(
                 "net", type(net).__name__, "a network with an activation to gate", "put vibtheory.Gate modules in it"
             )
     return net
-
-
-def kinds_that_apply(net: nn.Module, data: Any, layer: str) -> dict[str, str]:
-    """Why each kind of ḡ does not apply to `layer`, in words; empty where it does. Raises as `quadratic_bound`."""
-    _gate(net, layer)
-    view = _view(net, data, layer, 0, 0, 2)
-    return {kind: unfit(view, kind) for kind in KINDS if kind != "auto"}
 
 
 def _gate(net: nn.Module, layer: str) -> Gate:
@@ -271,28 +351,3 @@ def _gate(net: nn.Module, layer: str) -> Gate:
     if layer not in gates:
         reject("layer", repr(layer), "one of " + ", ".join(gates), "choose one of those names")
     return gates[layer]
-
-
-def _arrays(data: Any) -> tuple[NDArray[Any], NDArray[Any], str]:
-    """x_train, y_train, likelihood of a `Dataset`, checked as far as the network is not needed."""
-    missing = [name for name in ("x_train", "y_train", "likelihood") if getattr(data, name, None) is None]
-    if missing:
-        reject("data", f"{type(data).__name__} without .{missing[0]}", "a vibtheory Dataset",
-               "make one with vibtheory.datasets.load or vibtheory.datasets.from_arrays(…, likelihood=…)")  # fmt: skip
-    check_choice("data.likelihood", data.likelihood, LIKELIHOODS)
-    x, y = np.asarray(data.x_train), np.asarray(data.y_train)
-    if len(x) != len(y) or len(x) == 0:
-        reject("data.y_train", f"{len(y)} labels for {len(x)} inputs", "one label per input, at least one",
-               "pass matching arrays")  # fmt: skip
-    return x, y, str(data.likelihood)
-
-
-def _view(net: nn.Module, data: Any, layer: str, others: int, seed: int, batch: int) -> GatedLayer:
-    x, y, likelihood = _arrays(data)
-    recorded = getattr(net, "vib_config", {}).get("likelihood", likelihood)
-    if recorded != likelihood:
-        reject("data.likelihood", repr(likelihood), f"{recorded!r}, which the network was trained with",
-               "pass the data set that the network was trained on")  # fmt: skip
-    if batch < 1:
-        reject("batch", batch, "an integer >= 1", "pass the number of examples per forward pass")
-    return GatedLayer(net, layer, x, y, likelihood, samples=others, seed=seed, batch=batch)

@@ -13,10 +13,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vibtheory.bridge import fitted_cvxpy, fitted_interior_point
 from vibtheory.bridge.activations import GatedLayer
-from vibtheory.bridge.coefficients import Quadratic, about
-from vibtheory.bridge.quadratic_family import QuadraticFamily
+from vibtheory.bridge.fitted_interior_point import least_mean_by_interior_point
+from vibtheory.bridge.fitted_program import QuadraticFamily, least_mean_by_cvxpy
+from vibtheory.bridge.surrogate import Quadratic, about
 from vibtheory.bridge.tangent import gauss_newton
 from vibtheory.errors import reject
 
@@ -84,7 +84,7 @@ def fitted_bound(
 
 def _fit(u: Array, g: Array, family: QuadraticFamily, solver: str) -> tuple[Array, Array, float]:
     """Q ⪰ ridge·I [d, d], b [d] and the least c for which ḡ is above g [N] at every u [N, d]."""
-    method = fitted_interior_point.least_mean_above if solver == "fast" else fitted_cvxpy.least_mean_above
+    method = least_mean_by_interior_point if solver == "fast" else least_mean_by_cvxpy
     features = family.features(u)
     q, b, _ = family.quadratic(method(family, features, g - _RIDGE * (u**2).sum(1)))
     q = _above(q + _RIDGE * np.eye(family.d))

@@ -17,10 +17,10 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from vibtheory.bridge.quadratic_family import QuadraticFamily
+from vibtheory.bridge.fitted_program import QuadraticFamily
 from vibtheory.errors import SolverError
 
-__all__ = ["least_mean_above"]
+__all__ = ["least_mean_by_interior_point"]
 
 Array = NDArray[np.float64]
 _GAP = 1e-5  # of the mean of ḡ, in units of g's spread
@@ -29,7 +29,7 @@ _INSIDE = 0.98  # share of the way to the boundary
 _BLOCK = 2048  # rows of F weighted at a time
 
 
-def least_mean_above(family: QuadraticFamily, features: Array, g: Array) -> Array:
+def least_mean_by_interior_point(family: QuadraticFamily, features: Array, g: Array) -> Array:
     """x [D] with features·x > g everywhere and q, C ≻ 0, whose mean of features·x is least up to 1e-5.
 
     Args:

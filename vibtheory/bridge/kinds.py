@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.bridge.activations import GatedLayer
-from vibtheory.bridge.bohning import curvature_bound
-from vibtheory.bridge.coefficients import Quadratic
+from vibtheory.bridge.affine import MEMORY
 from vibtheory.bridge.fitted import fitted_bound
-from vibtheory.bridge.lipschitz import lipschitz_bound, why_not
+from vibtheory.bridge.rigorous import curvature_bound, lipschitz_bound, why_not
+from vibtheory.bridge.surrogate import Quadratic
 from vibtheory.bridge.tangent import tangent_bound
-from vibtheory.errors import as_array, as_generator, check_choice, reject
+from vibtheory.errors import as_array, as_generator, as_whole, check_choice, reject
 
 __all__ = ["KINDS", "LEVEL", "PROVED", "BoundOptions", "build", "resolve", "unfit"]
 
@@ -44,10 +44,13 @@ class BoundOptions:
         full: most gates for which fitted's Q is a full matrix; past it, diagonal plus rank 10.
         solver: of fitted, "fast" (a dense interior-point method) or "cvxpy" (the reference, slow past d = 30).
         seed: of every sample.
-        batch: examples per forward pass.
+        batch: examples per forward pass, at most.
+        memory: bytes that intermediate results may take (default 256 MiB, at least 1): what is computed at once follows
+            from it, never the bound. Beside it stand the data, the network, Q [d, d], and up to 256 MiB for the
+            matrices whose norms `lipschitz` certifies.
 
     Raises:
-        InvalidInputError: an unknown solver, or batch < 1.
+        InvalidInputError: an unknown solver, or a number out of range.
     """
 
     anchor: ArrayLike | None = None
@@ -59,19 +62,22 @@ class BoundOptions:
     solver: str = "fast"
     seed: int = 0
     batch: int = 2000
+    memory: int = MEMORY
 
     def __post_init__(self) -> None:
         check_choice("solver", self.solver, ("fast", "cvxpy"))
-        if self.batch < 1:
-            reject("batch", self.batch, "an integer >= 1", "pass the number of examples per forward pass")
+        for name, least in (("others", 0), ("samples", 1), ("level_samples", 1), ("batch", 1), ("memory", 1)):
+            if getattr(self, name) is not None:
+                as_whole(name, getattr(self, name), least)
 
-    def but(self, changes: Mapping[str, Any]) -> BoundOptions:
-        """These options with `changes` by name. Raises InvalidInputError for a name that is none."""
-        names = [field.name for field in fields(self)]
+    @classmethod
+    def of(cls, options: BoundOptions | None, changes: Mapping[str, Any]) -> BoundOptions:
+        """`options` (None: the defaults) with `changes` by name. Raises InvalidInputError for a name that is none."""
+        names = [field.name for field in fields(cls)]
         for name in changes:
             if name not in names:
                 reject(name, "an unknown option", "one of " + ", ".join(names), "correct its spelling")
-        return replace(self, **changes)
+        return replace(options, **changes) if options and changes else options or cls(**changes)
 
     def around(self, view: GatedLayer) -> tuple[Array, Array]:
         """z⁰ and σ [d] for this layer. Raises InvalidInputError for another shape or σ < 0."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vibtheory.bridge.affine import is_affine, matrix_of
-from vibtheory.bridge.likelihood import Likelihood
+from vibtheory.bridge.output_loss import OutputLoss
 from vibtheory.networks.gates import Gate
 
 __all__ = ["convolution_norm", "lipschitz_constant", "spectral_norm", "uncertified"]
@@ -30,7 +30,7 @@ _SIDE = 3200  # and its smaller side
 _ONE = (nn.ReLU, nn.Tanh, nn.Identity, nn.Hardtanh, nn.ReLU6, nn.Softsign, nn.LogSigmoid)
 
 
-def lipschitz_constant(modules: Sequence[nn.Module], shape: Sequence[int], likelihood: Likelihood) -> float:
+def lipschitz_constant(modules: Sequence[nn.Module], shape: Sequence[int], likelihood: OutputLoss) -> float:
     """κ with ‖rest(p) − rest(q)‖ ≤ κ‖p − q‖ for all p, q of `shape`; `modules` in float64 and evaluation mode.
 
     What the loss cannot see (a shift of all logits) is projected out of the last affine piece.
@@ -101,7 +101,7 @@ def convolution_norm(weight: Tensor, groups: int = 1) -> float:
     return math.sqrt(max(top, 0.0) / slack) * _ROUNDING
 
 
-def _affine_norm(piece: nn.Sequential, shape: tuple[int, ...], last: Likelihood | None) -> float:
+def _affine_norm(piece: nn.Sequential, shape: tuple[int, ...], last: OutputLoss | None) -> float:
     size, out = math.prod(shape), piece(torch.zeros(1, *shape, dtype=torch.float64, device=_device([piece]))).numel()
     if size * out <= _FORMED and min(size, out) <= _SIDE:
         matrix = matrix_of(piece, shape)[0]

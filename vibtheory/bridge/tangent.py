@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from vibtheory.bridge.activations import GatedLayer
-from vibtheory.bridge.coefficients import Quadratic, about, symmetric
+from vibtheory.bridge.surrogate import Quadratic, about
 
 __all__ = ["gauss_newton", "tangent_bound"]
 
@@ -41,7 +41,8 @@ def gauss_newton(layer: GatedLayer, anchor: Array) -> tuple[Array, Array, float]
             half = layer.likelihood.curvature_root(output).transpose(1, 2) @ jacobian
             flat = half.reshape(-1, layer.d)
             total.addmm_(flat.T, flat)
-    return symmetric(total) / (2 * layer.n), gradient.cpu().numpy() / layer.n, loss / layer.n
+    curvature = ((total + total.T) / (4 * layer.n)).cpu().numpy()
+    return curvature, gradient.cpu().numpy() / layer.n, loss / layer.n
 
 
 def tangent_bound(

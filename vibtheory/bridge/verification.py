@@ -19,7 +19,7 @@ from vibtheory.networks.gates import Gate, named_gates
 __all__ = ["BoundCheck", "clopper_pearson_upper", "compare", "own_losses", "sample_points"]
 
 Array = NDArray[np.float64]
-_ROWS, _ENTRIES = 16384, 1 << 22  # of the inputs in one forward pass, at most
+_ROWS = 16384  # in one forward pass, at most
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,7 @@ def own_losses(
     others: int = 0,
     seed: int = 0,
     batch: int = 2000,
+    rows: int = _ROWS,
 ) -> tuple[Array, float]:
     """g at each z of `points` [S, d] by the net's own forward pass, z put in at the gate; and its relative rounding.
 
@@ -122,7 +123,7 @@ def own_losses(
 
     Args:
         net: gated network. x, y: data [N, ...]. likelihood: "multinomial" or "gaussian". layer: the gate's name.
-        points: one z per row. others, seed, batch: as in `quadratic_bound`.
+        points: one z per row. others, seed, batch: as in `quadratic_bound`. rows: inputs in one forward pass, at most.
 
     Returns:
         Losses [S] in nats, and 16 times the unit rounding of the precision that the network ran in.
@@ -135,15 +136,15 @@ def own_losses(
         for index, start in enumerate(range(0, len(x), batch)):
             inputs = torch.as_tensor(x[start : start + batch]).to(weight)
             labels = torch.as_tensor(y[start : start + batch]).to(weight.device)
-            most = max(1, min(_ROWS, _ENTRIES // inputs[0].numel()) // len(inputs))
+            most = max(1, min(_ROWS, rows) // len(inputs))
             step = 1 if others else most  # sampled gates: the noise of this batch again for each z
             for s in range(0, len(points), step):
                 z = torch.tensor(points[s : s + step], dtype=torch.float64, device=weight.device)
-                rows = inputs.repeat(len(z), *(1,) * (inputs.ndim - 1))
+                repeated = inputs.repeat(len(z), *(1,) * (inputs.ndim - 1))
                 noise = (seed, repeat, index) if others else None
                 held = gate_held_at(gate, z.repeat_interleave(len(inputs), 0))
                 with torch.no_grad(), evaluating(exact, before, noise), held:
-                    outputs = exact(rows).double()
+                    outputs = exact(repeated).double()
                 losses = _loss(outputs.reshape(len(z), len(inputs), -1), labels, likelihood)
                 total[s : s + step] += losses.sum(1).cpu().numpy()
     return total / (len(x) * max(others, 1)), 16 * float(torch.finfo(weight.dtype).eps)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from vibtheory.bridge.checking import bound_with_level, check_network, verify_bound
+from vibtheory.bridge.checking import bound_with_level, check_network, checked, verify_bound
+from vibtheory.bridge.kinds import BoundOptions
 from vibtheory.bridge.verification import BoundCheck, clopper_pearson_upper
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.instances import Effort
@@ -76,7 +77,7 @@ def guarantee(
     gaps, limits, points, violations = [], [], 0, 0
     for index in range(effort.size(15, 150) if kind == "fitted" else effort.size(60, 600)):
         net, data = random_network(rng, "gaussian" if kind == "exact" else "multinomial")
-        bound, stated = bound_with_level(net, data, layer, kind, 0.03, seed=index)
+        bound, stated = bound_with_level(checked(net, data, [layer], 0.03), layer, kind, BoundOptions(seed=index))
         check = verify_bound(changed(bound), net, data, samples=2000, seed=index + 1)
         points, violations = points + check.samples, violations + check.violations
         gaps.append(check.mean_gap)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +18,14 @@ from torch import nn
 from vibtheory.bridge.checking import (
     Gamma,
     bound_with_level,
-    kinds_that_apply,
-    theory_gamma,
+    checked,
+    remarks,
     verify_bound,
     verify_by_chain,
     with_gates,
 )
 from vibtheory.bridge.fitted import unknowns
+from vibtheory.bridge.kinds import LEVEL, BoundOptions
 from vibtheory.bridge.verification import BoundCheck
 from vibtheory.errors import SolverError, reject
 from vibtheory.networks.gates import named_gates
@@ -88,9 +89,10 @@ class BoundRow:
 
 @dataclass(frozen=True, eq=False)
 class BoundTable(Report):
-    """All rows, layer by layer. `str()` is a table; `.to_frame()`, `.to_json()`, `.plot()`."""
+    """All rows, layer by layer, and remarks on the network; `.to_frame()`, `.to_json()`, `.plot()`, `str()` a table."""
 
     rows: tuple[BoundRow, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -120,7 +122,11 @@ class BoundTable(Report):
     def __str__(self) -> str:
         head = (f"{'layer':<8} {'kind':<10} {'d':>4} {'trained':>7} {'alpha*':>6} {'rank':>5} {'soft':>5} {'sharp':>5} "
                 f"{'budget':>6}  {'points':>7} {'above':>5} {'rate <=':>8}  verdict")  # fmt: skip
-        lines = [f"{self.verdict}: {len(self.layers)} gated layers", head]
+        lines = [
+            f"{self.verdict}: {len(self.layers)} gated layers",
+            *(f"Remark: {each}" for each in self.remarks),
+            head,
+        ]
         for row in self.rows:
             start = f"{row.layer:<8} {row.kind:<10} "
             if row.report is None or row.check is None:
@@ -144,7 +150,7 @@ class BoundTable(Report):
 
     def _content(self) -> dict[str, Any]:
         rows = [row.row() | {"report": row.report} for row in self.rows]
-        return {"version": 1, "verdict": self.verdict, "rows": rows}
+        return {"version": 1, "verdict": self.verdict, "remarks": self.remarks, "rows": rows}
 
 
 def compare_bounds(
@@ -180,18 +186,16 @@ def compare_bounds(
         if value < 1:
             reject(name, value, "an integer >= 1", "leave the default")
     net = with_gates(net, data, gamma)
-    gates = named_gates(net)
-    names = list(gates) if layers is None else list(layers)
-    for name in names:
-        theory_gamma(net, name, gamma)
+    network, gates = checked(net, data, layers, gamma), named_gates(net)
+    whole = BoundOptions(seed=seed)
     rows = []
-    for name in names:
-        for kind, reason in kinds_that_apply(net, data, name).items():
+    for name in network.prices:
+        for kind, reason in network.reasons(name).items():
             if reason:
                 rows.append(BoundRow(name, kind, f"does not apply: {reason}"))
                 continue
-            statistical = kind in ("fitted", "tangent")
-            options: dict[str, Any] = {"seed": seed}
+            statistical = LEVEL[kind] == "statistical"
+            options = replace(whole, level_samples=fresh if statistical else None)
             if kind == "fitted":
                 keep = gates[name].keep.cpu().numpy()
                 needed = unknowns(int(keep.sum()), full)
@@ -201,16 +205,12 @@ def compare_bounds(
                     )
                     rows.append(BoundRow(name, kind, why))
                     continue
-                options |= {
-                    "sigma": np.where(keep, gates[name].sigma.detach().double().cpu().numpy(), 0.0),
-                    "full": full,
-                }
-            if statistical:
-                options |= {"level_samples": fresh}
+                sigma = np.where(keep, gates[name].sigma.detach().double().cpu().numpy(), 0.0)
+                options = replace(options, sigma=sigma, full=full)
             own = _part(data, fitted_on, seed) if statistical else data
             begun = time.process_time()
             try:
-                bound, check = bound_with_level(net, own, name, kind, gamma, **options)
+                bound, check = bound_with_level(network.on(own), name, kind, options)
             except SolverError as error:  # one fit that fails must not cost the rest of the table
                 rows.append(BoundRow(name, kind, f"failed: {error}"))
                 continue
@@ -220,13 +220,13 @@ def compare_bounds(
             if check is None:
                 few = _part(data, checked_on, seed)
                 size = len(few.x_train)
-                same, _ = bound_with_level(net, few, name, kind, gamma, **options)
+                same, _ = bound_with_level(network.on(few), name, kind, options)
                 check = verify_bound(same, net, few, samples=min(points, _OWN), seed=seed + 1)
                 if not check.violations and points > _OWN:
                     check = verify_by_chain(same, net, few, points, seed + 1)
             rows.append(BoundRow(name, kind, report.reason, report, check, len(own.x_train), size,
                                  survivor_limit(bound), seconds))  # fmt: skip
-    return BoundTable(tuple(rows))
+    return BoundTable(tuple(rows), remarks(network, whole))
 
 
 def _part(data: Any, examples: int, seed: int) -> Any:

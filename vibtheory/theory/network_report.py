@@ -25,12 +25,14 @@ class NetworkReport(Report):
 
     Attributes:
         reports: in the order of the layers.
+        remarks: what a reader of the verdict should know of the network; shown, never judged.
 
     Raises:
         InvalidInputError: no report.
     """
 
     reports: tuple[SparsityReport, ...]
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reports", tuple(self.reports))
@@ -64,7 +66,8 @@ class NetworkReport(Report):
 
     def __str__(self) -> str:
         head = f"{'layer':<10} {'d':>5} {'trained':>7} {'alpha*':>6} {'rank+1':>6} {'rank':>5} {'soft':>5} {'sharp':>5}"
-        lines = [f"{self.verdict}: {len(self)} gated layers", f"{head}  ḡ, verdict"]
+        lines = [f"{self.verdict}: {len(self)} gated layers", *(f"Remark: {each}" for each in self.remarks)]
+        lines.append(f"{head}  ḡ, verdict")
         for name, r in zip(self.layers, self.reports, strict=True):
             trained = "-" if r.trained_nonzeros is None else str(r.trained_nonzeros)
             lines.append(
@@ -85,7 +88,7 @@ class NetworkReport(Report):
         return [{**r.row(), "layer": name} for name, r in zip(self.layers, self.reports, strict=True)]
 
     def _content(self) -> dict[str, Any]:
-        return {"version": 1, "verdict": self.verdict, "layers": self.reports}
+        return {"version": 1, "verdict": self.verdict, "remarks": self.remarks, "layers": self.reports}
 
 
 @dataclass(frozen=True)

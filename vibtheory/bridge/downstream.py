@@ -1,30 +1,58 @@
-"""What follows a gate, as a plain list of modules, read off the traced network; certificates need to know it."""
+"""What follows a gate, read off the traced network: a plain list of modules, which certificates need, or its graph."""
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from vibtheory.networks.gates import Gate
 
-__all__ = ["Chain", "modules_after"]
+__all__ = ["Downstream", "modules_after"]
 
 
-@dataclass(frozen=True)
-class Chain:
-    """The modules between a gate and the network's output, applied one after the other.
+class Downstream(NamedTuple):
+    """What is between a gate and the network's output.
 
     Attributes:
-        modules: in order of application; None where the network is no such chain.
+        modules: applied one after the other; None where the network is no such chain.
         reason: why not, in words; empty otherwise.
+        graph: the traced network, with `gate` its node of the gate; None where there is no trace or no such node.
     """
 
     modules: tuple[nn.Module, ...] | None
     reason: str = ""
+    graph: fx.GraphModule | None = None
+    gate: fx.Node | None = None
+
+    def resume(self, x: Tensor) -> tuple[Tensor, dict[fx.Node, Any]]:
+        """What enters the gate on inputs x [n, ...], and the results before it, for `finish`."""
+        assert self.graph is not None
+        assert self.gate is not None
+        run, after = fx.Interpreter(self.graph, garbage_collect_values=False), self._after()
+        run.env, run.args_iter = {}, iter((x,))
+        for node in self.graph.graph.nodes:
+            if node not in after:
+                run.env[node] = run.run_node(node)
+        f = run.env[self.gate.all_input_nodes[0]]
+        return f, {node: value if after & node.users.keys() else None for node, value in run.env.items()}
+
+    def finish(self, before: dict[fx.Node, Any], gated: Tensor) -> Any:
+        """The network's output where the gate gives `gated` [n, d, ...]."""
+        assert self.graph is not None
+        assert self.gate is not None
+        return fx.Interpreter(self.graph).run(initial_env={**before, self.gate: gated})
+
+    def _after(self) -> set[fx.Node]:
+        assert self.graph is not None
+        found = {self.gate}
+        for node in self.graph.graph.nodes:  # in an order in which a node follows what it uses
+            if found & set(node.all_input_nodes):
+                found.add(node)
+        return found  # type: ignore[return-value]
 
 
 class _Tracer(fx.Tracer):
@@ -32,36 +60,43 @@ class _Tracer(fx.Tracer):
         return isinstance(m, Gate) or super().is_leaf_module(m, module_qualified_name)
 
 
-def modules_after(net: nn.Module, layer: str) -> Chain:
-    """The chain after the gate `layer` of `net` (in evaluation mode), by symbolic tracing.
+def modules_after(net: nn.Module, layer: str) -> Downstream:
+    """The chain after the gate `layer` of `net` (in evaluation mode), by symbolic tracing; options at their defaults.
 
     Residual connections, branches and functions without a module form give `modules=None` with the reason: the kinds
     `fitted` and `tangent` need no chain.
     """
     for name, module in net.named_modules():
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
-            return Chain(None, f"module {name!r} has a forward hook or a forward pass of its own, which no trace shows")
+            words = f"module {name!r} has a forward hook or a forward pass of its own, which no trace shows"
+            return Downstream(None, words)
+    options = inspect.signature(net.forward).parameters.values()
     try:
-        graph = _Tracer().trace(net)
+        graph = _Tracer().trace(net, {p.name: p.default for p in options if p.default is not p.empty} or None)
     except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
-        return Chain(None, f"the network cannot be traced ({type(error).__name__}: {str(error)[:120]})")
+        return Downstream(None, f"the network cannot be traced ({type(error).__name__}: {str(error)[:120]})")
     found = [n for n in graph.nodes if n.op == "call_module" and n.target == layer]
     if len(found) != 1:
-        return Chain(None, f"gate {layer!r} is called {len(found)} times in one forward pass")
-    node = found[0]
+        return Downstream(None, f"gate {layer!r} is called {len(found)} times in one forward pass")
+    modules = _chain(net, found[0])
+    if isinstance(modules, str):
+        return Downstream(None, modules, fx.GraphModule(net, graph), found[0])
+    return Downstream(tuple(modules))
+
+
+def _chain(net: nn.Module, node: fx.Node) -> list[nn.Module] | str:
+    """The modules that follow `node` one after the other, or why there is no such list."""
     modules: list[nn.Module] = []
     while True:
         users = [user for user in node.users if not _only_shape(user)]
         if len(users) != 1:
-            return Chain(None, f"the result of {node.name!r} is used by {len(users)} operations (a branch)")
+            return f"the result of {node.name!r} is used by {len(users)} operations (a branch)"
         user = users[0]
         if user.op == "output":
-            if user.args != (node,):
-                return Chain(None, "the network returns more than one tensor")
-            return Chain(tuple(modules))
+            return modules if user.args == (node,) else "the network returns more than one tensor"
         module = _as_module(net, user, node)
         if module is None:
-            return Chain(None, f"operation {user.name!r} ({user.op}) after the gate has no certified form")
+            return f"operation {user.name!r} ({user.op}) after the gate has no certified form"
         modules.append(module)
         node = user
 
@@ -104,10 +139,6 @@ def _shape_value(node: fx.Node) -> bool:
     return node.op == "call_function" and node.target is operator.getitem and _only_shape(node.all_input_nodes[0])
 
 
-def _flatten(start_dim: int = 0, end_dim: int = -1) -> nn.Module:
-    return nn.Flatten(start_dim, end_dim)
-
-
 def _dropout(p: float = 0.5, training: bool = True) -> nn.Module:
     if training:
         raise TypeError("dropout stays on in evaluation")
@@ -125,7 +156,7 @@ _FUNCTIONS: dict[str, Callable[..., nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "leaky_relu": nn.LeakyReLU,
-    "flatten": _flatten,
+    "flatten": lambda start_dim=0, end_dim=-1: nn.Flatten(start_dim, end_dim),
     "dropout": _dropout,
     "contiguous": nn.Identity,
     "max_pool2d": _max_pool2d,

@@ -9,28 +9,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vibtheory.errors import check_choice, reject
+from vibtheory.errors import reject
 
-__all__ = ["LIKELIHOODS", "Likelihood"]
+__all__ = ["LIKELIHOODS", "OutputLoss"]
 
 LIKELIHOODS = ("multinomial", "gaussian")
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class OutputLoss:
     """One of the two likelihoods of the poster; all losses in nats.
 
     "multinomial": softmax cross-entropy on logits [n, K], labels [n]. "gaussian": ½‖y − ŷ‖² on predictions [n, K],
     that is −log q at unit variance without its constant, targets [n, K].
-
-    Raises:
-        InvalidInputError: another name.
     """
 
     name: str
-
-    def __post_init__(self) -> None:
-        check_choice("likelihood", self.name, LIKELIHOODS)
 
     def check(self, y: NDArray[Any], outputs: int) -> None:
         """Raise InvalidInputError unless y [N, ...] are labels or targets for a network of so many outputs."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vibtheory.bridge.following import modules_after
+from vibtheory.bridge.downstream import modules_after
 from vibtheory.networks.gates import Gate
 from vibtheory.networks.lenet import lenet_5_caffe
 

@@ -28,8 +28,7 @@ from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 if TYPE_CHECKING:
     from vibtheory.theory.network_report import NetworkReport
 
-__all__ = ["BoundCheck", "GatedNetwork", "bound_with_level", "check_network", "checked", "quadratic_bound", "remarks",
-           "theory_gamma", "verify_bound", "verify_by_chain", "with_gates"]  # fmt: skip
+__all__ = ["BoundCheck", "check_network", "quadratic_bound", "theory_gamma", "verify_bound"]
 
 Array = NDArray[np.float64]
 Gamma = float | Mapping[str, float]

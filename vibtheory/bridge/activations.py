@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vibtheory.bridge.affine import MEMORY, AffineMap, affine_prefix, entries, is_affine, matrix_of
+from vibtheory.bridge.affine import MEMORY, AffineMap, entries, is_affine, matrix_of
 from vibtheory.bridge.closed_units import reaches_output, without_closed_units
 from vibtheory.bridge.downstream import Downstream, modules_after
 from vibtheory.bridge.output_loss import OutputLoss
@@ -100,7 +100,6 @@ class GatedLayer:
         self.batch = min(batch, self.rows)
         self.prefix: nn.Sequential | None = None
         self.tail: nn.Sequential | None = None
-        self._head_modules: nn.Sequential | None = None
         self._cache: list[Batch] | None = None
         self.after = self._followed()
         self.reason = self.after.reason
@@ -109,7 +108,7 @@ class GatedLayer:
 
     @property
     def affine(self) -> bool:
-        return self.tail is not None and all(is_affine(module) for module in self.tail)
+        return self.tail is not None and len(self.tail) == 0
 
     @property
     def n(self) -> int:
@@ -140,15 +139,15 @@ class GatedLayer:
         """Network output [n, K] with the gate's output replaced by f⊙z; z [d], or [n, d] one per example."""
         if z.ndim == 1 and self.affine_map is not None:
             return self._stacked(batch, z[None])
+        if self.prefix is None and self.after.graph is None:
+            with gate_held_at(self.gate, z):
+                return _two_axes(self.net(batch.x))
+        shape = [1] * batch.f.ndim
+        shape[0], shape[self.gate.axis] = len(z) if z.ndim == 2 else 1, self.d
+        gated = batch.f * z.reshape(shape)
         if self.prefix is not None and self.tail is not None:
-            shape = [len(z) if z.ndim == 2 else 1, self.d, *(1,) * (batch.f.ndim - 2)]
-            return _two_axes(self.tail(self.prefix(batch.f * z.reshape(shape))))
-        if self.after.graph is not None:
-            shape = [1] * batch.f.ndim
-            shape[0], shape[self.gate.axis] = len(z) if z.ndim == 2 else 1, self.d
-            return _two_axes(self.after.finish(batch.before, (batch.f * z.reshape(shape)).to(self.dtype)))
-        with gate_held_at(self.gate, z):
-            return _two_axes(self.net(batch.x))
+            return _two_axes(self.tail(self.prefix(gated)))
+        return _two_axes(self.after.finish(batch.before, gated.to(self.dtype)))
 
     @cached_property
     def listened(self) -> Tensor:
@@ -177,7 +176,7 @@ class GatedLayer:
                 step = 1
                 if self.prefix is not None:
                     width = batch.f[0].numel() if self.affine_map is None else self.affine_map.offset.numel()
-                    step = max(1, self.memory // (64 * max(rows * width, 1)))
+                    step = max(1, min(self.memory // (64 * max(rows * width, 1)), self.rows // rows))
                 for start in range(0, len(points), step):
                     some = points[start : start + step]  # [s, d]
                     output = self._stacked(batch, some)  # [s·n, K]
@@ -194,21 +193,9 @@ class GatedLayer:
         stacked = Batch(batch.x, batch.f.repeat(len(z), *(1,) * (batch.f.ndim - 1)), batch.y)
         return self.output(stacked, z.repeat_interleave(len(batch.f), 0))
 
-    def _upstream(self) -> nn.Sequential | None:
-        """What comes before the gate, without what closed gates make idle; None where it is not a plain list."""
-        if not isinstance(self.net, nn.Sequential):
-            return None
-        names = list(self.net._modules)
-        if self.layer not in names:
-            return None
-        return nn.Sequential(*without_closed_units(list(self.net)[: names.index(self.layer)]))
-
     def _batch(self, start: int, entropy: Sequence[int]) -> Batch:
         x = self._inputs(slice(start, start + self.batch))
         y = torch.as_tensor(self.y[start : start + self.batch]).to(self.device)
-        if self._head_modules is not None:
-            with torch.no_grad():
-                return Batch(x, self._head_modules(x).double(), y)
         if self.after.graph is not None:
             with torch.no_grad():
                 f, before = self.after.resume(x)
@@ -244,8 +231,9 @@ class GatedLayer:
         self.after = after
         if after.modules is not None:
             rest = copy.deepcopy(nn.Sequential(*after.modules)).double()
-            self.prefix, self.tail = affine_prefix(without_closed_units(list(rest)))
-            self._head_modules = None if self.samples else self._upstream()
+            chain = without_closed_units(list(rest))
+            cut = next((i for i, module in enumerate(chain) if not is_affine(module)), len(chain))
+            self.prefix, self.tail = nn.Sequential(*chain[:cut]), nn.Sequential(*chain[cut:])
         if after.modules is None and after.graph is None:
             return after
         z = torch.linspace(0.5, 1.5, self.d, dtype=torch.float64, device=self.device)
@@ -259,7 +247,7 @@ class GatedLayer:
         near = 1e-9 + self.rounding
         if torch.allclose(found, truth, near, near * float(truth.abs().max()), equal_nan=True):
             return after
-        self.prefix = self.tail = self._head_modules = None
+        self.prefix = self.tail = None
         for name in ("listened", "affine_map"):
             self.__dict__.pop(name, None)
         return Downstream(None, "its trace does not compute what the network does")

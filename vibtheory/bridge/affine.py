@@ -13,8 +13,7 @@ from torch.nn import functional
 from vibtheory.compression.fixed_modules import Select
 from vibtheory.networks.gates import Gate
 
-__all__ = ["MEMORY", "AffineMap", "affine_prefix", "block_sum", "channel_contributions", "entries", "is_affine",
-           "matrix_of"]  # fmt: skip
+__all__ = ["MEMORY", "AffineMap", "channel_contributions", "entries", "is_affine", "matrix_of"]
 
 MEMORY = 1 << 28  # bytes that intermediate results may take, unless asked otherwise
 
@@ -63,12 +62,6 @@ def is_affine(module: nn.Module) -> bool:
     return isinstance(module, _AFFINE)
 
 
-def affine_prefix(modules: Sequence[nn.Module]) -> tuple[nn.Sequential, nn.Sequential]:
-    """`modules` cut after its longest affine beginning: (affine part, the rest)."""
-    cut = next((i for i, module in enumerate(modules) if not is_affine(module)), len(modules))
-    return nn.Sequential(*modules[:cut]), nn.Sequential(*modules[cut:])
-
-
 def entries(module: nn.Module, x: Tensor) -> int:
     """Numbers in the results of all modules in a forward pass on x [1, ...]: above what it holds, or autograd keeps."""
     total = x.numel()
@@ -114,14 +107,6 @@ def matrix_of(affine: nn.Module, shape: Sequence[int], memory: int = MEMORY) -> 
             with torch.no_grad():
                 parts.append(affine(units.reshape(-1, *shape)).reshape(len(units), -1) - offset)
     return torch.cat(parts) if backward else torch.cat(parts).T.contiguous(), offset
-
-
-def block_sum(kernel: Tensor, features: int) -> Tensor:
-    """[D, D] with D = features·positions (channel first) → [features, features]: sums over positions."""
-    positions = kernel.shape[0] // features
-    if positions == 1:
-        return kernel
-    return kernel.reshape(features, positions, features, positions).sum((1, 3))
 
 
 def channel_contributions(affine: nn.Sequential, f: Tensor) -> Tensor:

@@ -67,9 +67,12 @@ class GatedNetwork:
 
 
 def checked(
-    net: nn.Module, data: Any, layers: Sequence[str] | None = None, gamma: Gamma | None = None, *, priced: bool = True
-) -> GatedNetwork:
+    net: nn.Module, data: Any, layers: Sequence[str] | None = None, gamma: Gamma | None = None, *,
+    priced: bool = True, insert: bool = False,
+) -> GatedNetwork:  # fmt: skip
     """Network, data, layers (None: all) and γ (None: the recorded one) in one, or the complaint about them.
+
+    With `insert` a network without gates gets one after each activation, on a copy; then γ is required.
 
     Raises:
         InvalidInputError: no gates, no such layer, no γ (where `priced`), data without arrays that fit each other, or
@@ -88,6 +91,13 @@ def checked(
     if len(x) != len(y) or len(x) == 0:
         reject("data.y_train", f"{len(y)} labels for {len(x)} inputs", "one label per input, at least one",
                "pass matching arrays")  # fmt: skip
+    if insert and not named_gates(net):
+        if gamma is None:
+            reject("gamma", None, "a price γ > 0, as the network has no gates and so no recorded one",
+                   "pass gamma=… (training's γ in nats, e.g. 1e-4)")  # fmt: skip
+        from vibtheory.networks.insertion import insert_gates
+
+        net = insert_gates(net, torch.as_tensor(x[:2]))
     names = list(named_gates(net)) if layers is None else list(layers)
     prices = {name: theory_gamma(net, name, gamma) if priced else float(not _gate(net, name)) for name in names}
     return GatedNetwork(net, x, y, str(data.likelihood), prices)
@@ -290,7 +300,7 @@ def check_network(
 
     check_choice("kind", kind, KINDS)
     options = BoundOptions.of(options, changes)
-    network = checked(with_gates(net, data, gamma), data, layers, gamma)
+    network = checked(net, data, layers, gamma, insert=True)
     shown = track(network.prices, "checking", disable=not progress)
     reports = [check_sparsity_bound(bound_with_level(network, name, kind, options)[0]) for name in shown]
     return NetworkReport(tuple(reports), remarks(network, options))
@@ -322,24 +332,6 @@ def remarks(network: GatedNetwork, options: BoundOptions) -> tuple[str, ...]:
             f"constant's is {constant:.3g}. Remedy: check a trained network, with its weights loaded"
         )
     return tuple(found)
-
-
-def with_gates(net: nn.Module, data: Any, gamma: Gamma | None) -> nn.Module:
-    """`net`, or a copy with a gate after each activation where it has none; then γ is required."""
-    if not named_gates(net):
-        if gamma is None:
-            reject("gamma", None, "a price γ > 0, as the network has no gates and so no recorded one",
-                   "pass gamma=… (training's γ in nats, e.g. 1e-4)")  # fmt: skip
-        from vibtheory.networks.insertion import insert_gates
-
-        if getattr(data, "x_train", None) is None:
-            reject("data", type(data).__name__, "a vibtheory Dataset", "make one with vibtheory.datasets.from_arrays")
-        net = insert_gates(net, torch.as_tensor(np.asarray(data.x_train)[:2]))
-        if not named_gates(net):
-            reject(
-                "net", type(net).__name__, "a network with an activation to gate", "put vibtheory.Gate modules in it"
-            )
-    return net
 
 
 def _gate(net: nn.Module, layer: str) -> Gate:

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vibtheory.bridge.activations import GatedLayer
-from vibtheory.bridge.affine import block_sum, channel_contributions, entries
+from vibtheory.bridge.affine import channel_contributions, entries
 from vibtheory.bridge.lipschitz_constants import lipschitz_constant, uncertified
 from vibtheory.bridge.surrogate import Quadratic, about
 
@@ -133,8 +133,8 @@ class _Flat:
         self.d, self.v, self.kernel = d, v, v.T @ v
         self.moment, self.slope = torch.zeros_like(self.kernel), torch.zeros_like(self.kernel[:d, 0])
         # ‖V(f⊙e_j)‖² = fᵀMf with M the blocks of VᵀV that join positions of one channel
-        positions = v.shape[1] // d
-        blocks = self.kernel.reshape(d, positions, d, positions)
+        self.blocks = d, v.shape[1] // d, d, v.shape[1] // d
+        blocks = self.kernel.reshape(self.blocks)
         self.diagonal = torch.stack([blocks[j, :, j] for j in range(d)])  # [d, P, P]
 
     def add(self, f: Tensor, weigh: Weigh | None = None, pull: Tensor | None = None) -> None:
@@ -150,7 +150,7 @@ class _Flat:
         self.moment.addmm_(flat.T, scaled)
 
     def gram(self) -> Tensor:
-        return block_sum(self.kernel * self.moment, self.d)
+        return (self.kernel * self.moment).reshape(self.blocks).sum((1, 3))
 
 
 class _ByChannel:

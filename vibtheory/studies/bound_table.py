@@ -22,7 +22,6 @@ from vibtheory.bridge.checking import (
     remarks,
     verify_bound,
     verify_by_chain,
-    with_gates,
 )
 from vibtheory.bridge.fitted import unknowns
 from vibtheory.bridge.kinds import LEVEL, BoundOptions
@@ -185,8 +184,8 @@ def compare_bounds(
     for name, value in (("points", points), ("checked_on", checked_on), ("fitted_on", fitted_on), ("fresh", fresh)):
         if value < 1:
             reject(name, value, "an integer >= 1", "leave the default")
-    net = with_gates(net, data, gamma)
-    network, gates = checked(net, data, layers, gamma), named_gates(net)
+    network = checked(net, data, layers, gamma, insert=True)
+    net, gates = network.net, named_gates(network.net)
     whole = BoundOptions(seed=seed)
     rows = []
     for name in network.prices:

@@ -48,15 +48,21 @@ def call() -> Call:
     return run
 
 
+def points() -> dict[str, np.ndarray]:
+    """The arrays of points.npz."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4)) * [1.0, 3.0, 0.2, 1.0]
+    y = (x[:, 0] + x[:, 1] > 0).astype(np.int64)
+    return {"x_train": x[:40], "y_train": y[:40], "x_test": x[40:], "y_test": y[40:]}
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: tiny_models.py, points.npz (two classes), targets.npz (regression)."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny_models.py").write_text(MODELS, encoding="utf-8")
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(60, 4)) * [1.0, 3.0, 0.2, 1.0]
-    y = (x[:, 0] + x[:, 1] > 0).astype(np.int64)
-    np.savez("points.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
-    targets = x[:, :2] * 1.5
-    np.savez("targets.npz", x_train=x[:40], y_train=targets[:40], x_test=x[40:], y_test=targets[40:])
+    arrays = points()
+    np.savez("points.npz", **arrays)
+    targets = {f"y_{part}": arrays[f"x_{part}"][:, :2] * 1.5 for part in ("train", "test")}
+    np.savez("targets.npz", **(arrays | targets))
     return tmp_path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -18,16 +19,21 @@ from vibtheory.datasets import from_arrays
 from vibtheory.networks.lenet import mlp
 from vibtheory.training.single import train
 
-from .conftest import Call
+from .conftest import Call, points
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved run of the tiny network on the data of points.npz."""
+    data = from_arrays(**points(), name="points")
+    torch.manual_seed(3)
+    return train(mlp((4, 5, 2)), data, gamma=2e-3, epochs=2, seed=1).save(tmp_path_factory.mktemp("trained") / "run")
 
 
 @pytest.fixture
-def run(here: Path) -> Path:
-    """A saved run of the tiny network on points.npz."""
-    with np.load("points.npz") as arrays:
-        data = from_arrays(**arrays, name="points")
-    torch.manual_seed(3)
-    return train(mlp((4, 5, 2)), data, gamma=2e-3, epochs=2, seed=1).save(here / "run")
+def run(here: Path, trained: Path) -> Path:
+    """A copy of it beside points.npz."""
+    return Path(shutil.copytree(trained, here / "run"))
 
 
 def test_a_saved_run_holds_and_is_written_down(run: Path, call: Call) -> None:

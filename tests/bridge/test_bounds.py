@@ -96,7 +96,7 @@ def test_a_small_budget_gives_the_same_bound_to_rounding(
 
 @pytest.mark.parametrize("kind", ["fitted", "tangent"])
 def test_a_small_budget_gives_the_same_statistical_bound(dense: Dense, flat_data: Data, kind: str) -> None:
-    sizes = {"samples": 200, "level_samples": 20}
+    sizes = {"samples": 60, "level_samples": 5}
     one, other = (
         quadratic_bound(dense(), flat_data(), "h1", kind, 0.03, memory=memory, **sizes) for memory in (1 << 28, 3000)
     )

@@ -16,34 +16,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.small_net import small_data, small_net
 from vibtheory.bridge import BoundOptions
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.checking import check_network, quadratic_bound, theory_gamma, verify_bound
 from vibtheory.bridge.verification import own_losses
-from vibtheory.datasets import Dataset, from_arrays
+from vibtheory.datasets import from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.lenet import lenet_5_caffe, mlp
 from vibtheory.theory.quadratic import QuadraticBound
-
-
-def _data(n: int = 60, likelihood: str = "multinomial") -> Dataset:
-    generator = np.random.default_rng(5)
-    x = 2 * generator.standard_normal((n, 6))
-    if likelihood == "gaussian":
-        y = generator.standard_normal((n, 3))
-        return from_arrays(x, y, x[:2], y[:2], likelihood="gaussian")
-    y = generator.integers(0, 3, n)
-    return from_arrays(x, y, x[:2], y[:2], classes=3)
-
-
-def _net() -> nn.Sequential:
-    torch.manual_seed(2)
-    net = mlp((6, 5, 4, 3))
-    for gate in named_gates(net).values():
-        gate.mu.data.uniform_(0.5, 2.0)
-        gate.log_var.data.fill_(-2.5)
-    return net
 
 
 class Residual(nn.Module):
@@ -70,7 +52,7 @@ def test_price_is_gamma_times_multiplier_over_two() -> None:
 
 def test_the_price_makes_the_bound_objective_the_training_objective() -> None:
     # mean loss + γ s ½ Σ log(1+α) of a one-gate network must equal g + γ_theory Σ log(1+α)
-    net, data = _net(), _data()
+    net, data = small_net(), small_data()
     bound = quadratic_bound(net, data, "h2", gamma={"h2": 0.07})
     gate = named_gates(net)["h2"]
     alpha = gate.alpha.detach().double().numpy()
@@ -78,7 +60,7 @@ def test_the_price_makes_the_bound_objective_the_training_objective() -> None:
 
 
 def test_anchor_is_the_trained_masked_mean_and_the_net_is_untouched() -> None:
-    net, data = _net(), _data()
+    net, data = small_net(), small_data()
     named_gates(net)["h2"].mu.data[1] = 1e-6
     net.train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
@@ -92,13 +74,16 @@ def test_anchor_is_the_trained_masked_mean_and_the_net_is_untouched() -> None:
 
 
 def test_auto_takes_the_strongest_kind_that_applies() -> None:
-    kinds = {name: quadratic_bound(_net(), _data(), name, gamma=0.1).guarantee.kind for name in ("input", "h1", "h2")}
+    kinds = {
+        name: quadratic_bound(small_net(), small_data(), name, gamma=0.1).guarantee.kind
+        for name in ("input", "h1", "h2")
+    }
     assert kinds == {"input": "lipschitz", "h1": "lipschitz", "h2": "bohning"}
-    assert quadratic_bound(_net(), _data(likelihood="gaussian"), "h2", gamma=0.1).guarantee.kind == "exact"
+    assert quadratic_bound(small_net(), small_data(likelihood="gaussian"), "h2", gamma=0.1).guarantee.kind == "exact"
 
 
 def test_a_network_that_is_no_chain_gets_the_tangent() -> None:
-    net, data = Residual(), _data()
+    net, data = Residual(), small_data()
     bound = quadratic_bound(net, data, "gate", gamma=0.1)
     assert bound.guarantee.kind == "tangent"
     check = verify_bound(bound, net, data, samples=300, seed=8)
@@ -113,7 +98,7 @@ def test_a_network_that_is_no_chain_gets_the_tangent() -> None:
 
 
 def test_averaging_over_samples_of_the_gates_before() -> None:
-    net, data = _net(), _data()
+    net, data = small_net(), small_data()
     bound = quadratic_bound(net, data, "h2", gamma=0.1, others=8, seed=3)
     again = quadratic_bound(net, data, "h2", gamma=0.1, others=8, seed=3)
     means = quadratic_bound(net, data, "h2", gamma=0.1)
@@ -137,7 +122,7 @@ def test_averaging_over_samples_of_the_gates_before() -> None:
 
 
 def test_batches_do_not_matter() -> None:
-    one, two = (quadratic_bound(_net(), _data(), "h1", gamma=0.1, batch=size) for size in (7, 1000))
+    one, two = (quadratic_bound(small_net(), small_data(), "h1", gamma=0.1, batch=size) for size in (7, 1000))
     np.testing.assert_allclose(one.gram, two.gram, rtol=1e-5)  # f is float32: its rounding depends on the batch
     assert one.c == pytest.approx(two.c)
 
@@ -164,17 +149,17 @@ def test_streaming_does_not_hold_the_activations() -> None:
 
 
 def _with(**changes: Any) -> SimpleNamespace:
-    data = _data()
+    data = small_data()
     fields = {"x_train": data.x_train, "y_train": data.y_train, "likelihood": "multinomial"} | changes
     return SimpleNamespace(**fields)
 
 
 def _bound() -> QuadraticBound:
-    return quadratic_bound(_net(), _data(), "h2", gamma=0.1)
+    return quadratic_bound(small_net(), small_data(), "h2", gamma=0.1)
 
 
 def _recorded(**config: Any) -> nn.Module:
-    net = _net()
+    net = small_net()
     net.vib_config = config  # type: ignore[assignment]
     return net
 
@@ -246,11 +231,11 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("function", "change", "words"), BAD)
 def test_bad_arguments_are_named(function: Callable[..., Any], change: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInputError, match=words):
-        function(**({"net": _net(), "data": _data()} | GIVEN[function] | change))
+        function(**({"net": small_net(), "data": small_data()} | GIVEN[function] | change))
 
 
 def test_a_changed_network_breaks_the_bound_and_is_found() -> None:
-    net, data = _net(), _data()
+    net, data = small_net(), small_data()
     bound = quadratic_bound(net, data, "h2", gamma=0.1)
     net.get_submodule("linear3").weight.data.mul_(-3)
     check = verify_bound(bound, net, data, samples=400)
@@ -273,7 +258,7 @@ class Tokens(nn.Module):
 
 
 def test_gates_on_the_last_axis_get_the_tangent() -> None:
-    net, data = Tokens(), _data()
+    net, data = Tokens(), small_data()
     bound = quadratic_bound(net, data, "gate", gamma=0.1)
     assert bound.guarantee.kind == "tangent"
     net.gate.mu.data.copy_(torch.tensor([0.5, -1.0, 2.0, 1.5]))
@@ -284,7 +269,7 @@ def test_gates_on_the_last_axis_get_the_tangent() -> None:
 
 
 def test_check_network_reports_every_layer_with_its_guarantee() -> None:
-    net, data = _net(), _data(200)
+    net, data = small_net(), small_data(200)
     named_gates(net)["h1"].mu.data[:2] = 1e-6
     report = check_network(net, data, 0.02)
     assert report.layers == ("input", "h1", "h2")
@@ -298,7 +283,7 @@ def test_check_network_reports_every_layer_with_its_guarantee() -> None:
 
 
 def test_check_network_takes_the_recorded_price_and_some_layers() -> None:
-    net, data = _net(), _data()
+    net, data = small_net(), small_data()
     net.vib_config = {"gamma": {"h1": 0.2, "h2": 0.01, "input": 1.0}, "likelihood": "multinomial"}  # type: ignore[assignment]
     recorded = check_network(net, data, layers=["h2"])
     assert recorded.layers == ("h2",)
@@ -306,7 +291,7 @@ def test_check_network_takes_the_recorded_price_and_some_layers() -> None:
 
 
 def test_check_network_of_a_regression_is_exact_at_the_last_layer() -> None:
-    report = check_network(_net(), _data(200, "gaussian"), 0.05, layers=["h2"])
+    report = check_network(small_net(), small_data(200, "gaussian"), 0.05, layers=["h2"])
     assert str(report[0].guarantee).startswith("exact (exact)")
     assert report[0].verdict == "holds"
 
@@ -344,7 +329,7 @@ def test_five_lines_on_someone_elses_model() -> None:
 
 
 def test_options_are_one_object_or_keywords() -> None:
-    net, data = _net(), _data()
+    net, data = small_net(), small_data()
     options = BoundOptions(samples=30, level_samples=20, seed=4)
     one = quadratic_bound(net, data, "h1", "tangent", 0.1, options)
     two = quadratic_bound(net, data, "h1", "tangent", 0.1, samples=30, level_samples=20, seed=4)
@@ -370,9 +355,9 @@ class Optional(nn.Module):
 
 
 def test_options_of_the_forward_pass_stand_at_their_defaults() -> None:
-    bound = quadratic_bound(Optional(), _data(), "gate", gamma=0.1)
+    bound = quadratic_bound(Optional(), small_data(), "gate", gamma=0.1)
     assert bound.guarantee.kind == "bohning"
-    assert verify_bound(bound, Optional(), _data(), samples=200).violations == 0
+    assert verify_bound(bound, Optional(), small_data(), samples=200).violations == 0
 
 
 class Untold(nn.Module):
@@ -390,14 +375,14 @@ class Untold(nn.Module):
 
 def test_a_trace_that_computes_something_else_certifies_nothing() -> None:
     with pytest.raises(InvalidInputError, match="trace does not compute what the network does"):
-        quadratic_bound(Untold(), _data(), "gate", "bohning", gamma=0.1)
-    bound = quadratic_bound(Untold(), _data(), "gate", gamma=0.1)
+        quadratic_bound(Untold(), small_data(), "gate", "bohning", gamma=0.1)
+    bound = quadratic_bound(Untold(), small_data(), "gate", gamma=0.1)
     assert bound.guarantee.kind == "tangent"
-    assert verify_bound(bound, Untold(), _data(), samples=100, seed=4).violations <= 10
+    assert verify_bound(bound, Untold(), small_data(), samples=100, seed=4).violations <= 10
 
 
 def test_a_net_without_a_chain_resumes_at_the_gate() -> None:
-    net, data = Residual(), _data()
+    net, data = Residual(), small_data()
     layer = GatedLayer(net, "gate", data.x_train, data.y_train, "multinomial")
     assert layer.after.graph is not None
     calls: list[int] = []
@@ -411,7 +396,7 @@ def test_a_net_without_a_chain_resumes_at_the_gate() -> None:
 
 
 def _softmaxed() -> nn.Sequential:
-    return nn.Sequential(*_net(), nn.Softmax(dim=1))
+    return nn.Sequential(*small_net(), nn.Softmax(dim=1))
 
 
 @pytest.mark.parametrize(
@@ -420,7 +405,7 @@ def _softmaxed() -> nn.Sequential:
     ids=["ends in softmax", "untrained"],
 )
 def test_what_a_verdict_does_not_say_is_remarked(net: nn.Module, words: str) -> None:
-    report = check_network(net, _data(), 0.1, "tangent", options=BoundOptions(samples=20, level_samples=20))
+    report = check_network(net, small_data(), 0.1, "tangent", options=BoundOptions(samples=20, level_samples=20))
     assert words in " ".join(report.remarks)
     assert str(report).splitlines()[1].startswith("Remark: ")
     assert words in report.to_json()

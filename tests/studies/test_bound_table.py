@@ -10,14 +10,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
+from tests.small_net import small_data, small_net
 from vibtheory.bridge.verification import clopper_pearson_upper
-from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError, SolverError
 from vibtheory.figures import plot_budget
 from vibtheory.networks.gates import named_gates
@@ -26,22 +25,9 @@ from vibtheory.studies import bound_table
 from vibtheory.studies.bound_table import BoundTable, compare_bounds
 
 
-def _data(likelihood: str = "multinomial") -> Dataset:
-    generator = np.random.default_rng(5)
-    x = 2 * generator.standard_normal((60, 6))
-    if likelihood == "gaussian":
-        y = generator.standard_normal((60, 3))
-        return from_arrays(x, y, x[:2], y[:2], likelihood="gaussian")
-    labels = generator.integers(0, 3, 60)
-    return from_arrays(x, labels, x[:2], labels[:2], classes=3)
-
-
 def _net() -> nn.Sequential:
-    torch.manual_seed(2)
-    net = mlp((6, 5, 4, 3))
-    for gate in named_gates(net).values():
-        gate.mu.data.uniform_(0.5, 2.0)
-        gate.log_var.data.fill_(-2.5)
+    """Two of h1's gates are closed."""
+    net = small_net()
     named_gates(net)["h1"].mu.data[:2] = 1e-6
     return net
 
@@ -55,7 +41,7 @@ def test_a_fit_that_fails_costs_its_row_only(monkeypatch: pytest.MonkeyPatch) ->
         return real(network, layer, kind, options)
 
     monkeypatch.setattr(bound_table, "bound_with_level", failing)
-    found = {row.kind: row for row in compare_bounds(_net(), _data(), 0.02, ["h2"], points=20, fresh=50)}
+    found = {row.kind: row for row in compare_bounds(_net(), small_data(), 0.02, ["h2"], points=20, fresh=50)}
     assert found["fitted"].report is None
     assert found["fitted"].reason == "failed: no convergence. Remedy: more samples"
     assert found["tangent"].report is not None
@@ -63,7 +49,7 @@ def test_a_fit_that_fails_costs_its_row_only(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="module")
 def table() -> BoundTable:
-    return compare_bounds(_net(), _data(), 0.02, ["h1", "h2"], points=2000, fresh=200)
+    return compare_bounds(_net(), small_data(), 0.02, ["h1", "h2"], points=2000, fresh=200)
 
 
 def test_every_kind_has_a_row_and_says_why_it_has_no_bound(table: BoundTable) -> None:
@@ -147,7 +133,7 @@ def test_the_verdict_is_the_worst_of_the_rows(table: BoundTable) -> None:
 
 
 def test_regression_has_the_exact_kind() -> None:
-    table = compare_bounds(_net(), _data("gaussian"), 0.05, ["h2"], points=500, fresh=50)
+    table = compare_bounds(_net(), small_data(likelihood="gaussian"), 0.05, ["h2"], points=500, fresh=50)
     kinds = {row.kind: row for row in table}
     assert kinds["exact"].report is not None
     assert kinds["exact"].report.guarantee.level == "exact"
@@ -157,13 +143,15 @@ def test_regression_has_the_exact_kind() -> None:
 
 
 def test_what_is_too_large_to_fit_says_so() -> None:
-    table = compare_bounds(_net(), _data(), 0.02, ["h2"], points=100, fresh=20, largest=14)
+    table = compare_bounds(_net(), small_data(), 0.02, ["h2"], points=100, fresh=20, largest=14)
     (row,) = (row for row in table if row.kind == "fitted")
     assert row.report is None
     assert "15 unknowns for 4 open gates" in row.reason
     net = _net()
     named_gates(net)["h2"].close(torch.arange(4))
-    (row,) = (row for row in compare_bounds(net, _data(), 0.02, ["h2"], points=50, fresh=9) if row.kind == "fitted")
+    (row,) = (
+        row for row in compare_bounds(net, small_data(), 0.02, ["h2"], points=50, fresh=9) if row.kind == "fitted"
+    )
     assert row.reason == "no gate is open"
 
 
@@ -177,10 +165,10 @@ def test_what_is_too_large_to_fit_says_so() -> None:
 def test_bad_arguments_are_named(change: dict[str, object], words: str) -> None:
     arguments = {"gamma": 0.02} | change
     with pytest.raises(InvalidInputError, match=words):
-        compare_bounds(_net(), _data(), **arguments)  # type: ignore[arg-type]
+        compare_bounds(_net(), small_data(), **arguments)  # type: ignore[arg-type]
     if "gamma" in change:
         with pytest.raises(InvalidInputError, match="no gates"):
-            compare_bounds(mlp((6, 4, 3), gated=False), _data())
+            compare_bounds(mlp((6, 4, 3), gated=False), small_data())
 
 
 def test_the_budget_figure_reads_a_table_only() -> None:

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.affine import MEMORY
 from vibtheory.bridge.fitted import fitted_bound
-from vibtheory.bridge.rigorous import curvature_bound, lipschitz_bound, why_not
+from vibtheory.bridge.lipschitz_constants import uncertified
+from vibtheory.bridge.rigorous import curvature_bound, lipschitz_bound
 from vibtheory.bridge.surrogate import Quadratic
 from vibtheory.bridge.tangent import tangent_bound
 from vibtheory.errors import as_array, as_generator, as_whole, check_choice, reject
@@ -125,4 +126,6 @@ def unfit(view: GatedLayer, kind: str) -> str:
         if need != view.likelihood.name:
             return f"likelihood {view.likelihood.name!r}"
         return "" if view.affine else (view.reason or "not affine")
-    return why_not(view) if kind == "lipschitz" else ""
+    if kind != "lipschitz":
+        return ""
+    return view.reason if view.prefix is None or view.tail is None else uncertified([*view.prefix, *view.tail])

@@ -10,6 +10,7 @@ grid value divided by these cosines is a certificate, not an estimate. Every pro
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -37,22 +38,17 @@ def lipschitz_constant(modules: Sequence[nn.Module], shape: Sequence[int], likel
     `uncertified(modules)` must be empty.
     """
     modules = _flat(modules)
-    constant, start = 1.0, 0
+    constant, done = 1.0, 0
     at = torch.zeros(1, *shape, dtype=torch.float64, device=_device(modules))
-    while start < len(modules):
-        stop = start
-        while stop < len(modules) and is_affine(modules[stop]):
-            stop += 1
-        with torch.no_grad():
-            if stop > start:
-                piece = nn.Sequential(*modules[start:stop])
-                constant *= _affine_norm(piece, tuple(at.shape[1:]), likelihood if stop == len(modules) else None)
+    with torch.no_grad():
+        for affine, group in itertools.groupby(modules, is_affine):
+            piece = nn.Sequential(*group)
+            done += len(piece)
+            if affine:
+                constant *= _affine_norm(piece, at, likelihood if done == len(modules) else None)
             else:
-                stop = start + 1
-                piece = nn.Sequential(modules[start])
-                constant *= _pointwise(modules[start])
+                constant *= math.prod(_pointwise(module) for module in piece)
             at = piece(at)
-        start = stop
     return constant
 
 
@@ -101,12 +97,12 @@ def convolution_norm(weight: Tensor, groups: int = 1) -> float:
     return math.sqrt(max(top, 0.0) / slack) * _ROUNDING
 
 
-def _affine_norm(piece: nn.Sequential, shape: tuple[int, ...], last: OutputLoss | None) -> float:
-    size, out = math.prod(shape), piece(torch.zeros(1, *shape, dtype=torch.float64, device=_device([piece]))).numel()
+def _affine_norm(piece: nn.Sequential, at: Tensor, last: OutputLoss | None) -> float:
+    """The norm of `piece` on inputs like `at` [1, ...], of what the loss sees of it where it is the `last`."""
+    size, out = at.numel(), piece(at).numel()
     if size * out <= _FORMED and min(size, out) <= _SIDE:
-        matrix = matrix_of(piece, shape)[0]
+        matrix = matrix_of(piece, at.shape[1:])[0]
         return spectral_norm(last.project(matrix) if last is not None else matrix)
-    at = torch.zeros(1, *shape, dtype=torch.float64, device=_device([piece]))
     constant, modules = 1.0, list(piece)
     for i, module in enumerate(modules):
         scale = _channel_scale(modules[i + 1]) if i + 1 < len(modules) else None
@@ -117,12 +113,12 @@ def _affine_norm(piece: nn.Sequential, shape: tuple[int, ...], last: OutputLoss 
         elif i and isinstance(modules[i - 1], nn.Conv1d | nn.Conv2d) and _channel_scale(module) is not None:
             pass
         else:
-            constant *= _single(module, tuple(at.shape[1:]))
+            constant *= _single(module, at.shape[1:])
         at = module(at)
     return constant
 
 
-def _single(module: nn.Module, shape: tuple[int, ...]) -> float:
+def _single(module: nn.Module, shape: Sequence[int]) -> float:
     scale = _channel_scale(module)
     if scale is not None:
         return float(scale.abs().max())

@@ -35,10 +35,10 @@ from torch import Tensor, nn
 
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.affine import channel_contributions, entries
-from vibtheory.bridge.lipschitz_constants import lipschitz_constant, uncertified
+from vibtheory.bridge.lipschitz_constants import lipschitz_constant
 from vibtheory.bridge.surrogate import Quadratic, about
 
-__all__ = ["curvature_bound", "lipschitz_bound", "why_not"]
+__all__ = ["curvature_bound", "lipschitz_bound"]
 
 Array = NDArray[np.float64]
 Weigh = Callable[[slice, Tensor], Tensor]
@@ -67,18 +67,11 @@ def curvature_bound(layer: GatedLayer, anchor: Array) -> Quadratic:
     return about(gram.cpu().numpy(), curvature.slope.cpu().numpy() / layer.n, loss / layer.n, anchor)
 
 
-def why_not(layer: GatedLayer) -> str:
-    """Why this kind does not apply, in words; empty where it does."""
-    if layer.tail is None or layer.prefix is None:
-        return layer.reason
-    return uncertified([*layer.prefix, *layer.tail])
-
-
 def lipschitz_bound(layer: GatedLayer, anchor: Array, sigma: Array) -> Quadratic:
     """ḡ with its minimum at the anchor; one pass over the data.
 
     Args:
-        layer: a gated layer with `why_not(layer) == ""`.
+        layer: a chain of modules that are all certified (`uncertified`).
         anchor: z⁰ [d].
         sigma: σ [d] at which the slopes δ_n are chosen; every σ gives a valid bound.
 

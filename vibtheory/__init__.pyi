@@ -29,6 +29,7 @@ from .theory.minima import find_local_minimum as find_local_minimum
 from .theory.path import sparsity_path as sparsity_path
 from .theory.quadratic import QuadraticBound as QuadraticBound
 from .theory.sparsity import check_sparsity_bound as check_sparsity_bound
+from .training.budget import compress_to as compress_to
 from .training.many import train_many as train_many
 from .training.recipe import Recipe as Recipe
 from .training.run import Run as Run

@@ -130,7 +130,6 @@ def test_bad_input(here: Path, call: Call, case: str) -> None:
     assert not Path("a.onnx").exists()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's exporter without onnxscript
 def test_export_writes_the_compressed_network(here: Path, call: Call) -> None:
     assert call(*TRAIN).code == 0
     answer = call("export", "run", "small.onnx", "--shape", "4")

@@ -19,8 +19,6 @@ from vibtheory.networks.gates import named_gates
 from vibtheory.networks.lenet import lenet_5_caffe
 from vibtheory.networks.vgg import _vgg
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
 
 def small() -> nn.Module:
     torch.manual_seed(0)

@@ -16,6 +16,7 @@ import typer
 
 from vibtheory.cli.check import check
 from vibtheory.cli.claims import claims
+from vibtheory.cli.compress import compress
 from vibtheory.cli.data import data
 from vibtheory.cli.doctor import doctor
 from vibtheory.cli.exit_codes import Commands
@@ -40,6 +41,7 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
 app.command()(table)
 app.command()(figure)
 app.command()(train)
+app.command()(compress)
 app.command()(sweep)
 app.command()(check)
 app.command()(claims)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -111,16 +112,18 @@ def export_onnx(
 def _traced(plain: nn.Module, example: Tensor, opset: int) -> bytes:
     """The file's content, by the exporter without onnxscript: tracing is all that a feed-forward network needs."""
     content = BytesIO()
-    torch.onnx.export(
-        plain,
-        (example,),
-        content,  # type: ignore[arg-type]  # its annotation is of the other exporter
-        input_names=["input"],
-        output_names=["output"],
-        dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
-        opset_version=opset,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the exporter itself
+        torch.onnx.export(
+            plain,
+            (example,),
+            content,  # type: ignore[arg-type]  # its annotation is of the other exporter
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+            opset_version=opset,
+            dynamo=False,
+        )
     return content.getvalue()
 
 

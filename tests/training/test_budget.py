@@ -1,0 +1,125 @@
+"""`compress_to`: budgets met, outputs by the model's own forward pass, resumed to the same result, refusals."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import vibtheory as vt
+from vibtheory.errors import CheckpointError, InvalidInputError
+from vibtheory.training import budget as module
+
+
+@pytest.fixture(scope="module")
+def data() -> vt.datasets.Dataset:
+    """Three blobs in 12 dimensions, of which 4 say something."""
+    rng = np.random.default_rng([5, 5])
+    centre = np.zeros((3, 12))
+    centre[:, :4] = 3 * rng.standard_normal((3, 4))
+    y = np.arange(900) % 3
+    x = centre[y] + rng.standard_normal((900, 12))
+    return vt.datasets.from_arrays(x[:700], y[:700], x[700:], y[700:], name="blobs")
+
+
+@pytest.fixture(scope="module")
+def model(data: vt.datasets.Dataset) -> nn.Module:
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 3))
+    vt.train(net, data, gamma=0.0, epochs=4, batch_size=50, learning_rate=3e-3)
+    return net.eval()
+
+
+SHORT = {"epochs": 3, "fine_tune_epochs": 1, "trials": 4, "recipe": vt.Recipe(batch_size=50, gate_learning_rate=0.05)}
+
+
+@pytest.fixture(scope="module")
+def small(model: nn.Module, data: vt.datasets.Dataset) -> module.CompressedModel:
+    return vt.compress_to(model, data, r_w=40.0, **SHORT)
+
+
+def test_a_budget_of_weights_is_met_by_the_lowest_price_that_meets_it(small, model, data):
+    assert small.met
+    assert small.status == "r_W ≤ 40 %: met"
+    weights = [sum(p.numel() for p in net.parameters() if p.ndim > 1) for net in (small.net, model)]
+    assert 100 * weights[0] / weights[1] == pytest.approx(small.size.r_w)
+    assert small.size.r_w <= 40
+    meeting = [trial.gamma for trial in small.trials if trial.status == "completed" and trial.r_w <= 40]
+    assert small.gamma == min(meeting)
+    assert len(small.trials) == 4
+    with torch.no_grad():  # its error by its own forward pass
+        wrong = small.net(torch.as_tensor(data.x_test)).argmax(1).numpy() != data.y_test
+    assert small.after.error == pytest.approx(100 * wrong.mean())
+    assert small.after.error <= 10  # of three far blobs; guessing errs at 67 %
+    assert small.before.error == vt.metrics.error(model, data.x_test, data.y_test)
+    assert not vt.gates.named_gates(small.net)
+    assert "as given" in str(small)
+    assert small.to_dict()["trials"][0]["gamma"] == small.trials[0].gamma
+
+
+def test_the_given_model_is_unchanged(model, data):
+    before = copy.deepcopy(model.state_dict())
+    vt.compress_to(model, data, flop=60.0, **(SHORT | {"trials": 1, "epochs": 1}))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_budget_of_error_takes_the_highest_price(model, data):
+    found = vt.compress_to(model, data, error=12.0, **SHORT)
+    assert found.met
+    meeting = [trial.gamma for trial in found.trials if trial.status == "completed" and trial.error <= 12]
+    assert found.gamma == max(meeting)
+
+
+def test_stopped_and_called_again_it_ends_with_the_same_result(small, model, data, tmp_path, monkeypatch):
+    own, calls = module.train, []
+
+    def train(*given, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return own(*given, **options)
+
+    monkeypatch.setattr(module, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        vt.compress_to(model, data, r_w=40.0, checkpoint=tmp_path, **SHORT)
+    again = vt.compress_to(model, data, r_w=40.0, checkpoint=tmp_path, **SHORT)
+    assert again.to_dict() == small.to_dict()
+    for one, other in zip(again.net.parameters(), small.net.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+    other = copy.deepcopy(model)
+    other[0].bias.data[0] += 1e-7
+    with pytest.raises(CheckpointError, match=r"goes on from other weights than the model's.*Remedy"):
+        vt.compress_to(other, data, r_w=40.0, checkpoint=tmp_path, **SHORT)
+
+
+def test_what_cannot_be_met_is_said(model, data):
+    found = vt.compress_to(model, data, r_w=0.001, **(SHORT | {"trials": 2}))
+    assert not found.met
+    assert "not met by any of 2 prices; allow more" in found.status
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, r"budget: got none, expected exactly one of r_w, flop, error"),
+        ({"r_w": 10.0, "flop": 10.0}, r"budget: got r_w, flop"),
+        ({"r_w": 0.0}, r"r_w: got 0.0, expected a number between 0 and 100"),
+        ({"error": "a"}, r"error: got str"),
+        ({"r_w": 10.0, "trials": 0}, r"trials: got 0"),
+        ({"r_w": 10.0, "held_out": 900}, r"validation: got 900"),
+    ],
+)
+def test_refusals(model, data, given, message):
+    with pytest.raises(InvalidInputError, match=message):
+        vt.compress_to(model, data, **given)
+
+
+def test_regression_has_no_error(model, data):
+    targets = np.zeros((700, 3)), np.zeros((200, 3))
+    numbers = vt.datasets.from_arrays(data.x_train, targets[0], data.x_test, targets[1], likelihood="gaussian")
+    with pytest.raises(InvalidInputError, match=r"error: got a budget for regression"):
+        vt.compress_to(model, numbers, error=5.0)

@@ -418,3 +418,11 @@ def test_a_network_that_predicts_needs_no_remark() -> None:
         linear.weight.data, linear.bias.data = 3 * torch.eye(3), torch.zeros(3)
     data = from_arrays(x, x.argmax(1), x[:2], [0, 0], classes=3)
     assert check_network(net, data, 0.1).remarks == ()
+
+
+def test_progress_is_shown_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    net, data = small_net(), small_data()
+    check_network(net, data, 0.1, layers=["h2"])
+    assert capsys.readouterr().err == ""
+    check_network(net, data, 0.1, layers=["h2"], progress=True)
+    assert "checking" in capsys.readouterr().err

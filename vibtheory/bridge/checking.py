@@ -288,11 +288,12 @@ def check_network(
         kind: as in `quadratic_bound`.
         layers: names of the layers to check; None: all.
         options, **changes: as in `quadratic_bound` (`memory=` bounds what it holds at once).
-        progress: a live bar, layer by layer.
+        progress: a live bar on stderr, layer by layer.
 
     Raises:
         InvalidInputError: as `quadratic_bound`; no gates and no gamma.
     """
+    from rich.console import Console
     from rich.progress import track
 
     from vibtheory.theory.network_report import NetworkReport
@@ -301,7 +302,7 @@ def check_network(
     check_choice("kind", kind, KINDS)
     options = BoundOptions.of(options, changes)
     network = checked(net, data, layers, gamma, insert=True)
-    shown = track(network.prices, "checking", disable=not progress)
+    shown = track(network.prices, "checking", console=Console(stderr=True), disable=not progress)
     reports = [check_sparsity_bound(bound_with_level(network, name, kind, options)[0]) for name in shown]
     return NetworkReport(tuple(reports), remarks(network, options))
 

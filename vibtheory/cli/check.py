@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +69,8 @@ def check(
         report = compare_bounds(net, loaded, gamma, layer or None, points=points, seed=seed)
         parts = [str(report), *(str(row.report) for row in report if details and row.report is not None)]
     else:
-        report = check_network(net, loaded, gamma=gamma, kind=kind, layers=layer or None, samples=samples, seed=seed)
+        report = check_network(net, loaded, gamma=gamma, kind=kind, layers=layer or None, samples=samples, seed=seed,
+                               progress=sys.stderr.isatty())  # fmt: skip
         parts = [str(each) for each in report] if details else [str(report)]
     typer.echo("\n".join(parts))
     if json is not None:

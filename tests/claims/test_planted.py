@@ -1,4 +1,4 @@
-"""False claims, put to the ledger's own deciders, come out as "fails"; the true ones beside them do not."""
+"""False claims, put to the ledger's own deciders, come out as "fails"; that the true ones hold, test_ledger decides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vibtheory.claims import (
     sparsity,
     surrogates,
 )
-from vibtheory.information import METHODS, GatedChannel, MutualInformation, pairwise_bhattacharyya, per_unit
+from vibtheory.information import GatedChannel, MutualInformation, pairwise_bhattacharyya, per_unit
 from vibtheory.theory.certificate import CERTIFIED, Certificate, certify
 from vibtheory.theory.landscape import BudgetReport, ClosureReport
 from vibtheory.theory.minima import LocalMinimum
@@ -57,81 +57,38 @@ def _wrong_for_two(channel: GatedChannel) -> MutualInformation:
 
 
 Decider = Callable[[Effort], Finding]
-TRUE_AND_FALSE: dict[str, tuple[Decider, Decider]] = {
-    "rank[A] - 1": (
-        lambda e: sparsity.survivors(e, lambda report: report.rank),
-        lambda e: sparsity.survivors(e, lambda report: report.rank - 1),
+FALSE: dict[str, Decider] = {
+    "rank[A] - 1": lambda e: sparsity.survivors(e, lambda report: report.rank - 1),
+    "soft rank halved": lambda e: sparsity.survivors(e, lambda report: report.soft_rank // 2),
+    "sharp soft rank - 1": lambda e: sparsity.survivors(e, lambda report: report.soft_rank_sharp - 1),
+    "a lower bound of I as the upper one": lambda e: information.relu_zeros(e, valid=pairwise_bhattacharyya),
+    "a bound of I with the wrong side": lambda e: information.sides(e, {"upside down": _upside_down}),
+    "(*) as a bound, uncorrected": lambda e: Finding(information.relu_zeros(e).bare),
+    "P1 with the wrong side": lambda e: information.layer_wise(e, lambda found: found.gap <= 0),
+    "P1 without what is lost behind the layer": lambda e: information.layer_wise(
+        e, lambda found: abs(found.gap - found.gamma * found.prior_gap - found.classifier_gap) < 1e-6
     ),
-    "soft rank halved": (
-        lambda e: sparsity.survivors(e, lambda report: report.soft_rank),
-        lambda e: sparsity.survivors(e, lambda report: report.soft_rank // 2),
+    "a bound of I of two units with the wrong side": lambda e: information.sides(e, {"wrong for two": _wrong_for_two}),
+    "T2 tight where it is not attained": lambda e: sparsity.survivors(e, lambda report: report.rank + 1, tight=True),
+    "Kantorovich's radius, a tenth less": lambda e: certification.radius(e, 0.45),
+    "the path jumps only where the Hessian is singular": lambda e: Finding(gamma_path.jumps(e).bare),
+    "the path never jumps where the Hessian is singular": lambda e: gamma_path.jumps(e, 0.0),
+    "T7 layers at a third of the total rank": lambda e: layers.several_layers(
+        e, lambda found: found.nonzeros <= found.rank // 3
     ),
-    "sharp soft rank - 1": (
-        lambda e: sparsity.survivors(e, lambda report: report.soft_rank_sharp),
-        lambda e: sparsity.survivors(e, lambda report: report.soft_rank_sharp - 1),
+    "T4a at half its limit": lambda e: sparsity.angles(e, lambda found: found.limits / 2),
+    "T7 budget - 1": lambda e: landscape.budget(e, lambda report: report.count_limit - 1),
+    "a gate's opening price, 1 part in 10,000 off": lambda e: gamma_path.slope_and_openings(
+        e, lambda bound, mu, j: 1.0001 * gamma_path._opening(bound, mu, j)
     ),
-    "a lower bound of I as the upper one": (
-        information.relu_zeros,
-        lambda e: information.relu_zeros(e, valid=pairwise_bhattacharyya),
-    ),
-    "a bound of I with the wrong side": (
-        information.sides,
-        lambda e: information.sides(e, {"upside down": _upside_down}),
-    ),
-    "(*) as a bound, uncorrected": (
-        lambda e: information.relu_zeros(e, bare=METHODS["variational"]),
-        lambda e: Finding(information.relu_zeros(e).bare),
-    ),
-    "P1 with the wrong side": (
-        information.layer_wise,
-        lambda e: information.layer_wise(e, lambda found: found.gap <= 0),
-    ),
-    "P1 without what is lost behind the layer": (
-        information.layer_wise,
-        lambda e: information.layer_wise(
-            e, lambda found: abs(found.gap - found.gamma * found.prior_gap - found.classifier_gap) < 1e-6
-        ),
-    ),
-    "a bound of I of two units with the wrong side": (
-        information.sides,
-        lambda e: information.sides(e, {"wrong for two": _wrong_for_two}),
-    ),
-    "T2 tight where it is not attained": (
-        lambda e: sparsity.survivors(e, lambda report: report.rank, tight=True),
-        lambda e: sparsity.survivors(e, lambda report: report.rank + 1, tight=True),
-    ),
-    "Kantorovich's radius, a tenth less": (certification.radius, lambda e: certification.radius(e, 0.45)),
-    "the path jumps only where the Hessian is singular": (
-        gamma_path.jumps,
-        lambda e: Finding(gamma_path.jumps(e).bare),
-    ),
-    "the path never jumps where the Hessian is singular": (gamma_path.jumps, lambda e: gamma_path.jumps(e, 0.0)),
-    "T7 layers at a third of the total rank": (
-        layers.several_layers,
-        lambda e: layers.several_layers(e, lambda found: found.nonzeros <= found.rank // 3),
-    ),
-    "T4a at half its limit": (sparsity.angles, lambda e: sparsity.angles(e, lambda found: found.limits / 2)),
-    "T7 budget - 1": (landscape.budget, lambda e: landscape.budget(e, lambda report: report.count_limit - 1)),
-    "a gate's opening price, 1 part in 10,000 off": (
-        gamma_path.slope_and_openings,
-        lambda e: gamma_path.slope_and_openings(e, lambda bound, mu, j: 1.0001 * gamma_path._opening(bound, mu, j)),
-    ),
-    "Böhning's curvature halved": (
-        lambda e: surrogates.guarantee(e, "bohning", "h2"),
-        lambda e: surrogates.guarantee(e, "bohning", "h2", _half),
-    ),
-    "every dimension is flat": (
-        redundancy.flat_directions,
-        lambda e: redundancy.flat_directions(e, lambda *_: True),
-    ),
+    "Böhning's curvature halved": lambda e: surrogates.guarantee(e, "bohning", "h2", _half),
+    "every dimension is flat": lambda e: redundancy.flat_directions(e, lambda *_: True),
 }
 
 
-@pytest.mark.parametrize("name", TRUE_AND_FALSE)
+@pytest.mark.parametrize("name", FALSE)
 def test_a_planted_false_claim_fails(name: str, tiny: Effort) -> None:
-    true, false = TRUE_AND_FALSE[name]
-    assert true(tiny).verdict in ("holds", "holds with a correction")
-    found = false(tiny)
+    found = FALSE[name](tiny)
     assert found.verdict == "fails"
     broken = found.corrected if found.corrected is not None and found.corrected.broken else found.bare
     assert broken.broken > 0
@@ -139,7 +96,6 @@ def test_a_planted_false_claim_fails(name: str, tiny: Effort) -> None:
 
 
 def test_the_rank_bound_on_a_trained_network_could_fail(tiny: Effort) -> None:
-    assert surrogates.trained_networks(tiny).verdict == "holds with a correction"  # vacuously
     assert surrogates.trained_networks(tiny, lambda rank: 0).verdict == "fails"
 
 
@@ -181,14 +137,12 @@ def test_a_rise_of_the_real_loss_breaks_the_claim(tiny: Effort, monkeypatch: pyt
 
 
 def test_a_density_that_knows_no_zeros_breaks_p3(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert information.mixed_measure(tiny).verdict == "holds"
     monkeypatch.setattr(GatedChannel, "log_density", lambda self, h: np.zeros((len(h), self.n)))
     assert information.mixed_measure(tiny).verdict == "fails"
 
 
 def test_a_minimum_that_enumeration_lacks_breaks_the_coordinates(tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
     minima = Effort.minima
-    assert sparsity.in_mean_and_variance(tiny).verdict == "holds"
 
     def elsewhere(self: Effort, bound: QuadraticBound) -> tuple[LocalMinimum, ...]:
         return tuple(replace(minimum, mu=minimum.mu + 1.0) for minimum in minima(self, bound) or ())
@@ -209,7 +163,7 @@ def _one_more(minimum: LocalMinimum) -> LocalMinimum:
 
 @pytest.mark.parametrize("said", ["only stationary point", "not a local minimum"])
 def test_a_wrong_verdict_about_zero_breaks_the_claim(said: str, tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(tiny), "size", lambda self, quick, full: 60)
+    monkeypatch.setattr(type(tiny), "size", lambda self, quick, full: 15)
     check = landscape.check_closure
     assert landscape.closed(tiny).verdict == "holds"
     monkeypatch.setattr(landscape, "check_closure", lambda bound: _said(check(bound), said))
@@ -253,7 +207,6 @@ LIES: dict[str, tuple[Decider, Any, str, Callable[[Any], Any]]] = {
 @pytest.mark.parametrize("name", LIES)
 def test_a_lie_of_the_package_is_found(name: str, tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
     decide, module, function, lie = LIES[name]
-    assert decide(tiny).verdict in ("holds", "holds with a correction")
     monkeypatch.setattr(module, function, lie(getattr(module, function)))
     assert decide(tiny).verdict == "fails"
 
@@ -281,7 +234,6 @@ def test_a_network_that_is_not_what_its_report_says(
     name: str, decide: Decider, tiny: Effort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     function = getattr(redundancy, name)
-    assert decide(tiny).verdict in ("holds", "holds with a correction")
     monkeypatch.setattr(redundancy, name, lambda *arguments: _scrambled(function(*arguments)))
     assert decide(tiny).verdict == "fails"
 

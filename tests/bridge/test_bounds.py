@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.special
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from vibtheory.bridge import rigorous
+from vibtheory.bridge import BoundOptions, rigorous
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.checking import quadratic_bound, verify_bound
 from vibtheory.bridge.tangent import gauss_newton
@@ -102,6 +104,34 @@ def test_a_small_budget_gives_the_same_statistical_bound(dense: Dense, flat_data
     )
     tolerance = 1e-7 if kind == "tangent" else 1e-3  # a fit ends at a gap of 1e-5
     np.testing.assert_allclose(other.gram, one.gram, atol=tolerance * one.w.max())
+
+
+class Largest(TorchDispatchMode):
+    """The most entries that a result of torch has inside."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.entries = max(self.entries, result.numel())
+        return result
+
+
+@pytest.mark.parametrize(("layer", "kind"), [("6", "bohning"), ("2", "lipschitz"), ("2", "tangent")])
+def test_no_result_is_larger_than_the_budget(layer: str, kind: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), Gate(8), nn.Conv2d(8, 32, 3, padding=1), nn.BatchNorm2d(32),
+        nn.ReLU(), Gate(32), nn.BatchNorm2d(32), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5),
+    )  # fmt: skip
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((30, 3, 16, 16)), generator.integers(0, 5, 30)
+    data = from_arrays(x, y, x[:2], y[:2], classes=5)
+    options = BoundOptions(samples=5, level_samples=5, memory=1 << 22)
+    with Largest() as largest:
+        quadratic_bound(net, data, layer, kind, 0.1, options)
+    assert 8 * largest.entries <= options.memory  # Böhning's moments of all 8192 entries would take 512 MiB
 
 
 def _pooled(deep: bool) -> nn.Sequential:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from vibtheory.compression.fixed_modules import Select
 from vibtheory.networks.gates import Gate
 
-__all__ = ["MEMORY", "AffineMap", "channel_contributions", "entries", "is_affine", "matrix_of"]
+__all__ = ["MEMORY", "AffineMap", "channel_contributions", "channel_scale", "entries", "is_affine", "matrix_of"]
 
 MEMORY = 1 << 28  # bytes that intermediate results may take, unless asked otherwise
 
@@ -109,20 +109,34 @@ def matrix_of(affine: nn.Module, shape: Sequence[int], memory: int = MEMORY) -> 
     return torch.cat(parts) if backward else torch.cat(parts).T.contiguous(), offset
 
 
+def channel_scale(module: nn.Module) -> Tensor | None:
+    """[C]: what the linear part of `module` multiplies each channel by; None where it does something else."""
+    if isinstance(module, Gate) and module.axis == 1:
+        return module.mean().double()
+    if isinstance(module, _NORMS):
+        assert module.running_var is not None
+        weight = 1.0 if module.weight is None else module.weight
+        return weight / torch.sqrt(module.running_var + module.eps)
+    return None
+
+
 def channel_contributions(affine: nn.Sequential, f: Tensor) -> Tensor:
     """v [n, C, m]: what each channel of f [n, C, ...] adds to affine(f); affine(f⊙z) = Σ_j z_j v_j + affine(0)."""
     n, channels = f.shape[:2]
-    first = affine[0] if len(affine) else None
+    modules = list(affine)
+    while modules and (scale := channel_scale(modules[0])) is not None:
+        f = f * scale.reshape(-1, *(1,) * (f.ndim - 2))
+        modules.pop(0)
+    first = modules[0] if modules else None
     if isinstance(first, nn.Conv2d) and first.groups == 1 and first.padding_mode == "zeros":
         # one grouped convolution gives every channel's own share at the cost of the ordinary one
         weight = first.weight.transpose(0, 1).reshape(-1, 1, *first.weight.shape[2:])  # [C·O, 1, k, k]
-        own = functional.conv2d(f, weight, None, first.stride, first.padding, first.dilation, groups=channels)
-        own = own.reshape(n * channels, -1, *own.shape[2:])  # [n·C, O, H, W]
-        rest = affine[1:]
-        v = rest(own) - rest(torch.zeros_like(own[:1]))
+        alone = functional.conv2d(f, weight, None, first.stride, first.padding, first.dilation, groups=channels)
+        alone = alone.reshape(n * channels, -1, *alone.shape[2:])  # [n·C, O, H, W]
+        modules.pop(0)
     else:
         mask = torch.eye(channels, dtype=f.dtype, device=f.device).reshape(1, channels, channels, *(1,) * (f.ndim - 2))
         alone = (f[:, None] * mask).reshape(n * channels, *f.shape[1:])
-        v = affine(alone) - affine(torch.zeros_like(alone[:1]))
-    contributions: Tensor = v.reshape(n, channels, -1)
-    return contributions
+    rest = nn.Sequential(*modules)
+    v: Tensor = rest(alone) - rest(torch.zeros_like(alone[:1]))
+    return v.reshape(n, channels, -1)

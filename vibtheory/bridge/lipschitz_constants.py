@@ -19,9 +19,8 @@ import scipy.linalg
 import torch
 from torch import Tensor, nn
 
-from vibtheory.bridge.affine import is_affine, matrix_of
+from vibtheory.bridge.affine import channel_scale, is_affine, matrix_of
 from vibtheory.bridge.output_loss import OutputLoss
-from vibtheory.networks.gates import Gate
 
 __all__ = ["convolution_norm", "lipschitz_constant", "spectral_norm", "uncertified"]
 
@@ -105,12 +104,12 @@ def _affine_norm(piece: nn.Sequential, at: Tensor, last: OutputLoss | None) -> f
         return spectral_norm(last.project(matrix) if last is not None else matrix)
     constant, modules = 1.0, list(piece)
     for i, module in enumerate(modules):
-        scale = _channel_scale(modules[i + 1]) if i + 1 < len(modules) else None
+        scale = channel_scale(modules[i + 1]) if i + 1 < len(modules) else None
         if isinstance(module, nn.Conv1d | nn.Conv2d) and scale is not None:
             # a BatchNorm or gate right after a convolution scales its output channels: fold it in, then skip it
             weight = module.weight * scale.reshape(-1, *(1,) * (module.weight.ndim - 1))
             constant *= convolution_norm(weight, module.groups)
-        elif i and isinstance(modules[i - 1], nn.Conv1d | nn.Conv2d) and _channel_scale(module) is not None:
+        elif i and isinstance(modules[i - 1], nn.Conv1d | nn.Conv2d) and channel_scale(module) is not None:
             pass
         else:
             constant *= _single(module, at.shape[1:])
@@ -119,7 +118,7 @@ def _affine_norm(piece: nn.Sequential, at: Tensor, last: OutputLoss | None) -> f
 
 
 def _single(module: nn.Module, shape: Sequence[int]) -> float:
-    scale = _channel_scale(module)
+    scale = channel_scale(module)
     if scale is not None:
         return float(scale.abs().max())
     if isinstance(module, nn.Linear):
@@ -130,16 +129,6 @@ def _single(module: nn.Module, shape: Sequence[int]) -> float:
         # pooling treats channels alike and is linear: the norm on one channel is the norm
         return spectral_norm(matrix_of(module, (1, *shape[1:]))[0])
     return 1.0  # Flatten, Unflatten, Identity, Dropout, Select
-
-
-def _channel_scale(module: nn.Module) -> Tensor | None:
-    if isinstance(module, Gate):
-        return module.mean().double()
-    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-        assert module.running_var is not None
-        weight = 1.0 if module.weight is None else module.weight
-        return weight / torch.sqrt(module.running_var + module.eps)
-    return None
 
 
 def _pointwise(module: nn.Module) -> float:

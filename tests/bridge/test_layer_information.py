@@ -72,12 +72,13 @@ def test_gates_are_their_own_noise_and_labels_are_informative():
     assert abs(independent.nats) < 4 * independent.stderr + 0.02
 
 
-def test_dropout_upstream_is_said_and_sampled():
-    """One Bernoulli mask before an identity: I(h; x) by quadrature of the mixture, per unit."""
+@pytest.mark.parametrize("layer", ["1", "2"])
+def test_dropout_upstream_or_the_layer_s_own_is_said_and_sampled(layer):
+    """One Bernoulli mask before an identity, or the mask's own output: I(h; x) by quadrature of the mixture."""
     net, tau, keep = _identity(nn.Dropout(0.5)), 2.0, 0.5
-    held = vt.information_of(net, X, layer="2", noise=tau, unit="h")
-    assert "held at their means: 1" in str(held)
-    report = vt.information_of(net, X, layer="2", noise=tau, unit="h", upstream="sampled", draws=40)
+    if layer == "2":
+        assert "held at their means: 1" in str(vt.information_of(net, X, layer="2", noise=tau, unit="h"))
+    report = vt.information_of(net, X, layer=layer, noise=tau, unit="h", upstream="sampled", draws=40)
     grid = np.linspace(-60, 60, 12_001)
     x = SPREAD * np.sqrt(2) * np.polynomial.hermite.hermgauss(80)[0]
     law = np.polynomial.hermite.hermgauss(80)[1] / np.sqrt(np.pi)
@@ -155,6 +156,10 @@ BAD = {
     "no inputs": ({"x": X[:0], "layer": "0", "noise": 1.0}, "x: got no inputs"),
     "inputs of another width": ({"x": X[:, :2], "layer": "0", "noise": 1.0}, "x: got inputs"),
     "an LSTM": ({"model": nn.Sequential(nn.LSTM(3, 3)), "layer": "0", "noise": 1.0}, "gives a tuple"),
+    "a dropout at its mean": (
+        {"model": _identity(nn.Dropout(0.5)), "layer": "1", "noise": 1.0},
+        "layer: got '1', a dropout, whose output given x is a mixture",
+    ),
     "a random forward pass": (
         {"model": Random(), "layer": "last", "noise": 1.0},
         "net: got a forward pass that is random",

@@ -60,20 +60,27 @@ def layer_law(
             ("relu1" is what the gate h1 would multiply), a convolution's too.
         batch: inputs per forward pass, where `x` is one array.
         seed: None: gates and dropout before are at their means, and the channel's information is I(h; x). An integer:
-            they are sampled, once per input, and it is I(h_i; h_{i−1}) with h_{i−1} uniform on those N draws.
+            they are sampled, once per input, and it is I(h_i; h_{i−1}) with h_{i−1} uniform on those N draws. A dropout
+            is sampled like those before it: given x its output is a mixture, which no channel is.
         call: which call of the module is meant, counted from 0, where a forward pass calls it several times.
 
     Raises:
         InvalidInputError: no such module, a gate on a map, no tensor, several calls, inputs that the network does not
-            take, or (without a seed) a forward pass that is random in evaluation mode.
+            take, or (without a seed) a dropout, or a forward pass that is random in evaluation mode.
     """
     names = [name for name, _ in net.named_modules() if name]
     if layer not in names:
         reject("layer", repr(layer), "one of " + ", ".join(names), "choose one of those names")
     module = net.get_submodule(layer)
+    if seed is None and isinstance(module, _DropoutNd) and module.p > 0:
+        reject("layer", f"{layer!r}, a dropout, whose output given x is a mixture", "a layer that is Gaussian given x",
+               "sample it: upstream='sampled' of information_of, seed=0 of layer_law; or name the module before "
+               "it")  # fmt: skip
     batches = as_batches(net, x, batch)
     noisy: dict[str, nn.Module] = {
-        name: part for name, part in net.named_modules() if part is not module and isinstance(part, Gate | _DropoutNd)
+        name: part
+        for name, part in net.named_modules()
+        if isinstance(part, _DropoutNd) or (isinstance(part, Gate) and part is not module)
     }
     with evaluating(net, () if seed is None else named_gates(net).values(), 0 if seed is None else seed):
         for part in noisy.values():

@@ -135,14 +135,15 @@ def information_of(
         over: "population": x is drawn as these rows were. "rows": x is uniform on these rows, and I ≤ log N.
         upstream: gates and dropout before the layer, and whatever else makes the forward pass random: at their means,
             or sampled: then h given x is a mixture, bounded from above by I(h; x and that noise) and from below with
-            a critic that averages over `draws` of it (Poole et al. 2019; any critic gives a bound).
+            a critic that averages over `draws` of it (Poole et al. 2019; any critic gives a bound). Where the layer is
+            a dropout itself, its mask counts as noise upstream and has to be sampled; `noise` comes after it.
         draws: of the noise upstream.
         call: which call of the module is meant, counted from 0, where a forward pass calls it several times.
         batch: inputs per forward pass.
         seed: of every draw.
 
     Raises:
-        InvalidInputError: a layer without noise, labels of another length, or as `layer_law`.
+        InvalidInputError: a layer without noise, a dropout at its mean, labels of another length, or as `layer_law`.
     """
     for name, value, choices in (
         ("unit", unit, ("scale", "h")),

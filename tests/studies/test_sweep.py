@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -15,6 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.backend import context as loky_context
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -152,7 +155,7 @@ def test_train_calls_on_epoch_with_the_full_net() -> None:
     assert seen == [(done, 225, False) for done in range(4)]
 
 
-def _at_write(stop: int, act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
+def _at_write(stop: int, act: Callable[[], object], patch: pytest.MonkeyPatch) -> None:
     """Do something right after the k-th net, row file, checkpoint or table."""
     count = 0
 
@@ -180,32 +183,45 @@ def _interrupt() -> None:
 
 
 def _child(out: Path, write: int, jobs: int) -> None:
+    os.setsid()  # its own processes are its group
     torch.set_num_threads(1)
-    _at_write(write, lambda: os.kill(os.getpid(), signal.SIGKILL), pytest.MonkeyPatch())
+    sweeping = os.getpid()  # with jobs, its processes write too, and live on
+    _at_write(write, lambda: os.getpid() == sweeping and os.kill(sweeping, signal.SIGKILL), pytest.MonkeyPatch())
     _sweep(out, jobs=jobs)
     os._exit(0)
 
 
-def _killed(out: Path, write: int, jobs: int = 1) -> bool:
-    """Start the sweep in a process of its own, which kill -9 ends right after its k-th write."""
+def _killed(out: Path, write: int, jobs: int = 1) -> int:
+    """Start the sweep in a process of its own, which kill -9 ends right after its k-th write; its process group."""
     process = multiprocessing.get_context("fork").Process(target=_child, args=(out, write, jobs))
     process.start()
     process.join()
-    return process.exitcode == -signal.SIGKILL
+    assert process.exitcode == -signal.SIGKILL
+    return int(process.pid or 0)
 
 
 def test_killed_and_resumed_is_identical(undisturbed: SweepResult, tmp_path: Path) -> None:
-    assert all(_killed(tmp_path, int(write)) for write in np.random.default_rng(5).integers(1, 9, 3))
+    for write in np.random.default_rng(5).integers(1, 9, 3):
+        _killed(tmp_path, int(write))
     assert 1 <= _epochs_done(tmp_path) < 3 * (EPOCHS + 1)
     resumed = _sweep(tmp_path)
     _same(resumed.table, undisturbed.table)
     assert len(list(tmp_path.glob("runs/*"))) == 3
 
 
-def test_side_by_side_killed_and_resumed_is_identical(undisturbed: SweepResult, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:`fork` start method")
+def test_side_by_side_killed_and_resumed_is_identical(
+    undisturbed: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed at the first finished run: its processes must let go of the others, and must not take a new one."""
-    assert _killed(tmp_path, 1, jobs=2)
-    _same(_sweep(tmp_path, jobs=2).table, undisturbed.table)
+    monkeypatch.setattr(loky_context, "_DEFAULT_START_METHOD", "fork")  # processes that need not import torch again
+    group = _killed(tmp_path, 1, jobs=2)
+    try:
+        _same(_sweep(tmp_path, jobs=2).table, undisturbed.table)
+    finally:
+        get_reusable_executor().shutdown(kill_workers=True)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)  # an idle process would wait for work for minutes
 
 
 @pytest.mark.parametrize("stop", range(1, 14, 3))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pandas as pd
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, utils
 
 import vibtheory as vt
 from vibtheory.datasets.dataset import from_arrays
@@ -20,6 +22,7 @@ from vibtheory.studies import side_by_side as side_by_side_module
 from vibtheory.studies.side_by_side import side_by_side
 
 EPOCHS = 12
+METHOD = "distributed.worker.multiprocessing-method"
 
 
 def _call(out: Path, **changes: Any) -> pd.DataFrame:
@@ -42,8 +45,12 @@ def _epochs_done(out: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as running:
-        yield running
+    """Workers are forks of one server, which imports what they need once."""
+    with pytest.MonkeyPatch.context() as patch, dask.config.set({METHOD: "forkserver"}):
+        patch.setattr(utils, "_forkserver_preload_set", True)  # ours instead
+        multiprocessing.set_forkserver_preload(["distributed.nanny", "vibtheory.studies.sweep_run"])
+        with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as running:
+            yield running
 
 
 def _kill_at_write(stop: int) -> Callable[[], None]:
@@ -75,7 +82,7 @@ def test_a_worker_is_killed_half_way(cluster: LocalCluster, tmp_path: Path) -> N
         client.run(_kill_at_write(EPOCHS // 2), workers=[next(iter(workers))])
         out = tmp_path / "cluster"
         table = _call(out, cluster=cluster.scheduler_address)
-        client.wait_for_workers(2, timeout=120)
+        client.wait_for_workers(2)
         after = set(client.run(os.getpid).values())
     assert len(after & set(workers.values())) == 1  # one was killed and replaced, the other lived on
 

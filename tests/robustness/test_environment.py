@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import multiprocessing
 import os
 import resource
@@ -18,7 +19,7 @@ import torch
 from typer.testing import CliRunner
 
 from tests.robustness.families import CHECK, TRAIN
-from vibtheory.cli import app
+from vibtheory.cli import app, main
 from vibtheory.training import loop as training_loop
 from vibtheory.training.run import load
 
@@ -148,15 +149,29 @@ def _python(arguments: str, **environment: str) -> subprocess.CompletedProcess[s
                           encoding="utf-8", errors="replace", check=False)  # fmt: skip
 
 
+def _on_terminal(encoding: str, *arguments: str) -> tuple[int, str, str]:
+    """Exit code and output of the console script in this process, on a strict terminal of that encoding."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["vibtheory", *arguments])
+        patch.setattr(sys, "stdout", streams[0])
+        patch.setattr(sys, "stderr", streams[1])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    for stream in streams:
+        stream.flush()
+    out, err = (stream.buffer.getvalue().decode("utf-8", "replace") for stream in streams)  # type: ignore[attr-defined]
+    return int(ended.value.code or 0), out, err
+
+
 def test_encodings_without_greek() -> None:
     """`table 1` prints γ: in Latin-1 it is escaped (to ASCII, click writes UTF-8 anyway), and nothing fails."""
-    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    assert "VIBNet" in _python("table 1", **ascii_only, PYTHONIOENCODING="ascii:strict").stdout
-    done = _python("table 1", **ascii_only, PYTHONIOENCODING="iso8859-1:strict")
-    assert done.returncode == 0, done.stderr
-    assert "VIBNet" in done.stdout
-    assert "\\u03b3" in done.stdout
-    refused = _python("data verify γ", **ascii_only)
+    assert "VIBNet" in _on_terminal("ascii", "table", "1")[1]
+    code, said, trouble = _on_terminal("iso8859-1", "table", "1")
+    assert code == 0, trouble
+    assert "VIBNet" in said
+    assert "\\u03b3" in said
+    refused = _python("data verify γ", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ")
     assert len(refused.stderr.splitlines()) == 1

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.backend import context as loky_context
 
 from vibtheory import datasets, networks
 from vibtheory.datasets import Dataset, from_arrays
@@ -182,27 +184,16 @@ def test_stopped_anywhere_it_ends_the_same(
     pd.testing.assert_frame_equal(resumed[SAME], undisturbed[SAME])
 
 
+@pytest.mark.filterwarnings("ignore:`fork` start method")
 def test_two_processes_give_the_same_rows(
     plan: experiments.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = run_experiment(plan, "full", runs=tmp_path / "a", jobs=1)
-    real, tiny = table_runs._run_one, _tiny()
-
-    def in_worker(*arguments: Any) -> Any:  # pickled by value: the tiny data travel with it
-        from vibtheory import datasets, networks
-        from vibtheory.networks import registry as building
-
-        packaged = datasets.load
-        datasets.load = lambda name: tiny  # type: ignore[assignment]
-        building._BUILDERS["tiny"] = lambda: networks.mlp((6, 5, 2))
-        try:
-            return real(*arguments)
-        finally:
-            datasets.load = packaged
-            del building._BUILDERS["tiny"]
-
-    monkeypatch.setattr(table_runs, "_run_one", in_worker)
-    together = run_experiment(plan, "full", runs=tmp_path / "b", jobs=2)
+    monkeypatch.setattr(loky_context, "_DEFAULT_START_METHOD", "fork")  # they see the tiny data, and import nothing
+    try:
+        together = run_experiment(plan, "full", runs=tmp_path / "b", jobs=2)
+    finally:
+        get_reusable_executor().shutdown(kill_workers=True)
     pd.testing.assert_frame_equal(together[SAME], alone[SAME])
 
 

@@ -21,7 +21,7 @@ from vibtheory.errors import InvalidInputError, VibTheoryError
 from vibtheory.studies import side_by_side as side_by_side_module
 from vibtheory.studies.side_by_side import side_by_side
 
-EPOCHS = 12
+EPOCHS = 6
 METHOD = "distributed.worker.multiprocessing-method"
 
 
@@ -48,7 +48,7 @@ def cluster() -> Iterator[LocalCluster]:
     """Workers are forks of one server, which imports what they need once."""
     with pytest.MonkeyPatch.context() as patch, dask.config.set({METHOD: "forkserver"}):
         patch.setattr(utils, "_forkserver_preload_set", True)  # ours instead
-        multiprocessing.set_forkserver_preload(["distributed.nanny", "vibtheory.studies.sweep_run"])
+        multiprocessing.set_forkserver_preload(["distributed.nanny", "vibtheory.studies.sweep_run", "torch._dynamo"])
         with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as running:
             yield running
 

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import pytest
 
+from vibtheory.claims.instances import Effort
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vibtheory"
 SUBPACKAGES = ("datasets", "figures", "information", "theory")
@@ -195,6 +197,7 @@ def _blocks(page: Path) -> str:
 @pytest.mark.parametrize("page", [page for page in PAGES if _blocks(page)], ids=lambda page: page.stem)
 def test_the_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Effort, "size", lambda self, quick, full: max(2, quick // 10))  # a tenth of the quick instances
     program = tmp_path / "example.py"
     program.write_text(_blocks(page), encoding="utf-8")
     runpy.run_path(str(program))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -99,8 +98,7 @@ def test_from_files_to_the_table(plan: Experiment, tmp_path: Path) -> None:
     (folder,) = Path("runs").iterdir()
     net = building.build({"builder": "two_blocks", "arguments": {"hidden": 1}})
     run = load(folder, net)
-    assert run.rows[-1]["cross_entropy"] < 0.95 * run.rows[0]["cross_entropy"]
-    assert run.rows[-1]["error"] < 85  # ten classes: chance is 90
+    assert run.rows[-1]["cross_entropy"] < 0.8 * run.rows[0]["cross_entropy"]  # 0.63; the error is of 24 images
     small, x = compress(run.net), torch.rand(5, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(small(x), run.net.eval()(x), rtol=1e-4, atol=1e-4)
@@ -403,6 +401,7 @@ def test_the_real_cifar() -> None:
     np.testing.assert_array_equal(np.bincount(data.y_train), [5000] * 10)
     means = data.x_train.mean(axis=(0, 2, 3), dtype=np.float64)
     np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=5e-5)  # the well-known channel means
-    recipe = json.loads(json.dumps({"epochs": 1, "augment": "flip", "batch_size": 128, "learning_rate": 1e-2}))
-    run = train(two_blocks(), data.subset(3000, 1000), device="cpu", gamma=1.4e-5, **recipe)
-    assert run.rows[-1]["error"] < 85
+    recipe: dict[str, Any] = {"epochs": 3, "augment": "flip", "batch_size": 128, "learning_rate": 1e-2}
+    run = train(seeded(classes=10, size=32), data.subset(3000, 1000), device="cpu", gamma=1.4e-5, **recipe)
+    assert run.rows[-1]["error"] < 85  # chance is 90; other seeds, 1 and 2 threads: 70 to 79
+    assert run.rows[-1]["cross_entropy"] < 2.2  # chance is log 10 = 2.30; 1.91 to 2.06

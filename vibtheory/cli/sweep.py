@@ -8,6 +8,8 @@ from typing import Annotated, TypeVar
 import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE
+from vibtheory.cli.options import Data, Device, Jobs, Recipe
+from vibtheory.errors import as_seed, reject
 
 __all__ = ["sweep"]
 
@@ -22,17 +24,15 @@ def sweep(
     epochs: Annotated[int | None, typer.Option(help="Noisy epochs, instead of the recipe's.")] = None,
     record: Annotated[str, typer.Option(help="Record every so many epochs, or those listed with commas.")] = "5",
     network: Annotated[str, typer.Option(help="A network of vibtheory.networks.")] = "lenet_300_100",
-    data: Annotated[
-        str, typer.Option(help="Data set, or an .npz file with x_train, y_train, x_test, y_test.")
-    ] = "mnist",
+    data: Data = "mnist",
     layer: Annotated[str, typer.Option(help="Gate of the dense layer whose information is recorded.")] = "h1",
-    recipe: Annotated[str | None, typer.Option(help="Packaged recipe, or a TOML file with its settings.")] = None,
+    recipe: Recipe = None,
     regular: Annotated[bool, typer.Option("--regular", help="The regular net as well, without gates.")] = False,
     n: Annotated[int, typer.Option("-n", help="Training inputs for the estimates.")] = 5000,
     batched: Annotated[bool, typer.Option("--batched", help="All runs as one program: for GPUs.")] = False,
-    jobs: Annotated[int, typer.Option(help="Runs side by side.")] = 1,
+    jobs: Jobs = 1,
     cluster: Annotated[str | None, typer.Option(help="Address of a Dask scheduler (tcp://...) to use instead.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Train a network for each price and seed; record size, error and I(h; x) of one layer.
 
@@ -68,8 +68,6 @@ def sweep(
 
 def _seeds(text: str) -> int | list[int]:
     """How many seeds, or which, within what random generators and memory take."""
-    from vibtheory.errors import as_seed, reject
-
     seeds = _one_or_many("--seeds", text)
     if isinstance(seeds, list):
         return [as_seed("--seeds", seed) for seed in seeds]
@@ -85,8 +83,6 @@ def _one_or_many(option: str, text: str) -> int | list[int]:
 
 
 def _numbers(option: str, text: str, kind: type[Number]) -> list[Number]:
-    from vibtheory.errors import reject
-
     try:
         values = [kind(part) for part in text.split(",") if part.strip()]
     except ValueError:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from vibtheory.cli.options import Accelerate, Device, Root, Runs
+
 __all__ = ["table"]
 
 
@@ -24,12 +26,12 @@ def table(
         bool, typer.Option("--decay-gates", help="Weight decay on the gates too, as in the authors' runs.")
     ] = False,
     jobs: Annotated[int, typer.Option(help="Runs side by side; one at a time for Tables 3 and 4.")] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    accelerate: Annotated[str, typer.Option(help="none, compile, graph or compile+graph.")] = "none",
-    root: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    device: Device = "auto",
+    accelerate: Accelerate = "none",
+    root: Root = None,
     figure: Annotated[bool, typer.Option("--figure", help="Draw the figure even if nothing was trained.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for tableN.csv and tableN.png.")] = Path("figures"),
-    runs: Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not repeated.")] = Path("runs"),
+    runs: Runs = Path("runs"),
 ) -> None:
     """Print the published rows of a table with ours beside them, and draw the trade-off.
 

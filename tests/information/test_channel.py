@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from vibtheory.errors import InvalidInputError
 from vibtheory.information.channel import GatedChannel
 
 F = np.array([[0.0, 20.0, 0.03], [5.0, 0.0, 0.01], [2.0, 0.0, -0.02], [0.0, 3.0, 0.5], [0.0, 0.0, 0.0]])
@@ -108,5 +107,3 @@ def test_regular_layers_have_stated_noise_and_float32_is_taken():
     np.testing.assert_allclose(channel.mean, F, rtol=1e-6)
     np.testing.assert_allclose(channel.variance, 0.0625)
     assert channel.f.dtype == np.float64
-    with pytest.raises(InvalidInputError, match="tau > 0"):
-        GatedChannel.regular(F, 0.0)

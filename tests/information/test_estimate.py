@@ -96,3 +96,14 @@ def test_exports_are_the_objects_and_torch_is_not_loaded():
     code = "import sys, vibtheory.information; print([m for m in ('torch', 'cvxpy', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_rounding_prints_no_negative_zero():
+    shared = information.blahut_arimoto([[0.25, 0.25], [0.25, 0.25]], 2.0)
+    constant = information.deterministic_bottleneck([[0.25, 0.25], [0.25, 0.25]], 2.0)
+    one_y = information.gaussian_bottleneck([[1.0]], [[1.0]], [[0.0]])
+    for result in (information.MutualInformation(-1e-17, "estimate", "ksg"), shared, constant, one_y):
+        assert "-0" not in str(result)
+    for zero in (constant.h_t, one_y.i_xy, information.multivariate_gaussian(np.eye(2), 1)):
+        assert math.copysign(1.0, zero) == 1.0
+    assert information.MutualInformation(-0.2, "estimate", "ksg").nats == -0.2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vibtheory.errors import InvalidInputError
 from vibtheory.information.channel import GatedChannel
 from vibtheory.information.gaussian import gaussian, gaussian_tight, logdet
 
@@ -58,9 +57,3 @@ def test_standard_error_is_the_jackknife_s(bound):
     left_out = np.array([bound(channel.rows(np.arange(150) != i)).nats for i in range(150)])
     jackknife = np.sqrt(149 / 150 * ((left_out - left_out.mean()) ** 2).sum())
     assert bound(channel).stderr == pytest.approx(jackknife, rel=0.05)
-
-
-@pytest.mark.parametrize("bound", [gaussian, gaussian_tight, logdet])
-def test_without_stated_noise_it_is_refused(bound):
-    with pytest.raises(InvalidInputError, match="tau > 0"):
-        bound(GatedChannel(F, 1.0, 1.0))

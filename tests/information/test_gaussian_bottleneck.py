@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vibtheory.errors import InvalidInputError
 from vibtheory.information.bottleneck import blahut_arimoto
 from vibtheory.information.gaussian_bottleneck import gaussian_bottleneck
 
@@ -86,22 +85,3 @@ def test_curve_is_concave_with_slope_one_over_beta():
     np.testing.assert_allclose(slope, 1 / np.sqrt(curve.betas[1:] * curve.betas[:-1]), rtol=1e-2)
     assert (np.diff(slope) < 0).all()
     np.testing.assert_allclose(gib.point(1e14)[1], gib.i_xy, rtol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("call", "argument"),
-    [
-        (lambda: gaussian_bottleneck([[1.0, 0.0]], [[1.0]], [[0.1]]), "cov_x"),
-        (lambda: gaussian_bottleneck([[1.0, 0.5], [0.1, 1.0]], [[1.0]], [[0.1], [0.1]]), "cov_x"),
-        (lambda: gaussian_bottleneck([[1.0]], [[-1.0]], [[0.1]]), "cov_y"),
-        (lambda: gaussian_bottleneck([[1.0]], [[1.0]], [[0.1, 0.2]]), "cov_xy"),
-        (lambda: gaussian_bottleneck([[1.0]], [[1.0]], [[1.0]]), "cov_xy"),
-        (lambda: gaussian_bottleneck([[1.0]], [[1.0]], [[0.5]]).point(-1), "beta"),
-        (lambda: gaussian_bottleneck([[1.0]], [[1.0]], [[0.5]]).projection(-1), "beta"),
-        (lambda: gaussian_bottleneck([[1.0]], [[1.0]], [[0.5]]).curve([]), "betas"),
-        (lambda: gaussian_bottleneck([[1.0]], [[1.0]], [[0.5]]).relevance(-1), "rate"),
-    ],
-)
-def test_invalid_input_names_the_argument(call, argument):
-    with pytest.raises(InvalidInputError, match=f"^{argument}"):
-        call()

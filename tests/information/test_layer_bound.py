@@ -8,7 +8,6 @@ from scipy.integrate import quad
 from scipy.special import log_softmax
 from scipy.stats import norm
 
-from vibtheory.errors import InvalidInputError
 from vibtheory.information.layer_bound import GatedUnit, layer_bound
 
 JOINT = np.random.default_rng(1).dirichlet(np.ones(6)).reshape(3, 2)
@@ -123,36 +122,6 @@ def test_unresolved_quadrature_names_the_remedy():
 
 
 UNIT = GatedUnit(_smooth, 0.9, 0.25)
-
-
-@pytest.mark.parametrize(
-    ("changes", "argument"),
-    [
-        ({"joint": [[0.5]]}, "joint"),
-        ({"f": np.ones((2, 1))}, "f"),
-        ({"f": np.ones((3, 3)), "mu": np.ones(3), "sigma": np.ones(3)}, "f"),
-        ({"f": np.ones((3, 2)), "mu": np.ones(2), "sigma": np.ones(2), "deeper": [UNIT]}, "f"),
-        ({"mu": [1.0, 2.0]}, "mu"),
-        ({"sigma": [0.0]}, "sigma"),
-        ({"layer": 2}, "layer"),
-        ({"gamma": -1.0}, "gamma"),
-        ({"prior": "flat"}, "prior"),
-        ({"prior_variance": [0.0]}, "prior_variance"),
-        ({"order": 1}, "order"),
-        ({"tolerance": 0.0}, "tolerance"),
-        ({"deeper": [GatedUnit(_smooth, np.nan, 1.0)]}, "deeper.mu"),
-        ({"deeper": [GatedUnit(_smooth, 1.0, 0.0)]}, "deeper.sigma"),
-        ({"deeper": [GatedUnit(lambda h: h[:2], 1.0, 1.0)]}, "deeper.f"),
-        ({"deeper": [GatedUnit(np.zeros_like, 1.0, 1.0)]}, "deeper.f"),
-        ({"log_classifier": lambda h: np.zeros((len(h), 2))}, "log_classifier"),
-        ({"log_classifier": lambda h: np.zeros((len(h), 3))}, "log_classifier"),
-        ({"f": [[0.7, 2], [1.9, -0.5], [3.1, 0.4]], "mu": [1.2, -0.8], "sigma": [0.3, 0.6], "order": 100}, "f"),
-    ],
-)
-def test_invalid_input_names_the_argument(changes, argument):
-    valid = {"joint": JOINT, "f": F, "mu": MU, "sigma": SIGMA, "log_classifier": _classify}
-    with pytest.raises(InvalidInputError, match=f"^{argument}:"):
-        layer_bound(**{**valid, **changes})
 
 
 def test_tails_where_the_product_of_marginals_underflows() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr, rel_entr
 
 from vibtheory.errors import as_array, as_generator, as_scalar, reject, shown
+from vibtheory.information.result import Rounded
 
 __all__ = ["BottleneckSolution", "blahut_arimoto", "deterministic_bottleneck", "stability_beta"]
 
@@ -31,7 +32,7 @@ _MEMORY = 8  # iterates that an extrapolation uses
 
 
 @dataclass(frozen=True)
-class BottleneckSolution:
+class BottleneckSolution(Rounded):
     """One encoder and where it lies in the information plane; all information in nats.
 
     Attributes:

@@ -112,7 +112,7 @@ class GatedChannel:
     def pattern_entropy(self) -> float:
         """H(zero pattern) in nats over the N rows; it is part of I(h; x), since the pattern is a function of both."""
         share = np.bincount(self.pattern) / self.n
-        return float(-(share * np.log(share)).sum())
+        return float(-(share * np.log(share)).sum()) + 0.0  # 0, not −0, of one pattern
 
     def rows(self, index: ArrayLike) -> GatedChannel:
         """The channel on the rows `index` (integers or booleans [N])."""

@@ -67,7 +67,7 @@ def multivariate_gaussian(covariance: ArrayLike, split: int) -> float:
         reject("covariance", "a matrix that is not positive definite", "a positive definite one", "add noise to it")
     cross = np.linalg.solve(right, np.linalg.solve(left, correlation[:split, split:]).T)
     rho = np.minimum(np.linalg.svd(cross, compute_uv=False), 1.0)
-    return float(-0.5 * np.log1p(-(rho**2)).sum())
+    return float(-0.5 * np.log1p(-(rho**2)).sum()) + 0.0  # 0, not −0, of independent parts
 
 
 def uniform_additive_noise(signal_width: float, noise_width: float) -> float:

@@ -46,7 +46,7 @@ class GaussianBottleneck:
     @property
     def i_xy(self) -> float:
         """I(X;Y) = −½ Σ log(1 − ρ_i²) nats."""
-        return float(-0.5 * np.log1p(-(self.correlations**2)).sum())
+        return float(-0.5 * np.log1p(-(self.correlations**2)).sum()) + 0.0  # 0, not −0, where nothing is shared
 
     def projection(self, beta: float) -> Array:
         """A [m, dx] of the optimal T = A x + ξ, ξ ~ N(0, I_m): row i is a_i v_i, a_i² = (β ρ_i² − 1)₊/(1 − ρ_i²).

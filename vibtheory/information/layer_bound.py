@@ -16,6 +16,7 @@ from scipy.special import entr, rel_entr
 
 from vibtheory.errors import as_array, as_positive, as_scalar, check_choice, reject
 from vibtheory.information.bottleneck import check_joint
+from vibtheory.information.result import Rounded
 
 __all__ = ["GatedUnit", "LayerBound", "layer_bound"]
 
@@ -42,7 +43,7 @@ class GatedUnit:
 
 
 @dataclass(frozen=True)
-class LayerBound:
+class LayerBound(Rounded):
     """Both sides of P1 for one layer i; everything in nats.
 
     Attributes:
@@ -87,10 +88,10 @@ class LayerBound:
 
     def __str__(self) -> str:
         return (
-            f"P1, layer {self.layer}, γ = {self.gamma:g}: L = {self.objective:.6f} ≤ L̃ − H(y) = "
-            f"{self.bound - self.entropy_y:.6f} nats; gap {self.gap:.6f} = γ·KL(p(h)‖q(h)) "
-            f"{self.gamma * self.prior_gap:.6f} + E KL(p(y|h_L)‖q) {self.classifier_gap:.6f} + I(h_i;y) − I(h_L;y) "
-            f"{self.processing_gap:.6f} (to {self.identity_error:.1e}); {self.status}"
+            f"P1, layer {self.layer}, γ = {self.gamma:g}: L = {self.objective:z.6f} ≤ L̃ − H(y) = "
+            f"{self.bound - self.entropy_y:z.6f} nats; gap {self.gap:z.6f} = γ·KL(p(h)‖q(h)) "
+            f"{self.gamma * self.prior_gap:z.6f} + E KL(p(y|h_L)‖q) {self.classifier_gap:z.6f} + I(h_i;y) − I(h_L;y) "
+            f"{self.processing_gap:z.6f} (to {self.identity_error:.1e}); {self.status}"
         )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SATURATION_MARGIN", "Kind", "MutualInformation", "sampling_error", "standard_error"]
+__all__ = ["SATURATION_MARGIN", "Kind", "MutualInformation", "Rounded", "sampling_error", "standard_error"]
 
 Kind = Literal["upper", "lower", "estimate"]
 
@@ -26,8 +26,21 @@ _EMPTY: Mapping[str, float] = MappingProxyType({})
 _SIGN = {"upper": "≤", "lower": "≥", "estimate": "≈"}
 
 
+class Rounded:
+    """A frozen dataclass whose numbers are 0 where rounding made them −0 or a little below; the base of every result.
+
+    A difference of nats that is 0 in truth comes out as −1e-17, and would print as −0.
+    """
+
+    def __post_init__(self) -> None:
+        for each in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, each.name)
+            if isinstance(value, float) and -1e-12 < value <= 0:
+                object.__setattr__(self, each.name, 0.0)
+
+
 @dataclass(frozen=True)
-class MutualInformation:
+class MutualInformation(Rounded):
     """A bound on, or an estimate of, I(h; x).
 
     x is uniform on the N rows that the channel was built from, so I(h; x) ≤ log N. `kind` refers to this I; where the
@@ -58,10 +71,6 @@ class MutualInformation:
     saturated_part: str = ""
     saturated_share: float = 0.0
     warnings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if abs(self.nats) < 1e-12:  # rounding; it would print as -0
-            object.__setattr__(self, "nats", 0.0)
 
     @property
     def bits(self) -> float:

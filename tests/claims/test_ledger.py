@@ -214,10 +214,8 @@ def test_the_command_refuses_and_reads(tmp_path: Path) -> None:
 def test_the_table_on_a_terminal(ledger: Ledger) -> None:
     from rich.console import Console
 
-    from vibtheory.cli.claims import _table
-
     console = Console(record=True, width=140, file=io.StringIO())
-    console.print(_table(ledger))
+    console.print(ledger)
     text = console.export_text()
     assert "nearly [with care]" in text
     assert "3 of 10 broken" in text

@@ -65,10 +65,21 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(rows + late)
 
 
+@pytest.fixture(scope="module")
+def shape(table) -> pd.DataFrame:
+    return shape_table(table)
+
+
+@pytest.fixture(scope="module")
+def drawn(table):
+    figure = figure2(table, GAMMA)
+    yield figure
+    plt.close(figure)
+
+
 @pytest.mark.parametrize("method", CURVES)
-def test_shape_in_words_and_numbers(table, method):
-    numbers = shape_table(table)
-    row = numbers[(numbers["method"] == method) & (numbers["gamma"] == GAMMA)].iloc[0]
+def test_shape_in_words_and_numbers(shape, method):
+    row = shape[(shape["method"] == method) & (shape["gamma"] == GAMMA)].iloc[0]
     values, words = CURVES[method]
     assert row["shape"] == words
     assert (row["seeds"], row["epochs"]) == (3, 5)
@@ -82,8 +93,8 @@ def test_shape_in_words_and_numbers(table, method):
     assert row["end"] == pytest.approx(values[-1] * 1.001)
 
 
-def test_the_caption_is_computed_from_the_shapes(table):
-    shape = shape_table(table)
+def test_the_caption_is_computed_from_the_shapes(shape):
+    shape = shape.copy()
     text = caption(shape, GAMMA).split("\n")
     assert text[0] == f"VIBNet, γ = {GAMMA:g} (3 seeds, 5 epochs), by estimate [τ, or τ@epoch of the turn]:"
     assert "rises, turns, falls below its start: Gaussian [0.01@1]." in text
@@ -97,16 +108,15 @@ def test_the_caption_is_computed_from_the_shapes(table):
     assert caption(both, GAMMA).endswith("\nrises, turns, falls: InfoNCE [own noise@3.5, 0.01@1].")
 
 
-def test_regular_nets_rise(table):
-    numbers = shape_table(table)
-    regular = numbers[(numbers["net"] == "regular") & (numbers["method"] == "gaussian")].iloc[0]
+def test_regular_nets_rise(shape):
+    regular = shape[(shape["net"] == "regular") & (shape["method"] == "gaussian")].iloc[0]
     assert regular["shape"] == "rises"
     assert regular["turn"] == 5
     assert math.isnan(regular["spearman"])
 
 
-def test_rank_correlation_is_scipys(table):
-    numbers = shape_table(table).set_index(["method", "net", "gamma"])
+def test_rank_correlation_is_scipys(table, shape):
+    numbers = shape.set_index(["method", "net", "gamma"])
     part = table[(table["method"] == "gaussian") & table["gated"] & (table["epoch"] > 0)]
     one = part[part["gamma"] == GAMMA]
     expected = stats.spearmanr(one["nats"], one["r_w"]).statistic
@@ -159,39 +169,35 @@ def test_the_printed_curves_have_the_printed_shape():
     assert (printed["r_w_regular"] == 1).all()
 
 
-def test_the_drawing_shows_the_table(table):
-    figure = figure2(table, GAMMA)
-    titles = [axes.get_title() for axes in figure.axes]
+def test_the_drawing_shows_the_table(drawn):
+    titles = [axes.get_title() for axes in drawn.axes]
     assert len(titles) == 2 + 1 + len(CURVES)  # two printed panels, the second axis, one panel per estimate
-    size = figure.axes[0]
+    size = drawn.axes[0]
     ours = next(line for line in size.lines if line.get_label() == "VIBNet, ours")
     np.testing.assert_allclose(ours.get_xydata(), [(e, 1 / (1 + e)) for e in EPOCHS])
-    panel = next(axes for axes in figure.axes if axes.get_title().startswith("InfoNCE"))
+    panel = next(axes for axes in drawn.axes if axes.get_title().startswith("InfoNCE"))
     mean = 1.001 * np.array(CURVES["infonce"][0])
     assert any(np.allclose(line.get_ydata(), mean) for line in panel.lines if len(line.get_ydata()) == len(EPOCHS))
     levels = [line.get_ydata()[0] for line in panel.lines if line.get_linestyle() == ":"]
     assert levels == [math.log(2000)]
     assert any(line.get_marker() == "s" and line.get_ydata() == pytest.approx(2.5 * 1.001) for line in panel.lines)
-    full = next(axes for axes in figure.axes if axes.get_title().startswith("pairwise KL"))
+    full = next(axes for axes in drawn.axes if axes.get_title().startswith("pairwise KL"))
     crosses = [line for line in full.lines if line.get_marker() == "x" and len(line.get_ydata())]
     assert {len(line.get_ydata()) for line in crosses} >= {4}
-    plt.close(figure)
 
 
-def test_the_printed_axis_is_scaled_to_the_regular_net(table):
+def test_the_printed_axis_is_scaled_to_the_regular_net(table, shape, drawn):
     """Our regular net's start and end lie where the printed one's are: one affine map for both printed curves."""
-    figure = figure2(table, GAMMA)
-    ours, second = (axes for axes in figure.axes if axes.get_ylabel().startswith(("ours (", "printed (")))
+    ours, second = (axes for axes in drawn.axes if axes.get_ylabel().startswith(("ours (", "printed (")))
     printed = printed_curves()
     values = np.array(sorted(CURVES["gaussian"][0]))[[0, -1]] * 1.001
     marks = [printed["mi_regular"].iloc[0], np.interp(EPOCHS[-1], printed["epoch"], printed["mi_regular"])]
     heights = [ours.transData.transform([(0, value)])[0, 1] for value in values]
     np.testing.assert_allclose(heights, [second.transData.transform([(0, mark)])[0, 1] for mark in marks], rtol=1e-9)
     assert ours.get_xlabel() == "epoch (square-root scale)"
-    plt.close(figure)
     long = table.assign(epoch=table["epoch"] * 40)
     falling = long[long["gated"] | (long["method"] != "gaussian")]
-    figure = figure2(falling, GAMMA, shape_table(falling))  # no regular net in that panel: scales of their own
+    figure = figure2(falling, GAMMA, shape)  # the caption's own; no regular net in that panel: scales of their own
     assert figure.axes[0].get_xlabel() == "epoch"
     plt.close(figure)
 

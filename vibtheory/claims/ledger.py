@@ -7,23 +7,28 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from vibtheory.claims.claim import FAILS, Claim, Finding, Statement, Tally
+from vibtheory.claims.claim import FAILS, HOLDS, HOLDS_CORRECTED, NOT_RUN, Claim, Finding, Statement, Tally
 from vibtheory.claims.instances import Effort, NotRecorded, Recorded
 from vibtheory.claims.page import page
 from vibtheory.claims.registry import STATEMENTS
 from vibtheory.errors import VibTheoryError, check_choice, reject
 from vibtheory.storage.report import Report
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 __all__ = ["Ledger", "decide"]
 
 _JSON_VERSION = 2
+_STYLE = {HOLDS: "green", FAILS: "bold red", HOLDS_CORRECTED: "yellow", NOT_RUN: "dim"}
 
 
 @dataclass(frozen=True)
 class Ledger(Report):
     """All decided claims. `str()` is a summary; `.to_frame()` has a row per claim; `.to_json()`, `.to_html()`.
+    `rich.print` shows a table.
 
     Attributes:
         claims: in the order of the registry.
@@ -70,6 +75,20 @@ class Ledger(Report):
     def __str__(self) -> str:
         counts = ", ".join(f"{n} {verdict}" for verdict, n in self.counts.items())
         return "\n".join([f"{len(self)} claims ({self.mode}, seed {self.seed}): {counts}", *map(str, self.claims)])
+
+    def __rich__(self) -> Table:
+        """A row per claim, for `rich.print`: what was tried of the statement that the verdict stands on."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table("Claim", "Statement", "Verdict", "Tried", "Seconds")
+        for claim in self:
+            corrected = claim.verdict == HOLDS_CORRECTED
+            tried = str(claim.evidence["corrected" if corrected else "tried"]).split("; first")[0]
+            text = f"{claim.statement} [{claim.correction}]" if corrected else claim.statement
+            verdict = Text(claim.verdict, _STYLE[claim.verdict])
+            table.add_row(Text(claim.number), Text(text), verdict, Text(tried), f"{claim.seconds:.1f}")
+        return table
 
     def _table(self) -> list[dict[str, Any]]:
         return [claim.row() for claim in self.claims]

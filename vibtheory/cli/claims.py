@@ -12,13 +12,9 @@ from vibtheory.cli.exit_codes import BAD_INPUT, VIOLATED
 from vibtheory.errors import reject
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from vibtheory.claims import Claim, Ledger
+    from vibtheory.claims import Claim
 
 __all__ = ["claims"]
-
-_STYLE = {"holds": "green", "fails": "bold red", "holds with a correction": "yellow", "not run": "dim"}
 
 
 def claims(
@@ -54,7 +50,7 @@ def claims(
     if sys.stdout.isatty() and not details:
         from rich.console import Console
 
-        Console().print(_table(ledger))
+        Console().print(ledger)
     elif details:
         typer.echo(str(ledger))
     else:
@@ -69,22 +65,3 @@ def claims(
         raise typer.Exit(BAD_INPUT)
     if ledger.verdict == "fails":
         raise typer.Exit(VIOLATED)
-
-
-def _table(ledger: Ledger) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("Claim", "Statement", "Verdict", "Tried", "Seconds")
-    for claim in ledger:
-        corrected = claim.verdict == "holds with a correction"
-        tried = str(claim.evidence["corrected" if corrected else "tried"]).split("; first")[0]
-        text = f"{claim.statement} [{claim.correction}]" if corrected else claim.statement
-        table.add_row(
-            Text(claim.number),
-            Text(text),
-            Text(claim.verdict, _STYLE[claim.verdict]),
-            Text(tried),
-            f"{claim.seconds:.1f}",
-        )
-    return table

@@ -41,7 +41,7 @@ gammas = [1e-3, 1e-1]
 def tiny(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with np.load("points.npz") as arrays:
         data = from_arrays(**arrays, name="mnist")
-    monkeypatch.setattr(datasets, "load", lambda name: data)
+    monkeypatch.setattr(datasets, "load", lambda name, root: data)
     monkeypatch.setitem(building._BUILDERS, "tiny", lambda: networks.mlp((4, 5, 2)))
     (here / "tiny.toml").write_text(PLAN, encoding="utf-8")
     return here

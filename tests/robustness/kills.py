@@ -26,9 +26,9 @@ from vibtheory import datasets, networks
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.networks import registry as building
 from vibtheory.storage import write_text
+from vibtheory.studies.experiment_runs import run_experiment
 from vibtheory.studies.experiments import Experiment
 from vibtheory.studies.sweep import sweep
-from vibtheory.studies.table_runs import run_experiment
 from vibtheory.training.recipe import Recipe
 from vibtheory.training.run import load
 from vibtheory.training.single import train
@@ -69,7 +69,7 @@ def table_of(runs: Path) -> DataFrame:
         Recipe(gamma=0.0, epochs=2, batch_size=16), {"quick": {"seeds": [0, 1]}},
     )  # fmt: skip
     tiny = {"tiny": lambda: networks.mlp((9, 5, 2))}
-    with patch.dict(building._BUILDERS, tiny), patch.object(datasets, "load", lambda name: _data()):
+    with patch.dict(building._BUILDERS, tiny), patch.object(datasets, "load", lambda name, root: _data()):
         return run_experiment(plan, "quick", runs=runs, jobs=1)
 
 

@@ -17,7 +17,7 @@ from tests.robustness.families import FAMILIES
 from tests.robustness.kills import RUNS, killed_until_done
 from vibtheory.cli import inputs
 from vibtheory.errors import CheckpointError
-from vibtheory.studies.table_runs import _finished_rows
+from vibtheory.studies.experiment_runs import _finished_rows
 
 
 def test_sixty_spoiled_files(prepared: Path) -> None:

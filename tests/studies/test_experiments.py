@@ -19,9 +19,9 @@ from vibtheory.errors import CheckpointError, InvalidInputError
 from vibtheory.networks import gates
 from vibtheory.networks import registry as building
 from vibtheory.storage import write_sealed
-from vibtheory.studies import experiments, table_runs
+from vibtheory.studies import experiment_runs, experiments
+from vibtheory.studies.experiment_runs import run_experiment
 from vibtheory.studies.experiments import experiment
-from vibtheory.studies.table_runs import run_experiment
 from vibtheory.training import loop as training_loop
 from vibtheory.training import run
 from vibtheory.training import single as training
@@ -59,7 +59,7 @@ def _tiny() -> Dataset:
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> experiments.Experiment:
-    monkeypatch.setattr(datasets, "load", lambda name: _tiny())
+    monkeypatch.setattr(datasets, "load", lambda name, root: _tiny())
     monkeypatch.setitem(building._BUILDERS, "tiny", lambda: networks.mlp((6, 5, 2)))
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # threads of each run: the bits depend on them
     (tmp_path / "tiny.toml").write_text(PLAN, encoding="utf-8")
@@ -296,7 +296,7 @@ def test_bad_calls_are_refused(plan: experiments.Experiment, tmp_path: Path) -> 
     with pytest.raises(InvalidInputError, match=r"mode.*quick, full, curve"):
         run_experiment(plan, "slow", runs=tmp_path)
     with pytest.raises(InvalidInputError, match="no epoch was evaluated"):
-        table_runs._errors(pd.DataFrame({"error": [float("nan")]}))
+        experiment_runs._errors(pd.DataFrame({"error": [float("nan")]}))
 
 
 def test_rows_of_decayed_gates_have_a_name_of_their_own() -> None:

@@ -21,8 +21,9 @@ from vibtheory import datasets
 from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.studies import sweep_run
+from vibtheory.studies.experiment_runs import run_experiment
 from vibtheory.studies.experiments import experiment
-from vibtheory.studies.table_runs import record, run_experiment
+from vibtheory.studies.table_runs import record
 from vibtheory.training import loop
 from vibtheory.training import single as training
 
@@ -75,7 +76,7 @@ def _sweep(out: Path, gamma: float) -> Any:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(RECORDED, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets, "load", lambda name: _data())
+    monkeypatch.setattr(datasets, "load", lambda name, root: _data())
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # threads of each run
     return tmp_path
 

@@ -24,8 +24,8 @@ from vibtheory.errors import CheckpointError, DataError, InvalidInputError
 from vibtheory.figures import tradeoff
 from vibtheory.networks import registry as building
 from vibtheory.networks.gates import Gate, named_gates, objective
+from vibtheory.studies.experiment_runs import run_experiment
 from vibtheory.studies.experiments import Experiment, experiment
-from vibtheory.studies.table_runs import run_experiment
 from vibtheory.studies.tables import beside, published
 from vibtheory.training import loop as training_loop
 from vibtheory.training import single as training

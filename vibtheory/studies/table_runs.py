@@ -1,26 +1,22 @@
-"""Tables 1–4: train γ × seeds of the recipe files, each run resumable, and record one results table."""
+"""Tables 1–4: train what their recipe files say, record one results table, and compare it with the printed one."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vibtheory.errors import CheckpointError, InvalidInputError, reject
-from vibtheory.storage import write_sealed
-from vibtheory.storage.run_store import RecordedTable, fingerprint, read_record
-from vibtheory.storage.schema import fit
-from vibtheory.studies.experiments import Experiment, experiment
+from vibtheory.errors import reject
+from vibtheory.storage.run_store import RecordedTable
+from vibtheory.studies.experiment_runs import Row, run_experiment
+from vibtheory.studies.experiments import experiment
 from vibtheory.studies.tables import beside, published
-from vibtheory.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-    from torch import nn
 
-__all__ = ["comparison", "record", "recorded_table", "run_experiment"]
+__all__ = ["comparison", "record", "recorded_table"]
 
 _RECIPES = {
     1: ("lenet_300_100",),
@@ -30,33 +26,9 @@ _RECIPES = {
 }
 
 
-@dataclass(frozen=True)
-class _Row:
-    """What a run keeps of each stage: `run_experiment` says what the fields are."""
-
-    table: int
-    network: str
-    gamma: float
-    seed: int
-    stage: str
-    error_last: float
-    error_best: float
-    r_w: float
-    r_n: float
-    flop: int
-    architecture: str
-    epochs: int
-    status: str
-    seconds: float
-    row: str = ""  # from here on Tables 3 and 4 only, which have several comparisons
-    device: str = ""
-    images_per_second: float = 0.0
-    peak_memory_mib: float = 0.0
-
-
 @dataclass(frozen=True, kw_only=True)
-class _RecordedRow(_Row):
-    """The same in a recorded table."""
+class _RecordedRow(Row):
+    """A run's row in a recorded table."""
 
     mode: str
 
@@ -169,207 +141,3 @@ def comparison(number: int, results: DataFrame | None) -> DataFrame:
         note = f"`vibtheory table {number} {options}`"
         parts.append(pd.DataFrame([{**blank, "method": method, "note": note}]))
     return pd.concat(parts, ignore_index=True)
-
-
-def run_experiment(
-    plan: Experiment,
-    mode: str,
-    *,
-    runs: str | Path = "runs",
-    jobs: int = 1,
-    progress: bool = False,
-    device: str = "auto",
-    root: str | Path | None = None,
-    accelerate: str = "none",
-) -> DataFrame:
-    """Train, compress, fine-tune and measure every run of a mode; finished runs are read back, stopped ones resumed.
-
-    Args:
-        plan: from `vibtheory.studies.experiments.experiment`.
-        mode: "quick", "full" or "curve".
-        runs: where checkpoints and results of each run are kept.
-        jobs: processes side by side; torch's threads are divided among them.
-        progress: a live bar for each run (one job only).
-        device, accelerate: as in `vibtheory.train`.
-        root: folder with the data set's files; None: where `vibtheory.datasets.load` looks.
-
-    Returns:
-        One row per run and stage ("pruned", "finetuned"): table, network, mode, gamma, seed, stage, error_last and
-        error_best (test set, percent; best over the epochs after pretraining), r_w, r_n (percent), flop, architecture,
-        epochs, status, seconds; for rows of Tables 3 and 4 also row, device, images_per_second (training) and
-        peak_memory_mib.
-
-    Raises:
-        InvalidInputError: jobs < 1 or an unknown mode.
-        DataError, CheckpointError, DivergedError: from the runs.
-    """
-    import pandas as pd
-    from joblib import Parallel, delayed
-
-    if jobs < 1:
-        reject("jobs", jobs, "an integer >= 1", "pass the number of processes")
-    planned = plan.jobs(mode)
-    if plan.tuning(mode) is not None:
-        _trained_teacher(plan, Path(runs), progress, device, root)  # before the runs that share it begin
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    tasks = [
-        delayed(_run_one)(
-            plan, mode, recipe, seed, Path(runs), threads, progress and jobs == 1, device, root, accelerate
-        )
-        for recipe, seed in planned
-    ]
-    results = Parallel(n_jobs=min(jobs, len(tasks)))(tasks)
-    return pd.DataFrame([row for rows in results for row in rows])
-
-
-def _run_one(
-    plan: Experiment,
-    mode: str,
-    recipe: Recipe,
-    seed: int,
-    runs: Path,
-    threads: int,
-    progress: bool,
-    device: str = "auto",
-    root: str | Path | None = None,
-    accelerate: str = "none",
-) -> list[dict[str, Any]]:
-    """One γ and one seed, from pretraining to fine-tuning; its rows are kept in its folder."""
-    import torch
-
-    from vibtheory import datasets
-    from vibtheory.compression.cut import compress
-    from vibtheory.networks.registry import build
-    from vibtheory.networks.streams import INITIAL_WEIGHTS, random_stream
-    from vibtheory.training.single import train
-
-    # Fine-tuning has a key of its own: changing it must not train again.
-    network = [plan.network, plan.arguments] if plan.arguments else [plan.network]
-    trained = fingerprint([*network, plan.dataset, recipe.to_dict()])
-    finetune = plan.tuning(mode)
-    settings = finetune and finetune.to_dict()
-    tuning = fingerprint([settings, plan.teacher.to_dict()] if settings and plan.teacher else settings)
-    folder = runs / f"{plan.name}-gamma{recipe.gamma:g}-seed{seed}-{trained}"
-    finished = folder / f"rows-{tuning}.json"
-    if finished.exists():
-        rows = _finished_rows(finished)
-        if any((row["gamma"], row["seed"]) != (recipe.gamma, seed) for row in rows):
-            raise CheckpointError(
-                f"{finished}: rows of gamma {rows[0]['gamma']:g}, seed {rows[0]['seed']}, expected those of gamma "
-                f"{recipe.gamma:g}, seed {seed}. Remedy: delete this file, and the same command measures the run again"
-            )
-        return [{**row, "mode": mode} for row in rows]
-    data = datasets.load(plan.dataset) if root is None else datasets.load(plan.dataset, root)
-    if plan.arguments.get("classes", data.classes) != data.classes:
-        got, want = f"{plan.arguments['classes']} classes", f"{data.classes}, as {plan.dataset} has"
-        reject("recipe arguments", got, want, f"set classes = {data.classes} in {plan.name}")
-    # Big nets in short epochs: their checkpoints would take longer than the training between them.
-    options: dict[str, Any] = {"checkpoint_seconds": 30.0} if plan.row else {}
-    options |= {"seed": seed, "device": device, "progress": progress, "accelerate": accelerate}
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with random_stream(seed, INITIAL_WEIGHTS):
-            net = build({"builder": plan.network, "arguments": plan.arguments})
-        run = train(net, data, recipe, checkpoint=folder / "checkpoint", **options)
-        run.save(folder)
-        rows = [_row(plan, run.history, recipe, seed, "pruned", run.status, device)]
-        if finetune is not None and run.status == "completed":
-            small, place = compress(net), folder / f"finetune-{tuning}"
-            teacher = _trained_teacher(plan, runs, False, device, root)
-            tuned = train(small, data, finetune, teacher=teacher, checkpoint=place, **options)
-            tuned_row = {"stage": "finetuned", **_errors(tuned.history), "epochs": finetune.epochs}
-            rows.append({**rows[0], **tuned_row, **(_speed(tuned.history) if plan.row else {})})
-    finally:
-        torch.set_num_threads(before)
-    write_sealed(finished, {"rows": rows}, indent=1)
-    return [{**row, "mode": mode} for row in rows]
-
-
-def _finished_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows that `_run_one` kept, unchanged since. Raises CheckpointError otherwise."""
-
-    def rows(plain: dict[str, Any]) -> list[dict[str, Any]]:
-        found = plain.get("rows")
-        if not isinstance(found, list) or not found:
-            raise ValueError("it holds no rows")
-        for row in found:
-            fit(_Row, row, "row", more=True)
-        return found
-
-    remedy = "delete this file, and the same command measures the run again"
-    return read_record(path, rows, "the rows of a finished run", remedy)
-
-
-def _row(
-    plan: Experiment, history: DataFrame, recipe: Recipe, seed: int, stage: str, status: str, run_device: str = "auto"
-) -> dict[str, Any]:
-    trained = history[history["phase"] == "train"] if len(history) else history
-    errors = _errors(trained)
-    return {
-        "table": plan.table,
-        "network": plan.label,
-        "gamma": recipe.gamma,
-        "seed": seed,
-        "stage": stage,
-        **errors,
-        "r_w": float(trained["r_w"].iloc[-1]),
-        "r_n": float(trained["r_n"].iloc[-1]),
-        "flop": int(trained["flop"].iloc[-1]),
-        "architecture": str(trained["architecture"].iloc[-1]),
-        "epochs": int(recipe.epochs),
-        "status": status,
-        "seconds": round(float(history["seconds"].sum()), 1),
-        **({"row": plan.row, "device": _device_name(run_device), **_speed(history)} if plan.row else {}),
-    }
-
-
-def _speed(history: DataFrame) -> dict[str, float]:
-    """Seconds in all, training images per second (median over epochs) and peak memory of a history."""
-    return {
-        "seconds": round(float(history["seconds"].sum()), 1),
-        "images_per_second": round(float(history["images_per_second"].median()), 1),
-        "peak_memory_mib": round(float(history["peak_memory_mib"].max()), 1),
-    }
-
-
-def _device_name(device: str) -> str:
-    import torch
-
-    from vibtheory.training.hardware import choose_device
-
-    place = choose_device(device)
-    return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
-
-
-def _errors(history: DataFrame) -> dict[str, float]:
-    import pandas as pd
-
-    error = history["error"].dropna() if "error" in history else pd.Series(dtype=float)
-    if error.empty:
-        raise InvalidInputError("history: no epoch was evaluated, expected at least one. Remedy: set epochs >= 1")
-    return {"error_last": float(error.iloc[-1]), "error_best": float(error.min())}
-
-
-def _trained_teacher(
-    plan: Experiment, runs: Path, progress: bool, device: str, root: str | Path | None
-) -> nn.Module | None:
-    """The regular net whose predictions fine-tuning follows: trained once, kept beside the runs; None: no teacher."""
-    from vibtheory import datasets
-    from vibtheory.networks.registry import build
-    from vibtheory.networks.streams import random_stream
-    from vibtheory.training.run import load
-    from vibtheory.training.single import train
-
-    if plan.teacher is None:
-        return None
-    identity = fingerprint([plan.network, plan.arguments, plan.dataset, plan.teacher.to_dict()])
-    folder = runs / f"{plan.name}-teacher-{identity}"
-    if (folder / "run.json").exists():
-        return load(folder).net
-    data = datasets.load(plan.dataset) if root is None else datasets.load(plan.dataset, root)
-    with random_stream(0, "initial weights of the teacher"):
-        net = build({"builder": plan.network, "arguments": {**plan.arguments, "gated": False}})
-    run = train(net, data, plan.teacher, device=device, progress=progress, checkpoint=folder / "checkpoint")
-    run.save(folder)
-    return run.net

@@ -86,24 +86,13 @@ def fetch(name: str) -> Availability:
         return verify(name)  # comes with the package
     target = cache_folder() / entry.folder
     if entry.archive is not None and entry.archive_url is not None:
-        if not all(_intact(target, entry, i) for i in range(len(entry.files))):
+        if verify(name, target).status in ("missing", "damaged"):
             packed = _download(entry.archive_url, entry.archive.digests[0], target.parent, entry.archive.name)
             _extract(packed, target.parent, entry)
     else:
         for file in entry.files:
             _download(f"{entry.files_url}{file.name}", file.digests[0], target, file.name)
     return verify(name, target)
-
-
-def _intact(folder: Path, entry: Entry, index: int) -> bool:
-    file = entry.files[index]
-    if not (folder / file.name).is_file():
-        return False
-    try:
-        check_file(folder / file.name, file)
-    except DataError:
-        return False
-    return True
 
 
 def _download(url: str, digest: str, folder: Path, name: str) -> Path:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import nn
 
-__all__ = ["Row", "run_experiment"]
+__all__ = ["run_experiment"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from vibtheory.teaching import compare, notebooks
+from tests.notebooks import comparing
+from vibtheory.teaching import notebooks
 
 PATHS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -20,5 +21,5 @@ PATHS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 def test_runs_again_and_says_the_same(path):
     committed = notebooks.read(path)
     fresh = notebooks.run(committed, path.parent, timeout=3600)  # a limit for hangs; busy machines are slow
-    assert compare.differences(committed, fresh) == []
-    assert "expected" in compare.printed(fresh.cells[-1])  # the headline table
+    assert comparing.differences(committed, fresh) == []
+    assert "expected" in comparing.printed(fresh.cells[-1])  # the headline table

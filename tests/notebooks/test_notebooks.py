@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.notebooks import executing
-from vibtheory.teaching import compare, notebooks
+from tests.notebooks import comparing, executing
+from vibtheory.teaching import notebooks
 
 ROOT = Path(__file__).parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -22,8 +22,8 @@ def test_all_notebooks_are_there():
 def test_runs_again_and_says_the_same(path):
     committed = executing.smaller(notebooks.read(path), path.stem)
     fresh = executing.run(committed, path.parent)
-    assert compare.differences(committed, fresh) == []
-    assert "expected" in compare.printed(fresh.cells[-1])  # the headline table
+    assert comparing.differences(committed, fresh) == []
+    assert "expected" in comparing.printed(fresh.cells[-1])  # the headline table
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

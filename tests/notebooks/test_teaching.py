@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.notebooks import comparing
 from vibtheory.errors import DataError, InvalidInputError
 from vibtheory.teaching import (
     Explorer,
     HeadlineError,
     Slider,
     animate,
-    compare,
     headline,
     live,
     notebooks,
@@ -26,8 +26,7 @@ from vibtheory.teaching import (
     show,
 )
 from vibtheory.teaching.__main__ import main
-from vibtheory.teaching.records import write_recorded
-from vibtheory.teaching.records import record_all
+from vibtheory.teaching.records import record_all, write_recorded
 
 v4 = nbformat.v4
 
@@ -126,7 +125,7 @@ def _notebook(text, tags=(), picture="words"):
     ],
 )
 def test_differences(old, new, tags, count):
-    assert len(compare.differences(_notebook(old, tags), _notebook(new, tags))) == count
+    assert len(comparing.differences(_notebook(old, tags), _notebook(new, tags))) == count
 
 
 def test_strip_removes_widgets_and_keeps_tags():
@@ -149,7 +148,7 @@ def test_run_executes_cells_and_solutions(tmp_path):
     path = tmp_path / "n.ipynb"
     notebooks.write(source, path)
     done = notebooks.run(notebooks.read(path), tmp_path)
-    assert compare.printed(done.cells[1]) == "3\n"
+    assert comparing.printed(done.cells[1]) == "3\n"
     assert len(done.cells) == 3
     source.cells[2].source = source.cells[2].source.replace("a == 3", "a == 4")
     from nbclient.exceptions import CellExecutionError
@@ -176,23 +175,23 @@ def test_live_reads_the_environment(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "message"),
     [
-        lambda: show(_draw(), " "),
-        lambda: animate(_draw, [], "nothing"),
-        lambda: animate(_draw, [1], "a bar", seconds=0),
-        lambda: Slider("x", [1]),
-        lambda: Slider("x", [1, 2], start=2),
-        lambda: Explorer(_draw, "no sliders"),
-        lambda: _explorer().set(depth=0),
-        lambda: _explorer().set(height=3),
-        headline,
-        lambda: headline(("what", 1)),
-        lambda: record_all(["nothing"], None),
+        (lambda: show(_draw(), " "), "alt: got ' '"),
+        (lambda: animate(_draw, [], "nothing"), "values: got none"),
+        (lambda: animate(_draw, [1], "a bar", seconds=0), "seconds: got 0"),
+        (lambda: Slider("x", [1]), "values: got 1 of them"),
+        (lambda: Slider("x", [1, 2], start=2), "start: got 2, expected an index in 0 … 1"),
+        (lambda: Explorer(_draw, "no sliders"), "sliders: got none"),
+        (lambda: _explorer().set(depth=0), "slider: got 'depth', expected one of height"),
+        (lambda: _explorer().set(height=3), "height: got 3, expected an index in 0 … 2"),
+        (headline, "rows: got none"),
+        (lambda: headline(("what", 1)), "rows: got a row of 2"),
+        (lambda: record_all(["nothing"], None), "name: got 'nothing', expected one of bottleneck_curve"),
     ],
 )
-def test_invalid_input(call):
-    with pytest.raises(InvalidInputError):
+def test_invalid_input(call, message):
+    with pytest.raises(InvalidInputError, match=f"^{message}"):
         call()
     plt.close("all")
 

@@ -5,7 +5,7 @@ Reading order:
 1. `pictures`: a figure as PNG with alternative text, frames as one animation, sliders above a picture.
 2. `headline`: the numbers that a notebook promises, checked in its last cell.
 3. `records`: small CSV files that stand for slow runs, and the functions that make them again.
-4. `notebooks`, `compare`: run a notebook and its exercises' solutions, and compare with what is committed.
+4. `notebooks`: run a notebook and its exercises' solutions (tests/notebooks compares with what is committed).
 5. `gallery`: all notebooks as one static HTML site.
 
 On the command line: `python -m vibtheory.teaching run|record|gallery`.

@@ -99,3 +99,12 @@ def test_the_correction_sees_a_thin_strip(width):
     assert corrected.nats - plain.nats == pytest.approx(corrected.parts["non-uniformity"])
     independent = rng.random((2000, 1))
     assert ksg_samples(x, independent, 5, alpha=0.05).nats == pytest.approx(0, abs=0.06)
+
+
+def test_heavy_tails_are_said():
+    rng = np.random.default_rng(2)
+    normal = rng.normal(size=(400, 2))
+    assert not ksg_samples(normal, normal + rng.normal(size=(400, 2))).warnings
+    heavy = np.sinh(3 * normal)
+    assert "heavy tails" in str(ksg_samples(heavy, normal))
+    assert "heavy tails" in str(ksg_samples(normal, heavy))

@@ -16,6 +16,7 @@ from vibtheory.information.result import MutualInformation
 __all__ = ["ksg", "ksg_samples"]
 
 Array = NDArray[np.float64]
+_HEAVY = 0.03  # kurtosis/N: 200 repeats of t with 3 degrees covered .90 instead of .95
 
 
 def ksg(
@@ -58,7 +59,8 @@ def ksg_samples(
 
     Returns:
         The estimate without clipping: it may be a little below 0. The standard error (NaN below
-        2k + 4 rows) does not contain the bias, which dominates for many units.
+        2k + 4 rows) does not contain the bias, which dominates for many units; a warning says where it may be too
+        small: under heavy tails (a coordinate's kurtosis above 0.03 N).
 
     Raises:
         InvalidInputError: k no integer from 1 to N − 1, different numbers of rows, alpha out of range or k too small.
@@ -78,6 +80,8 @@ def ksg_samples(
         return MutualInformation(0.0, "estimate", "ksg", assumes=("a constant carries nothing",))
     terms, tied, correction = _terms(first, second, k, alpha)
     share = float(tied.mean())
+    heavy = max(_kurtosis(first), _kurtosis(second)) > _HEAVY * n
+    warning = "heavy tails: the standard error may be too small. Remedy: a monotone map of each coordinate"
     return MutualInformation(
         nats=float(terms.mean()),
         kind="estimate",
@@ -86,7 +90,15 @@ def ksg_samples(
         ceiling=math.inf if share or alpha is not None else float(digamma(n) - digamma(k + 1)),
         assumes=("rows drawn independently", f"{100 * share:.3g} % of them have copies" if share else "no ties"),
         parts={} if alpha is None else {"non-uniformity": float(correction.mean())},
+        warnings=(warning,) if heavy else (),
     )
+
+
+def _kurtosis(points: Array) -> float:
+    """The largest over coordinates of E c⁴/(E c²)², c centred; 0 for constants."""
+    square = (points - points.mean(axis=0)) ** 2
+    spread = np.maximum(square.mean(axis=0), np.finfo(np.float64).tiny)
+    return float(((square / spread) ** 2).mean(axis=0).max())
 
 
 def _terms(first: Array, second: Array, k: int, alpha: float | None) -> tuple[Array, NDArray[np.bool_], Array]:

@@ -20,7 +20,7 @@ __all__ = ["pairwise", "pairwise_bhattacharyya"]
 
 Array = NDArray[np.float64]
 _BLOCK_ENTRIES = 2**24  # 128 MiB of float64: large matrix products
-_CACHE_ENTRIES = 2**16  # 512 KiB: elementwise work on a CPU stays near its cache
+_CACHE_ENTRIES = 2**17  # 1 MiB: elementwise work on a CPU stays near its cache
 _KEPT_ENTRIES = 2**26  # 256 MiB of float32: weights that are kept, so that a symmetric pair is computed once
 _SMALL_ENTRIES = 2**22  # N²d up to which NumPy is as fast, and loading torch (seconds) is not worth it
 _TRIAL_ROWS = 64

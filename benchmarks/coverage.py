@@ -4,7 +4,8 @@
 
 `coverage` is the share of repeats whose value ± 1.96 standard errors holds the mean over all repeats (a standard error
 does not contain the bias); `flagged` the share whose result carries a warning or is saturated. A method is to cover at
-least 92 % (95 % less what 400 repeats leave to chance), or to say in most repeats that it may not.
+least 92 % (95 % less what 400 repeats leave to chance), or to say in most repeats that it may not. ksg with half the
+rows dead has all 400: the first 200 gave .915, the next 200 .930; its error is a tenth too small (.098 for .108).
 """
 
 from __future__ import annotations
@@ -81,7 +82,12 @@ def main() -> None:
     cases = [(channel, method) for channel in CHANNELS for method in METHODS if method != "plain"]
     slow = {"ksg": options.repeats // 2}
     rows = Parallel(n_jobs=options.jobs)(
-        delayed(coverage)(*case, slow.get(case[1], options.repeats), options.rows) for case in cases
+        delayed(coverage)(
+            *case,
+            options.repeats if case[0] == "half the rows dead" else slow.get(case[1], options.repeats),
+            options.rows,
+        )
+        for case in cases
     )
     lines = [row for row in rows if row is not None]
     with RESULTS.open("w", newline="") as file:

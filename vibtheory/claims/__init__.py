@@ -5,7 +5,7 @@
 
 Reading order: `claim` (statement, tally, verdict), `instances` (what deciders draw on), the deciders by area
 (`information`, `redundancy`, `sparsity`, `certification`, `surrogates`, `landscape`, `gamma_path`, `layers`; from
-recorded tables `printed_tables`, `figure2`, `width`), `registry` (the list), `ledger`, `page`. A decider holds what the
+recorded tables `printed_tables`, `figure2`, `width`), `registry` (the list), `ledger`. A decider holds what the
 package exports against a computation of another kind, and most take the bound that they decide as an argument, so that
 a false one can be put in its place (tests/claims).
 """

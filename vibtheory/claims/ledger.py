@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -9,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vibtheory.claims.claim import FAILS, HOLDS, HOLDS_CORRECTED, NOT_RUN, Claim, Finding, Statement, Tally
+from vibtheory.claims.claim import FAILS, HOLDS, HOLDS_CORRECTED, NOT_RUN, Claim, Finding, Statement, Tally, words
 from vibtheory.claims.instances import Effort, NotRecorded, Recorded
-from vibtheory.claims.page import page
 from vibtheory.claims.registry import STATEMENTS
 from vibtheory.errors import VibTheoryError, check_choice, reject
+from vibtheory.figures.style import thumbnail
 from vibtheory.storage.report import Report
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Ledger", "decide"]
 
 _JSON_VERSION = 2
+_CLASS = {HOLDS: "holds", FAILS: "fails", HOLDS_CORRECTED: "corrected", NOT_RUN: "notrun"}
+_MARK = {HOLDS: "✓", FAILS: "✗", HOLDS_CORRECTED: "≈", NOT_RUN: "–"}
+_WIDTH = 900  # pixels of an inlined figure
+_SHEET = Path(__file__).with_name("page.css")
 _STYLE = {HOLDS: "green", FAILS: "bold red", HOLDS_CORRECTED: "yellow", NOT_RUN: "dim"}
 
 
@@ -73,8 +78,11 @@ class Ledger(Report):
         return known[number]
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{n} {verdict}" for verdict, n in self.counts.items())
-        return "\n".join([f"{len(self)} claims ({self.mode}, seed {self.seed}): {counts}", *map(str, self.claims)])
+        head = f"{len(self)} claims ({self.mode}, seed {self.seed}): {self._counted()}"
+        return "\n".join([head, *map(str, self.claims)])
+
+    def _counted(self) -> str:
+        return ", ".join(f"{number} {verdict}" for verdict, number in self.counts.items())
 
     def __rich__(self) -> Table:
         """A row per claim, for `rich.print`: what was tried of the statement that the verdict stands on."""
@@ -100,10 +108,33 @@ class Ledger(Report):
         }  # fmt: skip
 
     def to_html(self) -> str:
-        """One page that needs nothing else: figures inside, no script, no address outside."""
+        """One page that stands alone: light and dark, phone and paper, figures inside, no script.
+
+        A table of verdicts, then each claim with its evidence, its figure once, and its command.
+        """
         about = f"Mode {self.mode}, seed {self.seed}, {self.seconds:.0f} s of processor time"
         tables = ", ".join(f"{name} ({table.rows} rows, {table.sha256[:8]})" for name, table in self.recorded.items())
-        return page(self.claims, self.figures, about, tables or "none")
+        head = (
+            f"<h1>vibtheory: the paper’s claims, decided</h1><p>{len(self)} claims: {html.escape(self._counted())}.</p>"
+            f'<p class="soft">{html.escape(about)}. Recorded tables read: {html.escape(tables or "none")}. A verdict '
+            "is computed from counts. “Holds with a correction” means that a counter-example to the statement as made "
+            "was found, and that the corrected statement never broke.</p>"
+        )
+        rows = "".join(
+            f'<tr class="{_CLASS[claim.verdict]}"><td><a href="#{_anchor(claim)}">{html.escape(claim.number)}</a></td>'
+            f'<td>{html.escape(claim.statement)}</td><td class="verdict">{_verdict(claim)}</td></tr>'
+            for claim in self
+        )
+        titles = "<tr><th>Claim</th><th>Statement</th><th>Verdict</th></tr>"
+        table = f"<table><thead>{titles}</thead><tbody>{rows}</tbody></table>"
+        shown: set[str] = set()
+        body = "".join(_article(claim, self.figures, shown) for claim in self)
+        return (
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1"><title>vibtheory: claims</title>'
+            f"<style>{_SHEET.read_text(encoding='utf-8')}</style></head>\n"
+            f"<body><header>{head}</header>\n<main>{table}\n{body}</main></body></html>\n"
+        )
 
 
 def decide(
@@ -183,3 +214,44 @@ def _decided(statement: Statement, effort: Effort) -> Claim:
 def _words(tally: Tally) -> str:
     text = str(tally)
     return text if len(text) < 400 else text[:397] + "..."
+
+
+def _article(claim: Claim, figures: Path, shown: set[str]) -> str:
+    correction = ""
+    if claim.correction:
+        label = "Corrected" if claim.verdict == HOLDS_CORRECTED else "Known correction"
+        correction = f"<p><strong>{label}:</strong> {html.escape(claim.correction)}</p>"
+    evidence = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(words(value))}</dd>" for name, value in claim.evidence.items()
+    )
+    picture = ""
+    if claim.figure and claim.figure not in shown:
+        shown.add(claim.figure)
+        picture = _picture(figures / claim.figure)
+    return (
+        f'<article id="{_anchor(claim)}" class="{_CLASS[claim.verdict]}"><h2>{html.escape(claim.number)} · '
+        f'<span class="verdict">{_verdict(claim)}</span></h2><p>{html.escape(claim.statement)}</p>{correction}'
+        f"<dl>{evidence}</dl>{picture}"
+        f'<p class="soft">{html.escape(claim.source)} · <code>{html.escape(claim.command)}</code> · '
+        f"{claim.seconds:.1f} s</p></article>\n"
+    )
+
+
+def _verdict(claim: Claim) -> str:
+    return f"{_MARK[claim.verdict]} {claim.verdict}"
+
+
+def _anchor(claim: Claim) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in claim.number.lower())
+
+
+def _picture(path: Path) -> str:
+    """The figure, to be folded away; in words where its file is no picture."""
+    from PIL import Image
+
+    name = html.escape(path.name)
+    try:
+        source = thumbnail(path, _WIDTH)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what PIL raises on damage
+        return f'<p class="soft">{name} cannot be shown: {html.escape(str(error))}. Remedy: draw it again.</p>'
+    return f'<details open><summary>{name}</summary><img alt="{name}" src="data:image/png;base64,{source}"></details>'

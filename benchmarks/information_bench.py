@@ -132,21 +132,25 @@ def plot(file: Path) -> None:
     import pandas as pd
 
     table = pd.read_csv(file)
-    bias = table.pivot(index="method", columns="task", values="bias").reindex(
-        index=table["method"].unique(), columns=table["task"].unique()
-    )
+    bias = (
+        table.pivot(index="method", columns="task", values="bias")
+        .reindex(index=table["method"].unique(), columns=table["task"].unique())
+        .dropna(how="all")
+    )  # without gates, or above a few units, some have no number
     truth = table.groupby("task")["truth"].first()
     figure, axes = plt.subplots(figsize=(8.5, 6.5), layout="constrained")
     image = axes.imshow(bias, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(bias.to_numpy()):
         if np.isfinite(value):
-            axes.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=7)
+            axes.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=7,
+                      color="white" if abs(value) > 0.6 else "black")  # fmt: skip
     axes.set_xticks(
         range(bias.shape[1]), [f"{t}\nI = {truth[t]:.2f}" for t in bias], rotation=40, ha="right", fontsize=7
     )
-    axes.set_yticks(range(bias.shape[0]), bias.index, fontsize=7)
-    axes.set_title("Mean error (nats): red too large, blue too small, empty: does not apply", loc="left", fontsize=9)
-    figure.colorbar(image, label="bias (nats)")
+    names = [f"{name} (is not I, but at most I)" if "sliced" in name else name for name in bias.index]
+    axes.set_yticks(range(bias.shape[0]), names, fontsize=7)
+    axes.set_title("Mean error (nats): red too large, blue too small, empty: no number", loc="left", fontsize=9)
+    figure.colorbar(image, label="bias (nats), beyond ±1 in the same colour", extend="both")
     figure.savefig(file.with_suffix(".png"), dpi=150)
 
 

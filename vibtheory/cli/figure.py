@@ -24,7 +24,7 @@ def figure(
         str, typer.Argument(metavar="1|2|plane", help="As on the paper's poster, or the information plane.")
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Train the short version first (minutes).")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Train the record first (2: hours, plane: 20 minutes).")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Train the record first (2: hours, plane: 10 minutes).")] = False,
     jobs: Jobs = 2,
     out: Annotated[Path, typer.Option(help="Folder for the figure and its tables.")] = Path("figures"),
     runs: Runs = Path("runs"),

@@ -4,9 +4,11 @@ Majorise–minimise: Böhning's ḡ, anchored at the present μ, touches g there
 
     J(μ⁺) ≤ Φ_μ(μ⁺) ≤ Φ_μ(μ) = J(μ)    for μ⁺ a local minimum of Φ_μ reached downhill from μ:
 
-J never rises and limit points are stationary. MM opens and closes gates but is slow along g's flat directions, so each
-MM step is followed by safeguarded Newton steps on the support of J itself. Because ∇²g ⪯ 2AᵀA, T2, T3 and T4a hold at
-every local minimum of J: the theorem for the real loss. J ≥ (*) at the best σ: E g ≤ E ḡ = g(μ) + Σwσ². All in nats.
+J never rises. That limit points are stationary too needs each step to be as good as the best change of one gate (T7);
+the solver does not enforce it, so it is the certificate that says where the search ended. MM opens and closes gates but
+is slow along g's flat directions, so each MM step is followed by safeguarded Newton steps on the support of J itself.
+Because ∇²g ⪯ 2AᵀA, T2, T3 and T4a hold at every local minimum of J: the theorem for the real loss. J ≥ (*) at the best
+σ: E g ≤ E ḡ = g(μ) + Σwσ². All in nats.
 """
 
 from __future__ import annotations

@@ -147,8 +147,8 @@ def _run(which: tuple[str, str, int]) -> DataFrame:
             rows.extend(_measured(net, name, seed, epoch, data, order[: plan["n"]]))
 
     train(net, data, seed=seed, device="cpu", gamma=GAMMA if name == "VIBNet" else 0.0, epochs=plan["record"][-1],
-          pretrain_epochs=0, batch_size=128, learning_rate=2e-3, gate_learning_rate=2e-3, schedule="constant",
-          warmup_epochs=20, evaluate_every=plan["record"][-1], on_epoch=on_epoch)  # fmt: skip
+          pretrain_epochs=0, batch_size=128, learning_rate=2e-3, gate_learning_rate=2e-3, weight_decay=0.0,
+          schedule="constant", warmup_epochs=20, evaluate_every=plan["record"][-1], on_epoch=on_epoch)  # fmt: skip
     return pd.DataFrame(rows)
 
 

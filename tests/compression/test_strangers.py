@@ -93,6 +93,16 @@ def linear_over_width_between_convolutions() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Conv2d(8, 4, 1))
 
 
+def group_norm() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(2, 8, 3), nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 6, 3), nn.ReLU(),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))  # fmt: skip
+
+
+def weight_norms() -> nn.Module:
+    by_weight, spectral = nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm
+    return nn.Sequential(by_weight(nn.Linear(5, 12)), nn.Tanh(), spectral(nn.Linear(12, 8)), nn.ReLU(), nn.Linear(8, 3))
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "a Linear over the width": (last_axis_by_chance, (1, 4, 16)),
     "as many positions as channels": (length_is_channels, (4, 8)),
@@ -104,6 +114,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "units that large inputs wake up": (LateThreshold, (4,)),
     "a dict with a tuple": (Outputs, (4,)),
     "negative means before max pooling": (Pooled, (1, 12, 12)),
+    "GroupNorm, then SiLU": (group_norm, (2, 10, 10)),
+    "weight norm and spectral norm": (weight_norms, (5,)),
 }
 
 
@@ -138,7 +150,9 @@ def test_outputs_stay_whatever_their_size(name: str, share: float, scale: float)
     assert deviation(net, small, [(x,), (other,)]) < 1e-9
 
 
-@pytest.mark.parametrize("name", ["a dict with a tuple", "negative means before max pooling"])
+@pytest.mark.parametrize(
+    "name", ["a dict with a tuple", "negative means before max pooling", "weight norm and spectral norm"]
+)
 def test_closed_units_are_gone(name: str) -> None:
     net, x = gated(name, 0.5)
     count = [sum(p.numel() for p in part.parameters() if p.ndim > 1) for part in (compress(net, x), net)]

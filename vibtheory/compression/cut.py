@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
 from vibtheory.compression.chain import compress_chain, is_chain
@@ -62,6 +63,7 @@ def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchn
     """Cut and compare in float64 where the model takes it, and hand the result back in the model's own precision."""
     dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
     exact = copy.deepcopy(net).eval()
+    _make_weights_plain(exact)
     if precise:
         exact = exact.double()
         example = pytree.tree_map(lambda v: v.double() if torch.is_tensor(v) and v.is_floating_point() else v, example)
@@ -79,6 +81,19 @@ def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchn
     for name, parameter in small.named_parameters():
         parameter.requires_grad_(name not in frozen)
     return small.to(dtype).eval()
+
+
+def _make_weights_plain(net: nn.Module) -> None:
+    """Weight norm, spectral norm and other parametrisations become the numbers that they are in evaluation.
+
+    Not by torch's `remove_parametrizations`: it alters the class, which a copy shares with its original.
+    """
+    for module in [m for m in net.modules() if parametrize.is_parametrized(m)]:
+        found = {name: getattr(module, name).detach().clone() for name in module.parametrizations}  # type: ignore[union-attr]
+        module.__class__ = parametrize.type_before_parametrizations(module)
+        del module.parametrizations
+        for name, value in found.items():
+            module.register_parameter(name, nn.Parameter(value))
 
 
 def _example_for(net: nn.Module) -> tuple[Tensor] | None:

@@ -269,11 +269,12 @@ def _fold_back(node: fx.Node, scale: FixedScale, modules: dict[str, nn.Module], 
                 return False
             source = source.args[0]
             continue
-        if module is None or str(source.target) not in whole or _ndim(source) != ndim or module.weight is None:
+        weight = getattr(module, "weight", None)  # an activation has none
+        if module is None or str(source.target) not in whole or _ndim(source) != ndim or weight is None:
             return False
         if _units_axis(module, ndim) != scale.axis % ndim:
             return False
-        _multiply(module.weight, scale.weight, 0)  # type: ignore[arg-type]
+        _multiply(weight, scale.weight, 0)
         if module.bias is not None:
             _multiply(module.bias, scale.weight, 0)  # type: ignore[arg-type]
         return True

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.instances import Effort, NotRecorded
@@ -62,37 +61,36 @@ def low_rank(effort: Effort) -> Finding:
 
 def larger_base(effort: Effort) -> Finding:
     """At equal weights, interpolated over the prices, a wider base net errs less."""
-    outcomes: list[Outcome] = []
-    evidence: dict[str, Any] = {}
-    for width, wider, narrowest in _pairs(interpolated(_study(effort)[0], "weights", "error")):
-        difference = wider - narrowest
-        evidence[f"width ×{width}: error at equal weights, points"] = [float(each) for each in difference]
-        if len(difference) >= SEEDS:
-            outcomes += _resolved(f"width ×{width}: change of the error, points", difference, 0.0, evidence)
-    return _decided(outcomes, evidence)
+    said = "error at equal weights, points", "change of the error, points"
+    return _at_equal_size({"": _study(effort)[0]}, "weights", "error", np.subtract, 0.0, said)
 
 
 def survivors(effort: Effort) -> Finding:
     """At equal error, fewer gates of a layer survive ḡ's minimum in a wider net, interpolated over the prices."""
+    layers = {f"{layer}, ": own for layer, own in _study(effort)[0].groupby("layer")}
+    said = "survivors at equal error, ratio", "ratio of survivors"
+    return _at_equal_size(layers, "error", "nonzeros", np.divide, 1.0, said)
+
+
+def _at_equal_size(
+    tables: dict[str, DataFrame], size: str, value: str, compare: np.ufunc, target: float, said: tuple[str, str]
+) -> Finding:
+    """Whether `value` at equal `size`, `compare`d with the narrowest net's, lies below `target`: by table and width.
+
+    Decided where its mean's 95 % interval says so or the opposite; `said` names the values and their mean.
+    """
     outcomes: list[Outcome] = []
     evidence: dict[str, Any] = {}
-    for layer, own in _study(effort)[0].groupby("layer"):
-        for width, wider, narrowest in _pairs(interpolated(own, "error", "nonzeros")):
-            ratio = wider / narrowest
-            evidence[f"{layer}, width ×{width}: survivors at equal error, ratio"] = [float(each) for each in ratio]
-            if len(ratio) >= SEEDS:
-                outcomes += _resolved(f"{layer}, width ×{width}: ratio of survivors", ratio, 1.0, evidence)
-    return _decided(outcomes, evidence)
-
-
-def _resolved(name: str, values: NDArray[np.float64], target: float, evidence: dict[str, Any]) -> list[Outcome]:
-    """Whether the values lie below `target`, if their mean's 95 % interval says so or the opposite; else nothing."""
-    mean, low, high = mean_interval(values)
-    evidence[name] = f"{mean:.3f} [{low:.3f}, {high:.3f}]"
-    return [] if low <= target <= high else [(high < target, f"{name}: {evidence[name]}")]
-
-
-def _decided(outcomes: list[Outcome], evidence: dict[str, Any]) -> Finding:
+    for part, table in tables.items():
+        for width, wider, narrowest in _pairs(interpolated(table, size, value)):
+            shown, name = (f"{part}width ×{width}: {words}" for words in said)
+            values = compare(wider, narrowest)
+            evidence[shown] = [float(each) for each in values]
+            if len(values) >= SEEDS:
+                mean, low, high = mean_interval(values)
+                evidence[name] = f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+                if not low <= target <= high:
+                    outcomes.append((high < target, f"{name}: {evidence[name]}"))
     why = {} if outcomes else {"why": f"{SEEDS} seeds do not resolve it: every 95 % interval contains no change"}
     return Finding(Tally.of(outcomes), None, evidence | why, _FIGURE)
 

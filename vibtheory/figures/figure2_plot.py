@@ -100,13 +100,8 @@ def figure2(table: DataFrame, gamma: float, shape: DataFrame | None = None) -> F
 
 def _sizes(axes: Axes, table: DataFrame, gamma: float, shades: dict[float, Any]) -> None:
     """Left printed panel: r_W as a fraction against epoch."""
-    printed = printed_curves()
     one = table.drop_duplicates(["gated", "gamma", "seed", "epoch"])  # r_W is the same for every estimate
-    _other_prices(axes, one, "r_w", gamma, shades, scale=0.01)
-    for net, color, part in _both_nets(one, gamma):
-        _band(axes, part, "r_w", color, f"{net}, ours", scale=0.01)
-        column = "r_w_vibnet" if net == "VIBNet" else "r_w_regular"
-        axes.plot(printed["epoch"], printed[column], color=color, ls="--", lw=1.0, label=f"{net}, printed")
+    _against_epoch(axes, axes, one.assign(r_w=0.01 * one["r_w"]), "r_w", "r_w", gamma, shades)
     axes.set(ylabel="compression ratio r_W", ylim=(0, 1.08))
     axes.set_title(f"size; ours at γ = {gamma:g}" + (", thin: others, colours as below" if len(shades) > 1 else ""))
     axes.legend(loc="upper right", bbox_to_anchor=(1.0, 0.93))
@@ -118,18 +113,14 @@ def _information(axes: Axes, table: DataFrame, gamma: float, shades: dict[float,
     method, tau = PRINTED_READING
     rows = table[(table["method"] == method) & (table["tau"] == tau)]
     rows = rows[rows["n"] == rows["n"].min()]
-    printed, second = printed_curves(), axes.twinx()
-    _other_prices(axes, rows, "nats", gamma, shades)
-    for net, color, part in _both_nets(rows, gamma):
-        _band(axes, part, "nats", color, f"{net}, ours")
-        second.plot(printed["epoch"], printed["mi_vibnet" if net == "VIBNet" else "mi_regular"], color=color, ls="--",
-                    lw=1.0, label=f"{net}, printed")  # fmt: skip
+    second = axes.twinx()
+    _against_epoch(axes, second, rows, "nats", "mi", gamma, shades)
     axes.set_ylabel("ours (solid): I ≤ … [nats]")
     axes.set_title(f"information; ours: ½ log det(I + Cov/τ²) ≥ I(h₁ + τn; x), τ = {tau:g}")
     second.set_ylabel("printed (dashed): I + constant [nats]")
     second.spines["right"].set_visible(True)
     second.grid(visible=False)
-    _align(axes, second, rows, printed)
+    _align(axes, second, rows, printed_curves())
     _epoch_axis(axes, table)
 
 
@@ -157,31 +148,28 @@ def _epoch_axis(axes: Axes, table: DataFrame) -> None:
     axes.set(xlabel="epoch" + (" (square-root scale)" if few else ""), xlim=(0, _EPOCHS))
 
 
-def _both_nets(table: DataFrame, gamma: float) -> list[tuple[str, str, DataFrame]]:
-    gated = table[table["gated"] & (table["gamma"] == gamma)]
-    return [("VIBNet", COLORS["blue"], gated), ("regular net", COLORS["red"], table[~table["gated"]])]
-
-
-def _other_prices(
-    axes: Axes, table: DataFrame, column: str, gamma: float, shades: dict[float, Any], scale: float = 1.0
+def _against_epoch(
+    axes: Axes, second: Axes, rows: DataFrame, column: str, printed: str, gamma: float, shades: dict[float, Any]
 ) -> None:
-    for price, color in shades.items():
-        if price != gamma:
-            part = table[table["gated"] & (table["gamma"] == price)]
-            mean = scale * part.groupby("epoch")[column].mean()
-            axes.plot(mean.index, mean, color=color, lw=0.7)
+    """On `axes` ours, mean and interval over seeds, other prices thin; on `second`, dashed, the `printed` curves."""
+    theirs, gated = printed_curves(), rows[rows["gated"]]
+    for price in (price for price in shades if price != gamma):
+        axes.plot(gated[gated["gamma"] == price].groupby("epoch")[column].mean(), color=shades[price], lw=0.7)
+    regular = rows[~rows["gated"]]
+    nets = (("VIBNet", "vibnet", "blue", gated[gated["gamma"] == gamma]), ("regular net", "regular", "red", regular))
+    for net, name, color, part in nets:
+        if len(part):
+            mean, low, high = _intervals(part, column)
+            axes.plot(sorted(set(part["epoch"])), mean, color=COLORS[color], label=f"{net}, ours")
+            axes.fill_between(sorted(set(part["epoch"])), low, high, color=COLORS[color], alpha=0.2, lw=0)
+        second.plot(theirs["epoch"], theirs[f"{printed}_{name}"], color=COLORS[color], ls="--", lw=1.0,
+                    label=f"{net}, printed")  # fmt: skip
 
 
-def _band(axes: Axes, rows: DataFrame, column: str, color: str, label: str, scale: float = 1.0) -> None:
-    """Mean over seeds against epoch, with its 95 % interval shaded."""
-    if not len(rows):
-        return
+def _intervals(rows: DataFrame, column: str) -> np.ndarray:
+    """Mean over seeds and its 95 % interval at each epoch, [3, epochs]."""
     by_epoch = rows.groupby("epoch")[column]
-    epoch = np.array(list(by_epoch.groups), dtype=np.float64)
-    intervals = [mean_interval(scale * group.to_numpy(dtype=np.float64), 0.0) for _, group in by_epoch]
-    mean, low, high = np.array(intervals).T
-    axes.plot(epoch, mean, color=color, label=label)
-    axes.fill_between(epoch, low, high, color=color, alpha=0.2, lw=0)
+    return np.array([mean_interval(values.to_numpy(dtype=np.float64), 0.0) for _, values in by_epoch]).T
 
 
 def _against_size(axes: Axes, rows: DataFrame, key: tuple[str, float, int], shades: dict[float, Any]) -> dict[str, Any]:
@@ -191,17 +179,14 @@ def _against_size(axes: Axes, rows: DataFrame, key: tuple[str, float, int], shad
     rows, larger = rows[rows["n"] == n], rows[rows["n"] > n]
     for gamma, color in shades.items():
         part = rows[rows["gated"] & (rows["gamma"] == gamma)]
-        points = [
-            (at["r_w"].mean(), *mean_interval(at["nats"].to_numpy(dtype=np.float64), 0.0), at["saturated"].any())
-            for _, at in part.groupby("epoch")
-        ]
-        if not points:
+        if part.empty:
             continue
-        size, mean, low, high, full = np.array(points, dtype=np.float64).T
+        by_epoch = part.groupby("epoch")
+        size, flagged = by_epoch["r_w"].mean().to_numpy(), by_epoch["saturated"].any().to_numpy(dtype=bool)
+        mean, low, high = _intervals(part, "nats")
         (line,) = axes.plot(size, mean, color=color, marker=".", ms=3, lw=1.1)
         # along the path, since several epochs may have one size
         axes.fill(np.r_[size, size[::-1]], np.r_[low, high[::-1]], color=color, alpha=0.2, lw=0)
-        flagged = full > 0
         axes.plot(size[flagged], mean[flagged], ls="", marker="x", ms=3, mew=0.7, color=COLORS["grey"], zorder=5)
         axes.plot(size[-1], mean[-1], ls="", marker="o", ms=4, color=color)
         handles[f"γ = {gamma:g}"] = line

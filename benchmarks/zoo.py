@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 RESULTS = Path(__file__).parent / "results" / "zoo.csv"
-STEPS = ("gates", "trained", "compress", "metrics", "check", "export")
+STEPS = ("gates", "trained", "compress", "metrics", "export", "check")
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Networks in the ways in which tutorials and papers' code write them
@@ -376,8 +376,8 @@ def _tensors(x: Any) -> list[Tensor]:
     return [tensor for part in parts for tensor in _tensors(part)]
 
 
-def examine(name: str) -> dict[str, Any]:
-    """One row: every step of one network."""
+def examine(name: str, after_step: Callable[[dict[str, Any]], None]) -> None:
+    """One row: every step of one network; handed over after each, so that a slow one hides none before it."""
     import vibtheory as vt
     from vibtheory.errors import VibTheoryError
 
@@ -399,6 +399,7 @@ def examine(name: str) -> dict[str, Any]:
         except Exception as error:
             row[what] = f"fails: {type(error).__name__}: {str(error)[:150]}"
         row[f"{what}_s"] = round(time.process_time() - started, 1)
+        after_step(row)
 
     def gates() -> str:
         nonlocal gated
@@ -492,16 +493,16 @@ def examine(name: str) -> dict[str, Any]:
 
     step("gates", gates)
     if gated is not None:
-        for what, action in (("trained", trained), ("compress", compress), ("metrics", metrics), ("check", check)):
+        for what, action in (("trained", trained), ("compress", compress), ("metrics", metrics)):
             step(what, action)
         if small is not None:
             step("export", export)
-    return row
+        step("check", check)
 
 
 def _child(name: str, connection: Any) -> None:
     torch.set_num_threads(1)
-    connection.send(examine(name))
+    examine(name, connection.send)
 
 
 def _limited(name: str, seconds: float) -> dict[str, Any]:
@@ -509,13 +510,19 @@ def _limited(name: str, seconds: float) -> dict[str, Any]:
     process = multiprocessing.get_context("spawn").Process(target=_child, args=(name, theirs))
     process.start()
     theirs.close()
+    row: dict[str, Any] = {"name": name}
+    end = time.monotonic() + seconds
     try:
-        return ours.recv() if ours.poll(seconds) else {"name": name, "gates": "too slow"}
+        while ours.poll(max(end - time.monotonic(), 0)):
+            row = ours.recv()
+        row[next(step for step in STEPS if step not in row)] = "too slow"
     except EOFError:
-        return {"name": name, "gates": f"fails: the process ended with {process.exitcode}"}
+        if "gates" not in row:
+            row["gates"] = f"fails: the process ended with {process.exitcode}"
     finally:
         process.kill()
         process.join()
+    return row
 
 
 def main() -> None:

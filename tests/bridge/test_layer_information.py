@@ -180,3 +180,10 @@ def test_a_random_forward_pass_is_sampled_and_no_parameters_are_needed():
     report = vt.information_of(Random(), X, layer="last", noise=1.0, upstream="sampled")
     assert report.lower.nats < report.upper.nats
     assert vt.information_of(nn.Sequential(nn.ReLU()), X, layer="0", noise=1.0).units == 3
+
+
+def test_a_dropout_inside_the_layer_is_said() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.ReLU()), nn.Linear(4, 2))
+    report = vt.information_of(net, torch.randn(60, 3), layer="0", noise=0.5)
+    assert any("held at their means: 0.1" in note for note in report.notes)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from vibtheory.compression.cut import compress
-from vibtheory.compression.equivalence import deviation, probes
 from vibtheory.compression.fixed_modules import FixedScale
 from vibtheory.compression.metrics import compression
 from vibtheory.compression.zeros import silent_inputs
 from vibtheory.errors import InvalidInputError
+from vibtheory.networks.equivalence import deviation, probes
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.insertion import insert_gates
 from vibtheory.networks.lenet import lenet_5_caffe

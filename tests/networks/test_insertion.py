@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vibtheory.compression.cut import compress
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.insertion import insert_gates
@@ -46,6 +48,52 @@ class Looping(nn.Module):
         return 2 * x
 
 
+class Options(nn.Module):
+    """An option, a branch on `training`, functional normalisation, a method and an attribute of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.Linear(6, 3)
+        self.labels = ("a", "b", "c")
+        self.conv.weight.requires_grad_(False)
+
+    def features(self, x: Tensor) -> Tensor:
+        norm = self.norm
+        h = functional.batch_norm(
+            self.conv(x), norm.running_mean, norm.running_var, norm.weight, norm.bias, self.training
+        )
+        return torch.relu(h).mean((2, 3))
+
+    def forward(self, x: Tensor, temperature: float | None = None) -> Tensor:
+        h = self.features(x)
+        if self.training:  # a stochastic depth of its own
+            h = h * torch.bernoulli(torch.full((len(h), 1), 0.5))
+        h = self.head(h)
+        return h if temperature is None else h / temperature
+
+
+class Patches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc, self.head = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 5), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = functional.gelu(self.conv(x).flatten(2).transpose(1, 2))
+        return self.head(torch.relu(self.fc(h).transpose(1, 2)))
+
+
+class Widening(nn.Module):
+    """Another width in training mode, at the same place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.fc(x)
+        return torch.relu(torch.cat([h, h], 1) if self.training else h).sum(1)
+
+
 class Discarding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = x + 1
@@ -65,7 +113,7 @@ CASES: list[tuple[str, nn.Module, tuple[int, ...], dict[str, tuple[int, float, i
     ),
     ("sequential", SEQUENTIAL, (2, 8, 8), {"0_gate": (4, 36.0, 1), "4_gate": (5, 1.0, 1)}),
     ("tokens", nn.Sequential(nn.Linear(6, 9), nn.GELU(), nn.Linear(9, 2)), (5, 6), {"0_gate": (9, 5.0, -1)}),
-    ("untraceable", Looping(), (4,), {"act.gate": (4, 1.0, 1)}),
+    ("untraceable", Looping(), (4,), {"layers_0_gate": (4, 1.0, 1)}),
 ]
 
 
@@ -88,6 +136,49 @@ def test_gates_sizes_and_unchanged_outputs(
         gate.mu.data.fill_(1.0)
         gate.log_var.data.fill_(9.0)
     assert float(gated(x).detach().std(0).max()) == 0  # closed gates cut the input off: they stand on the path
+
+
+def test_the_copy_stays_the_users_model_where_a_trace_would_not() -> None:
+    torch.manual_seed(0)
+    model, x = Options().train(), torch.randn(5, 2, 7, 7)
+    gated = insert_gates(model, x, log_variance=-60.0)
+    assert list(named_gates(gated)) == ["conv_gate"]
+    assert isinstance(gated, Options)
+    assert gated.labels == model.labels
+    assert set(gated.state_dict()) - set(model.state_dict()) == {
+        f"conv_gate.{key}" for key in ("mu", "log_var", "active")
+    }
+    assert not gated.conv.weight.requires_grad
+    gated.eval()
+    model.eval()
+    assert torch.equal(gated(x), model(x))
+    assert torch.equal(gated(x, temperature=3.0), model(x, 3.0))
+    before = gated.norm.running_mean.clone()  # type: ignore[union-attr]
+    gated.train()(x).sum().backward()
+    assert not torch.equal(gated.norm.running_mean, before)  # type: ignore[arg-type]
+    grad = named_gates(gated)["conv_gate"].mu.grad
+    assert grad is not None
+    assert grad.abs().min() > 0
+    with torch.no_grad():
+        named_gates(gated)["conv_gate"].mu[:3] = 0
+    again = copy.deepcopy(gated).eval()
+    assert torch.equal(again(x), gated.eval()(x))
+    assert not torch.equal(again(x), model(x))
+    assert torch.allclose(compress(gated, x)(x), gated(x), atol=1e-6)
+
+
+def test_each_use_of_a_module_has_a_gate_of_its_own() -> None:
+    gated = insert_gates(Looping(2), torch.ones(2, 4), input_gate=True)
+    assert list(named_gates(gated)) == ["input_gate", "layers_0_gate", "layers_1_gate"]
+
+
+def test_units_are_where_their_layer_put_them() -> None:
+    gated = insert_gates(Patches(), torch.zeros(2, 3, 8, 8))
+    assert [(g.features, g.axis) for g in named_gates(gated).values()] == [(6, -1), (5, 1)]
+    words = nn.Sequential(nn.Embedding(9, 5), nn.ReLU(), nn.Linear(5, 2))
+    gated = insert_gates(words, torch.zeros(2, 7, dtype=torch.int64))
+    assert named_gates(gated)["0_gate"].features == 5
+    assert gated(torch.zeros(1, 11, dtype=torch.int64)).shape == (1, 11, 2)  # another length
 
 
 def test_noise_depends_on_the_mode_and_dropout_follows_it() -> None:
@@ -139,8 +230,7 @@ BAD: list[tuple[nn.Module, Any, dict[str, Any], str]] = [
     (SEQUENTIAL, torch.zeros(1, 2, 8, 8), {"multiplier": "area"}, "feature_map"),
     (SEQUENTIAL, torch.zeros(1, 2, 8, 8), {"multiplier": -1.0}, "multiplier"),
     (SEQUENTIAL, torch.zeros(1, 2, 8, 8), {"feature_axis": 5}, "feature_axis"),
-    (Looping(2), torch.zeros(1, 4), {}, "used 2 times"),
-    (Looping(), torch.zeros(1, 4), {"input_gate": True}, "cannot trace"),
+    (Widening(), torch.zeros(1, 4), {}, "Widening, which gates would change"),
     (Discarding(), torch.zeros(1, 4), {}, "in-place activation"),
 ]
 

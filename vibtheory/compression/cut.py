@@ -11,9 +11,9 @@ from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
 from vibtheory.compression.chain import compress_chain, is_chain
-from vibtheory.compression.equivalence import deviation, probes
 from vibtheory.compression.graph import compress_graph
 from vibtheory.errors import reject
+from vibtheory.networks.equivalence import deviation, probes
 from vibtheory.networks.gates import Gate, named_gates
 
 __all__ = ["compress"]

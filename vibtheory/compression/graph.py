@@ -19,10 +19,10 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.utils import _pytree as pytree
 
 from vibtheory.compression.chain import check_not_vanished
-from vibtheory.compression.equivalence import deviation
 from vibtheory.compression.fixed_modules import FixedScale
 from vibtheory.compression.zeros import silent_inputs
 from vibtheory.errors import reject
+from vibtheory.networks.equivalence import deviation
 from vibtheory.networks.gates import named_gates
 
 __all__ = ["compress_graph"]
@@ -197,8 +197,10 @@ def _is_real(value: Any) -> bool:
 def _fold_scales(net: nn.Module, example: tuple[Any, ...]) -> nn.Module:
     """Multiply each FixedScale into the layers that listen to it, or into the layer before it, where that is exact.
 
-    Returns `net` itself where torch.fx cannot trace it: the scales stay modules.
+    Returns `net` itself where torch.fx cannot trace it, or would not see its hooks: the scales stay modules.
     """
+    if net._forward_pre_hooks:
+        return net
     try:
         traced = fx.GraphModule(net, _ScaleTracer().trace(net))
         with torch.no_grad():

@@ -1,28 +1,33 @@
 """Gates for any torch model: a copy of it with a gate after each activation.
 
-Three ways, the first that fits: nested Sequentials stay Sequentials; other models are traced with torch.fx, which
-also sees functional activations and modules used many times; models that fx cannot trace get their activation modules
-wrapped.
+Three ways, the first that computes what the model computes: nested Sequentials stay Sequentials; other models are
+traced with torch.fx; where a trace fails or changes something (options of `forward`, branches on `training`, statistics), the
+copy stays the user's own module and its activations are caught as they run (`interception`).
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
-from vibtheory.errors import as_positive, reject
-from vibtheory.networks.gates import Gate
+from vibtheory.errors import InvalidInputError, as_positive, reject
+from vibtheory.networks.equivalence import deviation, probes
+from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
+from vibtheory.networks.interception import UnitAxes, intercept
 
 __all__ = ["insert_gates"]
 
-_WEIGHTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
+_TOLERANCE = 1e-5
+_WEIGHTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Embedding)
 
 
 def insert_gates(
@@ -43,22 +48,23 @@ def insert_gates(
     name after an addition; a repeated name gets "_2", "_3", …. `named_gates(gated)` lists them.
 
     The original parameters keep their names: `gated.load_state_dict(model.state_dict(), strict=False)` works, and so
-    does saving `gated` and loading into a fresh `insert_gates(model, ...)` (only for models that fx cannot trace do
-    activation modules with parameters, such as PReLU, move). A traced copy is a `torch.fx.GraphModule`: Python control
-    flow in `forward` is fixed as it ran, functional dropout becomes a module that follows `train()`/`eval()`.
+    does saving `gated` and loading into a fresh `insert_gates(model, ...)`. A traced copy is a `torch.fx.GraphModule`.
+    Whichever way, with its gates passing everything on the copy is compared with `model`: in evaluation mode on several
+    inputs, in training mode with the same random state, running statistics included.
 
     Args:
         model: any module; unchanged.
         example_input: one batch [N, ...] or a tuple of positional inputs; shapes only.
-        input_gate: also a gate on the input's units ("input_gate"; after a leading flatten, on its result). Not for
-            models that fx cannot trace.
+        input_gate: also a gate on the input's units ("input_gate"; after a leading flatten that is traced, on its
+            result).
         multiplier: "feature_map": the number of positions that share a gate (H·W; T for tokens); or one number.
         threshold, mean, log_variance: see `Gate`.
-        feature_axis: the units' axis; None: axis 1, or the last one after a Linear or LayerNorm.
+        feature_axis: the units' axis; None: where the operation that makes the units puts them and what follows moves
+            them (axis 1 of a convolution, the last of a Linear, a transpose between).
 
     Raises:
         InvalidInputError: no activation found, a multiplier that is no number >= 0, an example the model does not take,
-            or an activation module used several times in a model that fx cannot trace.
+            or a model that gates would change.
     """
     if multiplier != "feature_map":
         if isinstance(multiplier, str):
@@ -84,26 +90,39 @@ def insert_gates(
         ).to(_device(inputs))
 
     result.eval()
-    shapes = _run(result, inputs)
-    gates: list[Gate]
+    _run(result, inputs)
+    gates: list[Any] = []
+    changed = "not tried"
     if isinstance(result, nn.Sequential) and all(_is_flat(m) for m in result._modules.values()):
         result, gates = _into_sequential(result, inputs, input_gate, make)
-    else:
-        graph = _trace(result)
-        if graph is not None:
-            result, gates = insert_into_graph(result, graph, inputs, input_gate, make)
-        elif input_gate:
-            reject(
-                "input_gate", True, "False: torch.fx cannot trace this model", "put a Gate before the model yourself"
-            )
-        else:
-            gates = _wrap_modules(result, shapes, make)
+        changed = _changes(model, result, inputs)
+    elif not _has_options(model, len(inputs)) and (graph := _trace(result)) is not None:
+        result, gates = insert_into_graph(result, graph, inputs, input_gate, make)
+        changed = _changes(model, result, inputs)
+    if changed:
+        result = copy.deepcopy(model).eval()
+        gates = intercept(result, inputs, input_gate, make)
+        changed = _changes(model, result, inputs)
+    if changed:
+        reject("model", f"{type(model).__name__}, which gates would change {changed}", "a model that runs the same "
+               "functions on every input", "put vibtheory.Gate into the model by hand")  # fmt: skip
     if not gates:
         remedy = "use nn.ReLU (or another activation of torch.nn), or put vibtheory.Gate into the model by hand"
         reject("model", f"{type(model).__name__} without an activation", "at least one activation", remedy)
     for name, module in result.named_modules():
         module.training = modes.get(name, model.training)
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    for name, parameter in result.named_parameters():
+        parameter.requires_grad_(name not in frozen)
     return result
+
+
+def _has_options(model: nn.Module, given: int) -> bool:
+    """Does `forward` take more than the example's inputs? A trace would fix the rest at what it is not."""
+    try:
+        return len(inspect.signature(model.forward).parameters) > given
+    except ValueError:
+        return True
 
 
 def _device(inputs: tuple[Any, ...]) -> torch.device:
@@ -117,48 +136,47 @@ def _trace(model: nn.Module) -> fx.Graph | None:
         return None  # control flow that depends on data, unpacking of proxies, …
 
 
-class _Call:
-    """One run's calls of an activation module: shapes, and the axis by the last weights that ran before."""
-
-    def __init__(self) -> None:
-        self.shapes: list[torch.Size] = []
-        self.axis = 1
-        self.layer = ""
-
-
-def _run(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, _Call]:
-    """Each activation module's calls in one forward pass, by module name."""
-    calls: dict[str, _Call] = {}
-    last = {"axis": 1}
-
-    def note(name: str, module: nn.Module) -> Callable[..., None]:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
-            if isinstance(module, (nn.Linear, nn.LayerNorm)):
-                last["axis"] = -1
-            elif isinstance(module, _WEIGHTS):
-                last["axis"] = 1
-            elif isinstance(output, Tensor):
-                call = calls.setdefault(name, _Call())
-                call.shapes.append(output.shape)
-                call.axis = last["axis"]
-
-        return hook
-
-    watched: tuple[type[nn.Module], ...] = (*_WEIGHTS, nn.LayerNorm, *ACTIVATIONS)
-    handles = [
-        module.register_forward_hook(note(name, module))
-        for name, module in list[tuple[str, nn.Module]](model.named_modules())
-        if isinstance(module, watched)
-    ]
+def _run(model: nn.Module, inputs: tuple[Any, ...]) -> None:
     try:
         with torch.no_grad():
             model(*inputs)
     except (RuntimeError, TypeError, ValueError) as failure:
         reject("example_input", f"an input the model does not take ({failure})", "one batch", "pass x_train[:2]")
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
+
+
+def _changes(model: nn.Module, gated: nn.Module, inputs: tuple[Any, ...]) -> str:
+    """How `gated`, its gates passing everything on, differs from `model`; empty where it does not.
+
+    Compared in evaluation mode on several inputs, and in training mode with the same random state, buffers included.
+    """
+    plain, open_ = copy.deepcopy(model), copy.deepcopy(gated)
+    for gate in named_gates(open_).values():
+        gate.forward = partial(_pass_on, gate)  # type: ignore[method-assign]
+    with torch.random.fork_rng(devices=[]):
+        try:
+            if not deviation(plain.eval(), open_.eval(), probes(inputs), seed=0) <= _TOLERANCE:
+                return "in evaluation mode"
+            for batch in (inputs, pytree.tree_map(lambda v: torch.cat([v, v]) if torch.is_tensor(v) else v, inputs)):
+                try:
+                    _run(copy.deepcopy(plain).train(), batch)
+                except InvalidInputError:  # a BatchNorm, say, that has one example only
+                    continue
+                if not deviation(plain.train(), open_.train(), [batch], seed=0) <= _TOLERANCE:
+                    return "in training mode"
+                state = open_.state_dict()
+                if any(not torch.allclose(value, state[key], equal_nan=True) for key, value in plain.named_buffers()
+                       if key in state):  # fmt: skip
+                    return "in what training records (running statistics)"
+                break
+        except (RuntimeError, TypeError, ValueError, IndexError) as failure:
+            return f"by an error ({failure})"
+    return ""
+
+
+def _pass_on(gate: Gate, h: Tensor) -> Tensor:
+    if h.shape[gate.axis] != gate.features:
+        raise RuntimeError(f"{gate.features} units expected on axis {gate.axis} of {list(h.shape)}")
+    return h
 
 
 # ---- Sequentials -----------------------------------------------------------------------------------------------------
@@ -177,7 +195,8 @@ def _into_sequential(
     """Gates as further entries of the Sequentials; every other entry keeps its name."""
     leaves = sum(1 for _ in _occurrences(model))
     gates: list[Gate] = []
-    state = {"h": inputs[0], "seen": 0, "axis": 1, "layer": "input", "pending": input_gate}
+    units = UnitAxes()
+    state = {"h": inputs[0], "seen": 0, "layer": "input", "pending": input_gate}
 
     def rebuild(part: nn.Sequential) -> nn.Sequential:
         entries: OrderedDict[str, nn.Module] = OrderedDict()
@@ -189,7 +208,7 @@ def _into_sequential(
             if state["pending"] and not isinstance(module, nn.Flatten):
                 add(entries, "input_gate")
             if isinstance(module, _WEIGHTS):
-                state["axis"], state["layer"] = (-1 if isinstance(module, nn.Linear) else 1), name
+                state["layer"] = name
             entries[name] = module
             state["h"] = module(state["h"])
             state["seen"] += 1
@@ -203,11 +222,11 @@ def _into_sequential(
         unique, k = name, 2
         while unique in entries:
             unique, k = f"{name}_{k}", k + 1
-        entries[unique] = make(state["h"].shape, state["axis"])
+        entries[unique] = make(state["h"].shape, units.of(state["h"])[0])
         gates.append(entries[unique])  # type: ignore[arg-type]
         state["pending"] = False
 
-    with torch.no_grad():
+    with torch.no_grad(), units:
         return rebuild(model), gates
 
 
@@ -217,21 +236,3 @@ def _occurrences(part: nn.Sequential) -> Any:
             yield from _occurrences(module)
         else:
             yield module
-
-
-# ---- models that fx cannot trace -------------------------------------------------------------------------------------
-
-
-def _wrap_modules(model: nn.Module, calls: dict[str, _Call], make: Any) -> list[Gate]:
-    """Replace each activation module by Sequential(activation, gate)."""
-    gates: list[Gate] = []
-    for name, call in calls.items():
-        if len(call.shapes) > 1:
-            remedy = "give each use its own activation module, or make the model traceable by torch.fx"
-            reject("model", f"activation {name!r} used {len(call.shapes)} times", "one use each", remedy)
-        gate = make(call.shapes[0], call.axis)
-        parent, _, leaf = name.rpartition(".")
-        wrapped = nn.Sequential(OrderedDict(activation=model.get_submodule(name), gate=gate))
-        setattr(model.get_submodule(parent), leaf, wrapped)
-        gates.append(gate)
-    return gates

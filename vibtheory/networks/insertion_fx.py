@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from vibtheory.errors import reject
 from vibtheory.networks.gates import Gate
+from vibtheory.networks.interception import ACTIVATION_NAMES, UnitAxes
 
 __all__ = ["ACTIVATIONS", "insert_into_graph"]
 
@@ -33,10 +34,7 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.Hardsigmoid,
     nn.Hardtanh,
 )
-_NAMES = ["relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "tanh"]
-_NAMES += ["sigmoid", "hardswish", "hardsigmoid", "hardtanh"]
-_NAMES += [f"{name}_" for name in _NAMES]
-_FUNCTIONS = {getattr(home, name) for home in (torch, functional) for name in _NAMES if hasattr(home, name)}
+_FUNCTIONS = {getattr(home, name) for home in (torch, functional) for name in ACTIVATION_NAMES if hasattr(home, name)}
 _DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.dropout: nn.Dropout,
     functional.dropout1d: nn.Dropout1d,
@@ -64,6 +62,7 @@ def insert_into_graph(
     modules = dict(traced.named_modules())
     with torch.no_grad():
         ShapeProp(traced).propagate(*inputs)
+        _Axes(traced).run(*inputs)
     gates: list[Gate] = []
 
     def add(node: fx.Node, name: str, axis: int) -> None:
@@ -89,18 +88,32 @@ def insert_into_graph(
                 reject("model", f"in-place activation {node.name!r} whose result is unused", "a used result", remedy)
             if all(user.op == "output" for user in node.users):
                 continue
-            layer, axis = _producer(node, modules)
-            add(node, layer.replace(".", "_"), axis)
+            add(node, _producer(node, modules).replace(".", "_"), node.meta["axis"])
     traced.graph.lint()
     traced.recompile()
     return traced, gates
+
+
+class _Axes(fx.Interpreter):
+    """Notes in each node's `meta` the axis of its units."""
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        self.units = UnitAxes()
+        with self.units:
+            return super().run(*args, **kwargs)
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor):
+            n.meta["axis"] = self.units.of(result)[0]
+        return result
 
 
 def _is_activation(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         return isinstance(modules[str(node.target)], ACTIVATIONS)
     return (node.op == "call_function" and node.target in _FUNCTIONS) or (
-        node.op == "call_method" and node.target in _NAMES
+        node.op == "call_method" and node.target in ACTIVATION_NAMES
     )
 
 
@@ -110,40 +123,17 @@ def _flattens(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     return node.target in _FLATTENS
 
 
-def _producer(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, int]:
-    """(name of the layer whose output `node` activates, its units' axis); the node's own name after an addition."""
+def _producer(node: fx.Node, modules: dict[str, nn.Module]) -> str:
+    """Name of the layer whose output `node` activates; the node's own name after an addition."""
     source: Any = node.args[0] if node.args else None
-    axis = None
     while isinstance(source, fx.Node):
         module = modules.get(str(source.target)) if source.op == "call_module" else None
-        if isinstance(module, nn.Linear) or source.target is functional.linear:
-            return (str(source.target) if module is not None else node.name), axis or -1
-        if isinstance(module, _CHANNELS):
-            return str(source.target), axis or 1
-        if isinstance(module, nn.LayerNorm):
-            axis = axis or -1
-        several = sum(isinstance(a, fx.Node) for a in source.all_input_nodes) != 1
-        if several or source.op == "placeholder":
+        if isinstance(module, (nn.Linear, *_CHANNELS)):
+            return str(source.target)
+        if len(source.all_input_nodes) != 1 or source.op == "placeholder" or source.target is functional.linear:
             break
         source = source.args[0]
-    return node.name, axis or _axis_behind(source, modules)
-
-
-def _axis_behind(source: Any, modules: dict[str, nn.Module]) -> int:
-    """Axis of the units of a sum's branches: the last one if the first layer met behind them is linear."""
-    stack = [source] if isinstance(source, fx.Node) else []
-    seen = set(stack)
-    while stack:
-        node = stack.pop(0)
-        module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, (nn.Linear, nn.LayerNorm)):
-            return -1
-        if isinstance(module, _CHANNELS):
-            return 1
-        fresh = [n for n in node.all_input_nodes if n not in seen]
-        seen.update(fresh)
-        stack.extend(fresh)
-    return 1
+    return node.name
 
 
 def _dropout_module(traced: fx.GraphModule, node: fx.Node) -> None:

@@ -33,22 +33,28 @@ def probes(example: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     return [example, *(pytree.tree_map(lambda v, d=draw: like(v, d), example) for draw in range(_RANDOM))]
 
 
-def deviation(reference: nn.Module, small: nn.Module, inputs: list[tuple[Any, ...]]) -> float:
+def deviation(reference: nn.Module, small: nn.Module, inputs: list[tuple[Any, ...]], seed: int | None = None) -> float:
     """The largest |difference| of any output entry, relative to the largest entry of that output tensor in size.
 
     All tensors of a tuple, dict or nested output count; infinity where structure or shapes differ, or where an output
-    that is 0 everywhere does not stay so. Both networks are called as they are, without gradients.
+    that is 0 everywhere does not stay so. Both networks are called as they are, without gradients; with a seed, from
+    the same random state, which is then not restored.
     """
     worst = 0.0
     with torch.no_grad():
         for one in inputs:
-            wanted, structure = pytree.tree_flatten(reference(*one))
-            got, other = pytree.tree_flatten(small(*one))
+            (wanted, structure), (got, other) = (_call(net, one, seed) for net in (reference, small))
             if structure != other:
                 return math.inf
             for a, b in zip(wanted, got, strict=True):
                 worst = max(worst, _relative(a, b))
     return worst
+
+
+def _call(net: nn.Module, inputs: tuple[Any, ...], seed: int | None) -> Any:
+    if seed is not None:
+        torch.manual_seed(seed)
+    return pytree.tree_flatten(net(*inputs))
 
 
 def _relative(wanted: Any, got: Any) -> float:

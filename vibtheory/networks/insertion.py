@@ -1,8 +1,8 @@
 """Gates for any torch model: a copy of it with a gate after each activation.
 
 Three ways, the first that computes what the model computes: nested Sequentials stay Sequentials; other models are
-traced with torch.fx; where a trace fails or changes something (options of `forward`, branches on `training`, statistics), the
-copy stays the user's own module and its activations are caught as they run (`interception`).
+traced with torch.fx; where a trace fails or changes something (options of `forward`, branches on `training`,
+statistics), the copy stays the user's own module and its activations are caught as they run (`interception`).
 """
 
 from __future__ import annotations

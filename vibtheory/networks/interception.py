@@ -1,8 +1,8 @@
 """Gates by interception: the model stays the user's own; its calls of activation functions are caught as they happen.
 
 Hooks say which module is running and a `TorchFunctionMode` sees every torch function that it calls. A place is the
-path of the innermost module and the ordinal of the activation within it in one forward pass, so that loops, branches, options
-and modules used many times stay as they are.
+path of the innermost module and the ordinal of the activation within it in one forward pass, so that loops, branches,
+options and modules used many times stay as they are.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ ACTIVATION_NAMES = frozenset([*_NAMES, *(f"{name}_" for name in _NAMES)])
 _LAST = ["linear", "embedding", "matmul", "bmm", "mm", "addmm", "einsum", "lstm", "gru", "rnn_tanh", "rnn_relu"]
 _LAST += ["scaled_dot_product_attention", "multi_head_attention_forward"]
 _MAKERS = dict.fromkeys(_LAST, -1) | {f"conv{kind}{d}d": 1 for kind in ("", "_transpose") for d in (1, 2, 3)}
-_LAYOUT = frozenset(
-    "transpose permute movedim swapaxes t flatten unflatten view reshape squeeze unsqueeze contiguous select chunk split"
-    " unbind expand __getitem__ adjoint T mT".split()
-)
+_LAYOUT = frozenset({
+    "transpose", "permute", "movedim", "swapaxes", "t", "flatten", "unflatten", "view", "reshape", "squeeze",
+    "unsqueeze", "contiguous", "select", "chunk", "split", "unbind", "expand", "__getitem__", "adjoint", "T", "mT",
+})  # fmt: skip
 
 
 class _Units(NamedTuple):

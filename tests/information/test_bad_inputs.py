@@ -33,6 +33,7 @@ from vibtheory.information import (
     multivariate_gaussian,
     pairwise,
     pairwise_bhattacharyya,
+    relevance,
     scalar_gated_channel,
     uniform_additive_noise,
 )
@@ -72,6 +73,10 @@ BAD = [
     (lambda: GatedChannel(F, 1, 1, [0.1, 0.2]), "tau: got shape"),
     (lambda: GatedChannel(F, 1, [1, 0, 1]), "sigma: got 1 open gates"),
     (lambda: GatedChannel.regular(F, 0.0), "tau > 0"),
+    (lambda: relevance(CHANNEL, [0, 1]), "y: got shape"),
+    (lambda: relevance(CHANNEL, list("abcde")), "y: got list"),
+    (lambda: relevance(CHANNEL, np.arange(5), over="draws"), "over: got 'draws'"),
+    (lambda: relevance(CHANNEL, np.arange(5), seed="a"), "seed: got 'a'"),
     (lambda: CHANNEL.log_density(H[:, :2]), "h: got shape"),
     (lambda: CHANNEL.log_density(H, [0, 1]), "pattern: got shape"),
     (lambda: CHANNEL.log_density_ratio(H, [0, 1]), "rows: got"),

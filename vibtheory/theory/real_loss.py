@@ -47,7 +47,7 @@ class RealLossMinimum(Report):
         mu [d], sigma [d], alpha [d]: gates at the best variance; μ_j = 0 exactly where closed.
         value: J in nats. loss: g(μ) in nats.
         certificate: for J itself, not for a surrogate.
-        bound: Böhning's ḡ anchored at `mu`; `mu` is stationary for its Φ too.
+        bound: Böhning's ḡ anchored at `mu`: where `mu` is stationary for J it is for its Φ too.
         history: J after the start and after each step, non-increasing up to rounding.
         steps: what made each step: "mm", "newton" or "escape" (negative curvature), one per entry of history[1:].
     """

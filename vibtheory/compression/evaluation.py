@@ -74,7 +74,8 @@ def evaluate(
         seed: of the gate samples.
 
     Raises:
-        InvalidInputError: no examples, x and y of different lengths, an unknown likelihood, batch < 1 or samples < 0.
+        InvalidInputError: no examples, x and y of different lengths, an unknown likelihood, batch < 1 or samples < 0,
+            or outputs that are no tensor.
     """
     check_choice("likelihood", likelihood, ("multinomial", "gaussian"))
     if len(x) != len(y) or len(x) == 0:
@@ -102,7 +103,11 @@ def evaluate(
 
 def _predict(net: nn.Module, inputs: Tensor, samples: int, likelihood: str) -> Tensor:
     """log q(y|x) [n, K], or the mean prediction [n, K]; averaged over gate samples."""
-    outputs: list[Tensor] = [net(inputs).double() for _ in range(max(samples, 1))]
+    found = [net(inputs) for _ in range(max(samples, 1))]
+    if not isinstance(found[0], Tensor):
+        reject("net", f"outputs of type {type(found[0]).__name__}", "one tensor, [N, K]",
+               "wrap it in a module whose forward returns that tensor alone")  # fmt: skip
+    outputs: list[Tensor] = [output.double() for output in found]
     if likelihood == "gaussian":
         return torch.stack(outputs).mean(dim=0)
     return torch.logsumexp(torch.stack([o.log_softmax(dim=1) for o in outputs]), dim=0) - math.log(len(outputs))

@@ -161,7 +161,12 @@ def _targets(argument: str, value: ArrayLike) -> NDArray[np.float32]:
     """[N] or [N, K] as finite float32 [N, K]."""
     array = _numeric(argument, value)
     if array.ndim not in (1, 2) or array.size == 0:
-        reject(argument, f"shape {list(array.shape)}", "[N] or [N, K], not empty", "give K real targets per example")
+        reject(
+            argument,
+            f"shape {list(array.shape)}",
+            "[N] or [N, K], not empty",
+            "flatten them to K real targets per example, and end the network in Flatten()",
+        )
     return _finite32(argument, array.reshape(len(array), -1))
 
 

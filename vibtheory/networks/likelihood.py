@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,12 +23,25 @@ def likelihood_loss(outputs: Tensor, targets: Tensor, likelihood: str) -> Tensor
 def check_fit(net: nn.Module, x: Tensor, y: Tensor, likelihood: str) -> None:
     """Raise InvalidInputError unless `net` takes inputs like x [N, ...] and its outputs fit every target in y."""
     net.eval()
+    own = next((p.dtype for p in net.parameters() if p.is_floating_point()), x.dtype)
+    if x.is_floating_point() and own != x.dtype:
+        reject("net", f"weights of {own}", f"{x.dtype}, as the data", "call net.float(); amp=True computes in bfloat16")
     remedy = "check the input shape and number of outputs"
     try:
         with torch.no_grad():
-            outputs: Tensor = net(x[:2])
+            outputs: Any = net(x[:2])
+        if not isinstance(outputs, Tensor):
+            reject("net", f"outputs of type {type(outputs).__name__}", "one tensor, [N, K]",
+                   "wrap it in a module whose forward returns that tensor alone")  # fmt: skip
         likelihood_loss(outputs.float(), torch.zeros_like(y[:2]), likelihood)
+    except TypeError as error:
+        reject("net", f"a forward pass that does not take one tensor ({error})", "net(x) of one tensor x [N, ...]",
+               "wrap it in a module that splits its input")  # fmt: skip
     except (RuntimeError, ValueError, IndexError, VibTheoryError) as error:
+        if isinstance(error, VibTheoryError) and str(error).startswith("net: "):
+            raise
+        if x.is_floating_point() and any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in net.modules()):
+            remedy = "begin its forward with x = x.long(): a data set holds numbers, whole ones exactly"
         shapes = f"inputs {list(x.shape[1:])} and targets {list(y.shape[1:])} ({str(error).splitlines()[0]})"
         reject("data", shapes, "what the network takes and returns", remedy)
     if likelihood == "multinomial" and not 0 <= int(y.min()) <= int(y.max()) < outputs.shape[1]:

@@ -10,12 +10,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import check_choice, reject
 from vibtheory.training.recipe import AUGMENTATIONS, Recipe
 
-__all__ = ["Batches", "Examples", "Shifts", "as_bytes", "batches_of", "needs_two"]
+__all__ = ["Batches", "Examples", "Shifts", "as_bytes", "batches_of", "check_dataset", "needs_two"]
 
 _PADDING = 4  # pixels on each side, the custom for CIFAR
+
+
+def check_dataset(data: object) -> None:
+    """Raise InvalidInputError unless `data` is a `Dataset`: a DataLoader has no test set and no likelihood."""
+    if not isinstance(data, Dataset):
+        reject("data", f"a {type(data).__name__}", "a Dataset of vibtheory.datasets",
+               "make one: vibtheory.datasets.from_arrays(x_train, y_train, x_test, y_test)")  # fmt: skip
 
 
 class Examples:

@@ -19,7 +19,7 @@ from vibtheory.networks.likelihood import check_fit, likelihood_loss
 from vibtheory.networks.streams import INITIAL_WEIGHTS, TRAINING, random_stream
 from vibtheory.storage import locked
 from vibtheory.training.checkpoint import State, data_fingerprint, load_random_state, random_state, restore, snapshot
-from vibtheory.training.examples import Examples, batches_of, needs_two
+from vibtheory.training.examples import Examples, batches_of, check_dataset, needs_two
 from vibtheory.training.hardware import choose_device
 from vibtheory.training.optimizer import adam, initialise_gates, load_optimizer, optimizer_tensors
 from vibtheory.training.recipe import Recipe
@@ -70,6 +70,7 @@ def train_many(
             name in layer_weights that is none.
         DivergedError: a non-finite loss; names the pairs.
     """
+    check_dataset(data)
     recipe = Recipe.from_dict({**(recipe or Recipe()).to_dict(), **changes})
     if not pairs:
         reject("pairs", "none", "at least one (gamma, seed)", "list the runs to train")

@@ -20,6 +20,7 @@ from vibtheory.networks.gates import named_gates
 from vibtheory.networks.streams import TRAINING, random_stream
 from vibtheory.storage import locked
 from vibtheory.training.distributed import lost_worker_explained, synchronised, world
+from vibtheory.training.examples import check_dataset
 from vibtheory.training.hardware import check_acceleration, choose_device
 from vibtheory.training.loop import Loop, Settings
 from vibtheory.training.recipe import Recipe
@@ -75,6 +76,7 @@ def train(
         CheckpointError: the checkpoint is unreadable or belongs to another recipe, seed or network.
         DivergedError: a non-finite loss; names step and layer.
     """
+    check_dataset(data)
     recipe, seed = recipe or Recipe(), as_seed("seed", seed)
     if changes:
         recipe = Recipe.from_dict({**recipe.to_dict(), **changes})

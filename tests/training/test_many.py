@@ -62,12 +62,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "prices": {"warmup_epochs": 2, "relax_at": 0.6, "layer_weights": {"input": 2.0, "h1": 0.3}},
     "noisy gates, decay": {"initial_log_variance": -1.5, "gate_weight_decay": 0.2, "schedule": "cosine"},
     "rarely evaluated": {"evaluate_every": 3},
+    "pretraining, rate down to 0": {"pretrain_epochs": 3, "pretrain_schedule": "cosine"},
 }
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_one_pair_is_train(name: str) -> None:
-    (many,) = train_many(_build, DATA, [(2e-3, 7)], share_noise=True, **QUICK, **OPTIONS[name])
+    (many,) = train_many(_build, DATA, [(2e-3, 7)], share_noise=True, **{**QUICK, **OPTIONS[name]})
     _assert_same(many, _one(2e-3, 7, **OPTIONS[name]))
 
 

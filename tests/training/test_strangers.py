@@ -73,6 +73,14 @@ def test_refused_in_a_sentence(case):
         vt.train_many(build, data, [(1e-3, 0)], device="cpu", epochs=1, batch_size=20)
 
 
+def test_evaluation_takes_tokens():
+    torch.manual_seed(0)
+    text = Text(False)
+    with torch.no_grad():
+        wrong = text(torch.from_numpy(WORDS)).argmax(1).numpy() != Y
+    assert vt.metrics.error(text, WORDS, Y) == pytest.approx(100 * wrong.mean())
+
+
 def test_evaluation_of_a_tuple_is_refused():
     with pytest.raises(InvalidInputError, match=r"net: got outputs of type tuple.*Remedy: wrap"):
         vt.metrics.evaluate(Returns(tuple), X, Y)

@@ -85,10 +85,12 @@ def evaluate(
     if samples < 0:
         reject("samples", samples, "an integer >= 0", "0 uses the gates' means")
     place = next(iter(net.parameters()), torch.zeros(()))
+    whole = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in net.modules())  # tokens stay numbers
     loss, wrong = 0.0, 0
     with torch.no_grad(), evaluating(net, named_gates(net).values() if samples else (), seed):
         for start in range(0, len(x), batch):
-            inputs = _tensor(x[start : start + batch]).to(place.device, place.dtype)
+            inputs = _tensor(x[start : start + batch]).to(place.device)
+            inputs = inputs if whole and not inputs.is_floating_point() else inputs.to(place.dtype)
             truth = _tensor(y[start : start + batch]).to(place.device)
             outputs = _predict(net, inputs, samples, likelihood)  # [n, K]
             _check_labels(truth, outputs.shape[1], likelihood)

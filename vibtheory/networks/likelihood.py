@@ -41,7 +41,7 @@ def check_fit(net: nn.Module, x: Tensor, y: Tensor, likelihood: str) -> None:
         if isinstance(error, VibTheoryError) and str(error).startswith("net: "):
             raise
         if x.is_floating_point() and any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in net.modules()):
-            remedy = "begin its forward with x = x.long(): a data set holds numbers, whole ones exactly"
+            remedy = "begin its forward with x = x.long(): a data set holds float32, whole numbers exactly to 2**24"
         shapes = f"inputs {list(x.shape[1:])} and targets {list(y.shape[1:])} ({str(error).splitlines()[0]})"
         reject("data", shapes, "what the network takes and returns", remedy)
     if likelihood == "multinomial" and not 0 <= int(y.min()) <= int(y.max()) < outputs.shape[1]:

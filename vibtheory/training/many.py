@@ -189,7 +189,7 @@ class _Batch:
 
     def _epoch(self, epoch: int, pretraining: bool) -> None:
         started, recipe = time.perf_counter(), self.recipe
-        factor = 1.0 if pretraining else recipe.learning_rate_factor(epoch)
+        factor = recipe.learning_rate_factor(epoch, pretraining)
         rates = (recipe.learning_rate, recipe.gate_learning_rate)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor

@@ -64,7 +64,7 @@ def write(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Path:
         records = np.concatenate([np.stack([*coarse, y], axis=1), x.reshape(PER_FILE, -1)], axis=1).astype(np.uint8)
         (folder / file.name).write_bytes(records.tobytes())
         digest = "sha256:" + hashlib.sha256(records.tobytes()).hexdigest()
-        files[file.name] = replace(file, digests=(digest,) if file.digests else ())
+        files[file.name] = replace(file, digests=(digest,))
     train, test = (tuple(files[f.name] for f in split) for split in (entry.train, entry.test))
     counts = (PER_FILE * len(train), PER_FILE * len(test))
     monkeypatch.setitem(catalogue.CATALOGUE, name, replace(entry, train=train, test=test, counts=counts))

@@ -84,7 +84,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             records = RNG.integers(0, 256, size=(4, label_bytes + 3072), dtype=np.uint8)
             records[:, :label_bytes] %= classes if label_bytes == 1 else np.array([20, 100], dtype=np.uint8)
             (folder / file.name).write_bytes(records.tobytes())
-            made[file.name] = replace(file, digests=(_digest(folder / file.name),) if file.digests else ())
+            made[file.name] = replace(file, digests=(_digest(folder / file.name),))
         archive = tmp_path / f"{name}.tar.gz"
         with tarfile.open(archive, "w:gz") as tar:
             tar.add(folder, arcname=entry.folder)
@@ -117,7 +117,7 @@ def test_cifar_from_root_and_environment(
         assert data.x_test[2, 1, 3, 5] == np.float32(raw[2, label_bytes + 1024 + 3 * 32 + 5]) / np.float32(255)
         assert data.x_train.shape == (4 * len(entry.train), 3, 32, 32)
     monkeypatch.setenv("VIBTHEORY_DATA", str(tiny))
-    assert datasets.verify(name).status == ("verified" if entry.train[0].digests else "unverifiable")
+    assert datasets.verify(name).status == "verified"
 
 
 def test_wrong_checksum_names_file_found_and_remedy(tiny: Path) -> None:

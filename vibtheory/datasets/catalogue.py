@@ -14,8 +14,7 @@ class DataFile:
 
     Attributes:
         name: file name.
-        digests: accepted checksums, "algorithm:hex". More than one where the same content circulates in two wrappings;
-            none where none is published.
+        digests: accepted checksums, "algorithm:hex". More than one where the same content circulates in two wrappings.
     """
 
     name: str
@@ -138,15 +137,13 @@ _CIFAR_10 = Entry(
     archive_url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
 )
 
-# No canonical checksum of the two extracted files is published: sizes and labels are checked at load, the archive's
-# checksum at download.
 _CIFAR_100 = Entry(
     name="cifar100",
     title="CIFAR-100",
     form="cifar",
     folder="cifar-100-binary",
-    train=(_file("train.bin"),),
-    test=(_file("test.bin"),),
+    train=(_file("train.bin", "sha256:f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29"),),
+    test=(_file("test.bin", "sha256:d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a"),),
     counts=(50000, 10000),
     classes=100,
     source="Alex Krizhevsky; no licence stated, cite: Learning multiple layers of features from tiny images, 2009",

@@ -22,8 +22,7 @@ class Availability:
     Attributes:
         name, title, source: what it is, and its terms.
         folder: where its files lie; None if nowhere.
-        status: "found" (not checked), "verified", "unverifiable" (all files there, no checksum published), "missing"
-            or "damaged".
+        status: "found" (not checked), "verified", "missing" or "damaged".
         detail: for "missing" and "damaged", what was found and the remedy.
     """
 
@@ -63,7 +62,7 @@ def verify(name: str, root: str | os.PathLike[str] | None = None) -> Availabilit
     found = _look(entry, root)
     if found.folder is None:
         return found
-    status, detail = "verified" if all(file.digests for file in entry.files) else "unverifiable", ""
+    status, detail = "verified", ""
     for file in entry.files:
         try:
             check_file(found.folder / file.name, file)

@@ -22,8 +22,6 @@ def check_file(path: Path, file: DataFile) -> None:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file. Remedy: `vibtheory data fetch`, or copy the canonical file there")
-    if not file.digests:
-        return
     found = []
     for algorithm in dict.fromkeys(digest.partition(":")[0] for digest in file.digests):
         with path.open("rb") as stream:

@@ -88,6 +88,7 @@ class Widening(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.fc = nn.Linear(4, 4)
+        nn.init.constant_(self.fc.bias, -1.0)  # on zeros both widths give 0: the example alone does not tell
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.fc(x)

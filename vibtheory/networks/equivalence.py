@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from vibtheory.errors import as_torch_seed
+from vibtheory.networks.streams import random_stream
 
 __all__ = ["deviation", "probes"]
 
@@ -38,7 +40,7 @@ def deviation(reference: nn.Module, small: nn.Module, inputs: list[tuple[Any, ..
 
     All tensors of a tuple, dict or nested output count; infinity where structure or shapes differ, or where an output
     that is 0 everywhere does not stay so. Both networks are called as they are, without gradients; with a seed, from
-    the same random state, which is then not restored.
+    the same random state; the global one is left alone.
     """
     worst = 0.0
     with torch.no_grad():
@@ -52,9 +54,9 @@ def deviation(reference: nn.Module, small: nn.Module, inputs: list[tuple[Any, ..
 
 
 def _call(net: nn.Module, inputs: tuple[Any, ...], seed: int | None) -> Any:
-    if seed is not None:
-        torch.manual_seed(seed)
-    return pytree.tree_flatten(net(*inputs))
+    place = next((value.device for value in pytree.tree_leaves(inputs) if isinstance(value, Tensor)), "cpu")
+    with nullcontext() if seed is None else random_stream(seed, "comparison of outputs", place):
+        return pytree.tree_flatten(net(*inputs))
 
 
 def _relative(wanted: Any, got: Any) -> float:

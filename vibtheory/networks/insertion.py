@@ -27,6 +27,7 @@ from vibtheory.networks.interception import UnitAxes, intercept
 __all__ = ["insert_gates"]
 
 _TOLERANCE = 1e-5
+_ROWS = 8
 _WEIGHTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Embedding)
 
 
@@ -152,16 +153,18 @@ def _changes(model: nn.Module, gated: nn.Module, inputs: tuple[Any, ...]) -> str
     plain, open_ = copy.deepcopy(model), copy.deepcopy(gated)
     for gate in named_gates(open_).values():
         gate.forward = partial(_pass_on, gate)  # type: ignore[method-assign]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # `_run` draws too
         try:
             if not deviation(plain.eval(), open_.eval(), probes(inputs), seed=0) <= _TOLERANCE:
                 return "in evaluation mode"
-            for batch in (inputs, pytree.tree_map(lambda v: torch.cat([v, v]) if torch.is_tensor(v) else v, inputs)):
+            # several rows: one may leave all units at 0, and BatchNorm takes no batch of one
+            many = pytree.tree_map(lambda v: torch.cat([v] * _ROWS) if torch.is_tensor(v) and v.ndim else v, inputs)
+            for batch in (many, inputs):
                 try:
                     _run(copy.deepcopy(plain).train(), batch)
-                except InvalidInputError:  # a BatchNorm, say, that has one example only
+                except InvalidInputError:  # a mask, say, that is no batch
                     continue
-                if not deviation(plain.train(), open_.train(), [batch], seed=0) <= _TOLERANCE:
+                if not deviation(plain.train(), open_.train(), probes(batch), seed=0) <= _TOLERANCE:
                     return "in training mode"
                 state = open_.state_dict()
                 if any(not torch.allclose(value, state[key], equal_nan=True) for key, value in plain.named_buffers()

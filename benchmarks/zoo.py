@@ -1,10 +1,11 @@
 """Architectures that nobody here designed, through gates → training → compress → metrics → check → export.
 
     pip install pytorchcv==0.0.74        # networks by others; needs nothing but torch
-    python benchmarks/zoo.py [--only NAME ...] [--seconds 240] [--jobs 2]
+    python benchmarks/zoo.py [--only NAME ...] [--seconds 240] [--out FILE]
 
 Each network runs in a process of its own and makes one row of results/zoo.csv, written as it ends; --only replaces its
-rows and keeps the others. Cells: "works", "refused: <our sentence>", "fails: <error>", "wrong: <what>", "too slow".
+rows and keeps the others. The committed zoo.csv holds the 17 networks that are written here; those by others were not
+run to the end. Cells: "works", "refused: <our sentence>", "fails: <error>", "wrong: <what>", "too slow".
 
 - gates: `insert_gates`; with every gate at 1 the outputs are the original's, in evaluation and, with the same random
   state, in training, on fresh inputs.

@@ -186,7 +186,7 @@ def test_the_drawing_shows_the_table(drawn):
     assert {len(line.get_ydata()) for line in crosses} >= {4}
 
 
-def test_the_printed_axis_is_scaled_to_the_regular_net(table, shape, drawn):
+def test_the_printed_axis_is_scaled_to_the_regular_net(table, drawn):
     """Our regular net's start and end lie where the printed one's are: one affine map for both printed curves."""
     ours, second = (axes for axes in drawn.axes if axes.get_ylabel().startswith(("ours (", "printed (")))
     printed = printed_curves()
@@ -197,7 +197,7 @@ def test_the_printed_axis_is_scaled_to_the_regular_net(table, shape, drawn):
     assert ours.get_xlabel() == "epoch (square-root scale)"
     long = table.assign(epoch=table["epoch"] * 40)
     falling = long[long["gated"] | (long["method"] != "gaussian")]
-    figure = figure2(falling, GAMMA, shape)  # the caption's own; no regular net in that panel: scales of their own
+    figure = figure2(falling, GAMMA, shape_table(falling))  # no regular net in that panel: scales of their own
     assert figure.axes[0].get_xlabel() == "epoch"
     plt.close(figure)
 

@@ -72,6 +72,32 @@ class Options(nn.Module):
         return h if temperature is None else h / temperature
 
 
+class Counting(nn.Module):
+    """A buffer that training alone moves; a trace in evaluation mode would lose it, with equal outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.steps += 1
+        return self.b(torch.relu(self.a(x)))
+
+
+class Shifting(nn.Module):
+    """One more activation in training mode, before the others and as wide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        return self.c(torch.relu(self.b(torch.relu(h) if self.training else h)))
+
+
 class Patches(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -168,6 +194,14 @@ def test_the_copy_stays_the_users_model_where_a_trace_would_not() -> None:
     assert torch.allclose(compress(gated, x)(x), gated(x), atol=1e-6)
 
 
+def test_what_training_alone_does_is_kept() -> None:
+    torch.manual_seed(0)
+    gated = insert_gates(Counting(), torch.randn(3, 4)).train()
+    before = float(gated.steps)  # type: ignore[arg-type]
+    gated(torch.randn(3, 4))
+    assert float(gated.steps) == before + 1 == 1.0  # type: ignore[arg-type]
+
+
 def test_each_use_of_a_module_has_a_gate_of_its_own() -> None:
     gated = insert_gates(Looping(2), torch.ones(2, 4), input_gate=True)
     assert list(named_gates(gated)) == ["input_gate", "layers_0_gate", "layers_1_gate"]
@@ -231,8 +265,9 @@ BAD: list[tuple[nn.Module, Any, dict[str, Any], str]] = [
     (SEQUENTIAL, torch.zeros(1, 2, 8, 8), {"multiplier": "area"}, "feature_map"),
     (SEQUENTIAL, torch.zeros(1, 2, 8, 8), {"multiplier": -1.0}, "multiplier"),
     (SEQUENTIAL, torch.zeros(1, 2, 8, 8), {"feature_axis": 5}, "feature_axis"),
-    (Widening(), torch.zeros(1, 4), {}, "Widening, which gates would change"),
+    (Widening(), torch.zeros(1, 4), {}, "Widening, in which training has something else in place of 'fc'"),
     (Discarding(), torch.zeros(1, 4), {}, "in-place activation"),
+    (Shifting(), torch.zeros(1, 4), {}, "Shifting, in which training has something else in place of 'b'"),
 ]
 
 

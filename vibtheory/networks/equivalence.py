@@ -13,9 +13,10 @@ from torch.utils import _pytree as pytree
 from vibtheory.errors import as_torch_seed
 from vibtheory.networks.streams import random_stream
 
-__all__ = ["deviation", "probes"]
+__all__ = ["deviation", "probes", "training_batches"]
 
 _RANDOM = 3  # inputs drawn beside the example
+_ROWS = 8
 
 
 def probes(example: tuple[Any, ...]) -> list[tuple[Any, ...]]:
@@ -33,6 +34,15 @@ def probes(example: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         return (centre + spread * noise.to(value.device)).to(value.dtype)
 
     return [example, *(pytree.tree_map(lambda v, d=draw: like(v, d), example) for draw in range(_RANDOM))]
+
+
+def training_batches(example: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """The example eight times over, and as it is.
+
+    One row may leave all units at 0, and BatchNorm takes no batch of one; what is no batch (a mask) cannot be repeated.
+    """
+    many = pytree.tree_map(lambda v: torch.cat([v] * _ROWS) if isinstance(v, Tensor) and v.ndim else v, example)
+    return [many, example]
 
 
 def deviation(reference: nn.Module, small: nn.Module, inputs: list[tuple[Any, ...]], seed: int | None = None) -> float:

@@ -16,10 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from vibtheory.errors import InvalidInputError, as_positive, reject
-from vibtheory.networks.equivalence import deviation, probes
+from vibtheory.networks.equivalence import deviation, probes, training_batches
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
 from vibtheory.networks.interception import UnitAxes, intercept
@@ -27,7 +26,6 @@ from vibtheory.networks.interception import UnitAxes, intercept
 __all__ = ["insert_gates"]
 
 _TOLERANCE = 1e-5
-_ROWS = 8
 _WEIGHTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Embedding)
 
 
@@ -51,7 +49,8 @@ def insert_gates(
     The original parameters keep their names: `gated.load_state_dict(model.state_dict(), strict=False)` works, and so
     does saving `gated` and loading into a fresh `insert_gates(model, ...)`. A traced copy is a `torch.fx.GraphModule`.
     Whichever way, with its gates passing everything on the copy is compared with `model`: in evaluation mode on several
-    inputs, in training mode with the same random state, running statistics included.
+    inputs, in training mode with the same random state, running statistics included (where it runs on the example in
+    training mode at all).
 
     Args:
         model: any module; unchanged.
@@ -157,18 +156,16 @@ def _changes(model: nn.Module, gated: nn.Module, inputs: tuple[Any, ...]) -> str
         try:
             if not deviation(plain.eval(), open_.eval(), probes(inputs), seed=0) <= _TOLERANCE:
                 return "in evaluation mode"
-            # several rows: one may leave all units at 0, and BatchNorm takes no batch of one
-            many = pytree.tree_map(lambda v: torch.cat([v] * _ROWS) if torch.is_tensor(v) and v.ndim else v, inputs)
-            for batch in (many, inputs):
+            for batch in training_batches(inputs):
                 try:
                     _run(copy.deepcopy(plain).train(), batch)
-                except InvalidInputError:  # a mask, say, that is no batch
+                except InvalidInputError:
                     continue
                 if not deviation(plain.train(), open_.train(), probes(batch), seed=0) <= _TOLERANCE:
                     return "in training mode"
-                state = open_.state_dict()
-                if any(not torch.allclose(value, state[key], equal_nan=True) for key, value in plain.named_buffers()
-                       if key in state):  # fmt: skip
+                # a trace drops a buffer that it does not read: it must not have moved
+                kept = dict(model.named_buffers()) | dict(open_.named_buffers())
+                if any(not torch.allclose(value, kept[key], equal_nan=True) for key, value in plain.named_buffers()):
                     return "in what training records (running statistics)"
                 break
         except (RuntimeError, TypeError, ValueError, IndexError) as failure:

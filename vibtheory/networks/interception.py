@@ -7,6 +7,7 @@ options and modules used many times stay as they are.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+
+from vibtheory.errors import reject
+from vibtheory.networks.equivalence import training_batches
 
 __all__ = ["ACTIVATION_NAMES", "UnitAxes", "intercept"]
 
@@ -162,21 +166,47 @@ class _Hooks:
 _INPUT = ("", -1)
 
 
-def intercept(net: nn.Module, inputs: tuple[Any, ...], input_gate: bool, make: Callable[..., nn.Module]) -> list[Any]:
-    """Gates made by `make(shape, axis)` in `net` (in place), "<layer>_gate" at its top; all of them, in order.
-
-    An activation that is itself an output of `net`, on `inputs` in evaluation mode, gets none.
-    """
-    recorder = _Recorder()
-    hooks = _Hooks(recorder)
+def _watch(net: nn.Module, hooks: _Hooks) -> None:
+    """`hooks` learn which module of `net` is running."""
     for path, module in net.named_modules():
         if path:
             module.register_forward_pre_hook(partial(hooks.enter, path), prepend=True)
             module.register_forward_hook(hooks.leave, always_call=True)
-    with torch.no_grad(), recorder:
+
+
+def _record(net: nn.Module, inputs: tuple[Any, ...]) -> tuple[dict[tuple[str, int], tuple[Tensor, int, str]], set[int]]:
+    """Each activation of one forward pass by its place: result, axis, layer; and the ids of the outputs."""
+    recorder = _Recorder()
+    _watch(net, _Hooks(recorder))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
         outputs = {id(value) for value in pytree.tree_leaves(net(*inputs))}
-    hooks.mode = None
-    places = [(place, *found) for place, found in recorder.places.items() if id(found[0]) not in outputs]
+    return recorder.places, outputs
+
+
+def intercept(net: nn.Module, inputs: tuple[Any, ...], input_gate: bool, make: Callable[..., nn.Module]) -> list[Any]:
+    """Gates made by `make(shape, axis)` in `net` (in place), "<layer>_gate" at its top; all of them, in order.
+
+    An activation that is itself an output of `net`, on `inputs` in evaluation mode, gets none.
+
+    Raises:
+        InvalidInputError: in training mode another layer's activation comes at the place of one of them.
+    """
+    found, outputs = _record(copy.deepcopy(net), inputs)
+    places = [(place, *one) for place, one in found.items() if id(one[0]) not in outputs]
+    for batch in training_batches(inputs):
+        try:
+            trained, _ = _record(copy.deepcopy(net).train(), batch)
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            continue
+        for place, value, axis, layer in places:
+            other, _, their = trained.get(place, (None, 0, ""))
+            if their != layer or other is None or other.shape[axis] != value.shape[axis]:
+                what = f"in which training has something else in place of {layer!r}'s activation"
+                reject("model", f"{type(net).__name__}, {what}", "the same activations in both modes",
+                       "put vibtheory.Gate into the model by hand")  # fmt: skip
+        break
+    hooks = _Hooks()
+    _watch(net, hooks)
     if input_gate:
         places.insert(0, (_INPUT, inputs[0], 1, "input"))
     gates = []

@@ -13,7 +13,7 @@ from torch import nn
 
 import vibtheory as vt
 from vibtheory.errors import InvalidInputError, as_generator, as_torch_seed
-from vibtheory.information import METHODS, GatedChannel, estimate
+from vibtheory.information import METHODS, GatedChannel, estimate, relevance
 from vibtheory.networks import random_stream
 
 PACKAGE = Path(vt.__file__).parent
@@ -87,6 +87,16 @@ def test_estimates_on_data_of_the_same_seed(method, kind):
             if result.stderr > 0:
                 assert abs(result.nats - truth) < 4 * result.stderr, (seed, offset)
     assert method in METHODS
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_relevance_on_data_of_the_same_seed(kind):
+    for seed in (0, 5):
+        for offset in OFFSETS:
+            f = _data(kind, seed, offset)
+            channel, y = GatedChannel.regular(f, TAU), f[:, 0] > 0
+            others = [relevance(channel, y, seed=np.random.default_rng([92, k])).nats for k in range(12)]
+            assert abs(relevance(channel, y, seed=seed).nats - np.mean(others)) < 4.5 * np.std(others, ddof=1)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])

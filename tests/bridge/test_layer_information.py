@@ -187,3 +187,19 @@ def test_a_dropout_inside_the_layer_is_said() -> None:
     net = nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.ReLU()), nn.Linear(4, 2))
     report = vt.information_of(net, torch.randn(60, 3), layer="0", noise=0.5)
     assert any("held at their means: 0.1" in note for note in report.notes)
+
+
+def test_the_scale_and_the_side_follow_the_rows() -> None:
+    """A unit that never varies carries nothing and counts nowhere; over the rows, I(h; y) is the rows' own."""
+    net = nn.Sequential(nn.Linear(2, 3))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[2.0, 0.0], [0.0, 0.5], [0.0, 0.0]]))
+        net[0].bias.fill_(0.1)
+    x = torch.tensor([[-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [1.0, 1.0]])
+    assert vt.layer_law(net, x, "0").scale == pytest.approx(np.sqrt((4 + 0.25) / 2))
+    # four points, alone in their classes: I(h; y) = I(h; x) = log 4 over these rows; leaving one out would leave none
+    report = vt.information_of(net, x, [0, 1, 2, 3], layer="0", noise=0.01, over="rows")
+    assert report.relevance is not None
+    assert report.relevance.nats == pytest.approx(np.log(4))
+    assert not report.relevance.saturated
+    assert report.relevance.parts["H(y)"] == pytest.approx(np.log(4))

@@ -7,6 +7,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from vibtheory.errors import as_generator
 from vibtheory.information import GatedChannel, estimate, relevance
 
 
@@ -46,6 +47,20 @@ def test_over_the_rows_it_is_unbiased_and_never_above_what_h_tells_about_x():
     )
     assert abs(np.mean(values) - (whole - inside)) < 4 * np.std(values) / np.sqrt(200) + 0.01
     assert np.mean(values) < whole
+
+
+@pytest.mark.parametrize(("over", "left_out"), [("rows", 0), ("population", 1)])
+def test_few_rows_by_brute_force(over, left_out):
+    """log p(h|y)/p(h) of the very draws, each mixture written out; six rows tell n from n - 1."""
+    f, y, tau = np.array([0.0, 0.4, 1.0, 1.1, 2.0, 2.3]), np.array([0, 0, 0, 1, 1, 1]), 0.7
+    channel = GatedChannel.regular(f[:, None], tau)
+    h = channel.sample(as_generator("seed", 5, "relevance"))[:, 0]
+    terms = []
+    for i in range(6):
+        others = [j for j in range(6) if j != i or not left_out]
+        inside = np.mean([norm(f[j], tau).pdf(h[i]) for j in others if y[j] == y[i]])
+        terms.append(np.log(inside / np.mean([norm(f[j], tau).pdf(h[i]) for j in others])))
+    assert relevance(channel, y, over=over, seed=5).nats == pytest.approx(np.mean(terms), rel=1e-12)
 
 
 def test_a_class_of_one_row_is_left_out_and_said():

@@ -43,6 +43,14 @@ class LayerLaw:
     sigma: NDArray[np.float64]
     held: tuple[str, ...] = ()
 
+    @property
+    def scale(self) -> float:
+        """Root mean square of h's standard deviation over the units that vary, without additive noise; 0 if none."""
+        f = self.f.astype(np.float64)
+        varies = ((np.ptp(f, axis=0) > 0) & (self.mu != 0)) | ((f != 0).any(axis=0) & (self.sigma != 0))
+        variance = f.var(axis=0) * self.mu**2 + (f**2).mean(axis=0) * self.sigma**2
+        return float(np.sqrt(variance[varies].mean())) if varies.any() else 0.0
+
     def channel(self, tau: float = 0.0, rows: NDArray[np.intp] | None = None) -> GatedChannel:
         """The channel on `rows` [n] of f (None: all), with additive noise of standard deviation `tau` (unit of h)."""
         return GatedChannel(self.f if rows is None else self.f[rows], self.mu, self.sigma, tau)

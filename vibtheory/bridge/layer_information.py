@@ -41,7 +41,7 @@ class LayerInformation(Report):
         bounds: all that were computed.
         relevance: I(h; y), an estimate, where labels were given; else None.
         n: N, rows. units: open ones. tau: standard deviation of the additive noise, in the unit of h.
-        scale: root mean square over units of h's standard deviation without that noise, in the unit of h.
+        scale: `LayerLaw.scale`, in the unit of h.
         sensitivity: the best bounds again at other noises and numbers of rows: tau, n, lower, upper.
         notes: what the numbers are about, one sentence each.
     """
@@ -163,7 +163,7 @@ def information_of(
         for k in range(times + 1 if sampled else 1)
     ]
     law = laws[0]
-    scale = _scale(law)
+    scale = law.scale
     tau = 0.0 if noise is None else float(noise) * (scale if unit == "scale" else 1.0)
     if tau == 0 and not law.sigma.any():
         reject("noise", noise, f"noise > 0, as {layer!r} has none of its own", "pass noise=0.1, a tenth of its scale")
@@ -178,7 +178,7 @@ def information_of(
         lower=lower,
         upper=upper,
         bounds=tuple(bounds),
-        relevance=None if y is None else relevance(channels[0], y, seed=seed),
+        relevance=None if y is None else relevance(channels[0], y, over=over, seed=seed),
         n=channels[0].n,
         units=channels[0].d,
         tau=tau,
@@ -186,14 +186,6 @@ def information_of(
         sensitivity=_sensitivity(laws, tau, over, seed, lower.method, upper.method),
         notes=notes,
     )
-
-
-def _scale(law: LayerLaw) -> float:
-    """Root of the mean over open units of Var h, without additive noise."""
-    f = law.f.astype(np.float64)
-    keep = (law.mu != 0) | (law.sigma != 0)
-    variance = f.var(axis=0) * law.mu**2 + (f**2).mean(axis=0) * law.sigma**2
-    return float(np.sqrt(variance[keep].mean())) if keep.any() else 0.0
 
 
 def _bounds(channels: list[GatedChannel], over: str, seed: int) -> list[MutualInformation]:

@@ -11,7 +11,7 @@ inputs, so that no estimate stands for a population: what differs between the co
 - "noise": h + τn with τ fixed, in the unit of h (Goldfeld et al. 2019). Weights that grow raise it.
 - "noise of the scale": τ a fixed part of the layer's own scale, so that I does not depend on how the net is written.
 
-A gated layer has its own noise besides; gates before the layer are at their means.
+A gated layer has its own noise besides, and is binned at its mean; gates before the layer are at their means.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vibtheory.bridge.channels import LayerLaw, layer_law
+from vibtheory.bridge.channels import layer_law
 from vibtheory.compression.evaluation import evaluate
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.errors import as_generator, as_whole, check_choice
@@ -177,7 +177,7 @@ def _measured(
         low, high = (-1.0, 1.0) if name == "tanh" else (0.0, float(h.max()))
         i_x, i_y = _binned(h, y, low, high)
         yield PlaneRow(**common, method="binning", tau=0.0, n=len(x), i_x=i_x, i_y=i_y, stderr_x=0.0, stderr_y=0.0)
-        for method, tau in (("noise", TAU), ("noise of the scale", TAU * _scale(law))):
+        for method, tau in (("noise", TAU), ("noise of the scale", TAU * law.scale)):
             if common["open"] == 0 or tau == 0:
                 i_x, error_x, i_y, error_y = 0.0, 0.0, 0.0, 0.0  # h is the same for every input
             else:
@@ -196,11 +196,3 @@ def _binned(h: NDArray[Any], y: NDArray[np.int64], low: float, high: float) -> t
     joint = np.histogram2d(cell, y, bins=(cell.max() + 1, 2))[0] / len(y)
     entropy = [-float((p[p > 0] * np.log(p[p > 0])).sum()) for p in (joint.sum(axis=1), joint.sum(axis=0), joint)]
     return entropy[0], entropy[0] + entropy[1] - entropy[2]
-
-
-def _scale(law: LayerLaw) -> float:
-    """Root mean square over the units of the standard deviation of h over x, without additive noise."""
-    f = law.f.astype(np.float64)
-    variance = f.var(axis=0) * law.mu**2 + (f**2).mean(axis=0) * law.sigma**2
-    live = variance > 0
-    return float(np.sqrt(variance[live].mean())) if live.any() else 0.0

@@ -135,6 +135,7 @@ def plot(file: Path) -> None:
     bias = (
         table.pivot(index="method", columns="task", values="bias")
         .reindex(index=table["method"].unique(), columns=table["task"].unique())
+        .replace([np.inf, -np.inf], np.nan)
         .dropna(how="all")
     )  # without gates, or above a few units, some have no number
     truth = table.groupby("task")["truth"].first()

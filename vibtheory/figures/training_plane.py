@@ -86,7 +86,8 @@ def plot_training_plane(table: DataFrame) -> Figure:
     Raises:
         InvalidInputError: a column is missing, or there is no row.
     """
-    words = [line for sentence in plane_words(table).split("\n") for line in textwrap.wrap(sentence, 140)]
+    how = f"Means over {table['seed'].nunique()} seeds; hollow: the net as drawn, filled: epoch {table['epoch'].max()}."
+    words = [line for sentence in [how, *plane_words(table).split("\n")] for line in textwrap.wrap(sentence, 140)]
     nets, methods = list(dict.fromkeys(table["net"])), list(dict.fromkeys(table["method"]))
     with plt.rc_context({"font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 8, "lines.linewidth": 1.1}):
         figure, panels = plt.subplots(len(nets), len(methods), figsize=(_WIDTH, 2.05 * len(nets) + 1.4), sharex=True,

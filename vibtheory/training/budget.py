@@ -178,7 +178,7 @@ def compress_to(
     best: tuple[tuple[bool, float], Trial, nn.Module] | None = None
     for number in range(count):
         middle = 0.5 * (low + high)
-        gated = copy.deepcopy(model) if named_gates(model) else insert_gates(model, example, **gates)
+        gated = copy.deepcopy(model) if named_gates(model) else insert_gates(model, _with(model, example), **gates)
         done = run(gated, judged, f"trial{number}", gamma=10**middle, epochs=epochs)
         trial = _judged(done, judged, example, 10**middle)
         tried.append(trial)
@@ -190,8 +190,7 @@ def compress_to(
     if best is None:
         reject(budget, limit, "one that leaves units in every layer", f"allow more: all {count} trials collapsed")
     (met, _), chosen, net = best
-    place = next(net.parameters()).device
-    small = compress(net, example.to(place))
+    small = compress(net, _with(net, example))
     cut = test(small)
     if fine_tune_epochs:
         small = run(small, data, "fine_tune", gamma=0.0, epochs=fine_tune_epochs, prune_every=0).net
@@ -201,7 +200,7 @@ def compress_to(
         limit=float(limit),
         met=met,
         gamma=chosen.gamma,
-        size=compression(net, example_input=example.to(place)),
+        size=compression(net, example_input=_with(net, example)),
         before=test(model),
         cut=cut,
         after=test(small),
@@ -225,11 +224,16 @@ def _check_same_model(folder: Path, model: nn.Module) -> None:
         )
 
 
+def _with(net: nn.Module, example: Tensor) -> Tensor:
+    """The example where the network is."""
+    return example.to(next(net.parameters()).device)
+
+
 def _judged(run: Run, data: Dataset, example: Tensor, gamma: float) -> Trial:
     result = evaluate(run.net, data.x_test, data.y_test, likelihood=data.likelihood)
     if run.status != "completed":
         return Trial(gamma, 0.0, 0.0, result.error, result.loss, run.status)
-    size = compression(run.net, example_input=example.to(next(run.net.parameters()).device))
+    size = compression(run.net, example_input=_with(run.net, example))
     return Trial(gamma, size.r_w, size.flop_ratio, result.error, result.loss, run.status)
 
 

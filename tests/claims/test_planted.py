@@ -61,6 +61,8 @@ FALSE: dict[str, Decider] = {
     "rank[A] - 1": lambda e: sparsity.survivors(e, lambda report: report.rank - 1),
     "soft rank halved": lambda e: sparsity.survivors(e, lambda report: report.soft_rank // 2),
     "sharp soft rank - 1": lambda e: sparsity.survivors(e, lambda report: report.soft_rank_sharp - 1),
+    "T9 without the budget's part": lambda e: sparsity.survivors(e, lambda report: report.a_priori.small),
+    "T9 - 1": lambda e: sparsity.survivors(e, lambda report: report.a_priori.limit - 1),
     "a lower bound of I as the upper one": lambda e: information.relu_zeros(e, valid=pairwise_bhattacharyya),
     "a bound of I with the wrong side": lambda e: information.sides(e, {"upside down": _upside_down}),
     "(*) as a bound, uncorrected": lambda e: Finding(information.relu_zeros(e).bare),

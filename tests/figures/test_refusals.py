@@ -42,7 +42,7 @@ REFUSALS = (
     ("threshold_figure", (THRESHOLDS.drop(columns="threshold"),), "table"),
     ("threshold_figure", (THRESHOLDS.drop(columns="h1"),), "table"),
     *_no_table("relu_zeros", "layer", "zero_share", "psi"),
-    *_no_table("plot_budget", "layer", "kind", "d", "factor", "budget", "survivors", "rank"),
+    *_no_table("plot_budget", "layer", "kind", "d", "factor", "budget", "survivors", "a_priori", "open", "rank"),
     *_no_table("plot_solver_cost", "d", "rank", "gamma", "fast_s", "cvxpy_s"),
     *_no_table("plot_dead_units", "layer", "unit", "proposition", "step", "alpha"),
     *_no_table("width_figure", "width", "seed", "gamma", "layer", "live", "rank", "soft_rank_sharp", "nonzeros", "kept",

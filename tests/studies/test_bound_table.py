@@ -112,7 +112,8 @@ def test_the_figure_has_a_row_of_panels_per_layer(table: BoundTable) -> None:
     written = [text.get_text() for text in figure.axes[5].texts]
     report = next(row.report for row in table if (row.layer, row.kind) == ("h2", "bohning"))
     assert report is not None
-    assert written[:4] == [str(n) for n in (report.nonzeros, report.soft_rank_sharp, report.soft_rank, report.rank)]
+    counts = (report.nonzeros, report.soft_rank_sharp, report.soft_rank, report.rank, report.a_priori.limit)
+    assert written[:5] == [str(n) for n in counts]
     plt.close(figure)
     with pytest.raises(InvalidInputError, match="no bound in any row"):
         BoundTable(tuple(row for row in table if row.report is None)).plot()
@@ -175,9 +176,13 @@ def test_the_budget_figure_reads_a_table_only() -> None:
     table = pd.DataFrame({
         "layer": ["h1", "h1", "h2", "h2"], "kind": "bohning", "d": [5, 5, 4, 4], "factor": [1.0, 10.0] * 2,
         "budget": [4, 1, 3, 0], "survivors": [2, 1, 1, 0], "rank": [5, 5, 3, 3],
+        "a_priori": [5, 2, 4, 1], "open": [3, 2, 2, 1],
     })  # fmt: skip
     figure = plot_budget(table)
     assert [list(axis.lines[0].get_ydata()) for axis in figure.axes] == [[4, 1], [3, 0]]
+    assert [[list(line.get_ydata()) for line in axis.lines[2:4]] for axis in figure.axes] == [
+        [[5, 2], [3, 2]], [[4, 1], [2, 1]]
+    ]  # fmt: skip
     plt.close(figure)
     with pytest.raises(InvalidInputError, match="budget"):
         plot_budget(table.drop(columns="budget"))

@@ -61,7 +61,7 @@ def test_holds_with_counts_made_apart(m: int, d: int, gamma: float, decay: float
         off = ~np.eye(kept.size, dtype=bool)
         assert (G[np.ix_(kept, kept)] ** 2 <= limit + 1e-9)[off].all()
     assert [s.name.split(":")[0] for s in report.statements] == ["T2 (poster)", "T2 (tight)", "T3", "T3 (sharp)",
-                                                                  "T4a"]  # fmt: skip
+                                                                  "T9", "T4a"]  # fmt: skip
     assert all(s.holds for s in report.statements)
 
 
@@ -83,7 +83,7 @@ def test_says_when_the_rank_is_vacuous_and_the_soft_rank_is_not() -> None:
     both = check_sparsity_bound(QuadraticBound(np.eye(3), np.full(3, -50.0)))
     assert "So is the soft-rank bound (3)" in both.information
     assert "informative" in check_sparsity_bound(_bound(3, 9, 0.1)).information
-    assert [s.vacuous for s in both.statements] == [True, True, True, True, False]
+    assert [s.vacuous for s in both.statements] == [True, True, True, True, True, False]
 
 
 def test_everything_closed_and_zero_columns() -> None:
@@ -217,7 +217,7 @@ def test_json_round_trip(report: SparsityReport) -> None:
     assert back["alpha"] == report.minimum.alpha.tolist()
     assert back["certificate"]["status"] == "certified local minimum"
     assert back["guarantee"] == {"kind": "tangent", "level": "statistical", "detail": "level 0.1 %"}
-    assert len(back["statements"]) == 5
+    assert len(back["statements"]) == 6
     json.loads(check_sparsity_bound(QuadraticBound(np.eye(2), [0, 0])).to_json(indent=1))  # infinities become null
     assert (
         json.loads(check_sparsity_bound(QuadraticBound(np.eye(2), [0, 0])).to_json())["certificate"]["min_eigenvalue"]

@@ -90,6 +90,8 @@ STATEMENTS: tuple[Statement, ...] = (
               _survivors(lambda report: report.soft_rank)),
     Statement("T3 sharp", "‖α*‖₀ ≤ #{λ_i(D^½GD^½) ≥ 1}", f"{_OURS}, T3",
               _survivors(lambda report: report.soft_rank_sharp)),
+    Statement("T9", "‖α*‖₀ ≤ min over a of #{λ_i(G) ≥ 1/(2+a)} + ⌊‖β‖²(1+a)/(4aγ)⌋, before anything is solved",
+              f"{_OURS}, T9", _survivors(lambda report: report.a_priori.limit)),
     Statement("T3c", "E[ffᵀ] ≻ 0 and v_jᵀBv_j > 0 ⇒ rank[A] = d: the rank bound is vacuous", f"{_OURS}, T3c",
               sparsity.full_rank),
     Statement("T4a", "cos² of two survivors < (1+α_i)(1+α_j)/((2+α_i)(2+α_j))", f"{_OURS}, T4a", sparsity.angles),

@@ -101,21 +101,24 @@ def plot_collinearity(report: CollinearityReport) -> Figure:
 
 @style()
 def plot_budget(table: DataFrame) -> Figure:
-    """One panel per layer: the limit, the survivors of a certified minimum, rank[A], against γ over the trained one.
+    """One panel per layer: what T7 and T9 allow, the gates of a certified minimum, rank[A], over γ / trained γ.
 
     Args:
-        table: columns layer, kind, d, factor (γ over the trained γ), budget, survivors, rank; one row per layer and γ.
+        table: columns layer, kind, d, factor (γ over the trained γ), budget and survivors (α ≥ 1), a_priori and open
+            (α > 0), rank; one row per layer and γ.
 
     Raises:
         InvalidInputError: a column is missing, or no row.
     """
-    columns = ("layer", "kind", "d", "factor", "budget", "survivors", "rank")
+    columns = ("layer", "kind", "d", "factor", "budget", "survivors", "a_priori", "open", "rank")
     needs(table, columns, "make it with benchmarks/network_theory.py")
     figure, panels = facets(table.sort_values("factor", kind="stable"), "layer", figsize=(3.2, 3.0))
     for axis, layer, rows in panels:
         axis.plot(rows["factor"], rows["budget"], color=COLORS["red"], label="T7: most gates with α ≥ 1")
         axis.plot(rows["factor"], rows["survivors"], "o-", ms=4, color=COLORS["blue"],
                   label="α* ≥ 1 at a certified minimum")  # fmt: skip
+        axis.plot(rows["factor"], rows["a_priori"], color=COLORS["orange"], label="T9: most gates with α > 0")
+        axis.plot(rows["factor"], rows["open"], "s:", ms=3, color=COLORS["sky"], label="‖α*‖₀ there")
         axis.plot(rows["factor"], rows["rank"], color=COLORS["grey"], ls="--", label="rank[A]")
         axis.axvline(1.0, color=COLORS["black"], lw=0.8, ls=":")
         axis.set(xscale="log", yscale="symlog", xlabel="γ / trained γ", ylim=(0, 2.2 * rows["d"].max()))

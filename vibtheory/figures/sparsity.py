@@ -103,7 +103,7 @@ def _counts(axes: Axes, report: SparsityReport) -> None:
     bars = [
         ("survivors ‖α*‖₀", report.nonzeros, "blue"), ("sharp soft rank", report.soft_rank_sharp, "red"),
         ("soft rank", report.soft_rank, "red"), ("rank[A]", report.rank, "grey"),
-        ("rank[A] + 1", report.rank_plus_one, "grey"), ("gates d", report.d, "black"),
+        ("rank[A] + 1", report.rank_plus_one, "grey"), ("T9, a priori", report.a_priori.limit, "orange"), ("gates d", report.d, "black"),
     ]  # fmt: skip
     if report.trained_nonzeros is not None:
         bars.insert(0, ("trained ‖α‖₀ (not judged)", report.trained_nonzeros, "sky"))
@@ -180,7 +180,7 @@ def _histograms(axes: Axes, reports: dict[str, SparsityReport]) -> None:
 
 def _side_by_side(axes: Axes, reports: dict[str, SparsityReport]) -> None:
     first = next(iter(reports.values()))
-    names = ("survivors ‖α*‖₀", "sharp soft rank", "soft rank", "rank[A]")
+    names = ("survivors ‖α*‖₀", "sharp soft rank", "soft rank", "rank[A]", "T9, a priori")
     places = np.arange(len(names))[::-1]
     height = 0.8 / len(reports)
     axes.axvline(first.d, color=COLORS["black"], lw=1, zorder=0.5)
@@ -189,7 +189,7 @@ def _side_by_side(axes: Axes, reports: dict[str, SparsityReport]) -> None:
         axes.axvline(first.trained_nonzeros, color=COLORS["sky"], lw=1.4, zorder=0.5)
         title += f", {first.trained_nonzeros} open in the trained net"
     for i, (kind, report) in enumerate(reports.items()):
-        counts = (report.nonzeros, report.soft_rank_sharp, report.soft_rank, report.rank)
+        counts = (report.nonzeros, report.soft_rank_sharp, report.soft_rank, report.rank, report.a_priori.limit)
         beside = places + 0.4 - (i + 0.5) * height
         axes.barh(beside, counts, height=0.92 * height, color=COLORS[_COLOR[kind]])
         for place, count in zip(beside, counts, strict=True):
@@ -254,24 +254,26 @@ def plot_bound_sections(table: DataFrame) -> Figure:
 
 @style()
 def plot_bound_counts(table: DataFrame) -> Figure:
-    """Per layer: gates, rank, both soft ranks, certified survivors and the trained network's open gates.
+    """Per layer: gates, rank, both soft ranks, T9's limit, certified survivors and the trained network's open gates.
 
     Args:
-        table: columns layer, d, rank, soft_rank, soft_rank_sharp, nonzeros, trained_nonzeros.
+        table: columns layer, d, rank, soft_rank, soft_rank_sharp, nonzeros, trained_nonzeros, and a_priori if there.
     """
-    bars = (
+    bars = [
         ("d", "gates d", "black"),
         ("rank", "rank[A]", "grey"),
         ("soft_rank", "soft rank", "orange"),
         ("soft_rank_sharp", "sharp soft rank", "red"),
+        ("a_priori", "T9, a priori", "purple"),
         ("nonzeros", "survivors ‖α*‖₀ of ḡ's minimum", "blue"),
         ("trained_nonzeros", "open in the trained net (not judged)", "sky"),
-    )
+    ]
+    bars = [bar for bar in bars if bar[0] in table]
     figure, axes = plt.subplots(figsize=(7.4, 3.1))
     place = np.arange(len(table))
     for index, (column, label, color) in enumerate(bars):
-        at = place + (index - 2.5) * 0.14
-        axes.bar(at, table[column], width=0.13, color=COLORS[color], label=label)
+        at = place + (index - 3) * 0.125
+        axes.bar(at, table[column], width=0.115, color=COLORS[color], label=label)
         for x, count in zip(at, table[column], strict=True):
             axes.text(x, count, f"{count:.0f}", ha="center", va="bottom", fontsize=7)
     axes.set_xticks(place, list(table["layer"]))

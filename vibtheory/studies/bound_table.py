@@ -71,7 +71,7 @@ class BoundRow:
             own, check = self.report.row(), self.check
             found |= {"level": own["level"], "verdict": own["verdict"]}
             keys = ("d", "trained_nonzeros", "nonzeros", "rank_plus_one", "rank", "soft_rank", "soft_rank_sharp",
-                    "slack", "tight_slack", "vacuous", "certificate", "value")  # fmt: skip
+                    "a_priori", "slack", "tight_slack", "vacuous", "certificate", "value")  # fmt: skip
             found |= {key: own[key] for key in keys}
             found |= {
                 "budget": self.budget,
@@ -120,7 +120,7 @@ class BoundTable(Report):
 
     def __str__(self) -> str:
         head = (f"{'layer':<8} {'kind':<10} {'d':>4} {'trained':>7} {'alpha*':>6} {'rank':>5} {'soft':>5} {'sharp':>5} "
-                f"{'budget':>6}  {'points':>7} {'above':>5} {'rate <=':>8}  verdict")  # fmt: skip
+                f"{'T9':>5} {'budget':>6}  {'points':>7} {'above':>5} {'rate <=':>8}  verdict")  # fmt: skip
         lines = [
             f"{self.verdict}: {len(self.layers)} gated layers",
             *(f"Remark: {each}" for each in self.remarks),
@@ -135,7 +135,7 @@ class BoundTable(Report):
             trained = "-" if r.trained_nonzeros is None else str(r.trained_nonzeros)
             lines.append(
                 f"{start}{r.d:>4} {trained:>7} {r.nonzeros:>6} {r.rank:>5} {r.soft_rank:>5} {r.soft_rank_sharp:>5} "
-                f"{row.budget:>6}  {check.samples:>7} {check.violations:>5} {check.rate_limit:>8.2g}  "
+                f"{r.a_priori.limit:>5} {row.budget:>6}  {check.samples:>7} {check.violations:>5} {check.rate_limit:>8.2g}  "
                 f"{r.verdict} ({r.guarantee.level}, {row.seconds:.1f} s)"
             )
         return "\n".join(lines)

@@ -3,7 +3,7 @@
 Reading order (docs/theory.md numbers in parentheses):
 
 1. `penalty` (T1): the profiled penalty ρ. `gram`, `quadratic`: ḡ, Φ, why ḡ bounds the loss, whether Φ is bounded below.
-2. `rank`, `soft_rank` (T2, T3): the two limits on the number of open gates.
+2. `rank`, `soft_rank`, `a_priori` (T2, T3, T9): the limits on the number of open gates.
 3. `certificate`, `minima`, `enumeration`, `path` (T6, T7): local minima with proofs, all of them for d ≤ 12, along γ.
 4. `sparsity`, `network_report`: the checker and what it reports, for one layer and for several.
 5. `redundancy` (T4), `landscape`, `real_loss`, `silent_gate`, `dead_gate` (T4, T7): the rest.
@@ -13,6 +13,8 @@ Reading order (docs/theory.md numbers in parentheses):
 
 from __future__ import annotations
 
+from vibtheory.theory.a_priori import APriori as APriori
+from vibtheory.theory.a_priori import a_priori_limit as a_priori_limit
 from vibtheory.theory.certificate import Certificate as Certificate
 from vibtheory.theory.certificate import certify as certify
 from vibtheory.theory.dead_gate import DeadGateFlow as DeadGateFlow

@@ -65,14 +65,14 @@ class NetworkReport(Report):
         return reject("layer", repr(layer), "one of " + ", ".join(self.layers), "choose one of those layers")
 
     def __str__(self) -> str:
-        head = f"{'layer':<10} {'d':>5} {'trained':>7} {'alpha*':>6} {'rank+1':>6} {'rank':>5} {'soft':>5} {'sharp':>5}"
+        head = f"{'layer':<10} {'d':>5} {'trained':>7} {'alpha*':>6} {'rank+1':>6} {'rank':>5} {'soft':>5} {'sharp':>5} {'T9':>5}"
         lines = [f"{self.verdict}: {len(self)} gated layers", *(f"Remark: {each}" for each in self.remarks)]
         lines.append(f"{head}  ḡ, verdict")
         for name, r in zip(self.layers, self.reports, strict=True):
             trained = "-" if r.trained_nonzeros is None else str(r.trained_nonzeros)
             lines.append(
                 f"{name:<10} {r.d:>5} {trained:>7} {r.nonzeros:>6} {r.rank_plus_one:>6} {r.rank:>5} {r.soft_rank:>5} "
-                f"{r.soft_rank_sharp:>5}  {r.guarantee.kind} ({r.guarantee.level}), {r.verdict}"
+                f"{r.soft_rank_sharp:>5} {r.a_priori.limit:>5}  {r.guarantee.kind} ({r.guarantee.level}), {r.verdict}"
             )
         lines += [f"{name}: {r.information}" for name, r in zip(self.layers, self.reports, strict=True)]
         lines += [

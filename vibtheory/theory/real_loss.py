@@ -25,6 +25,7 @@ from vibtheory.theory.certificate import CERTIFIED, Certificate
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.penalty import Profile
 from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.rank import numerical_rank
 from vibtheory.theory.real_certificate import certify_real_loss
 from vibtheory.theory.redundancy import CollinearityReport
 from vibtheory.theory.softmax_loss import SoftmaxLoss
@@ -175,7 +176,8 @@ def check_real_loss(minimum: RealLossMinimum) -> RealLossReport:
     Args:
         minimum: from `minimise_real_loss`; judged only if its certificate is.
     """
-    verdict, reason, _, rank, soft, pairs = decide(minimum.bound, minimum)
+    rank = numerical_rank(minimum.bound)
+    verdict, reason, _, soft, pairs = decide(minimum.bound, minimum, rank)
     return RealLossReport(verdict, reason, minimum.bound.d, minimum.nonzeros, rank.rank, soft.sharp, pairs)
 
 

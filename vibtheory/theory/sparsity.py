@@ -1,4 +1,4 @@
-"""The sparsity-bound checker: ‖α*‖₀ ≤ rank[A] + 1, and our tighter forms, at a certified local minimum (T2, T3, T4a).
+"""The sparsity-bound checker: ‖α*‖₀ ≤ rank[A] + 1, and our tighter forms, at a certified local minimum (T2–T4a, T9).
 
 The bounds speak of exact local minima with exact zeros, so nothing is judged before `find_local_minimum` has certified
 its point. The trained network's own ‖α‖₀ is shown beside and never judged: it is no minimum of ḡ.
@@ -6,7 +6,7 @@ its point. The trained network's own ‖α‖₀ is shown beside and never judge
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import reject
 from vibtheory.storage.report import Report
+from vibtheory.theory.a_priori import APriori, at_rank
 from vibtheory.theory.certificate import CERTIFIED, Certificate
 from vibtheory.theory.minima import LocalMinimum, find_local_minimum
 from vibtheory.theory.quadratic import Guarantee, QuadraticBound
@@ -69,9 +70,10 @@ class SparsityReport(Report):
     Attributes:
         verdict: holds | violated | not applicable (the point is not certified, or the rank is beyond float64).
         reason: in words, with the remedy.
-        statements: T2 (poster), T2 (tight), T3, T3 (sharp), T4a, each with both sides.
+        statements: T2 (poster), T2 (tight), T3, T3 (sharp), T9, T4a, each with both sides.
         minimum: the local minimum of Φ that was judged, with its certificate.
         rank_report, soft_rank_report: how rank and soft rank were found, and how far to trust them.
+        a_priori: T9, the limit that needs no α*: both parts, and the prices at which it informs.
         collinearity: T4a in full; None where α overflowed.
         d, live: gates, and gates whose column is not zero.
         trained_nonzeros: gates of the trained network with α > 1; None if ḡ carries no trained gates. Never judged.
@@ -85,6 +87,7 @@ class SparsityReport(Report):
     minimum: LocalMinimum
     rank_report: RankReport
     soft_rank_report: SoftRank
+    a_priori: APriori
     collinearity: CollinearityReport | None
     d: int
     live: int
@@ -144,6 +147,8 @@ class SparsityReport(Report):
         if not self.vacuous:
             return f"The rank bound is informative: rank[A] = {self.rank} < {self.live} live gates."
         words = f"The rank bound is vacuous: A has full rank, {self.rank} for {self.live} live gates (T3c)."
+        if self.a_priori.informative:
+            words += f" A priori, at most {self.a_priori.limit} (T9)."
         best = min(self.soft_rank, self.soft_rank_sharp)
         if best < self.live:
             return f"{words} The soft-rank bound is not: at most {best} gates may survive."
@@ -157,13 +162,14 @@ class SparsityReport(Report):
             f"{self.layer or 'bound'}: {self.verdict}. {self.reason}",
             f"  survivors {self.nonzeros} of {self.d}{trained}",
             f"  rank[A] + 1 = {self.rank_plus_one}, rank[A] = {self.rank}, soft rank {self.soft_rank}, "
-            f"sharp {self.soft_rank_sharp}; slack {self.slack}, tight slack {self.tight_slack}",
+            f"sharp {self.soft_rank_sharp}, a priori {self.a_priori.limit}; slack {self.slack}, tight slack {self.tight_slack}",
             f"  {self.information}",
             *(f"  {statement}" for statement in self.statements),
             f"  ḡ: {self.guarantee}",
             f"  {self.minimum}",
             f"  {self.rank_report}",
             f"  {self.soft_rank_report}",
+            f"  {self.a_priori}",
         ]
         return "\n".join(lines)
 
@@ -179,6 +185,11 @@ class SparsityReport(Report):
             "rank": self.rank,
             "soft_rank": self.soft_rank,
             "soft_rank_sharp": self.soft_rank_sharp,
+            "a_priori": self.a_priori.limit,
+            "a_priori_level": self.a_priori.level,
+            "a_priori_small": self.a_priori.small,
+            "a_priori_large": self.a_priori.large,
+            "a_priori_from_gamma": self.a_priori.from_gamma,
             "slack": self.slack,
             "tight_slack": self.tight_slack,
             "vacuous": self.vacuous,
@@ -190,7 +201,6 @@ class SparsityReport(Report):
         }
 
     def _content(self) -> dict[str, Any]:
-        certificate, soft, rank = self.certificate, self.soft_rank_report, self.rank_report
         return {
             "version": _JSON_VERSION,
             **self.row(),
@@ -201,28 +211,12 @@ class SparsityReport(Report):
                 for s in self.statements
             ],
             "guarantee": self.guarantee,
-            "certificate": {
-                k: getattr(certificate, k)
-                for k in (
-                    "status",
-                    "reason",
-                    "gradient_norm",
-                    "off_support_slack",
-                    "min_eigenvalue",
-                    "newton_bound",
-                    "kantorovich",
-                    "radius",
-                    "ties",
-                    "support",
-                )
+            "certificate": _fields(self.certificate, "escape"),
+            "rank_report": _fields(self.rank_report, "singular_values", "d", "live") | {
+                "status": self.rank_report.status
             },
-            "rank_report": {
-                k: getattr(rank, k)
-                for k in ("rank", "tolerance", "gap", "sensitivity", "resolution", "remainder", "source", "status")
-            },
-            "soft_rank_report": {
-                k: getattr(soft, k)
-                for k in ("plain", "sharp", "threshold", "alpha_max", "tolerance", "margin", "margin_sharp", "status")
+            "soft_rank_report": _fields(self.soft_rank_report, "ties", "ties_sharp") | {
+                "status": self.soft_rank_report.status
             },
             "mu": self.minimum.mu,
             "alpha": self.minimum.alpha,
@@ -230,8 +224,12 @@ class SparsityReport(Report):
         }
 
 
+def _fields(found: Any, *hidden: str) -> dict[str, Any]:
+    return {each.name: getattr(found, each.name) for each in fields(found) if each.name not in hidden}
+
+
 def check_sparsity_bound(bound: QuadraticBound, start: ArrayLike | None = None, solver: str = "fast") -> SparsityReport:
-    """Go to a certified local minimum of Φ and decide T2, T3 and T4a there.
+    """Go to a certified local minimum of Φ and decide T2, T3, T4a and T9 there.
 
     Args:
         bound: ḡ with d gates and its prices.
@@ -245,49 +243,51 @@ def check_sparsity_bound(bound: QuadraticBound, start: ArrayLike | None = None, 
         InvalidInputError: not a QuadraticBound, Φ unbounded below (direction named), bad start or solver.
         SolverError: cvxpy and its fallbacks failed.
 
-    Source: poster, theorem on ‖α*‖₀; docs/theory.md T2, T3, T4a, T6.
+    Source: poster, theorem on ‖α*‖₀; docs/theory.md T2, T3, T4a, T6, T9.
     """
     if not isinstance(bound, QuadraticBound):
         reject(
             "bound", type(bound).__name__, "a QuadraticBound", "build one from A, b, c, gamma, or by quadratic_bound"
         )
     minimum = find_local_minimum(bound, bound.trained_mu if start is None else start, solver)
-    verdict, reason, statements, rank, soft, pairs = decide(bound, minimum)
+    rank = numerical_rank(bound)
+    known = at_rank(bound, rank)
+    before = Inequality("T9: nonzeros <= a-priori limit", minimum.nonzeros, known.limit, known.limit >= bound.live.size)
+    verdict, reason, statements, soft, pairs = decide(bound, minimum, rank, before)
     trained = None
     if bound.trained_mu is not None and bound.trained_sigma is not None:
         trained = int((np.abs(bound.trained_mu) > bound.trained_sigma).sum())  # α > 1
     return SparsityReport(
-        verdict, reason, statements, minimum, rank, soft, pairs, bound.d, bound.live.size, trained, bound.guarantee,
+        verdict, reason, statements, minimum, rank, soft, known, pairs, bound.d, bound.live.size, trained, bound.guarantee,
         bound.layer, rank.singular_values**2,
     )  # fmt: skip
 
 
 def decide(
-    bound: QuadraticBound, minimum: CertifiedPoint
-) -> tuple[Verdict, str, tuple[Inequality, ...], RankReport, SoftRank, CollinearityReport | None]:
-    """T2, T3 and T4a at a point: verdict, reason, both sides of each, rank, soft rank and pairs. Nothing is checked."""
-    rank = numerical_rank(bound)
+    bound: QuadraticBound, minimum: CertifiedPoint, rank: RankReport, *more: Inequality
+) -> tuple[Verdict, str, tuple[Inequality, ...], SoftRank, CollinearityReport | None]:
+    """T2, T3, T4a and `more` at a point: verdict, reason, both sides of each, soft rank, pairs. Nothing is checked."""
     # The exact minimum lies within the certificate's radius: the limits are taken at the largest α there.
     alpha = np.maximum(minimum.alpha, bound._alpha_within(minimum.mu, minimum.certificate.radius))
     # A point that ran away to α = inf is reported ("not applicable"), not raised: a numerical failure is a status.
     finite = bool(np.isfinite(alpha).all())
     soft = of_alpha(bound, alpha if finite else np.nan_to_num(alpha, nan=_HUGE, posinf=_HUGE))
     pairs = check_collinearity(bound, minimum) if finite else None
-    statements = _statements(minimum.nonzeros, rank.rank, soft.plain, soft.sharp, bound.live.size, pairs)
+    statements = _statements(minimum.nonzeros, rank.rank, soft, bound.live.size, more, pairs)
     unresolved = minimum.nonzeros > rank.rank and soft.threshold <= max(rank.resolution, rank.tolerance) ** 2
-    return (*_judge(statements, minimum.certificate, unresolved), statements, rank, soft, pairs)
+    return (*_judge(statements, minimum.certificate, unresolved), statements, soft, pairs)
 
 
 def _statements(
-    nonzeros: int, rank: int, soft: int, sharp: int, live: int, pairs: CollinearityReport | None
+    nonzeros: int, rank: int, soft: SoftRank, live: int, more: tuple[Inequality, ...], pairs: CollinearityReport | None
 ) -> tuple[Inequality, ...]:
     counts = [
         ("T2 (poster): nonzeros <= rank[A] + 1", rank + 1),
         ("T2 (tight): nonzeros <= rank[A]", rank),
-        ("T3: nonzeros <= soft rank", soft),
-        ("T3 (sharp): nonzeros <= sharp soft rank", sharp),
+        ("T3: nonzeros <= soft rank", soft.plain),
+        ("T3 (sharp): nonzeros <= sharp soft rank", soft.sharp),
     ]
-    found = [Inequality(name, nonzeros, limit, limit >= live) for name, limit in counts]
+    found = [*(Inequality(name, nonzeros, limit, limit >= live) for name, limit in counts), *more]
     name = "T4a: cos² <= its limit for every pair of survivors"
     if pairs is None or pairs.worst_pair is None:
         return (*found, Inequality(f"{name} ({'no pair' if pairs else 'not computed'})", 0.0, 1.0, True))

@@ -1,4 +1,4 @@
-"""T9 against its definition on a dense grid of a, against enumeration, and its price against the limit on either side."""
+"""T9 against its definition on a dense grid of a, against enumeration, and its price against either side."""
 
 from __future__ import annotations
 

@@ -103,7 +103,8 @@ def _counts(axes: Axes, report: SparsityReport) -> None:
     bars = [
         ("survivors ‖α*‖₀", report.nonzeros, "blue"), ("sharp soft rank", report.soft_rank_sharp, "red"),
         ("soft rank", report.soft_rank, "red"), ("rank[A]", report.rank, "grey"),
-        ("rank[A] + 1", report.rank_plus_one, "grey"), ("T9, a priori", report.a_priori.limit, "orange"), ("gates d", report.d, "black"),
+        ("rank[A] + 1", report.rank_plus_one, "grey"),
+        ("T9, a priori", report.a_priori.limit, "orange"), ("gates d", report.d, "black"),
     ]  # fmt: skip
     if report.trained_nonzeros is not None:
         bars.insert(0, ("trained ‖α‖₀ (not judged)", report.trained_nonzeros, "sky"))

@@ -135,7 +135,8 @@ class BoundTable(Report):
             trained = "-" if r.trained_nonzeros is None else str(r.trained_nonzeros)
             lines.append(
                 f"{start}{r.d:>4} {trained:>7} {r.nonzeros:>6} {r.rank:>5} {r.soft_rank:>5} {r.soft_rank_sharp:>5} "
-                f"{r.a_priori.limit:>5} {row.budget:>6}  {check.samples:>7} {check.violations:>5} {check.rate_limit:>8.2g}  "
+                f"{r.a_priori.limit:>5} {row.budget:>6}  {check.samples:>7} {check.violations:>5} "
+                f"{check.rate_limit:>8.2g}  "
                 f"{r.verdict} ({r.guarantee.level}, {row.seconds:.1f} s)"
             )
         return "\n".join(lines)

@@ -65,7 +65,8 @@ class NetworkReport(Report):
         return reject("layer", repr(layer), "one of " + ", ".join(self.layers), "choose one of those layers")
 
     def __str__(self) -> str:
-        head = f"{'layer':<10} {'d':>5} {'trained':>7} {'alpha*':>6} {'rank+1':>6} {'rank':>5} {'soft':>5} {'sharp':>5} {'T9':>5}"
+        head = f"{'layer':<10} {'d':>5} {'trained':>7} {'alpha*':>6} {'rank+1':>6} {'rank':>5} {'soft':>5} {'sharp':>5}"
+        head += f" {'T9':>5}"
         lines = [f"{self.verdict}: {len(self)} gated layers", *(f"Remark: {each}" for each in self.remarks)]
         lines.append(f"{head}  ḡ, verdict")
         for name, r in zip(self.layers, self.reports, strict=True):

@@ -162,7 +162,8 @@ class SparsityReport(Report):
             f"{self.layer or 'bound'}: {self.verdict}. {self.reason}",
             f"  survivors {self.nonzeros} of {self.d}{trained}",
             f"  rank[A] + 1 = {self.rank_plus_one}, rank[A] = {self.rank}, soft rank {self.soft_rank}, "
-            f"sharp {self.soft_rank_sharp}, a priori {self.a_priori.limit}; slack {self.slack}, tight slack {self.tight_slack}",
+            f"sharp {self.soft_rank_sharp}, a priori {self.a_priori.limit}; slack {self.slack}, "
+            f"tight slack {self.tight_slack}",
             f"  {self.information}",
             *(f"  {statement}" for statement in self.statements),
             f"  ḡ: {self.guarantee}",
@@ -258,8 +259,8 @@ def check_sparsity_bound(bound: QuadraticBound, start: ArrayLike | None = None, 
     if bound.trained_mu is not None and bound.trained_sigma is not None:
         trained = int((np.abs(bound.trained_mu) > bound.trained_sigma).sum())  # α > 1
     return SparsityReport(
-        verdict, reason, statements, minimum, rank, soft, known, pairs, bound.d, bound.live.size, trained, bound.guarantee,
-        bound.layer, rank.singular_values**2,
+        verdict, reason, statements, minimum, rank, soft, known, pairs, bound.d, bound.live.size, trained,
+        bound.guarantee, bound.layer, rank.singular_values**2,
     )  # fmt: skip
 
 

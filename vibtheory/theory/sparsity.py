@@ -213,12 +213,10 @@ class SparsityReport(Report):
             ],
             "guarantee": self.guarantee,
             "certificate": _fields(self.certificate, "escape"),
-            "rank_report": _fields(self.rank_report, "singular_values", "d", "live") | {
-                "status": self.rank_report.status
-            },
-            "soft_rank_report": _fields(self.soft_rank_report, "ties", "ties_sharp") | {
-                "status": self.soft_rank_report.status
-            },
+            "rank_report": _fields(self.rank_report, "singular_values", "d", "live")
+            | {"status": self.rank_report.status},
+            "soft_rank_report": _fields(self.soft_rank_report, "ties", "ties_sharp")
+            | {"status": self.soft_rank_report.status},
             "mu": self.minimum.mu,
             "alpha": self.minimum.alpha,
             "spectrum": self.spectrum,

@@ -18,7 +18,7 @@ from .compression.cut import compress as compress
 from .compression.merging import merge_redundant as merge_redundant
 from .errors import VibTheoryError as VibTheoryError
 from .networks import gates as gates
-from .networks.gates import Gate as Gate
+from .networks.gates.vib import Gate as Gate
 from .networks.insertion import insert_gates as insert_gates
 from .studies import tables as tables
 from .studies.environment import doctor as doctor

@@ -25,7 +25,7 @@ from vibtheory.bridge.downstream import Downstream, modules_after
 from vibtheory.bridge.output_loss import OutputLoss
 from vibtheory.errors import InvalidInputError, reject
 from vibtheory.networks.forward import activation, evaluating, gate_held_at, in_float64
-from vibtheory.networks.gates import named_gates
+from vibtheory.networks.gates import vib_gates
 
 __all__ = ["Batch", "GatedLayer"]
 
@@ -85,7 +85,7 @@ class GatedLayer:
         self.likelihood = OutputLoss(likelihood)
         self.layer, self.x, self.y = layer, x, y
         self.samples, self.seed, self.memory = samples, seed, memory
-        gates = named_gates(self.net)
+        gates = vib_gates(self.net)
         for gate in gates.values():
             gate.sample_in_eval = False
         self.gate = gates[layer]
@@ -200,7 +200,7 @@ class GatedLayer:
             with torch.no_grad():
                 f, before = self.after.resume(x)
             return Batch(x, f.double(), y, before)
-        gates = named_gates(self.net).values() if self.samples else ()
+        gates = vib_gates(self.net).values() if self.samples else ()
         with evaluating(self.net, (gate for gate in gates if gate is not self.gate), entropy if self.samples else None):
             f = activation(self.net, self.gate, x, stop=self.prefix is not None)
         return Batch(x, f.double(), y)

@@ -19,7 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from vibtheory.errors import as_whole, reject
 from vibtheory.information.channel import GatedChannel
 from vibtheory.networks.forward import activation, evaluating
-from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.gates import Gate, GateLaw, named_gates
 
 __all__ = ["Inputs", "LayerLaw", "as_batches", "layer_law"]
 
@@ -73,13 +73,17 @@ def layer_law(
         call: which call of the module is meant, counted from 0, where a forward pass calls it several times.
 
     Raises:
-        InvalidInputError: no such module, a gate on a map, no tensor, several calls, inputs that the network does not
-            take, or (without a seed) a dropout, or a forward pass that is random in evaluation mode.
+        InvalidInputError: no such module, a gate on a map or with other than normal noise, no tensor, several calls,
+            inputs that the network does not take, or (without a seed) a dropout, or a forward pass that is random in
+            evaluation mode.
     """
     names = [name for name, _ in net.named_modules() if name]
     if layer not in names:
         reject("layer", repr(layer), "one of " + ", ".join(names), "choose one of those names")
     module = net.get_submodule(layer)
+    if isinstance(module, GateLaw) and not isinstance(module, Gate):
+        reject("layer", f"{layer!r}, a gate of the law {module.law!r}", "a gate whose noise is normal",
+               "choose the module before it: what it gives is a layer too")  # fmt: skip
     if seed is None and isinstance(module, _DropoutNd) and module.p > 0:
         reject("layer", f"{layer!r}, a dropout, whose output given x is a mixture", "a layer that is Gaussian given x",
                "sample it: upstream='sampled' of information_of, seed=0 of layer_law; or name the module before "
@@ -88,7 +92,7 @@ def layer_law(
     noisy: dict[str, nn.Module] = {
         name: part
         for name, part in net.named_modules()
-        if isinstance(part, _DropoutNd) or (isinstance(part, Gate) and part is not module)
+        if isinstance(part, _DropoutNd) or (isinstance(part, GateLaw) and part is not module)
     }
     with evaluating(net, () if seed is None else named_gates(net).values(), 0 if seed is None else seed):
         for part in noisy.values():

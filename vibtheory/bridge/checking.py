@@ -22,7 +22,7 @@ from vibtheory.bridge.kinds import KINDS, LEVEL, PROVED, BoundOptions, build, re
 from vibtheory.bridge.output_loss import LIKELIHOODS
 from vibtheory.bridge.verification import BoundCheck, compare, own_losses, sample_points
 from vibtheory.errors import as_array, as_generator, as_positive, as_whole, check_choice, reject
-from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.gates import Gate, vib_gates
 from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 
 if TYPE_CHECKING:
@@ -91,14 +91,14 @@ def checked(
     if len(x) != len(y) or len(x) == 0:
         reject("data.y_train", f"{len(y)} labels for {len(x)} inputs", "one label per input, at least one",
                "pass matching arrays")  # fmt: skip
-    if insert and not named_gates(net):
+    if insert and not vib_gates(net):
         if gamma is None:
             reject("gamma", None, "a price γ > 0, as the network has no gates and so no recorded one",
                    "pass gamma=… (training's γ in nats, e.g. 1e-4)")  # fmt: skip
         from vibtheory.networks.insertion import insert_gates
 
         net = insert_gates(net, torch.as_tensor(x[:2]))
-    names = list(named_gates(net)) if layers is None else list(layers)
+    names = list(vib_gates(net)) if layers is None else list(layers)
     prices = {name: theory_gamma(net, name, gamma) if priced else float(not _gate(net, name)) for name in names}
     return GatedNetwork(net, x, y, str(data.likelihood), prices)
 
@@ -117,7 +117,7 @@ def quadratic_bound(
     Args:
         net: a gated network, in any mode; it is not changed.
         data: a `Dataset`: its `.x_train` [N, ...], `.y_train` and `.likelihood` are used.
-        layer: the gate's name; `named_gates(net)` lists them.
+        layer: the gate's name; `vib_gates(net)` lists them.
         kind: exact | bohning | lipschitz | fitted | tangent, or "auto": the strongest of exact, bohning, lipschitz that
             applies, else tangent.
         gamma: training's γ_i > 0 in nats, one number or one per layer; None takes the one recorded by `train`.
@@ -336,7 +336,7 @@ def remarks(network: GatedNetwork, options: BoundOptions) -> tuple[str, ...]:
 
 
 def _gate(net: nn.Module, layer: str) -> Gate:
-    gates = named_gates(net)
+    gates = vib_gates(net)
     if not gates:
         reject("net", f"{type(net).__name__} without gates", "a gated network",
                "insert gates with vibtheory.insert_gates(model, example_input), or call check_network")  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vibtheory.networks.forward import evaluating, gate_held_at, in_float64
-from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.gates import Gate, vib_gates
 
 __all__ = ["BoundCheck", "clopper_pearson_upper", "compare", "own_losses", "sample_points"]
 
@@ -129,7 +129,7 @@ def own_losses(
         Losses [S] in nats, and 16 times the unit rounding of the precision that the network ran in.
     """
     exact = in_float64(net, x)
-    gate, weight = named_gates(exact)[layer], next(exact.parameters())
+    gate, weight = vib_gates(exact)[layer], next(exact.parameters())
     before = _called_before(exact, gate, torch.as_tensor(x[:2]).to(weight)) if others else []
     total = np.zeros(len(points))
     for repeat in range(max(others, 1)):
@@ -161,7 +161,7 @@ def _loss(outputs: Tensor, labels: Tensor, likelihood: str) -> Tensor:
 def _called_before(net: nn.Module, gate: Gate, x: Tensor) -> list[Gate]:
     """The gates that a forward pass of `net` comes to before `gate`."""
     order: list[Gate] = []
-    gates = named_gates(net).values()
+    gates = vib_gates(net).values()
     handles = [each.register_forward_pre_hook(lambda module, _: order.append(module)) for each in gates]
     try:
         with torch.no_grad(), evaluating(net):

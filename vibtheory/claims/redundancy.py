@@ -14,7 +14,7 @@ from torch import nn
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.instances import Effort
 from vibtheory.compression.merging import merge_redundant
-from vibtheory.networks.gates import named_gates
+from vibtheory.networks.gates import vib_gates
 from vibtheory.networks.lenet import mlp
 from vibtheory.studies.propositions import absorb_constant_unit, check_dead_unit
 from vibtheory.theory.dead_gate import dead_gate_flow
@@ -32,7 +32,7 @@ def _network(rng: np.random.Generator, sizes: tuple[int, ...] = (6, 10, 3)) -> t
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
         net = mlp(sizes).double()
-        for gate in named_gates(net).values():
+        for gate in vib_gates(net).values():
             gate.mu.data.copy_(1 + 0.3 * torch.randn(gate.features, dtype=torch.float64))
             gate.log_var.data.copy_(torch.randn(gate.features, dtype=torch.float64) - 3)
         return net, torch.randn(300, sizes[0], dtype=torch.float64)
@@ -85,7 +85,7 @@ def _with_unit_at(
 ) -> tuple[float, torch.Tensor]:
     """Mean loss in nats over h1's z_unit ~ N(μ, σ²), by the trapezoid rule; and the outputs [N, K] with it at `z`."""
     fixed = copy.deepcopy(net).eval()
-    gate = named_gates(fixed)["h1"]
+    gate = vib_gates(fixed)["h1"]
     mu, sigma = float(gate.mu[unit].detach()), float(gate.sigma[unit].detach())
 
     def outputs(value: float) -> torch.Tensor:
@@ -230,7 +230,7 @@ def _activations(net: nn.Module, x: torch.Tensor, layer: int) -> torch.Tensor:
 
 def _next(net: nn.Module, x: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Mean [N, k] and covariance [N, k, k] of what h`layer` sends on, given the units before; Σ ½ log(1+α) of it."""
-    gate, linear = named_gates(net)[f"h{layer}"], _linear(net, layer + 1)
+    gate, linear = vib_gates(net)[f"h{layer}"], _linear(net, layer + 1)
     with torch.no_grad():
         f = _activations(net, x, layer)
         mu, sigma = gate.mu * gate.active, gate.sigma * gate.active
@@ -251,7 +251,7 @@ def merging(effort: Effort) -> Finding:
         net, x = _network(rng, (6, 9, 7, 3))
         layer = 1 + index % 2
         first, second = (int(j) for j in rng.choice(9 if layer == 1 else 7, 2, replace=False))
-        gate, linear = named_gates(net)[f"h{layer}"], _linear(net, layer)
+        gate, linear = vib_gates(net)[f"h{layer}"], _linear(net, layer)
         with torch.no_grad():
             c = float(np.exp(rng.normal()))
             for parameter in (linear.weight, linear.bias):

@@ -15,7 +15,7 @@ from vibtheory.bridge.verification import BoundCheck, clopper_pearson_upper
 from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.instances import Effort
 from vibtheory.datasets.dataset import Dataset, from_arrays
-from vibtheory.networks.gates import named_gates
+from vibtheory.networks.gates import vib_gates
 from vibtheory.networks.lenet import mlp
 from vibtheory.theory.certificate import CERTIFIED
 from vibtheory.theory.quadratic import QuadraticBound
@@ -42,7 +42,7 @@ def random_network(rng: np.random.Generator, likelihood: Likelihood) -> tuple[nn
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
         net = mlp((6, 5, 4, 3)).double()
-    for gate in named_gates(net).values():
+    for gate in vib_gates(net).values():
         gate.mu.data.copy_(torch.tensor(rng.normal(scale=1.5, size=gate.features)))
         gate.log_var.data.copy_(torch.tensor(rng.normal(-1.5, 0.5, gate.features)))
     x = rng.standard_normal((120, 6))

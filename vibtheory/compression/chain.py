@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vibtheory.compression.fixed_modules import FixedScale, Select
 from vibtheory.compression.liveness import alive_units
 from vibtheory.errors import InvalidInputError, reject
-from vibtheory.networks.gates import Gate
+from vibtheory.networks.gates import GateLaw
 from vibtheory.networks.sequential import ordered_modules
 
 __all__ = ["check_not_vanished", "compress_chain", "is_chain"]
@@ -60,7 +60,7 @@ def is_chain(net: nn.Sequential, example: Tensor, units_axis: int | None = None)
     with torch.no_grad():
         for _, module in modules:
             module = copy.deepcopy(module).eval()
-            if isinstance(module, nn.Linear | Gate):
+            if isinstance(module, nn.Linear | GateLaw):
                 axis = h.ndim - 1 if isinstance(module, nn.Linear) else module.axis % h.ndim
                 fits = axis == (h.ndim - 1 if tokens else 1)
                 if tokens is None and h.ndim > 2 and axis == h.ndim - 1:
@@ -93,14 +93,14 @@ def compress_chain(net: nn.Sequential, *, fold_batchnorm: bool = False) -> nn.Se
     """
     net = _unshared(net)
     rows = alive_units(net)
-    check_not_vanished(net, {name: mask for name, m, mask in rows if isinstance(m, Gate) and mask is not None})
+    check_not_vanished(net, {name: mask for name, m, mask in rows if isinstance(m, GateLaw) and mask is not None})
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     front: _Front | None = None
     for path, module, mask in rows:
         name = path.replace(".", "_")
-        if isinstance(module, Gate):
+        if isinstance(module, GateLaw):
             assert mask is not None
-            front = _through_gate(layers, name, module, mask.to(module.mu.device), front)
+            front = _through_gate(layers, name, module, mask.to(module.active.device), front)
             continue
         if isinstance(module, nn.Linear | nn.Conv2d):
             assert mask is not None
@@ -154,7 +154,7 @@ def _unshared(net: nn.Sequential) -> nn.Sequential:
 
 
 def _through_gate(
-    layers: OrderedDict[str, nn.Module], name: str, gate: Gate, alive: Tensor, front: _Front | None
+    layers: OrderedDict[str, nn.Module], name: str, gate: GateLaw, alive: Tensor, front: _Front | None
 ) -> _Front:
     mean = gate.mean().detach().double()
     if front is None:

@@ -14,7 +14,7 @@ from vibtheory.compression.chain import compress_chain, is_chain
 from vibtheory.compression.graph import compress_graph
 from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation, probes
-from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.gates import GateLaw, named_gates
 
 __all__ = ["compress"]
 
@@ -98,7 +98,7 @@ def _make_weights_plain(net: nn.Module) -> None:
 
 def _example_for(net: nn.Module) -> tuple[Tensor] | None:
     """An input that a chain takes, from the width of its first layer; None where none is found."""
-    first = next((m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d | Gate)), None)
+    first = next((m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d | GateLaw)), None)
     if not isinstance(net, nn.Sequential) or first is None:
         return None
     sides = (28, 32, 64, 224, 96, 16, 8)  # of images; any that the chain takes will do
@@ -116,5 +116,5 @@ def _example_for(net: nn.Module) -> tuple[Tensor] | None:
     return None
 
 
-def _width(layer: nn.Linear | Gate) -> int:
+def _width(layer: nn.Linear | GateLaw) -> int:
     return layer.in_features if isinstance(layer, nn.Linear) else layer.features

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vibtheory.errors import reject
-from vibtheory.networks.gates import Gate
+from vibtheory.networks.gates import GateLaw
 from vibtheory.networks.sequential import ordered_modules
 
 __all__ = ["alive", "alive_units", "spread"]
@@ -33,7 +33,7 @@ def alive(net: nn.Module) -> dict[str, Tensor]:
         InvalidInputError: see `ordered_modules`; or a gate or layer that does not fit the one before it.
     """
     rows = alive_units(net)
-    return {name: mask for name, module, mask in rows if isinstance(module, Gate) and mask is not None}
+    return {name: mask for name, module, mask in rows if isinstance(module, GateLaw) and mask is not None}
 
 
 def alive_units(net: nn.Module) -> list[tuple[str, nn.Module, Tensor | None]]:
@@ -64,7 +64,7 @@ def _reached(modules: list[tuple[str, nn.Module]]) -> list[Tensor | None]:
         if isinstance(module, nn.Linear | nn.Conv2d):
             reached = torch.tensor(True) if mask is None else spread(mask, _width_in(module), name).any()
             mask = reached.expand(module.weight.shape[0])
-        elif isinstance(module, Gate):
+        elif isinstance(module, GateLaw):
             keep = module.keep.cpu()
             mask = keep if mask is None else spread(mask, len(keep), name) & keep
         masks.append(mask)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from vibtheory.compression.proportionality import ProportionalGroup, proportional_groups
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import reject
-from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.gates import Gate, vib_gates
 from vibtheory.networks.units import FeedingGate, gated_layers, inputs_of
 
 __all__ = ["MergeReport", "MergedGroup", "merge_redundant"]
@@ -234,7 +234,7 @@ def _gate_values(gate: Gate, units: list[int]) -> tuple[Array, Array, Array]:
 
 def _information(net: nn.Module) -> float:
     total = 0.0
-    for gate in named_gates(net).values():
+    for gate in vib_gates(net).values():
         alpha = _gate_values(gate, list(range(gate.features)))[2] * gate.active.cpu().numpy()
         total += 0.5 * gate.multiplier * float(np.log1p(alpha).sum())
     return total

@@ -21,7 +21,7 @@ from vibtheory.compression.evaluation import Evaluation, error, evaluate
 from vibtheory.compression.liveness import alive_units, spread
 from vibtheory.compression.sizes import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
 from vibtheory.errors import InvalidInputError, reject
-from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.gates import GateLaw, named_gates
 
 __all__ = [
     "Compression",
@@ -76,7 +76,7 @@ def compression(net: nn.Module, input_shape: Sequence[int] | None = None, *, exa
         if _counts_as_map(module, before):
             pruned[1] += alive_out * area
             full[1] += out * area
-        if isinstance(module, Gate):
+        if isinstance(module, GateLaw):
             kept.append(alive_out)
         before, mask_before = module, mask
     return compare(Size(*pruned), Size(*full), kept)
@@ -105,7 +105,7 @@ _NO_NEW_MAP = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout,
 
 def _counts_as_map(module: nn.Module, before: nn.Module) -> bool:
     """Activations and poolings do; a gate where it is the first to hold its units (inputs, flattened maps)."""
-    if isinstance(module, Gate):
+    if isinstance(module, GateLaw):
         return isinstance(before, nn.Flatten | nn.Identity)
     return not isinstance(module, _NO_NEW_MAP)
 
@@ -140,8 +140,8 @@ def _input_shape(
 ) -> tuple[int, ...]:
     if given is not None:
         return tuple(given)
-    first = next((m for _, m, _ in rows if isinstance(m, nn.Linear | nn.Conv2d | Gate)), None)
-    if isinstance(first, Gate):
+    first = next((m for _, m, _ in rows if isinstance(m, nn.Linear | nn.Conv2d | GateLaw)), None)
+    if isinstance(first, GateLaw):
         return (first.features,)
     if isinstance(first, nn.Linear):
         return (first.in_features,)

@@ -4,6 +4,7 @@ Read `gates` first, then `lenet` and `vgg`, then `insertion`.
 """
 
 from vibtheory.networks.gates import Gate as Gate
+from vibtheory.networks.gates import make_gate as make_gate
 from vibtheory.networks.gates import named_gates as named_gates
 from vibtheory.networks.insertion import insert_gates as insert_gates
 from vibtheory.networks.lenet import lenet_5_caffe as lenet_5_caffe

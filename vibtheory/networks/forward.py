@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vibtheory.errors import reject
-from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.gates import GateLaw, named_gates
 from vibtheory.networks.streams import random_stream
 
 __all__ = ["activation", "evaluating", "gate_held_at", "in_float64"]
@@ -23,7 +23,10 @@ class _Reached(Exception):
 
 @contextmanager
 def evaluating(
-    net: nn.Module, sampled: Iterable[Gate] = (), seed: int | Sequence[int] | None = None, purpose: str = "evaluation"
+    net: nn.Module,
+    sampled: Iterable[GateLaw] = (),
+    seed: int | Sequence[int] | None = None,
+    purpose: str = "evaluation",
 ) -> Iterator[None]:
     """Evaluation mode inside a `with` block: every gate at its masked mean, those in `sampled` drawn on kept units.
 
@@ -80,7 +83,7 @@ def activation(net: nn.Module, module: nn.Module, x: Tensor, *, stop: bool = Fal
         if stop:
             raise _Reached
 
-    gate = isinstance(module, Gate)
+    gate = isinstance(module, GateLaw)
     watch = module.register_forward_pre_hook(catch) if gate else module.register_forward_hook(catch)
     try:
         with torch.no_grad():
@@ -103,7 +106,7 @@ def activation(net: nn.Module, module: nn.Module, x: Tensor, *, stop: bool = Fal
 
 
 @contextmanager
-def gate_held_at(gate: Gate, z: Tensor) -> Iterator[None]:
+def gate_held_at(gate: GateLaw, z: Tensor) -> Iterator[None]:
     """Inside a `with` block `gate` multiplies by z: [d], or [N, d] with a row for each example of the batch."""
 
     def put_in(_: nn.Module, inputs: tuple[Any, ...], __: Tensor) -> Tensor:

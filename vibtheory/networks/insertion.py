@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from vibtheory.errors import InvalidInputError, as_positive, reject
 from vibtheory.networks.equivalence import deviation, probes, training_batches
-from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
 from vibtheory.networks.interception import UnitAxes, intercept
 
@@ -35,12 +35,11 @@ def insert_gates(
     *,
     input_gate: bool = False,
     multiplier: float | str = "feature_map",
-    threshold: float = 1.0,
-    mean: float = 1.0,
-    log_variance: float = -9.0,
+    law: str = "vib",
     feature_axis: int | None = None,
+    **options: Any,
 ) -> nn.Module:
-    """A copy of `model` with a `Gate` after each activation (ReLU, GELU, …, as module, function or method).
+    """A copy of `model` with a gate after each activation (ReLU, GELU, …, as module, function or method).
 
     An activation whose result is the model's output gets no gate. Names: "<layer>_gate", where <layer> is the
     convolution or linear layer whose output is activated ("." becomes "_" in traced models), or the activation's own
@@ -58,13 +57,14 @@ def insert_gates(
         input_gate: also a gate on the input's units ("input_gate"; after a leading flatten that is traced, on its
             result).
         multiplier: "feature_map": the number of positions that share a gate (H·W; T for tokens); or one number.
-        threshold, mean, log_variance: see `Gate`.
+        law: what the gates are: VIB's "vib", or another of `vibtheory.networks.gates.LAWS`.
+        options: of the law's class: threshold; mean and log_variance for VIB's.
         feature_axis: the units' axis; None: where the operation that makes the units puts them and what follows moves
             them (axis 1 of a convolution, the last of a Linear, a transpose between).
 
     Raises:
-        InvalidInputError: no activation found, a multiplier that is no number >= 0, an example the model does not take,
-            or a model that gates would change.
+        InvalidInputError: no activation found, an unknown law (the message lists them) or option, a multiplier that
+            is no number >= 0, an example the model does not take, or a model that gates would change.
     """
     if multiplier != "feature_map":
         if isinstance(multiplier, str):
@@ -74,20 +74,13 @@ def insert_gates(
     result = copy.deepcopy(model)
     modes = {name: module.training for name, module in model.named_modules()}
 
-    def make(shape: torch.Size, axis: int) -> Gate:
+    def make(shape: torch.Size, axis: int) -> GateLaw:
         axis = axis if feature_axis is None else feature_axis
         if not -len(shape) < axis < len(shape) or axis == 0:
             reject("feature_axis", axis, f"an axis of {list(shape)} other than 0", "pass 1 or -1")
         axis = 1 if len(shape) == 2 else axis
         positions = math.prod(shape[1:]) / shape[axis] if multiplier == "feature_map" else float(multiplier)
-        return Gate(
-            shape[axis],
-            multiplier=positions,
-            threshold=threshold,
-            axis=axis,
-            mean=mean,
-            log_variance=log_variance,
-        ).to(_device(inputs))
+        return make_gate(law, shape[axis], multiplier=positions, axis=axis, **options).to(_device(inputs))
 
     result.eval()
     _run(result, inputs)
@@ -173,7 +166,7 @@ def _changes(model: nn.Module, gated: nn.Module, inputs: tuple[Any, ...]) -> str
     return ""
 
 
-def _pass_on(gate: Gate, h: Tensor) -> Tensor:
+def _pass_on(gate: GateLaw, h: Tensor) -> Tensor:
     if h.shape[gate.axis] != gate.features:
         raise RuntimeError(f"{gate.features} units expected on axis {gate.axis} of {list(h.shape)}")
     return h
@@ -191,10 +184,10 @@ def _is_flat(module: nn.Module | None) -> bool:
 
 def _into_sequential(
     model: nn.Sequential, inputs: tuple[Any, ...], input_gate: bool, make: Any
-) -> tuple[nn.Sequential, list[Gate]]:
+) -> tuple[nn.Sequential, list[GateLaw]]:
     """Gates as further entries of the Sequentials; every other entry keeps its name."""
     leaves = sum(1 for _ in _occurrences(model))
-    gates: list[Gate] = []
+    gates: list[GateLaw] = []
     units = UnitAxes()
     state = {"h": inputs[0], "seen": 0, "layer": "input", "pending": input_gate}
 

@@ -11,7 +11,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from vibtheory.errors import reject
-from vibtheory.networks.gates import Gate
+from vibtheory.networks.gates import GateLaw
 from vibtheory.networks.interception import ACTIVATION_NAMES, UnitAxes
 
 __all__ = ["ACTIVATIONS", "insert_into_graph"]
@@ -51,8 +51,8 @@ def insert_into_graph(
     graph: fx.Graph,
     inputs: tuple[Any, ...],
     input_gate: bool,
-    make: Callable[[torch.Size, int], Gate],
-) -> tuple[fx.GraphModule, list[Gate]]:
+    make: Callable[[torch.Size, int], GateLaw],
+) -> tuple[fx.GraphModule, list[GateLaw]]:
     """The traced `model` with gates made by `make(shape, axis)`, and those gates in order.
 
     Raises:
@@ -63,7 +63,7 @@ def insert_into_graph(
     with torch.no_grad():
         ShapeProp(traced).propagate(*inputs)
         _Axes(traced).run(*inputs)
-    gates: list[Gate] = []
+    gates: list[GateLaw] = []
 
     def add(node: fx.Node, name: str, axis: int) -> None:
         unique, k = f"{name}_gate", 2

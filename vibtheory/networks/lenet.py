@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import nn
 
 from vibtheory.errors import reject
-from vibtheory.networks.gates import Gate
+from vibtheory.networks.gates import GateLaw, make_gate
 from vibtheory.networks.registry import builder
 from vibtheory.networks.vgg import vgg16_cifar, vgg19_cifar
 
@@ -17,63 +17,64 @@ __all__ = ["lenet_5_caffe", "lenet_300_100", "mlp", "vgg16_cifar", "vgg19_cifar"
 
 
 @builder
-def mlp(sizes: Sequence[int], *, gated: bool = True) -> nn.Sequential:
+def mlp(sizes: Sequence[int], *, gated: bool = True, law: str = "vib") -> nn.Sequential:
     """A fully connected ReLU network sizes[0]-…-sizes[-1] with gates on the input and on every hidden layer.
 
     Args:
         sizes: units per layer, inputs first, outputs (classes, or regression targets) last; at least two entries.
         gated: False leaves the gates out: the regular net of the same shape.
+        law: of the gates; `vibtheory.networks.gates.LAWS` has them by name.
 
     Returns:
         Sequential [N, ...] → [N, sizes[-1]]; gates named input, h1, h2, ….
 
     Raises:
-        InvalidInputError: fewer than two sizes, or a size below 1.
+        InvalidInputError: fewer than two sizes, a size below 1, or an unknown law.
     """
     if len(sizes) < 2 or min(sizes) < 1:
         reject("sizes", sizes, "at least two integers >= 1", "give inputs, hidden units and outputs")
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     if gated:
-        layers["input"] = Gate(sizes[0])
+        layers["input"] = make_gate(law, sizes[0])
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
         layers[f"linear{i}"] = nn.Linear(fan_in, fan_out)
         if i < len(sizes) - 1:
             layers[f"relu{i}"] = nn.ReLU()
             if gated:
-                layers[f"h{i}"] = Gate(fan_out)
+                layers[f"h{i}"] = make_gate(law, fan_out)
     return nn.Sequential(layers)
 
 
 @builder
-def lenet_300_100(*, gated: bool = True) -> nn.Sequential:
-    """LeNet-300-100: 784-300-100-10, gates on input, h1 and h2 unless gated=False (Table 1).
+def lenet_300_100(*, gated: bool = True, law: str = "vib") -> nn.Sequential:
+    """LeNet-300-100: 784-300-100-10, gates on input, h1 and h2 unless gated=False (Table 1); law as `mlp`.
 
     Input [N, 784] or [N, 1, 28, 28].
     """
-    return mlp((784, 300, 100, 10), gated=gated)
+    return mlp((784, 300, 100, 10), gated=gated, law=law)
 
 
 @builder
-def lenet_5_caffe(*, gated: bool = True) -> nn.Sequential:
+def lenet_5_caffe(*, gated: bool = True, law: str = "vib") -> nn.Sequential:
     """LeNet-5-Caffe 20-50-800-500 (Table 2): conv→ReLU→pool→gate twice, the flattened 800 gated, fc1→ReLU→gate.
 
     Input [N, 1, 28, 28]; gates conv1 [20], conv2 [50], flat [800], fc1 [500]. The convolutions' information is
-    multiplied by the size of their output map, 24² and 8²: without it conv1 hardly prunes.
+    multiplied by the size of their output map, 24² and 8²: without it conv1 hardly prunes. gated and law as `mlp`.
     """
     stages: list[tuple[str, nn.Module]] = [
         ("convolution1", nn.Conv2d(1, 20, 5)),  # [N, 20, 24, 24]
         ("relu1", nn.ReLU()),
         ("pool1", nn.MaxPool2d(2)),  # [N, 20, 12, 12]
-        ("conv1", Gate(20, multiplier=24 * 24)),
+        ("conv1", make_gate(law, 20, multiplier=24 * 24)),
         ("convolution2", nn.Conv2d(20, 50, 5)),  # [N, 50, 8, 8]
         ("relu2", nn.ReLU()),
         ("pool2", nn.MaxPool2d(2)),  # [N, 50, 4, 4]
-        ("conv2", Gate(50, multiplier=8 * 8)),
+        ("conv2", make_gate(law, 50, multiplier=8 * 8)),
         ("flatten", nn.Flatten()),
-        ("flat", Gate(800)),
+        ("flat", make_gate(law, 800)),
         ("linear1", nn.Linear(800, 500)),
         ("relu3", nn.ReLU()),
-        ("fc1", Gate(500)),
+        ("fc1", make_gate(law, 500)),
         ("linear2", nn.Linear(500, 10)),
     ]
-    return nn.Sequential(OrderedDict((n, m) for n, m in stages if gated or not isinstance(m, Gate)))
+    return nn.Sequential(OrderedDict((n, m) for n, m in stages if gated or not isinstance(m, GateLaw)))

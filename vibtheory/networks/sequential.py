@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from vibtheory.errors import reject
-from vibtheory.networks.gates import Gate
+from vibtheory.networks.gates import GateLaw
 
 __all__ = ["ordered_modules"]
 
@@ -44,7 +44,7 @@ def ordered_modules(net: nn.Module) -> list[tuple[str, nn.Module]]:
     modules = list(_leaves("", net))
     for name, module in modules:
         grouped = isinstance(module, nn.Conv2d) and module.groups != 1
-        if grouped or not isinstance(module, (Gate, nn.Linear, nn.Conv2d, nn.Flatten, *_UNITWISE)):
+        if grouped or not isinstance(module, (GateLaw, nn.Linear, nn.Conv2d, nn.Flatten, *_UNITWISE)):
             remedy = "use vibtheory.compress, which follows arbitrary models through torch-pruning"
             reject(
                 "net", f"{module} at {name!r}", "ungrouped convolutions, linear layers, gates, unit-wise layers", remedy

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import as_array, reject
 from vibtheory.networks.forward import evaluating
-from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.gates import Gate, vib_gates
 from vibtheory.networks.sequential import ordered_modules
 
 __all__ = ["FeedingGate", "gated_layers", "inputs_of"]
@@ -58,7 +58,7 @@ class FeedingGate:
         before = nn.Sequential(*self.upstream)
         for start in range(0, len(inputs), batch_size):
             h = inputs[start : start + batch_size].to(device=self.gate.mu.device, dtype=self.gate.mu.dtype)
-            sampled = () if seed is None else named_gates(before).values()
+            sampled = () if seed is None else vib_gates(before).values()
             with torch.no_grad(), evaluating(before, sampled, None if seed is None else (seed, start)):
                 h = before(h)
             if h.ndim > 2:  # [N, d, positions…] → [N·positions, d]
@@ -77,7 +77,7 @@ def gated_layers(net: nn.Module, layer: str | None = None) -> tuple[list[Feeding
         InvalidInputError: not such a Sequential, no gates, or `layer` does not exist or does not feed an affine layer.
     """
     modules = ordered_modules(net)
-    names = list(named_gates(net))
+    names = list(vib_gates(net))
     if not names:
         reject("net", "no gates", "a gated network", "call vibtheory.insert_gates first")
     if layer is not None and layer not in names:

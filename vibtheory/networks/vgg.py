@@ -11,7 +11,7 @@ from collections import OrderedDict
 from torch import nn
 
 from vibtheory.errors import reject
-from vibtheory.networks.gates import Gate
+from vibtheory.networks.gates import GateLaw, make_gate
 from vibtheory.networks.registry import builder
 
 __all__ = ["vgg16_cifar", "vgg19_cifar"]
@@ -24,44 +24,46 @@ _HIDDEN = 512
 
 
 @builder
-def vgg16_cifar(classes: int = 10, hidden: int = 2, *, gated: bool = True) -> nn.Sequential:
+def vgg16_cifar(classes: int = 10, hidden: int = 2, *, gated: bool = True, law: str = "vib") -> nn.Sequential:
     """VGG-16: 13 convolutions and one or two hidden layers of 512 (Table 3: hidden=2 beside BC, 1 beside PF and SBP).
 
     Args:
         classes: number of outputs.
         hidden: fully connected hidden layers, 1 or 2.
         gated: False leaves the gates out (the dense net).
+        law: of the gates; `vibtheory.networks.gates.LAWS` has them by name.
 
     Returns:
         Sequential [N, 3, 32, 32] → logits [N, classes]; gates conv1_1 … conv5_3, then fc1 (and fc2).
 
     Raises:
-        InvalidInputError: classes < 1, or hidden neither 1 nor 2.
+        InvalidInputError: classes < 1, hidden neither 1 nor 2, or an unknown law.
     """
     if hidden not in (1, 2):
         reject("hidden", hidden, "1 or 2", "use vgg19_cifar for the net without hidden layers")
-    return _vgg(_VGG16, classes, hidden, nn.MaxPool2d(2), gated)
+    return _vgg(_VGG16, classes, hidden, nn.MaxPool2d(2), gated, law)
 
 
 @builder
-def vgg19_cifar(classes: int = 10, *, gated: bool = True) -> nn.Sequential:
+def vgg19_cifar(classes: int = 10, *, gated: bool = True, law: str = "vib") -> nn.Sequential:
     """The VGG-19-like net of the NS rows: 16 convolutions, average pooling, a linear classifier, no hidden layer.
 
     Args:
         classes: number of outputs.
         gated: False leaves the gates out (the dense net).
+        law: of the gates; `vibtheory.networks.gates.LAWS` has them by name.
 
     Returns:
         Sequential [N, 3, 32, 32] → logits [N, classes]; gates conv1_1 … conv5_4.
 
     Raises:
-        InvalidInputError: classes < 1.
+        InvalidInputError: classes < 1, or an unknown law.
     """
-    return _vgg(_VGG19, classes, 0, nn.AvgPool2d(2), gated)
+    return _vgg(_VGG19, classes, 0, nn.AvgPool2d(2), gated, law)
 
 
 def _vgg(
-    blocks: tuple[tuple[int, int], ...], classes: int, hidden: int, last_pool: nn.Module, gated: bool
+    blocks: tuple[tuple[int, int], ...], classes: int, hidden: int, last_pool: nn.Module, gated: bool, law: str = "vib"
 ) -> nn.Sequential:
     if classes < 1:
         reject("classes", classes, "an integer >= 1", "pass the number of classes")
@@ -72,7 +74,7 @@ def _vgg(
             layers[f"convolution{block}_{i}"] = nn.Conv2d(fan_in, width, 3, padding=1)
             layers[f"norm{block}_{i}"] = nn.BatchNorm2d(width)
             layers[f"relu{block}_{i}"] = nn.ReLU()
-            layers[f"conv{block}_{i}"] = Gate(width, multiplier=multiplier * side * side)
+            layers[f"conv{block}_{i}"] = make_gate(law, width, multiplier=multiplier * side * side)
             fan_in = width
         layers[f"pool{block}"] = last_pool if block == len(blocks) else nn.MaxPool2d(2)
         side //= 2
@@ -80,10 +82,10 @@ def _vgg(
     for i in range(1, hidden + 1):
         layers[f"linear{i}"] = nn.Linear(fan_in, _HIDDEN)
         layers[f"relu{i}"] = nn.ReLU()
-        layers[f"fc{i}"] = Gate(_HIDDEN)
+        layers[f"fc{i}"] = make_gate(law, _HIDDEN)
         fan_in = _HIDDEN
     layers["classifier"] = nn.Linear(fan_in, classes)
-    net = nn.Sequential(OrderedDict((n, m) for n, m in layers.items() if gated or not isinstance(m, Gate)))
+    net = nn.Sequential(OrderedDict((n, m) for n, m in layers.items() if gated or not isinstance(m, GateLaw)))
     for module in net.modules():  # He initialisation: 16 layers deep, torch's default start shrinks the signal
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

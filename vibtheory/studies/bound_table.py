@@ -27,7 +27,7 @@ from vibtheory.bridge.fitted import unknowns
 from vibtheory.bridge.kinds import LEVEL, BoundOptions
 from vibtheory.bridge.verification import BoundCheck
 from vibtheory.errors import SolverError, reject
-from vibtheory.networks.gates import named_gates
+from vibtheory.networks.gates import vib_gates
 from vibtheory.storage.report import Report
 from vibtheory.theory.landscape import survivor_limit
 from vibtheory.theory.sparsity import SparsityReport, check_sparsity_bound
@@ -186,7 +186,7 @@ def compare_bounds(
         if value < 1:
             reject(name, value, "an integer >= 1", "leave the default")
     network = checked(net, data, layers, gamma, insert=True)
-    net, gates = network.net, named_gates(network.net)
+    net, gates = network.net, vib_gates(network.net)
     whole = BoundOptions(seed=seed)
     rows = []
     for name in network.prices:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import as_positive, check_choice, reject
-from vibtheory.networks.gates import named_gates, objective
+from vibtheory.networks.gates import objective, vib_gates
 from vibtheory.networks.streams import random_stream
 from vibtheory.networks.units import FeedingGate, gated_layers, inputs_of
 from vibtheory.storage.report import Report
@@ -142,7 +142,7 @@ def check_dead_unit(
     _kill(target, unit, proposition)
 
     killed.train(False)  # BatchNorm and dropout as in eval; only the gates sample
-    gates = named_gates(killed)
+    gates = vib_gates(killed)
     for parameter in killed.parameters():
         parameter.requires_grad_(False)
     trained = [p for each in gates.values() for p in (each.mu, each.log_var)]

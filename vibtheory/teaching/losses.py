@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from vibtheory.compression.evaluation import evaluate
 from vibtheory.errors import as_array
 from vibtheory.networks.forward import gate_held_at
-from vibtheory.networks.gates import named_gates
+from vibtheory.networks.gates import vib_gates
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +27,7 @@ def gate_losses(net: nn.Module, data: Dataset, layer: str, points: ArrayLike) ->
     Raises:
         InvalidInputError: points of the wrong width.
     """
-    gate = named_gates(net)[layer]
+    gate = vib_gates(net)[layer]
     rows = as_array("points", points, (None, gate.features), "pass one z per row")
     values = []
     for z in rows:

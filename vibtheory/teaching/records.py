@@ -119,11 +119,11 @@ def alpha_histograms(net: Any, data: Any, *, bins: int = 40, **recipe: Any) -> p
     import pandas as pd
 
     import vibtheory as vt
-    from vibtheory.networks.gates import Gate, named_gates
+    from vibtheory.networks.gates import Gate, vib_gates
 
     edges = np.linspace(-6, 6, bins + 1)
     centres = (edges[1:] + edges[:-1]) / 2
-    gates = named_gates(net)
+    gates = vib_gates(net)
     batches = -(-len(data.x_train) // recipe.get("batch_size", vt.Recipe().batch_size))
     passes = 0
     rows: list[dict[str, Any]] = []
@@ -159,11 +159,11 @@ def input_pixels() -> pd.DataFrame:
 
     import vibtheory as vt
     from vibtheory.compression.liveness import alive
-    from vibtheory.networks.gates import named_gates
+    from vibtheory.networks.gates import vib_gates
 
     folder = min(project_file("runs").glob("lenet_300_100-gamma0.00055-seed0-*"))
     net = vt.load(folder).net
-    gate = named_gates(net)["input"]
+    gate = vib_gates(net)["input"]
     return pd.DataFrame(
         {
             "row": np.arange(784) // 28,

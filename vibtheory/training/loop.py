@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import DivergedError, reject
-from vibtheory.networks.gates import joint_information, named_gates, objective, unit_prices
+from vibtheory.networks.gates import joint_information, named_gates, objective, unit_prices, vib_gates
 from vibtheory.networks.likelihood import check_fit, likelihood_loss
 from vibtheory.training.checkpoint import State, data_fingerprint, load_random_state, random_state, restore, snapshot
 from vibtheory.training.distributed import parallel, world
@@ -89,6 +89,7 @@ class Loop:
             if self.world.size > 1:
                 reject("prune_every", recipe.prune_every, "0 with several processes", "set prune_every = 0 there")
         initialise_gates(self.gates, recipe)
+        self._vib = vib_gates(net) if all(gate.law == "vib" for gate in self.gates.values()) else {}
         own = [p for gate in self.gates.values() for p in gate.parameters()]
         self.optimizer = adam(net.parameters(), own, recipe, capturable="graph" in settings.accelerate)
         self.rows: list[dict[str, Any]] = []
@@ -224,7 +225,8 @@ class Loop:
             if "compile" in self.settings.accelerate:
                 self._model = torch.compile(self._model)
         self._phase = (pretraining, price)
-        self._prices = unit_prices(self.gates, price) if self.examples.images and self.gates and price else None
+        joint = self.examples.images and self._vib and price
+        self._prices = unit_prices(self._vib, price) if joint else None
 
         def step(batch: Tensor) -> Tensor:
             return self.step(batch, price)
@@ -263,7 +265,7 @@ class Loop:
             weight = len(batch) * self.world.size / n
             loss, fit = weight * loss, weight * fit
         if self._prices is not None:
-            total = fit + joint_information(self.gates, self._prices)
+            total = fit + joint_information(self._vib, self._prices)
         else:
             total = objective(fit, self.gates, price) if price else fit
         self.optimizer.zero_grad(set_to_none=True)

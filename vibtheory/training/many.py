@@ -14,7 +14,7 @@ from torch.func import functional_call, stack_module_state
 
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import DivergedError, as_seed, reject
-from vibtheory.networks.gates import log1p_alpha, named_gates
+from vibtheory.networks.gates import log1p_alpha, named_gates, vib_gates
 from vibtheory.networks.likelihood import check_fit, likelihood_loss
 from vibtheory.networks.streams import INITIAL_WEIGHTS, TRAINING, random_stream
 from vibtheory.storage import locked
@@ -67,7 +67,7 @@ def train_many(
     Raises:
         CheckpointError: the checkpoint is unreadable or belongs to other runs.
         InvalidInputError: no pairs, a recipe with `distill` or a γ per layer, data that do not fit the nets, a layer
-            name in layer_weights that is none.
+            name in layer_weights that is none, gates of another law than VIB's.
         DivergedError: a non-finite loss; names the pairs.
     """
     check_dataset(data)
@@ -113,7 +113,7 @@ class _Batch:
         self.nets, self.data, self.recipes, self.seeds = nets, data, recipes, seeds
         self.recipe, self.device, self.evaluate_every = recipes[0], device, evaluate_every
         self.randomness = "same" if share_noise else "different"
-        self.gates = list(named_gates(nets[0]))
+        self.gates = list(vib_gates(nets[0]))
         weights = self.recipe.layer_weights
         if weights is not None and set(weights) != set(self.gates):
             reject("layer_weights", sorted(weights), f"exactly the gated layers {self.gates}", "name each layer once")

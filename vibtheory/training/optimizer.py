@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from vibtheory.networks.gates import Gate
+from vibtheory.networks.gates import Gate, GateLaw
 from vibtheory.training.recipe import Recipe
 
 __all__ = ["adam", "initialise_gates", "load_optimizer", "optimizer_tensors"]
@@ -15,10 +15,12 @@ __all__ = ["adam", "initialise_gates", "load_optimizer", "optimizer_tensors"]
 _ADAM = {"step", "exp_avg", "exp_avg_sq"}
 
 
-def initialise_gates(gates: dict[str, Gate], recipe: Recipe) -> None:
-    """Where the recipe lets the gates start; as they are where it does not say."""
+def initialise_gates(gates: dict[str, GateLaw], recipe: Recipe) -> None:
+    """Where the recipe lets normal gates (VIB's, BC-GNJ's) start; as they are where it does not say."""
     start = recipe.initial_log_variance
     for gate in gates.values():
+        if not isinstance(gate, Gate):
+            continue
         if start is not None:
             nn.init.constant_(gate.log_var, start)
         if recipe.initial_spread:

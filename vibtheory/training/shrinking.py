@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vibtheory.compression.liveness import alive
 from vibtheory.errors import reject
-from vibtheory.networks.gates import Gate
+from vibtheory.networks.gates import GateLaw
 from vibtheory.networks.sequential import ordered_modules
 
 __all__ = ["Shrinker", "check_shrinkable", "close_dead"]
@@ -35,7 +35,7 @@ def check_shrinkable(net: nn.Module) -> None:
             if id(module) in seen:
                 reject("net", f"{name!r} used twice", "every layer used once", "give each use a layer of its own")
             seen.add(id(module))
-        if isinstance(module, Gate):
+        if isinstance(module, GateLaw):
             gate = name
         elif isinstance(module, nn.Linear | nn.Conv2d):
             gate = None
@@ -58,7 +58,7 @@ def close_dead(net: nn.Module) -> dict[str, int]:
     if all(bool(mask.any()) for mask in masks.values()):
         for name, mask in masks.items():
             gate = net.get_submodule(name)
-            assert isinstance(gate, Gate)
+            assert isinstance(gate, GateLaw)
             gate.close(~mask.to(gate.active.device))
     return {name: int(mask.sum()) for name, mask in masks.items()}
 
@@ -89,7 +89,7 @@ class Shrinker:
 
     def kept_inputs(self) -> Tensor | None:
         """Indices of the flattened inputs that the shrunken net takes; None: it takes the data as they are."""
-        axes = self._cuts.get(f"{_input_gate(self._net)}.mu")
+        axes = self._cuts.get(f"{_input_gate(self._net)}.active")
         return None if axes is None else axes[0]
 
     def expand(self) -> None:
@@ -147,8 +147,8 @@ class Shrinker:
                 module.out_features, module.in_features = module.weight.shape
             elif isinstance(module, nn.Conv2d):
                 module.out_channels, module.in_channels = module.weight.shape[:2]
-            elif isinstance(module, Gate):
-                module.features = len(module.mu)
+            elif isinstance(module, GateLaw):
+                module.features = len(module.active)
             elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
                 module.num_features = len(module.running_mean)
 
@@ -162,7 +162,7 @@ def _plan(net: nn.Module) -> dict[str, Axes]:
     first = _input_gate(net)
     if first is not None:
         kept = _surviving_outputs(modules)
-        width = len(net.get_parameter(f"{first}.mu"))
+        width = len(net.get_buffer(f"{first}.active"))
     for place, (name, module) in enumerate(modules):
         if isinstance(module, nn.Linear | nn.Conv2d):
             inputs = None if kept is None else _spread(kept, width, module.weight.shape[1])
@@ -170,7 +170,7 @@ def _plan(net: nn.Module) -> dict[str, Axes]:
             plan[f"{name}.weight"] = [kept, inputs]
             if module.bias is not None:
                 plan[f"{name}.bias"] = [kept]
-        elif kept is not None and isinstance(module, Gate | nn.BatchNorm1d | nn.BatchNorm2d):
+        elif kept is not None and isinstance(module, GateLaw | nn.BatchNorm1d | nn.BatchNorm2d):
             vectors = {key: v for key, v in (*module.named_parameters(), *module.named_buffers()) if v.ndim == 1}
             size = len(next(iter(vectors.values())))
             kept, width = _spread(kept, width, size), size
@@ -182,7 +182,7 @@ def _input_gate(net: nn.Module) -> str | None:
     """Name of the gate on the flattened inputs, where the net begins with one."""
     flat = False
     for name, module in ordered_modules(net):
-        if isinstance(module, Gate):
+        if isinstance(module, GateLaw):
             return name if flat else None
         if not isinstance(module, nn.Flatten | nn.Identity | nn.Dropout):
             return None
@@ -193,7 +193,7 @@ def _input_gate(net: nn.Module) -> str | None:
 def _surviving_outputs(rest: list[tuple[str, nn.Module]]) -> Tensor | None:
     """Indices of the outputs that the next gate leaves open; None where no gate stands before the next weights."""
     for _, module in rest:
-        if isinstance(module, Gate):
+        if isinstance(module, GateLaw):
             return None if module.active.all() else module.active.nonzero().flatten()
         if isinstance(module, nn.Linear | nn.Conv2d):
             return None

@@ -1,0 +1,39 @@
+"""The laws by name, and a gate of any of them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from vibtheory.errors import reject
+from vibtheory.networks.gates.bc import GHSGate, GNJGate
+from vibtheory.networks.gates.gd import GDGate
+from vibtheory.networks.gates.l0 import L0Gate
+from vibtheory.networks.gates.law import GateLaw
+from vibtheory.networks.gates.sbp import SBPGate
+from vibtheory.networks.gates.vib import Gate
+
+__all__ = ["LAWS", "make_gate"]
+
+LAWS: dict[str, type[GateLaw]] = {kind.law: kind for kind in (Gate, L0Gate, SBPGate, GDGate, GNJGate, GHSGate)}
+"""The laws by name."""
+
+
+def make_gate(law: str, features: int, **options: Any) -> GateLaw:
+    """A gate of a named law on `features` units.
+
+    Args:
+        law: one of `LAWS`: "vib", "l0", "sbp", "gd", "bc-gnj", "bc-ghs".
+        features: number of gated units d.
+        options: arguments of the law's class; those left out, or None, are its own.
+
+    Raises:
+        InvalidInputError: an unknown law (the message lists those there are), or an option that it does not have.
+    """
+    if law not in LAWS:
+        reject("law", repr(law), "one of " + ", ".join(LAWS), "name one of them")
+    given = {name: value for name, value in options.items() if value is not None}
+    known = list(inspect.signature(LAWS[law]).parameters)[1:]
+    if unknown := [name for name in given if name not in known]:
+        reject("options", ", ".join(unknown), f"of {', '.join(known)}, for {law!r}", "leave the others out")
+    return LAWS[law](features, **given)

@@ -1,0 +1,144 @@
+"""VIB's law: z = μ + σ⊙ε multiplies a layer's activation, and what a gate costs is information (poster, eq. (*)).
+
+A unit survives where its signal-to-noise ratio α = μ²/σ² stays above a threshold. Everything is computed from
+log α = log μ² − log σ², so that σ → 0 and μ → 0 are safe in float32 and bfloat16.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vibtheory.errors import reject
+from vibtheory.networks.gates.law import GateLaw, named_gates
+
+__all__ = ["Gate", "joint_information", "log1p_alpha", "unit_prices", "vib_gates"]
+
+
+class Gate(GateLaw):
+    """VIB's gate, one per unit (dense layers) or channel (convolutions).
+
+    Args:
+        features, multiplier, axis: see `GateLaw`.
+        threshold: a unit is kept while α > threshold (and μ ≠ 0).
+        mean, log_variance: initial μ and log σ².
+
+    Attributes:
+        mu: Parameter [d], the gate's mean μ.
+        log_var: Parameter [d], log σ².
+
+    Raises:
+        InvalidInputError: features < 1, multiplier < 0, threshold < 0 or axis 0.
+    """
+
+    law: ClassVar[str] = "vib"
+    mu: nn.Parameter
+    log_var: nn.Parameter
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        multiplier: float = 1.0,
+        threshold: float = 1.0,
+        axis: int = 1,
+        mean: float = 1.0,
+        log_variance: float = -9.0,
+    ) -> None:
+        super().__init__(features, multiplier=multiplier, threshold=threshold, axis=axis)
+        self.mu = nn.Parameter(torch.full((features,), float(mean)))
+        self.log_var = nn.Parameter(torch.full((features,), float(log_variance)))
+
+    @property
+    def sigma(self) -> Tensor:
+        """σ [d]: the gate's standard deviation, same unit as μ."""
+        return torch.exp(0.5 * self.log_var)
+
+    @property
+    def log_alpha(self) -> Tensor:
+        """log α [d] in float32; −∞ at μ = 0 and where the gate was closed for good."""
+        log_alpha = 2 * torch.log(self.mu.float().abs()) - self.log_var.float()
+        return log_alpha.masked_fill(~self.active, -torch.inf)
+
+    @property
+    def alpha(self) -> Tensor:
+        """α = μ²/σ² [d], the signal-to-noise ratio (never its inverse); 0 at μ = 0."""
+        return torch.exp(self.log_alpha)
+
+    @property
+    def keep(self) -> Tensor:
+        """Boolean [d]: units whose α exceeds the threshold."""
+        log_threshold = math.log(self.threshold) if self.threshold > 0 else -math.inf
+        return self.log_alpha.detach() > log_threshold
+
+    def information(self) -> Tensor:
+        """½ Σ_j log(1 + α_j), a scalar in nats, differentiable (docs/theory.md P2; the multiplier is not included)."""
+        return 0.5 * (log1p_alpha(self.mu, self.log_var) * self.active).sum()
+
+    def penalty(self) -> Tensor:
+        """`information`, a scalar."""
+        return self.information()
+
+    def sample(self, n: int, rows: slice = slice(None)) -> Tensor:
+        """z = μ + σ⊙ε [n, d] for n examples, or those of its `rows`; 0 where a unit is not open."""
+        open_ = self.open
+        mu, sigma = self.mu * open_, self.sigma * open_
+        noise = torch.randn(n, self.features, device=mu.device, dtype=mu.dtype)[rows]
+        return torch.addcmul(mu, sigma, noise)
+
+    def _expectation(self) -> Tensor:
+        return self.mu
+
+
+def log1p_alpha(mu: Tensor, log_var: Tensor) -> Tensor:
+    """log(1 + μ²/σ²) of mu [d] and log_var = log σ² [d], with finite gradients wherever both are finite.
+
+    log(1 + α) = softplus(log α). At μ = 0 log α is −∞ and its gradient 0·∞, so the logarithm is taken of 1e-30 there
+    and the result replaced by 0; |μ| below 1e-30 counts as 0 (its slope 2/μ would overflow float32).
+    """
+    magnitude = mu.float().abs()
+    value = nn.functional.softplus(2 * torch.log(magnitude.clamp_min(1e-30)) - log_var.float())
+    return value.masked_fill(magnitude < 1e-30, 0.0)
+
+
+def vib_gates(net: nn.Module) -> dict[str, Gate]:
+    """`named_gates` of a network whose gates all have VIB's law: what the theory is about.
+
+    Raises:
+        InvalidInputError: a gate of another law; the message names it.
+    """
+    found: dict[str, Gate] = {}
+    for name, gate in named_gates(net).items():
+        if gate.law != "vib" or not isinstance(gate, Gate):
+            reject("net", f"a gate of the law {gate.law!r} at {name!r}", "VIB gates, which this analysis is about",
+                   'build the network with law="vib"')  # fmt: skip
+        found[name] = gate
+    return found
+
+
+def unit_prices(gates: Mapping[str, Gate], price: float | Mapping[str, float]) -> Tensor:
+    """½ γ_i s_i of every gated unit, layer after layer [Σd]: nats of objective per nat of log(1+α).
+
+    `gates` and `price` are as in `objective`.
+    """
+    layers = []
+    for name, gate in gates.items():
+        gamma = price[name] if isinstance(price, Mapping) else price
+        layers.append(0.5 * gamma * gate.multiplier * gate.active.float())
+    return torch.cat(layers)
+
+
+def joint_information(gates: Mapping[str, Gate], prices: Tensor) -> Tensor:
+    """Σ_i γ_i s_i Σ_j ½ log(1 + α_ij), a scalar: what `objective` adds to the loss, in few kernels.
+
+    Args:
+        gates: gates by layer name.
+        prices: from `unit_prices`.
+    """
+    mu = torch.cat([gate.mu for gate in gates.values()])
+    log_var = torch.cat([gate.log_var for gate in gates.values()])
+    return torch.dot(log1p_alpha(mu, log_var), prices)

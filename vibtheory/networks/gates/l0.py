@@ -3,7 +3,7 @@
 u ~ U(0, 1);  s = sigmoid((log u − log(1 − u) + a)/β);  z = min(1, max(0, s(ζ − γ) + γ)), β = 2/3, γ = −0.1, ζ = 1.1.
 P(z ≠ 0) = sigmoid(a − β log(−γ/ζ)) is exact (eq. 12). Evaluation takes ẑ = min(1, max(0, sigmoid(a)(ζ − γ) + γ))
 (eq. 13: without noise and temperature), and a unit is kept while ẑ exceeds the threshold 0. "L0-sep" is the same law
-with a price per layer (`Recipe.layer_weights`). The weight decay is the recipe's, on all weights; the paper decays the kept ones.
+with a price per layer (`Recipe.layer_weights`). All weights decay as the recipe says, in the paper the kept ones.
 """
 
 from __future__ import annotations

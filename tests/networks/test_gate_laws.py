@@ -16,6 +16,7 @@ from scipy import optimize, stats
 from torch import nn
 
 import vibtheory as vt
+from tests.networks.test_weight_laws import WEIGHT_LAWS
 from tests.small_net import small_data
 from vibtheory.compression.metrics import compression
 from vibtheory.errors import InvalidInputError
@@ -180,7 +181,7 @@ def _gate(law: str, points: list[Point]) -> GateLaw:
 
 
 def test_each_law_has_a_case() -> None:
-    assert set(CASES) == set(LAWS)
+    assert {*CASES, *WEIGHT_LAWS} == set(LAWS)
 
 
 @pytest.mark.parametrize("law", CASES)

@@ -22,6 +22,7 @@ from vibtheory.networks.equivalence import deviation, probes, training_batches
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
 from vibtheory.networks.interception import UnitAxes, intercept
+from vibtheory.networks.sequential import join_weights
 
 __all__ = ["insert_gates"]
 
@@ -57,7 +58,8 @@ def insert_gates(
         input_gate: also a gate on the input's units ("input_gate"; after a leading flatten that is traced, on its
             result).
         multiplier: "feature_map": the number of positions that share a gate (H·W; T for tokens); or one number.
-        law: what the gates are: VIB's "vib", or another of `vibtheory.networks.gates.LAWS`.
+        law: what the gates are: VIB's "vib", or another of `vibtheory.networks.gates.LAWS`;
+            those of the weights ("gl", "dn", "ns", "pf") take Sequentials.
         options: of the law's class: threshold; mean and log_variance for VIB's.
         feature_axis: the units' axis; None: where the operation that makes the units puts them and what follows moves
             them (axis 1 of a convolution, the last of a Linear, a transpose between).
@@ -107,7 +109,7 @@ def insert_gates(
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     for name, parameter in result.named_parameters():
         parameter.requires_grad_(name not in frozen)
-    return result
+    return join_weights(result)
 
 
 def _has_options(model: nn.Module, given: int) -> bool:

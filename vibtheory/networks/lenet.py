@@ -11,6 +11,7 @@ from torch import nn
 from vibtheory.errors import reject
 from vibtheory.networks.gates import GateLaw, make_gate
 from vibtheory.networks.registry import builder
+from vibtheory.networks.sequential import join_weights
 from vibtheory.networks.vgg import vgg16_cifar, vgg19_cifar
 
 __all__ = ["lenet_5_caffe", "lenet_300_100", "mlp", "vgg16_cifar", "vgg19_cifar"]
@@ -42,7 +43,7 @@ def mlp(sizes: Sequence[int], *, gated: bool = True, law: str = "vib") -> nn.Seq
             layers[f"relu{i}"] = nn.ReLU()
             if gated:
                 layers[f"h{i}"] = make_gate(law, fan_out)
-    return nn.Sequential(layers)
+    return join_weights(nn.Sequential(layers))
 
 
 @builder
@@ -77,4 +78,4 @@ def lenet_5_caffe(*, gated: bool = True, law: str = "vib") -> nn.Sequential:
         ("fc1", make_gate(law, 500)),
         ("linear2", nn.Linear(500, 10)),
     ]
-    return nn.Sequential(OrderedDict((n, m) for n, m in stages if gated or not isinstance(m, GateLaw)))
+    return join_weights(nn.Sequential(OrderedDict((n, m) for n, m in stages if gated or not isinstance(m, GateLaw))))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 from torch import nn
 
 from vibtheory.errors import reject
-from vibtheory.networks.gates import GateLaw
+from vibtheory.networks.gates import GateLaw, WeightLaw
 
-__all__ = ["ordered_modules"]
+__all__ = ["join_weights", "ordered_modules"]
+
+Net = TypeVar("Net", bound=nn.Module)
 
 # Modules that treat every unit (axis 1) on its own, so that masks pass through unchanged.
 _UNITWISE = (
@@ -60,3 +63,24 @@ def _leaves(prefix: str, net: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
             yield from _leaves(f"{path}.", module)
         else:
             yield path, module
+
+
+def join_weights(net: Net) -> Net:
+    """`net` itself, once each gate whose law is about the weights around it knows them.
+
+    Raises:
+        InvalidInputError: `net` has such gates and is not a Sequential of known layers, or lacks what the law needs.
+    """
+    laws = {m.law for m in net.modules() if isinstance(m, WeightLaw)}
+    if not laws:
+        return net
+    modules = ordered_modules(net)
+    if "pf" in laws and not any(isinstance(m, nn.Conv2d) for _, m in modules):
+        reject("law", "'pf' without a convolution", "a network that has filters to rank", "use another law")
+    places = [-1, *(i for i, (_, m) in enumerate(modules) if isinstance(m, GateLaw)), len(modules)]
+    for before, here, after in zip(places, places[1:], places[2:], strict=False):
+        name, gate = modules[here]
+        if isinstance(gate, WeightLaw):
+            around = (modules[before + 1 : here], modules[here + 1 : after])
+            gate.join(name, *(tuple(m for _, m in side) for side in around))
+    return net

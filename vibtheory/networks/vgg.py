@@ -13,6 +13,7 @@ from torch import nn
 from vibtheory.errors import reject
 from vibtheory.networks.gates import GateLaw, make_gate
 from vibtheory.networks.registry import builder
+from vibtheory.networks.sequential import join_weights
 
 __all__ = ["vgg16_cifar", "vgg19_cifar"]
 
@@ -91,4 +92,4 @@ def _vgg(
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             assert module.bias is not None
             nn.init.zeros_(module.bias)
-    return net
+    return join_weights(net)

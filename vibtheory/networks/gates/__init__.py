@@ -19,3 +19,8 @@ from vibtheory.networks.gates.vib import joint_information as joint_information
 from vibtheory.networks.gates.vib import log1p_alpha as log1p_alpha
 from vibtheory.networks.gates.vib import unit_prices as unit_prices
 from vibtheory.networks.gates.vib import vib_gates as vib_gates
+from vibtheory.networks.gates.weights import DNGate as DNGate
+from vibtheory.networks.gates.weights import GLGate as GLGate
+from vibtheory.networks.gates.weights import NSGate as NSGate
+from vibtheory.networks.gates.weights import PFGate as PFGate
+from vibtheory.networks.gates.weights import WeightLaw as WeightLaw

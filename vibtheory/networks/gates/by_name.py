@@ -12,10 +12,12 @@ from vibtheory.networks.gates.l0 import L0Gate
 from vibtheory.networks.gates.law import GateLaw
 from vibtheory.networks.gates.sbp import SBPGate
 from vibtheory.networks.gates.vib import Gate
+from vibtheory.networks.gates.weights import DNGate, GLGate, NSGate, PFGate
 
 __all__ = ["LAWS", "make_gate"]
 
-LAWS: dict[str, type[GateLaw]] = {kind.law: kind for kind in (Gate, L0Gate, SBPGate, GDGate, GNJGate, GHSGate)}
+_KINDS = (Gate, L0Gate, SBPGate, GDGate, GNJGate, GHSGate, GLGate, DNGate, NSGate, PFGate)
+LAWS: dict[str, type[GateLaw]] = {kind.law: kind for kind in _KINDS}
 """The laws by name."""
 
 
@@ -23,7 +25,7 @@ def make_gate(law: str, features: int, **options: Any) -> GateLaw:
     """A gate of a named law on `features` units.
 
     Args:
-        law: one of `LAWS`: "vib", "l0", "sbp", "gd", "bc-gnj", "bc-ghs".
+        law: one of `LAWS`: "vib", "l0", "sbp", "gd", "bc-gnj", "bc-ghs"; of the weights "gl", "dn", "ns", "pf".
         features: number of gated units d.
         options: arguments of the law's class; those left out, or None, are its own.
 

@@ -22,6 +22,7 @@ from vibtheory.claims import (
     redundancy,
     sparsity,
     surrogates,
+    trained,
 )
 from vibtheory.information import GatedChannel, MutualInformation, pairwise_bhattacharyya, per_unit
 from vibtheory.theory.certificate import CERTIFIED, Certificate, certify
@@ -84,6 +85,7 @@ FALSE: dict[str, Decider] = {
         e, lambda bound, mu, j: 1.0001 * gamma_path._opening(bound, mu, j)
     ),
     "Böhning's curvature halved": lambda e: surrogates.guarantee(e, "bohning", "h2", _half),
+    "T8 at one gate less": lambda e: trained.trained_objective(e, lambda report: report.above_one - 1),
     "every dimension is flat": lambda e: redundancy.flat_directions(e, lambda *_: True),
 }
 
@@ -197,6 +199,10 @@ LIES: dict[str, tuple[Decider, Any, str, Callable[[Any], Any]]] = {
     "P3 ceiling: an estimate above log N": (
         information.ceiling, information, "pairwise",
         lambda true: lambda channel: replace(true(channel), nats=true(channel).nats + 5),
+    ),
+    "T8: half the curvature": (
+        trained.trained_objective, trained, "check_trained_objective",
+        lambda true: lambda mu, sigma, gamma, slope, h: true(mu, sigma, gamma, slope, h / 2),
     ),
     "T6: everything certifies": (certification.certificates, certification, "certify", lambda _: _all_certified),
     "Prop 1 converse: no information": (

@@ -16,6 +16,7 @@ from vibtheory.claims import (
     redundancy,
     sparsity,
     surrogates,
+    trained,
     width,
 )
 from vibtheory.claims.claim import Finding, Statement
@@ -120,6 +121,8 @@ STATEMENTS: tuple[Statement, ...] = (
     Statement("T7 jumps", "the path jumps where λ_min(H_S) = 0, and nowhere else", f"{_OURS}, T7", gamma_path.jumps,
               "there, and where a gate that reaches its price opens onto negative curvature"),
     Statement("T7 layers", "Σ_i ‖α_i‖₀ ≤ Σ_i rank A_i", f"{_OURS}, T7", layers.several_layers),
+    Statement("T8", "#{α > 1} ≤ rank H and ≤ #{λ_i(M^½HM^½) ≥ 1}, with H the trained objective's own curvature",
+              f"{_OURS}, T8", trained.trained_objective),
     Statement("Width", "A becomes low-rank if the network is over-parameterised", f"{_POSTER}, Theoretical Results",
               width.low_rank, "the share of its sharp soft rank falls", "python benchmarks/width_study.py"),
     Statement("Width survivors", "at equal error, fewer gates survive in a wider net",

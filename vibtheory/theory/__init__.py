@@ -5,7 +5,8 @@ Reading order (docs/theory.md numbers in parentheses):
 1. `penalty` (T1): the profiled penalty ρ. `gram`, `quadratic`: ḡ, Φ, why ḡ bounds the loss, whether Φ is bounded below.
 2. `rank`, `soft_rank`, `a_priori` (T2, T3, T9): the limits on the number of open gates.
 3. `certificate`, `minima`, `enumeration`, `path` (T6, T7): local minima with proofs, all of them for d ≤ 12, along γ.
-4. `sparsity`, `network_report`: the checker and what it reports, for one layer and for several.
+4. `sparsity`, `network_report`: the checker and what it reports, for one layer and for several. `trained_objective`
+   (T8): the same for the trained objective itself.
 5. `redundancy` (T4), `landscape`, `real_loss`, `silent_gate`, `dead_gate` (T4, T7): the rest.
 
 `penalty` and `soft_rank` are modules here: the functions are `penalty.penalty` and `soft_rank.soft_rank`.
@@ -70,3 +71,6 @@ from vibtheory.theory.softmax_loss import SoftmaxLoss as SoftmaxLoss
 from vibtheory.theory.sparsity import Inequality as Inequality
 from vibtheory.theory.sparsity import SparsityReport as SparsityReport
 from vibtheory.theory.sparsity import check_sparsity_bound as check_sparsity_bound
+from vibtheory.theory.trained_objective import TrainedNetworkReport as TrainedNetworkReport
+from vibtheory.theory.trained_objective import TrainedReport as TrainedReport
+from vibtheory.theory.trained_objective import check_trained_objective as check_trained_objective

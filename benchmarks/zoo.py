@@ -459,12 +459,13 @@ def examine(name: str, after_step: Callable[[dict[str, Any]], None]) -> None:
         return "works" if off < 1e-5 else f"wrong: outputs off by {off:.2g}"
 
     def metrics() -> str:
+        from torch.nn.attention import SDPBackend, sdpa_kernel
         from torch.utils.flop_counter import FlopCounterMode
 
         found = vt.metrics.compression(gated, example_input=x[:1])
         counted = []
         for model in (net, small):
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
+            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
                 model(x[:1])
             counted.append(counter.get_total_flops() / 2)
         row["flop"], row["flop_torch"] = found.flop, counted[1]

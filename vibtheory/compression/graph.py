@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from vibtheory.compression.chain import check_not_vanished
 from vibtheory.compression.fixed_modules import FixedScale
+from vibtheory.compression.heads import cut_heads
 from vibtheory.compression.zeros import silent_inputs
 from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation
@@ -45,7 +46,7 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
         tolerance: largest deviation of outputs, relative to their size.
 
     Raises:
-        InvalidInputError: a layer would vanish, or two runs of the gated net already differ.
+        InvalidInputError: a layer would vanish, two runs of the gated net already differ, or see `cut_heads`.
     """
     check_not_vanished(net, {name: gate.keep for name, gate in named_gates(net).items()})
     reference = copy.deepcopy(net).eval()
@@ -61,13 +62,14 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
     if not same(copy.deepcopy(reference)):
         reject("net", f"{type(net).__name__}, whose outputs differ between two runs in eval()", "a deterministic model",
                "take the noise of its own out of eval()")  # fmt: skip
-    small, roots = _cut(reference, inputs[0])
+    whole = cut_heads(reference, inputs, tolerance)
+    small, roots = _cut(whole, inputs[0])
     if not same(small):
         sound: list[str] = []
         for root in roots:
-            if same(_cut(reference, inputs[0], [*sound, root])[0]):
+            if same(_cut(whole, inputs[0], [*sound, root])[0]):
                 sound.append(root)
-        small, _ = _cut(reference, inputs[0], sound)
+        small, _ = _cut(whole, inputs[0], sound)
     folded = _fold_scales(copy.deepcopy(small), inputs[0])
     return folded if same(folded) else small
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vibtheory.compression.chain import is_chain
@@ -94,7 +95,8 @@ def _counted(net: nn.Module, example: tuple[Any, ...]) -> tuple[int, int]:
     """Weights, and multiply-adds of one example."""
     first = next(value for value in example if isinstance(value, torch.Tensor))
     probe = copy.deepcopy(net).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # on a CPU the counter knows attention by its products only
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         probe(*example)
     weights = sum(p.numel() for p in net.parameters() if p.ndim > 1)
     return weights, counter.get_total_flops() // (2 * len(first))

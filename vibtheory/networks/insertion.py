@@ -1,8 +1,9 @@
-"""Gates for any torch model: a copy of it with a gate after each activation.
+"""Gates for any torch model: a copy of it with a gate after each activation, or at the places that one names.
 
 Three ways, the first that computes what the model computes: nested Sequentials stay Sequentials; other models are
 traced with torch.fx; where a trace fails or changes something (options of `forward`, branches on `training`,
-statistics), the copy stays the user's own module and its activations are caught as they run (`interception`).
+statistics), or places are named, the copy stays the user's own module and its calls are caught as they run
+(`interception`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import copy
 import inspect
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -22,6 +24,7 @@ from vibtheory.networks.equivalence import deviation, probes, training_batches
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
 from vibtheory.networks.interception import UnitAxes, intercept
+from vibtheory.networks.places import Where, rules_of
 from vibtheory.networks.sequential import join_weights
 
 __all__ = ["insert_gates"]
@@ -34,6 +37,7 @@ def insert_gates(
     model: nn.Module,
     example_input: Any,
     *,
+    where: Where | None = None,
     input_gate: bool = False,
     multiplier: float | str = "feature_map",
     law: str = "vib",
@@ -41,6 +45,12 @@ def insert_gates(
     **options: Any,
 ) -> nn.Module:
     """A copy of `model` with a gate after each activation (ReLU, GELU, …, as module, function or method).
+
+    With `where`, at the places named there instead, attention heads and the outputs of any modules among them:
+
+        where="heads"            # every attention: one gate per head, shared over its width
+        where=["mlp", "heads"]   # and the neurons of linear layers; "channels": those of convolutions
+        where={"blocks.*.mlp": {"axis": -1}, "blocks.*.attn": "heads"}
 
     An activation whose result is the model's output gets no gate. Names: "<layer>_gate", where <layer> is the
     convolution or linear layer whose output is activated ("." becomes "_" in traced models), or the activation's own
@@ -55,6 +65,12 @@ def insert_gates(
     Args:
         model: any module; unchanged.
         example_input: one batch [N, ...] or a tuple of positional inputs; shapes only.
+        where: None; or module names (as `named_modules` gives them, with * and ?) and kinds ("mlp", "channels",
+            "heads"), one, a list, or a mapping to a kind or to options of those gates: kind, axis, law,
+            multiplier and the law's own. A name takes the activations and attentions that run in that module or under
+            it; where there are none, its output (the first tensor of a tuple). The first entry that takes a place
+            counts. Attention is `nn.MultiheadAttention` without extra keys, `scaled_dot_product_attention` on
+            [N, heads, T, width], or a product with softmax weights [N, heads, T, S].
         input_gate: also a gate on the input's units ("input_gate"; after a leading flatten that is traced, on its
             result).
         multiplier: "feature_map": the number of positions that share a gate (H·W; T for tokens); or one number.
@@ -65,30 +81,37 @@ def insert_gates(
             them (axis 1 of a convolution, the last of a Linear, a transpose between).
 
     Raises:
-        InvalidInputError: no activation found, an unknown law (the message lists them) or option, a multiplier that
-            is no number >= 0, an example the model does not take, or a model that gates would change.
+        InvalidInputError: no activation found, an entry of `where` that takes nothing, an unknown law (the message
+            lists them) or option, a multiplier that is no number >= 0, an example the model does not take, or a model
+            that gates would change.
     """
-    if multiplier != "feature_map":
-        if isinstance(multiplier, str):
-            reject("multiplier", repr(multiplier), '"feature_map" or a number', "pass 1.0 to weigh every unit alike")
-        as_positive("multiplier", multiplier)
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     result = copy.deepcopy(model)
     modes = {name: module.training for name, module in model.named_modules()}
 
-    def make(shape: torch.Size, axis: int) -> GateLaw:
-        axis = axis if feature_axis is None else feature_axis
+    def make(shape: torch.Size, axis: int, own: Mapping[str, Any] | None = None) -> GateLaw:
+        chosen: dict[str, Any] = {"law": law, "multiplier": multiplier} | options | dict(own or {})
+        axis = chosen.pop("axis", axis if feature_axis is None else feature_axis)
         if not -len(shape) < axis < len(shape) or axis == 0:
             reject("feature_axis", axis, f"an axis of {list(shape)} other than 0", "pass 1 or -1")
         axis = 1 if len(shape) == 2 else axis
-        positions = math.prod(shape[1:]) / shape[axis] if multiplier == "feature_map" else float(multiplier)
-        return make_gate(law, shape[axis], multiplier=positions, axis=axis, **options).to(_device(inputs))
+        price = chosen["multiplier"]
+        if price == "feature_map":
+            chosen["multiplier"] = math.prod(shape[1:]) / shape[axis]
+        elif isinstance(price, str):
+            reject("multiplier", repr(price), '"feature_map" or a number', "pass 1.0 to weigh every unit alike")
+        else:
+            as_positive("multiplier", price)
+        return make_gate(chosen.pop("law"), shape[axis], axis=axis, **chosen).to(_device(inputs))
 
     result.eval()
     _run(result, inputs)
     gates: list[Any] = []
     changed = "not tried"
-    if isinstance(result, nn.Sequential) and all(_is_flat(m) for m in result._modules.values()):
+    rules = rules_of(where)
+    if where is not None:
+        pass
+    elif isinstance(result, nn.Sequential) and all(_is_flat(m) for m in result._modules.values()):
         result, gates = _into_sequential(result, inputs, input_gate, make)
         changed = _changes(model, result, inputs)
     elif not _has_options(model, len(inputs)) and (graph := _trace(result)) is not None:
@@ -96,7 +119,7 @@ def insert_gates(
         changed = _changes(model, result, inputs)
     if changed:
         result = copy.deepcopy(model).eval()
-        gates = intercept(result, inputs, input_gate, make)
+        gates = intercept(result, inputs, input_gate, make, rules)
         changed = _changes(model, result, inputs)
     if changed:
         reject("model", f"{type(model).__name__}, which gates would change {changed}", "a model that runs the same "
@@ -113,7 +136,12 @@ def insert_gates(
 
 
 def _has_options(model: nn.Module, given: int) -> bool:
-    """Does `forward` take more than the example's inputs? A trace would fix the rest at what it is not."""
+    """Does `forward` take more than the example's inputs? A trace would fix the rest at what it is not.
+
+    Nor would it open torch's own transformer layers, whose activations are inside.
+    """
+    if any(isinstance(m, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) for m in model.modules()):
+        return True
     try:
         return len(inspect.signature(model.forward).parameters) > given
     except ValueError:

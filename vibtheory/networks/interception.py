@@ -1,7 +1,7 @@
-"""Gates by interception: the model stays the user's own; its calls of activation functions are caught as they happen.
+"""Gates by interception: the model stays the user's own; its activations and attentions are caught as they happen.
 
 Hooks say which module is running and a `TorchFunctionMode` sees every torch function that it calls. A place is the
-path of the innermost module and the ordinal of the activation within it in one forward pass, so that loops, branches,
+path of the innermost module and the ordinal of the call within it in one forward pass, so that loops, branches,
 options and modules used many times stay as they are.
 """
 
@@ -19,9 +19,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from vibtheory.errors import reject
+from vibtheory.networks.attention import SplitAttention, can_be_split, split_attention
 from vibtheory.networks.equivalence import training_batches
+from vibtheory.networks.places import Place, Rule, choose
 
-__all__ = ["ACTIVATION_NAMES", "UnitAxes", "intercept"]
+__all__ = ["ACTIVATION_NAMES", "LAYOUT", "UnitAxes", "hooks_of", "intercept", "name_of"]
 
 _NAMES = ["relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "tanh"]
 _NAMES += ["sigmoid", "hardswish", "hardsigmoid", "hardtanh"]
@@ -30,16 +32,19 @@ ACTIVATION_NAMES = frozenset([*_NAMES, *(f"{name}_" for name in _NAMES)])
 _LAST = ["linear", "embedding", "matmul", "bmm", "mm", "addmm", "einsum", "lstm", "gru", "rnn_tanh", "rnn_relu"]
 _LAST += ["scaled_dot_product_attention", "multi_head_attention_forward"]
 _MAKERS = dict.fromkeys(_LAST, -1) | {f"conv{kind}{d}d": 1 for kind in ("", "_transpose") for d in (1, 2, 3)}
-_LAYOUT = frozenset({
+LAYOUT = frozenset({
     "transpose", "permute", "movedim", "swapaxes", "t", "flatten", "unflatten", "view", "reshape", "squeeze",
     "unsqueeze", "contiguous", "select", "chunk", "split", "unbind", "expand", "__getitem__", "adjoint", "T", "mT",
 })  # fmt: skip
+_PRODUCTS = frozenset({"matmul", "bmm", "einsum", "__matmul__"})
+_SDPA = "scaled_dot_product_attention"
 
 
 class _Units(NamedTuple):
     value: Tensor  # held, so that its id stays its own
     axis: int
     layer: str  # whose units they are; empty where several layers are summed
+    maker: str  # the function that made them
 
 
 class UnitAxes(TorchFunctionMode):
@@ -50,28 +55,30 @@ class UnitAxes(TorchFunctionMode):
         self._units: dict[int, _Units] = {}
         self.stack = [""]
 
-    def of(self, value: Any) -> tuple[int, str]:
-        """(axis, name of the layer, empty if unknown): axis 1, or -1 where it is the last of more than two."""
+    def of(self, value: Any) -> tuple[int, str, str]:
+        """(axis, layer, kind of place): axis 1, or -1 where it is the last of more than two; no layer if unknown."""
         found = self._units.get(id(value))
-        if found is None or value.ndim == 2:
-            return 1, "" if found is None else found.layer
-        return (-1 if found.axis == value.ndim - 1 and found.axis > 1 else found.axis), found.layer
+        if found is None:
+            return 1, "", "activation"
+        kind = "channels" if found.maker.startswith("conv") else "mlp"
+        if value.ndim == 2:
+            return 1, found.layer, kind
+        return (-1 if found.axis == value.ndim - 1 and found.axis > 1 else found.axis), found.layer, kind
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
-        if name == "__get__":  # a property such as x.T
-            name = getattr(getattr(func, "__self__", None), "__name__", "")
+        name = name_of(func)
         given = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
         known = [self._units[id(v)] for v in given if id(v) in self._units]
         for k, value in enumerate(v for v in pytree.tree_leaves(result) if isinstance(v, Tensor)):
             if name in _MAKERS:
-                axis, layer = _MAKERS[name] % max(value.ndim, 1), self.stack[-1]
+                axis, layer, maker = _MAKERS[name] % max(value.ndim, 1), self.stack[-1], name
             elif name == "layer_norm" and not known:
-                axis, layer = value.ndim - 1, ""
+                axis, layer, maker = value.ndim - 1, "", name
             elif known:
                 source = known[0]
+                maker = source.maker
                 layer = source.layer if len({u.layer for u in known}) == 1 else ""
                 moved = _moved(func, name, args, kwargs, source, k)
                 if moved is None or moved >= value.ndim:
@@ -79,13 +86,19 @@ class UnitAxes(TorchFunctionMode):
                 axis = moved
             else:
                 continue
-            self._units[id(value)] = _Units(value, axis, layer)
+            self._units[id(value)] = _Units(value, axis, layer, maker)
         return result
+
+
+def name_of(func: Any) -> str:
+    """A torch function's name; of a property such as x.T the property's."""
+    name = getattr(func, "__name__", "")
+    return getattr(getattr(func, "__self__", None), "__name__", "") if name == "__get__" else name
 
 
 def _moved(func: Any, name: str, args: Any, kwargs: Any, source: _Units, k: int) -> int | None:
     """Where the units' axis goes: kept, or, for what rearranges, the one axis along which an index still varies."""
-    if name not in _LAYOUT:
+    if name not in LAYOUT:
         return source.axis
     shape = source.value.shape
     index = torch.arange(shape[source.axis]).view([-1 if a == source.axis else 1 for a in range(len(shape))])
@@ -96,56 +109,150 @@ def _moved(func: Any, name: str, args: Any, kwargs: Any, source: _Units, k: int)
     return varying[0] if len(varying) == 1 else None
 
 
+class _Found(NamedTuple):
+    value: Tensor  # what a gate would multiply
+    axis: int
+    layer: str
+    kind: str
+
+
 class _Recorder(UnitAxes):
-    """Also notes each activation's place, its result, and the layer it activates."""
+    """Also notes each place where a gate can stand."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts: Counter[str] = Counter()
-        self.places: dict[tuple[str, int], tuple[Tensor, int, str]] = {}
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.places: dict[Place, _Found] = {}
+        self.outputs: dict[Place, _Found] = {}
+        self._weights: dict[int, Tensor] = {}  # attention weights, held as `_Units` are
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = super().__torch_function__(func, types, args, kwargs)
-        name = getattr(func, "__name__", "")
-        if name in ACTIVATION_NAMES and isinstance(result, Tensor) and result.ndim > 1:
-            path = self.stack[-1]
-            axis, layer = self.of(result)
-            self.places[path, self.counts[path]] = (result, axis, layer or path or name.rstrip("_"))
-            self.counts[path] += 1
+        place = _next_place(self, func, result)
+        given = [v for v in pytree.tree_leaves((args, kwargs)) if id(v) in self._weights]
+        if isinstance(result, Tensor) and result.ndim == 4:
+            same = any(v.shape == result.shape for v in given)
+            if name_of(func) == "softmax" or (same and name_of(func) not in _PRODUCTS):
+                self._weights[id(result)] = result
+        if place is None:
+            return result
+        if place.group == "activation":
+            axis, layer, kind = self.of(result)
+            self.places[place] = _Found(result, axis, layer or place.path or name_of(func).rstrip("_"), kind)
+            return result
+        heads = 1 if place.group == "sdpa" else _heads_axis(func, args, kwargs, given[0], result) if given else None
+        if heads is not None and result.ndim == 4:
+            self.places[place] = _Found(result, heads, place.path or "attention", "heads")
         return result
+
+    def leaving(self, path: str, output: Any) -> None:
+        value = next((v for v in pytree.tree_leaves(output) if isinstance(v, Tensor)), None)
+        if value is not None and value.is_floating_point():
+            place = _count(self, path, "output")
+            self.outputs[place] = _Found(value, self.of(value)[0], path, "output")
+
+
+def _heads_axis(func: Any, args: Any, kwargs: Any, weights: Tensor, result: Any) -> int | None:
+    """On which axis the product of attention weights [N, heads, T, S] with values has the heads; None: not seen."""
+    if not isinstance(result, Tensor) or result.ndim != 4 or weights.shape[1] < 2:
+        return None
+    index = torch.arange(float(weights.shape[1])).view(1, -1, 1, 1).expand(weights.shape).to(weights)
+    args, kwargs = pytree.tree_map(
+        lambda v: index if v is weights else torch.ones_like(v) if isinstance(v, Tensor) else v, (args, kwargs or {})
+    )
+    placed = func(*args, **kwargs)
+    varying = [a for a in range(1, 4) if placed.shape[a] > 1 and bool(placed.diff(dim=a).any())]
+    return varying[0] if len(varying) == 1 else None
+
+
+def _count(mode: Any, path: str, group: str) -> Place:
+    place = Place(path, group, mode.counts[path, group])
+    mode.counts[path, group] += 1
+    return place
+
+
+def _next_place(mode: Any, func: Any, result: Any) -> Place | None:
+    """The place of this call, which counts it; None where no gate can stand."""
+    name = getattr(func, "__name__", "")
+    if not isinstance(result, Tensor) or result.ndim < 2:
+        return None
+    group = "activation" if name in ACTIVATION_NAMES else "sdpa" if name == _SDPA else "product"
+    return _count(mode, mode.stack[-1], group) if group != "product" or name in _PRODUCTS else None
 
 
 class _Gates(TorchFunctionMode):
-    """Puts the gate of its place behind each activation."""
+    """Puts the gate of its place behind each call, and the sizes of a smaller model into what rearranges its units."""
 
-    def __init__(self, net: nn.Module, gate_at: dict[tuple[str, int], str]) -> None:
+    def __init__(self, net: nn.Module, hooks: Hooks) -> None:
         super().__init__()
-        self.net, self.gate_at = net, gate_at
+        self.net, self.hooks = net, hooks
         self.stack = [""]
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[tuple[str, str]] = Counter()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") not in ACTIVATION_NAMES or not isinstance(result, Tensor) or result.ndim < 2:
-            return result
-        path = self.stack[-1]
-        name = self.gate_at.get((path, self.counts[path]))
-        self.counts[path] += 1
-        return result if name is None else self.net.get_submodule(name)(result)
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        call = _count(self, self.stack[-1], name) if name in _RESIZING else None
+        if call in self.hooks.resized:
+            args = _with_sizes(name, args, self.hooks.resized[call])
+        result = func(*args, **kwargs)
+        if self.hooks.observer is not None:
+            self.hooks.observer(func, args, kwargs, result, call)
+        place = _next_place(self, func, result)
+        return result if place is None else self._gated(place, result)
+
+    def _gated(self, place: Place, value: Tensor) -> Tensor:
+        name = self.hooks.gate_at.get(place)
+        gated: Tensor = value if name is None else self.net.get_submodule(name)(value)
+        return gated
+
+    def leaving(self, path: str, output: Any) -> Any:
+        place = _count(self, path, "output")
+        leaves, structure = pytree.tree_flatten(output)
+        first = next((k for k, v in enumerate(leaves) if isinstance(v, Tensor)), None)
+        if first is None or place not in self.hooks.gate_at:
+            return None
+        leaves[first] = self._gated(place, leaves[first])
+        return pytree.tree_unflatten(leaves, structure)
 
 
-class _Hooks:
-    """What the hooks of one model share; copied and stored with it."""
+_RESIZING = frozenset({"view", "reshape", "unflatten", "split"})
+
+
+def _with_sizes(name: str, args: Any, sizes: dict[int, Any]) -> Any:
+    """The call's arguments with the size `sizes[axis]` of those axes of the result (of a split, its list of sizes)."""
+    if name == "split":
+        return (args[0], next(iter(sizes.values())), *args[2:])
+    first = 2 if name == "unflatten" else 1
+    asked = list(args[first] if isinstance(args[first], tuple | list | torch.Size) else args[first:])
+    start = args[1] % args[0].ndim if name == "unflatten" else 0
+    for axis, size in sizes.items():
+        asked[axis - start] = size
+    return (*args[:first], tuple(asked))
+
+
+class Hooks:
+    """What the hooks of one model share; copied and stored with it.
+
+    Attributes:
+        gate_at: the gate of each place, by its path in the model.
+        resized: which calls of view, reshape, unflatten and split name other sizes in a model whose heads were cut:
+            sizes by the axis of the result (of a split, the list of them).
+        observer: called with each torch function that the model calls: func, args, kwargs, result, place.
+        mode: while the model runs.
+    """
 
     def __init__(self, mode: Any = None) -> None:
-        self.gate_at: dict[tuple[str, int], str] = {}
-        self.mode = mode  # while the model runs
+        self.gate_at: dict[Place, str] = {}
+        self.resized: dict[Place | None, dict[int, Any]] = {}
+        self.observer: Callable[..., None] | None = None
+        self.mode = mode
 
     def begin(self, net: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         first = self.gate_at.get(_INPUT)
         if first is not None:
             inputs = (net.get_submodule(first)(inputs[0]), *inputs[1:])
-        self.mode = _Gates(net, self.gate_at)
+        self.mode = _Gates(net, self)
         self.mode.__enter__()
         return inputs
 
@@ -158,65 +265,102 @@ class _Hooks:
         if self.mode is not None:
             self.mode.stack.append(path)
 
-    def leave(self, *_: Any) -> None:
-        if self.mode is not None:
-            self.mode.stack.pop()
+    def leave(self, path: str, _: nn.Module, __: Any, output: Any) -> Any:
+        if self.mode is None:
+            return None
+        self.mode.stack.pop()
+        return self.mode.leaving(path, output)
+
+    def former_names(self, _: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+        """States saved when gates were beside the activation ("act.gate", "act.activation") load into today's."""
+        for place, name in self.gate_at.items():
+            for old, new in ((f"{place.path}.gate.", f"{name}."), (f"{place.path}.activation.", f"{place.path}.")):
+                for key in [key for key in state if key.startswith(prefix + old)]:
+                    state[prefix + new + key.removeprefix(prefix + old)] = state.pop(key)
 
 
-_INPUT = ("", -1)
+_INPUT = Place("", "input")
 
 
-def _watch(net: nn.Module, hooks: _Hooks) -> None:
+def hooks_of(net: nn.Module) -> Hooks | None:
+    """The hooks of an intercepted model."""
+    owners = (getattr(hook, "__self__", None) for hook in net._forward_pre_hooks.values())
+    return next((owner for owner in owners if isinstance(owner, Hooks)), None)
+
+
+def _watch(net: nn.Module, hooks: Hooks) -> None:
     """`hooks` learn which module of `net` is running."""
     for path, module in net.named_modules():
         if path:
             module.register_forward_pre_hook(partial(hooks.enter, path), prepend=True)
-            module.register_forward_hook(hooks.leave, always_call=True)
+            module.register_forward_hook(partial(hooks.leave, path), always_call=True)
 
 
-def _record(net: nn.Module, inputs: tuple[Any, ...]) -> tuple[dict[tuple[str, int], tuple[Tensor, int, str]], set[int]]:
-    """Each activation of one forward pass by its place: result, axis, layer; and the ids of the outputs."""
+def _record(net: nn.Module, inputs: tuple[Any, ...]) -> tuple[_Recorder, set[int]]:
+    """What one forward pass of `net` shows of its places, and the ids of its outputs."""
     recorder = _Recorder()
-    _watch(net, _Hooks(recorder))
+    _watch(net, Hooks(recorder))
     with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
         outputs = {id(value) for value in pytree.tree_leaves(net(*inputs))}
-    return recorder.places, outputs
+    return recorder, outputs
 
 
-def intercept(net: nn.Module, inputs: tuple[Any, ...], input_gate: bool, make: Callable[..., nn.Module]) -> list[Any]:
-    """Gates made by `make(shape, axis)` in `net` (in place), "<layer>_gate" at its top; all of them, in order.
+def intercept(
+    net: nn.Module, inputs: tuple[Any, ...], input_gate: bool, make: Callable[..., nn.Module], rules: list[Rule]
+) -> list[Any]:
+    """Gates made by `make(shape, axis, options)` in `net` (in place), "<layer>_gate" at its top; all, in order.
 
-    An activation that is itself an output of `net`, on `inputs` in evaluation mode, gets none.
+    An activation that is itself an output of `net`, on `inputs` in evaluation mode, gets none. The gate of an
+    `nn.MultiheadAttention` is its own child `gate`; in a Sequential gates are children of the module that they follow.
 
     Raises:
-        InvalidInputError: in training mode another layer's activation comes at the place of one of them.
+        InvalidInputError: in training mode another layer's activation comes at the place of one of them, or a rule
+            takes nothing.
     """
-    found, outputs = _record(copy.deepcopy(net), inputs)
-    places = [(place, *one) for place, one in found.items() if id(one[0]) not in outputs]
+    for path, module in net.named_modules():
+        if can_be_split(module) and any(rule.takes(path, "heads") for rule in rules):
+            split_attention(module)
+    recorder, outputs = _record(copy.deepcopy(net), inputs)
+    seen = {place: found for place, found in recorder.places.items() if id(found.value) not in outputs}
+    chosen = choose(rules, {place: (found.kind, found.layer) for place, found in seen.items()}, recorder.outputs)
+    seen = {place: found for place, found in (seen | recorder.outputs).items() if place in chosen}
     for batch in training_batches(inputs):
         try:
             trained, _ = _record(copy.deepcopy(net).train(), batch)
         except (RuntimeError, TypeError, ValueError, IndexError):
             continue
-        for place, value, axis, layer in places:
-            other, _, their = trained.get(place, (None, 0, ""))
-            if their != layer or other is None or other.shape[axis] != value.shape[axis]:
+        for place, (value, axis, layer, _) in seen.items():
+            other = (trained.places | trained.outputs).get(place)
+            if other is None or other.layer != layer or other.value.shape[axis] != value.shape[axis]:
                 what = f"in which training has something else in place of {layer!r}'s activation"
                 reject("model", f"{type(net).__name__}, {what}", "the same activations in both modes",
                        "put vibtheory.Gate into the model by hand")  # fmt: skip
         break
-    hooks = _Hooks()
+    hooks = Hooks()
     _watch(net, hooks)
     if input_gate:
-        places.insert(0, (_INPUT, inputs[0], 1, "input"))
+        seen = {_INPUT: _Found(inputs[0], 1, "input", "input")} | seen
+        chosen[_INPUT] = Rule()
     gates = []
-    for place, value, axis, layer in places:
-        name, k = f"{layer.replace('.', '_')}_gate", 2
-        while hasattr(net, name):
-            name, k = f"{layer.replace('.', '_')}_gate_{k}", k + 1
-        gates.append(make(value.shape, axis))
-        net.add_module(name, gates[-1])
-        hooks.gate_at[place] = name
+    for place, (value, axis, layer, _) in seen.items():
+        home = net.get_submodule(place.path)
+        own = isinstance(home, SplitAttention) and place.group != "output"
+        if own and home.gate is not None:
+            continue  # called once more: its heads have one gate
+        gates.append(make(value.shape, axis, chosen[place].options))
+        if own:
+            home.gate = gates[-1]
+            continue
+        path, home, name = "", net, f"{layer.replace('.', '_')}_gate"
+        while isinstance(home, nn.Sequential):  # its forward would call the gate as one more layer
+            child = place.path[len(path) :].partition(".")[0] or next(iter(home._modules))
+            path, home, name = f"{path}{child}.", home.get_submodule(child), "gate"
+        base, k = name, 2
+        while hasattr(home, name):
+            name, k = f"{base}_{k}", k + 1
+        home.add_module(name, gates[-1])
+        hooks.gate_at[place] = path + name
     net.register_forward_pre_hook(hooks.begin, prepend=True)
     net.register_forward_hook(hooks.end, always_call=True)
+    net.register_load_state_dict_pre_hook(hooks.former_names)  # type: ignore[no-untyped-call]
     return gates

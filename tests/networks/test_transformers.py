@@ -1,0 +1,257 @@
+"""Gates on attention heads and neurons, `where=`, and heads cut out; truth is the user's own forward pass.
+
+A gate multiplies what a column of the following weight hears, so the user's own model with those columns multiplied by
+the gates' means is what the gated model must compute, and the compressed one too.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vibtheory.compression import metrics
+from vibtheory.compression.cut import compress
+from vibtheory.errors import InvalidInputError
+from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.insertion import insert_gates
+
+D, H = 12, 3
+WRITINGS = ("packed", "rotated", "einsum", "convolution", "biased", "torch")
+
+
+class Attention(nn.Module):
+    """Self-attention with H heads in the ways in which public code writes it."""
+
+    def __init__(self, writing: str) -> None:
+        super().__init__()
+        self.writing, self.heads, self.dim, self.dropout = writing, H, D // H, nn.Dropout(0.1)
+        if writing == "torch":
+            self.attention = nn.MultiheadAttention(D, H, dropout=0.1, batch_first=True)
+            return
+        if writing in ("biased", "einsum"):
+            self.q, self.k, self.v = (nn.Linear(D, D, bias=False) for _ in range(3))
+        else:
+            self.qkv = nn.Conv1d(D, 3 * D, 1) if writing == "convolution" else nn.Linear(D, 3 * D)
+        self.proj = nn.Conv1d(D, D, 1) if writing == "convolution" else nn.Linear(D, D)
+        if writing == "biased":
+            self.table = nn.Parameter(torch.randn(9, H))
+        self.register_buffer("mask", torch.ones(9, 9).tril() == 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, c = x.shape
+        if self.writing == "torch":
+            return self.attention(x, x, x, attn_mask=torch.ones(t, t).triu(1).bool())[0]
+        if self.writing == "convolution":
+            q, k, v = self.qkv(x.mT).reshape(b, 3, self.heads, self.dim, t).unbind(1)
+            return self.proj(F.scaled_dot_product_attention(q.mT, k.mT, v.mT).mT.reshape(b, c, t)).mT
+        if self.writing == "einsum":
+            q, k, v = (layer(x).view(b, t, H, -1) for layer in (self.q, self.k, self.v))
+            weights = torch.einsum("bthd,bshd->bhts", q, k).div(self.dim**0.5).softmax(-1)
+            return self.proj(torch.einsum("bhts,bshd->bthd", weights, v).flatten(2))
+        if self.writing == "biased":
+            q, k, v = (
+                layer(x).view(b, t, self.heads, self.dim).permute(0, 2, 1, 3) for layer in (self.q, self.k, self.v)
+            )
+        elif self.writing == "packed":
+            q, k, v = self.qkv(x).reshape(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        else:
+            q, k, v = (y.unflatten(2, (H, c // H)).transpose(1, 2) for y in self.qkv(x).split(c, dim=2))
+        if self.writing == "rotated":
+            q, k = (y * 0.8 + torch.cat([-y[..., self.dim // 2 :], y[..., : self.dim // 2]], -1) * 0.6 for y in (q, k))
+            h = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            scores = (q @ k.transpose(-2, -1)) / math.sqrt(self.dim)
+            if self.writing == "biased":
+                scores = scores + self.table[:t].T[None, :, None]
+            h = self.dropout(F.softmax(scores.masked_fill(self.mask[:t, :t], -math.inf), dim=-1)) @ v
+        return self.proj(h.transpose(1, 2).contiguous().view(b, t, c))
+
+
+class Language(nn.Module):
+    """Tokens → block of attention and neurons → next token; tied weights."""
+
+    def __init__(self, writing: str) -> None:
+        super().__init__()
+        self.tokens, self.norms = nn.Embedding(11, D), nn.ModuleList(nn.LayerNorm(D) for _ in range(2))
+        self.attn = Attention(writing)
+        self.mlp = nn.Sequential(nn.Linear(D, 16), nn.GELU(), nn.Dropout(0.1), nn.Linear(16, D))
+        self.head = nn.Linear(D, 11, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.tokens(tokens)
+        x = x + self.attn(self.norms[0](x))
+        return self.head((x + self.mlp(self.norms[1](x)))[:, -1])
+
+
+def tokens(n: int = 4, t: int = 6, seed: int = 0) -> Tensor:
+    return torch.randint(0, 11, (n, t), generator=torch.Generator().manual_seed(seed))
+
+
+def half_closed(model: nn.Module, example: Any, where: Any) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A gated copy with means of both signs and the first unit of each gate closed, and these means."""
+    gated = insert_gates(model, example, where=where).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for gate in named_gates(gated).values():
+            gate.mu.copy_(torch.rand(gate.features, generator=generator) + 0.5).mul_(
+                torch.tensor([1.0, -1.0]).repeat(9)[: gate.features]
+            )
+            gate.close(torch.arange(gate.features // 3))
+    return gated, {name: gate.mean().detach().double() for name, gate in named_gates(gated).items()}
+
+
+def by_hand(model: nn.Module, columns: dict[str, Tensor]) -> nn.Module:
+    """`model` in float64 with the columns of the named layers multiplied."""
+    model = copy.deepcopy(model).double().eval()
+    for name, scale in columns.items():
+        weight = model.get_submodule(name).weight
+        weight.data *= scale.repeat_interleave(weight.shape[1] // len(scale)).view(1, -1, *[1] * (weight.ndim - 2))
+    return model
+
+
+@pytest.mark.parametrize("writing", WRITINGS)
+def test_heads_and_neurons_leave_and_outputs_stay(writing: str) -> None:
+    torch.manual_seed(0)
+    model = Language(writing)
+    gated, means = half_closed(model, tokens(), ["mlp", "heads"])
+    heads, neurons = means.values()
+    assert [len(heads), len(neurons)] == [H, 16]
+    projection = "attn.attention.out_proj" if writing == "torch" else "attn.proj"
+    truth = by_hand(model, {projection: heads, "mlp.3": neurons})
+    small = compress(gated, tokens())
+    left = sum(p.numel() for p in small.parameters() if p.ndim > 1)
+    assert left == (
+        11 * D + (H - 1) * 4 * D * (D // H) + 2 * D * (16 - 16 // 3) + (9 * (H - 1) if writing == "biased" else 0)
+    )
+    for t in (6, 4):  # other lengths and numbers of rows than those cut on
+        other = tokens(3, t, seed=2)
+        wanted = truth(other)
+        for net in (gated.double(), small.double()):
+            assert float((net(other) - wanted).detach().abs().max()) <= 1e-6 * float(wanted.detach().abs().max())
+
+
+def test_metrics_count_what_is_left() -> None:
+    torch.manual_seed(0)
+    gated, _ = half_closed(Language("torch"), tokens(), ["mlp", "heads"])
+    size = metrics.compression(gated, example_input=tokens())
+    assert size.kept == (H - 1, 16 - 16 // 3)
+    assert size.weights == 11 * D + 4 * D * (H - 1) * D // H + 2 * D * size.kept[1]
+    per_token = 4 * D * (H - 1) * D // H + 2 * D * size.kept[1]
+    assert size.flop == 6 * per_token + 2 * 36 * (H - 1) * D // H + 11 * D  # scores and their product with the values
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_torchs_own_layers_take_gates_in_every_mode_and_argument(batch_first: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(D, H, 16, batch_first=batch_first, norm_first=batch_first)
+    x = torch.randn(5, 4, D)
+    gated, means = half_closed(layer, x, ("heads", "mlp"))
+    assert list(means) == ["self_attn.gate", "linear1_gate"]
+    truth = by_hand(layer, {"self_attn.out_proj": means["self_attn.gate"], "linear2": means["linear1_gate"]})
+    small = compress(gated, x)
+    n, t = (5, 4) if batch_first else (4, 5)
+    causal, padding = torch.ones(t, t).triu(1).bool(), torch.zeros(n, t, dtype=torch.bool)
+    padding[0, -1] = True
+    by_head = torch.zeros(n * H, t, t).masked_fill(torch.rand(n * H, t, t) < 0.3, -9.0)
+    for options in ({}, {"src_mask": causal}, {"src_mask": by_head.double(), "src_key_padding_mask": padding.double()}):
+        with torch.no_grad():  # where torch would take its fused path
+            wanted = truth(x.double(), **options)
+            for net in (gated.double(), small.double()):
+                assert torch.allclose(net(x.double(), **options), wanted, rtol=1e-5, atol=1e-6)
+    own = insert_gates(layer, x, where="heads").self_attn
+    query, memory = x[:, :2], torch.randn(5, 4, D)
+    given = (query, memory, memory) if batch_first else (x, x, x)
+    for average in (True, False):
+        for a, b in zip(layer.eval().self_attn(*given, average_attn_weights=average),
+                        own.eval()(*given, average_attn_weights=average), strict=True):  # fmt: skip
+            assert torch.allclose(a, b * (1 if a.ndim == b.ndim else 0), atol=1e-6)
+
+
+def test_where_names_places_axes_and_prices() -> None:
+    torch.manual_seed(0)
+    model = Language("rotated")
+    rules = {"mlp.*": {"multiplier": 2.0, "threshold": 3.0}, "attn": "heads", "tokens": {"axis": -1}}
+    gates = named_gates(insert_gates(model, tokens(), where=rules))
+    found = {name: (gate.features, gate.axis, gate.multiplier, gate.threshold) for name, gate in gates.items()}
+    assert found == {
+        "attn_gate": (H, 1, 6.0 * D / H, 1.0),  # one per head: positions times the head's width share it
+        "mlp_0_gate": (16, -1, 2.0, 3.0),
+        "tokens_gate": (D, -1, 6.0, 1.0),
+    }
+    assert list(named_gates(insert_gates(model, tokens(), where="*lp"))) == ["mlp_0_gate"]
+    convolutional = nn.Sequential(
+        nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(36, 5), nn.ReLU(), nn.Linear(5, 2)
+    )
+    x = torch.randn(2, 2, 3, 3)
+    for where, features in (("channels", [4]), ("mlp", [5]), ("0", [4]), ({"1": {"axis": 3}}, [3])):
+        gated = insert_gates(convolutional, x, where=where)
+        assert [gate.features for gate in named_gates(gated).values()] == features
+        assert torch.allclose(gated.eval()(x), convolutional(x))
+    recurrent = nn.Sequential(nn.GRU(D, 7, batch_first=True))
+    (gate,) = named_gates(insert_gates(recurrent, torch.randn(2, 5, D), where={"0": {"axis": -1}})).values()
+    assert (gate.features, gate.multiplier) == (7, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("heads", "where: got heads, expected something that this model has: 1 .mlp."),
+        ({"0": "head"}, "where: got '0': 'head', expected one of mlp, channels, heads"),
+        ({"0": {"axes": 1}}, "options: got axes, expected of multiplier, threshold"),
+        ([3], "expected names of modules"),
+    ],
+)
+def test_where_is_refused_in_a_sentence(where: Any, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        insert_gates(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)), torch.randn(2, 2), where=where)
+
+
+class Mixed(nn.Module):
+    """Attention whose heads are mixed before they are heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.norm, self.proj = nn.Linear(D, 3 * D), nn.LayerNorm(3 * D), nn.Linear(D, D)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.norm(self.qkv(x)).view(len(x), -1, 3, H, D // H).permute(2, 0, 3, 1, 4)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def test_heads_that_cannot_be_told_apart_are_refused() -> None:
+    torch.manual_seed(0)
+    gated, _ = half_closed(Mixed(), torch.randn(2, 5, D), "heads")
+    with pytest.raises(InvalidInputError, match="closed heads at attention_gate, whose attention does not show"):
+        compress(gated, torch.randn(2, 5, D))
+
+
+def test_states_with_gates_of_former_names_load() -> None:
+    class Former(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.act, self.out = nn.Linear(3, 4), nn.PReLU(4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+            return self.out(self.act(self.layer(x))) * scale
+
+    gated = insert_gates(Former(), torch.randn(2, 3))
+    names = {"layer_gate": "act.gate", "act.weight": "act.activation.weight"}
+    state = {
+        k: torch.rand(v.shape) < 0.5 if v.dtype == torch.bool else torch.rand(v.shape)
+        for k, v in gated.state_dict().items()
+    }
+    former = {
+        next((k.replace(new, old) for new, old in names.items() if k.startswith(new)), k): v for k, v in state.items()
+    }
+    assert "act.gate.mu" in former
+    assert "act.activation.weight" in former
+    gated.load_state_dict(former)
+    assert all(torch.equal(state[name], value) for name, value in gated.state_dict().items())
+    assert isinstance(gated.layer_gate, Gate)

@@ -32,7 +32,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Rule:
-    """Gates for the places under the modules that `pattern` matches, of one kind or of any, with options of their own."""
+    """Gates for the places under the modules that `pattern` matches, of one kind or of any, and their options."""
 
     pattern: str = "*"
     kind: str | None = None

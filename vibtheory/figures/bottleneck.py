@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-    from vibtheory.information.bottleneck import BottleneckSolution
     from vibtheory.information.bottleneck_curve import IBCurve
+    from vibtheory.information.bottleneck_solution import BottleneckSolution
     from vibtheory.information.gaussian_bottleneck import GaussianBottleneck
 
 __all__ = ["information_plane", "merge_clusters", "plot_binned_information", "plot_curve", "plot_gaussian_bottleneck",

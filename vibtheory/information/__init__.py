@@ -9,7 +9,8 @@ Reading order:
    (`critics` trains the networks of NWJ, MINE, SMILE, InfoNCE and the difference of entropies).
 4. `closed_form`: laws whose information is known.
 5. `layer_bound` (P1 decided), `gaussian_prior` (P2 from averages of activations).
-6. `bottleneck`, `bottleneck_curve`, `gaussian_bottleneck`: the information-bottleneck principle itself.
+6. The information-bottleneck principle itself: `bottleneck` (solved in `fixed_point`), `bottleneck_curve`,
+   `gaussian_bottleneck`.
 
 Functions that share a name with their file (`estimate`, `pairwise`, …) are why nothing is lazy here: a submodule's name
 would hide the function. It costs no torch: only the pairwise bounds load it, when called.
@@ -18,13 +19,13 @@ would hide the function. It costs no torch: only the pairwise bounds load it, wh
 from __future__ import annotations
 
 from vibtheory.information.binning import binning as binning
-from vibtheory.information.bottleneck import BottleneckSolution as BottleneckSolution
 from vibtheory.information.bottleneck import blahut_arimoto as blahut_arimoto
 from vibtheory.information.bottleneck import deterministic_bottleneck as deterministic_bottleneck
 from vibtheory.information.bottleneck import stability_beta as stability_beta
 from vibtheory.information.bottleneck_curve import IBCurve as IBCurve
 from vibtheory.information.bottleneck_curve import exact_ib_curve as exact_ib_curve
 from vibtheory.information.bottleneck_curve import ib_curve as ib_curve
+from vibtheory.information.bottleneck_solution import BottleneckSolution as BottleneckSolution
 from vibtheory.information.channel import GatedChannel as GatedChannel
 from vibtheory.information.closed_form import discrete_memoryless as discrete_memoryless
 from vibtheory.information.closed_form import gaussian_channel as gaussian_channel

@@ -14,7 +14,8 @@ from scipy.optimize import linprog
 from scipy.special import entr, rel_entr
 
 from vibtheory.errors import SolverError, as_array, as_generator, reject
-from vibtheory.information.bottleneck import Problem, as_count, check_beta, check_joint
+from vibtheory.information.bottleneck_solution import as_count, check_beta, check_joint
+from vibtheory.information.fixed_point import Problem
 from vibtheory.storage.report import Report
 
 __all__ = ["IBCurve", "exact_ib_curve", "ib_curve"]

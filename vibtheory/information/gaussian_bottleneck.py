@@ -14,8 +14,8 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import brentq
 
 from vibtheory.errors import as_array, as_scalar, reject
-from vibtheory.information.bottleneck import check_beta
 from vibtheory.information.bottleneck_curve import IBCurve
+from vibtheory.information.bottleneck_solution import check_beta
 
 __all__ = ["GaussianBottleneck", "gaussian_bottleneck"]
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr, rel_entr
 
 from vibtheory.errors import as_array, as_positive, as_scalar, check_choice, reject
-from vibtheory.information.bottleneck import check_joint
+from vibtheory.information.bottleneck_solution import check_joint
 from vibtheory.information.result import Rounded
 
 __all__ = ["GatedUnit", "LayerBound", "layer_bound"]

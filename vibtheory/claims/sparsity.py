@@ -96,26 +96,22 @@ def _descent(rng: np.random.Generator, bound: QuadraticBound) -> tuple[Array, Ar
     """
     unit, d, least = gate_units(bound), bound.d, float(bound.gamma.min())
 
-    def value(point: Array) -> float:
-        return bound.objective(unit * point[:d], unit * np.exp(point[d:])) / least
-
-    def gradient(point: Array) -> Array:
-        mu, sigma = unit * point[:d], unit * np.exp(point[d:])
-        share = bound.gamma / (mu**2 + sigma**2)  # γ log(1 + μ²/σ²) has slope 2μ·share in μ, −2μ²·share in log σ
-        slope = unit * (bound.smooth_gradient(mu) + 2 * mu * share)
-        return np.concatenate([slope, 2 * (bound.w * sigma**2 - mu**2 * share)]) / least
+    def objective(point: Array) -> tuple[float, Array]:
+        mu, variance = unit * point[:d], (unit * np.exp(point[d:])) ** 2
+        half = bound.gram @ mu
+        data = bound.c + bound.b @ mu + mu @ half + bound.w @ variance
+        price = bound.gamma @ np.log1p(mu**2 / variance)  # of slope 2μ·share in μ, −2μ²·share in log σ
+        share = bound.gamma / (mu**2 + variance)
+        slope = unit * (2 * half + bound.b + 2 * mu * share)
+        return float(data + price) / least, np.concatenate([slope, 2 * (bound.w * variance - mu**2 * share)]) / least
 
     point = np.concatenate([rng.standard_normal(d) * 10.0 ** rng.uniform(-1, 1, d), rng.normal(-1, 1, d)])
     limits = [(None, None)] * d + [(-9.0, 3.0)] * d
     for _ in range(20):  # restarts: it stops early in the narrow valley of a gate that closes
         found = scipy.optimize.minimize(
-            value,
-            point,
-            jac=gradient,
-            method="L-BFGS-B",
-            bounds=limits,
+            objective, point, jac=True, method="L-BFGS-B", bounds=limits,
             options={"maxiter": 5000, "maxfun": 20_000, "ftol": 1e-16, "gtol": 1e-10},
-        )
+        )  # fmt: skip
         if np.abs(found.x - point).max() < 1e-6:
             return unit * found.x[:d], unit * np.exp(found.x[d:]), float(found.fun * least)
         point = found.x

@@ -17,7 +17,7 @@ BENCHMARKS := latency train_step train_many pairwise enumeration solvers torture
 
 help:
 	@echo "make reproduce   Table 1's LeNet-300-100 row beside the published one, and Figure 2, short versions, into figures/"
-	@echo "make test        every test, in $(JOBS) processes, with coverage and its floors"
+	@echo "make test        every test, in $(JOBS) processes (COVERAGE=1: with coverage and its floors)"
 	@echo "make lint        ruff and mypy"
 	@echo "make bench       the benchmarks that need no trained net (many minutes), into benchmarks/results/"
 	@echo "make lab         JupyterLab, opened on the first notebook"
@@ -56,10 +56,12 @@ reproduce: .venv/.core
 	$(BIN)/vibtheory table 1 --quick --jobs $(JOBS)
 	$(BIN)/vibtheory figure 2 --quick --jobs $(JOBS)
 
+# COVERAGE=1 also measures which lines the tests run, and fails below the floors: a third slower, and what .ci/run calls.
 test: .venv/.dev
 	@rm -f .coverage .coverage.*
-	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=
-	@$(BIN)/python tests/coverage_floors.py
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+		$(if $(COVERAGE),--cov --cov-report=)
+	$(if $(COVERAGE),@$(BIN)/python tests/coverage_floors.py)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""One encoder of the discrete information bottleneck, its place in the plane, and the checks that all solvers share."""
+"""One encoder of the discrete information bottleneck (Tishby, Pereira & Bialek 1999), and the checks all solvers share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BottleneckSolution(Rounded):
-    """One encoder and where it lies in the information plane; all information in nats.
+    """One encoder and where it lies in the information plane (Tishby, Pereira & Bialek 1999); all information in nats.
 
     Attributes:
         encoder: [nx, nt], p(t|x); rows sum to 1. Clusters of no mass are removed, and those that say the same of y

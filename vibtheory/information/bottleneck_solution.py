@@ -1,4 +1,4 @@
-"""One encoder of the discrete information bottleneck (Tishby, Pereira & Bialek 1999), and the checks all solvers share."""
+"""One encoder of the discrete information bottleneck, its place in the plane, and the checks that all solvers share."""
 
 from __future__ import annotations
 

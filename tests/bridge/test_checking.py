@@ -29,7 +29,7 @@ from vibtheory.theory.quadratic import QuadraticBound
 
 
 class Residual(nn.Module):
-    """A skip connection after the gate: no certified chain."""
+    """A skip connection after the gate, and a softmax: no chain, no certificate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.gate(torch.relu(self.enter(x)))
-        return self.leave(h + torch.relu(self.inner(h)))
+        return self.leave(h + torch.softmax(self.inner(h), 1))
 
 
 def test_price_is_gamma_times_multiplier_over_two() -> None:
@@ -82,7 +82,7 @@ def test_auto_takes_the_strongest_kind_that_applies() -> None:
     assert quadratic_bound(small_net(), small_data(likelihood="gaussian"), "h2", gamma=0.1).guarantee.kind == "exact"
 
 
-def test_a_network_that_is_no_chain_gets_the_tangent() -> None:
+def test_a_network_without_a_certificate_gets_the_tangent() -> None:
     net, data = Residual(), small_data()
     bound = quadratic_bound(net, data, "gate", gamma=0.1)
     assert bound.guarantee.kind == "tangent"
@@ -211,7 +211,7 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (quadratic_bound, {"kind": "fitted", "sigma": np.zeros(4)}, "spread to sample z from"),
     (quadratic_bound, {"net": PLAIN}, "insert_gates"),
     (quadratic_bound, {"net": FREE, "layer": "1"}, "no sparsity bound"),
-    (quadratic_bound, {"net": Residual(), "layer": "gate", "kind": "lipschitz"}, "2 operations"),
+    (quadratic_bound, {"net": Residual(), "layer": "gate", "kind": "lipschitz"}, "'softmax' after the gate"),
     (quadratic_bound, {"net": Residual(), "layer": "gate", "others": 2}, "hold the other gates at their means"),
     (quadratic_bound, {"net": _shared(), "layer": "0"}, "called 2 times"),
     (quadratic_bound, {"net": _recorded(gamma=0.1, likelihood="gaussian")}, "which the network was trained with"),

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vibtheory.bridge.affine import MEMORY, AffineMap, entries, is_affine, matrix_of
+from vibtheory.bridge.branching import Branching
 from vibtheory.bridge.closed_units import reaches_output, without_closed_units
 from vibtheory.bridge.downstream import Downstream, modules_after
+from vibtheory.bridge.lipschitz_constants import lipschitz_constant, uncertified
 from vibtheory.bridge.output_loss import OutputLoss
 from vibtheory.errors import InvalidInputError, reject
 from vibtheory.networks.forward import activation, evaluating, gate_held_at, in_float64
@@ -59,9 +61,11 @@ class GatedLayer:
 
     Attributes:
         d: number of gates. shape: f's shape without the batch axis. anchor: masked means μ⊙keep [d]. sigma: σ [d].
-        prefix, tail: the longest affine map after the gate and what follows it (float64), None where not a chain.
-            What only closed gates after the layer would listen to is left out: the same function, smaller.
-        reason: why there is no chain. affine: whether the loss's argument is affine in z.
+        prefix: the affine map after the gate (float64) through which all dependence on z runs; None where unknown.
+        tail: what follows it, where that is a chain; what only closed gates after the layer would listen to is left out
+            of both: the same function, smaller. branches: of a net that is no chain, certified.
+        reason: why there is no chain. obstacle: why there is no constant κ. affine: whether the loss's argument is
+            affine in z.
         rows: examples whose forward pass fits in `memory`; batch: examples per forward pass.
 
     Raises:
@@ -98,17 +102,30 @@ class GatedLayer:
         numbers = entries(self.net, torch.as_tensor(x[:1]).to(self.device, self.dtype)) + 4 * outputs * self.d
         self.rows = max(1, memory // (8 * numbers))
         self.batch = min(batch, self.rows)
-        self.prefix: nn.Sequential | None = None
         self.tail: nn.Sequential | None = None
+        self.branches: Branching | None = None
         self._cache: list[Batch] | None = None
         self.after = self._followed()
         self.reason = self.after.reason
-        if samples and self.prefix is None:
+        self.obstacle = self._obstacle()
+        if samples and self.tail is None:
             reject("others", samples, "0 here", f"hold the other gates at their means; {self.reason}")
 
     @property
     def affine(self) -> bool:
-        return self.tail is not None and len(self.tail) == 0
+        return len(self.tail) == 0 if self.tail is not None else self.branches is not None and self.branches.affine
+
+    @cached_property
+    def prefix(self) -> nn.Sequential | None:
+        return None if self.branches is None or self.branches.obstacle else self.branches.prefix
+
+    @cached_property
+    def constant(self) -> float:
+        """κ, a certified Lipschitz constant from `prefix` to the output."""
+        if self.branches is not None:
+            return self.branches.constant
+        assert self.tail is not None
+        return lipschitz_constant(list(self.tail), self.listened.shape, self.likelihood)
 
     @property
     def n(self) -> int:
@@ -137,15 +154,15 @@ class GatedLayer:
 
     def output(self, batch: Batch, z: Tensor) -> Tensor:
         """Network output [n, K] with the gate's output replaced by f⊙z; z [d], or [n, d] one per example."""
-        if z.ndim == 1 and self.affine_map is not None:
+        if z.ndim == 1 and self.tail is not None and self.affine_map is not None:
             return self._stacked(batch, z[None])
-        if self.prefix is None and self.after.graph is None:
+        if self.tail is None and self.after.graph is None:
             with gate_held_at(self.gate, z):
                 return _two_axes(self.net(batch.x))
         shape = [1] * batch.f.ndim
         shape[0], shape[self.gate.axis] = len(z) if z.ndim == 2 else 1, self.d
         gated = batch.f * z.reshape(shape)
-        if self.prefix is not None and self.tail is not None:
+        if self.tail is not None and self.prefix is not None:
             return _two_axes(self.tail(self.prefix(gated)))
         return _two_axes(self.after.finish(batch.before, gated.to(self.dtype)))
 
@@ -153,9 +170,10 @@ class GatedLayer:
     def listened(self) -> Tensor:
         """Boolean, of the shape after `prefix`: the entries that can reach the output past closed gates."""
         assert self.prefix is not None
-        assert self.tail is not None
         with torch.no_grad():
             probe = self.prefix(torch.zeros(1, *self.shape, dtype=torch.float64, device=self.device))
+        if self.tail is None:
+            return torch.ones_like(probe[0], dtype=torch.bool)
         return reaches_output(list(self.tail), probe.shape[1:])
 
     @cached_property
@@ -174,7 +192,7 @@ class GatedLayer:
             for batch in self.batches():
                 rows = len(batch.f)
                 step = 1
-                if self.prefix is not None:
+                if self.tail is not None:
                     width = batch.f[0].numel() if self.affine_map is None else self.affine_map.offset.numel()
                     step = max(1, min(self.memory // (64 * max(rows * width, 1)), self.rows // rows))
                 for start in range(0, len(points), step):
@@ -186,7 +204,7 @@ class GatedLayer:
 
     def _stacked(self, batch: Batch, z: Tensor) -> Tensor:
         """Outputs [s·n, K] for every pair of z [s, d] and example."""
-        if self.prefix is None or self.tail is None:
+        if self.tail is None:
             return torch.cat([self.output(batch, one) for one in z])
         if self.affine_map is not None:
             return _two_axes(self.tail(self.affine_map.after(batch.f, z)))
@@ -202,7 +220,7 @@ class GatedLayer:
             return Batch(x, f.double(), y, before)
         gates = vib_gates(self.net).values() if self.samples else ()
         with evaluating(self.net, (gate for gate in gates if gate is not self.gate), entropy if self.samples else None):
-            f = activation(self.net, self.gate, x, stop=self.prefix is not None)
+            f = activation(self.net, self.gate, x, stop=self.tail is not None)
         return Batch(x, f.double(), y)
 
     def _inputs(self, rows: slice) -> Tensor:
@@ -245,9 +263,20 @@ class GatedLayer:
         found = self.output(two, z.expand(len(two.f), -1)).detach().double()
         near = 1e-9 + self.rounding
         if torch.allclose(found, truth, near, near * float(truth.abs().nan_to_num(0, 0).max()), equal_nan=True):
+            if after.graph is not None and not self.rounding and self.gate.axis == 1:
+                x = self._inputs(slice(2))
+                three = torch.cat([x, x[:1], x[:1] / 2])[-3:]  # the last is another example in any case
+                self.branches = Branching(after, three.flip(0), z, self.likelihood, self.memory)
             return after
         self.prefix = self.tail = None
         return Downstream(None, "its trace does not compute what the network does")
+
+    def _obstacle(self) -> str:
+        if self.branches is not None:
+            return self.branches.obstacle
+        if self.tail is not None and self.prefix is not None:
+            return uncertified([*self.prefix, *self.tail])
+        return self.reason
 
 
 def _two_axes(output: Tensor) -> Tensor:

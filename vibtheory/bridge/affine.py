@@ -17,8 +17,9 @@ __all__ = ["MEMORY", "AffineMap", "channel_contributions", "channel_scale", "ent
 
 MEMORY = 1 << 28  # bytes that intermediate results may take, unless asked otherwise
 
-_AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
-           nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, Gate, Select)  # fmt: skip
+_AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.AvgPool1d, nn.AvgPool2d,
+           nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d,
+           Gate, Select)  # fmt: skip
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 

@@ -18,7 +18,7 @@ from vibtheory.compression.fixed_modules import FixedScale, Select
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import Gate
 
-__all__ = ["reaches_output", "without_closed_units"]
+__all__ = ["is_elementwise", "reaches_output", "without_closed_units"]
 
 _ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.Softplus, nn.Hardtanh,
                 nn.ReLU6, nn.Softsign, nn.LogSigmoid, nn.Identity, nn.Dropout, nn.Dropout2d, nn.BatchNorm1d,
@@ -65,8 +65,13 @@ def reaches_output(modules: Sequence[nn.Module], shape: Sequence[int]) -> Tensor
     return mask[0]
 
 
+def is_elementwise(module: nn.Module | None) -> bool:
+    """Whether every entry of `module`'s result depends on the same entry of its input alone."""
+    return isinstance(module, _ELEMENTWISE)
+
+
 def _pulled_back(module: nn.Module, at: Tensor, mask: Tensor) -> Tensor:
-    if isinstance(module, _ELEMENTWISE):
+    if is_elementwise(module):
         return mask
     if isinstance(module, Gate):
         shape = [1] * at.ndim

@@ -1,17 +1,19 @@
-"""What follows a gate, read off the traced network: a plain list of modules, which certificates need, or its graph."""
+"""What follows a gate, read off the traced network: a plain list of modules, or its graph."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, fx, nn
 
 from vibtheory.networks.gates import Gate
 
-__all__ = ["Downstream", "modules_after"]
+__all__ = ["Downstream", "as_module", "modules_after", "name_of", "reached", "shape_value"]
 
 
 class Downstream(NamedTuple):
@@ -32,13 +34,14 @@ class Downstream(NamedTuple):
         """What enters the gate on inputs x [n, ...], and the results before it, for `finish`."""
         assert self.graph is not None
         assert self.gate is not None
-        run, after = fx.Interpreter(self.graph, garbage_collect_values=False), self._after()
+        run = fx.Interpreter(self.graph, garbage_collect_values=False)
+        after = reached(self.graph.graph, [self.gate])
         run.env, run.args_iter = {}, iter((x,))
         for node in self.graph.graph.nodes:
             if node not in after:
                 run.env[node] = run.run_node(node)
         f = run.env[self.gate.all_input_nodes[0]]
-        return f, {node: value if after & node.users.keys() else None for node, value in run.env.items()}
+        return f, {node: value if after.keys() & node.users.keys() else None for node, value in run.env.items()}
 
     def finish(self, before: dict[fx.Node, Any], gated: Tensor) -> Any:
         """The network's output where the gate gives `gated` [n, d, ...]."""
@@ -46,13 +49,14 @@ class Downstream(NamedTuple):
         assert self.gate is not None
         return fx.Interpreter(self.graph).run(initial_env={**before, self.gate: gated})
 
-    def _after(self) -> set[fx.Node]:
-        assert self.graph is not None
-        found = {self.gate}
-        for node in self.graph.graph.nodes:  # in an order in which a node follows what it uses
-            if found & set(node.all_input_nodes):
-                found.add(node)
-        return found  # type: ignore[return-value]
+
+def reached(graph: fx.Graph, starts: Iterable[fx.Node]) -> dict[fx.Node, int]:
+    """`starts` and what depends on them, in the order of the graph, numbered."""
+    found = dict.fromkeys(starts, 0)
+    for node in graph.nodes:  # in an order in which a node follows what it uses
+        if found.keys() & set(node.all_input_nodes):
+            found[node] = len(found)
+    return found
 
 
 class _Tracer(fx.Tracer):
@@ -63,8 +67,8 @@ class _Tracer(fx.Tracer):
 def modules_after(net: nn.Module, layer: str) -> Downstream:
     """The chain after the gate `layer` of `net` (in evaluation mode), by symbolic tracing; options at their defaults.
 
-    Residual connections, branches and functions without a module form give `modules=None` with the reason: the kinds
-    `fitted` and `tangent` need no chain.
+    Residual connections, branches and functions without a module form give `modules=None` with the reason, and the
+    graph.
     """
     for name, module in net.named_modules():
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
@@ -80,8 +84,27 @@ def modules_after(net: nn.Module, layer: str) -> Downstream:
         return Downstream(None, f"gate {layer!r} is called {len(found)} times in one forward pass")
     modules = _chain(net, found[0])
     if isinstance(modules, str):
-        return Downstream(None, modules, fx.GraphModule(net, graph), found[0])
+        return Downstream(None, modules, _out_of_place(net, graph), found[0])
     return Downstream(tuple(modules))
+
+
+def _out_of_place(net: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+    """The traced network without operations that write into their argument, so that results can be used again."""
+    for node in graph.nodes:
+        name = name_of(node)
+        if node.target in (operator.iadd, operator.isub, operator.imul, operator.itruediv):
+            node.target = getattr(operator, name[1:])
+        elif node.op != "call_module" and name.endswith("_") and hasattr(torch.Tensor, name[:-1]):
+            node.target = name[:-1] if node.op == "call_method" else getattr(torch, name[:-1])
+        if node.kwargs.get("inplace"):
+            node.update_kwarg("inplace", False)
+    traced = fx.GraphModule(net, graph)
+    for name, module in list(traced.named_modules()):
+        if getattr(module, "inplace", False):
+            module = copy.copy(module)
+            module.inplace = False
+            traced.set_submodule(name, module)
+    return traced
 
 
 def _chain(net: nn.Module, node: fx.Node) -> list[nn.Module] | str:
@@ -94,11 +117,16 @@ def _chain(net: nn.Module, node: fx.Node) -> list[nn.Module] | str:
         user = users[0]
         if user.op == "output":
             return modules if user.args == (node,) else "the network returns more than one tensor"
-        module = _as_module(net, user, node)
+        module = as_module(net, user, node)
         if module is None:
             return f"operation {user.name!r} ({user.op}) after the gate has no certified form"
         modules.append(module)
         node = user
+
+
+def name_of(node: fx.Node) -> str:
+    """What an operation is called: a method's or a function's name, without a module of it."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 
 def _only_shape(node: fx.Node) -> bool:
@@ -107,23 +135,23 @@ def _only_shape(node: fx.Node) -> bool:
     return node.op == "call_function" and node.target is getattr and node.args[1] in ("shape", "ndim")
 
 
-def _as_module(net: nn.Module, node: fx.Node, source: fx.Node) -> nn.Module | None:
+def as_module(net: nn.Module, node: fx.Node, source: fx.Node) -> nn.Module | None:
     """The module form of one traced operation whose only tensor argument is `source`."""
-    others = [n for n in node.all_input_nodes if n is not source and not _shape_value(n)]
+    others = [n for n in node.all_input_nodes if n is not source and not shape_value(n)]
     if others or not node.args or node.args[0] is not source:
         return None
     if node.op == "call_module":
         return net.get_submodule(str(node.target)) if len(node.args) == 1 and not node.kwargs else None
     if node.op not in ("call_function", "call_method"):
         return None
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    name = name_of(node)
     args, kwargs = node.args[1:], dict(node.kwargs)
     if name in ("view", "reshape"):
         sizes = args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args
         flat = len(sizes) == 2 and sizes[1] == -1 and isinstance(sizes[0], fx.Node)
         return nn.Flatten() if flat else None
     kwargs.pop("inplace", None)
-    make = _FUNCTIONS.get(str(name))
+    make = _FUNCTIONS.get(name)
     if make is None or any(isinstance(value, fx.Node) for value in (*args, *kwargs.values())):
         return None
     try:
@@ -132,7 +160,7 @@ def _as_module(net: nn.Module, node: fx.Node, source: fx.Node) -> nn.Module | No
         return None
 
 
-def _shape_value(node: fx.Node) -> bool:
+def shape_value(node: fx.Node) -> bool:
     """The node holds a size, not a tensor: x.size(0), x.shape[0]."""
     if _only_shape(node):
         return True
@@ -156,6 +184,14 @@ _FUNCTIONS: dict[str, Callable[..., nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+    "hardtanh": nn.Hardtanh,
+    "relu6": nn.ReLU6,
+    "softsign": nn.Softsign,
+    "logsigmoid": nn.LogSigmoid,
     "flatten": lambda start_dim=0, end_dim=-1: nn.Flatten(start_dim, end_dim),
     "dropout": _dropout,
     "contiguous": nn.Identity,

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.affine import MEMORY
 from vibtheory.bridge.fitted import fitted_bound
-from vibtheory.bridge.lipschitz_constants import uncertified
 from vibtheory.bridge.rigorous import curvature_bound, lipschitz_bound
 from vibtheory.bridge.surrogate import Quadratic
 from vibtheory.bridge.tangent import tangent_bound
@@ -111,7 +110,7 @@ def resolve(view: GatedLayer, kind: str) -> str:
     reason = unfit(view, kind)
     if reason and kind == "lipschitz":
         reject("kind", f"'lipschitz' for layer {view.layer!r} ({reason})",
-               "a chain of modules with certified constants", 'use kind="tangent" or "fitted"')  # fmt: skip
+               "operations with certified Lipschitz constants", 'use kind="tangent" or "fitted"')  # fmt: skip
     if reason:
         need = "gaussian" if kind == "exact" else "multinomial"
         reject("kind", f"{kind!r} for layer {view.layer!r} ({reason})",
@@ -126,6 +125,4 @@ def unfit(view: GatedLayer, kind: str) -> str:
         if need != view.likelihood.name:
             return f"likelihood {view.likelihood.name!r}"
         return "" if view.affine else (view.reason or "not affine")
-    if kind != "lipschitz":
-        return ""
-    return view.reason if view.prefix is None or view.tail is None else uncertified([*view.prefix, *view.tail])
+    return view.obstacle if kind == "lipschitz" else ""

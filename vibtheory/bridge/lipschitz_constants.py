@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from vibtheory.bridge.affine import channel_scale, is_affine, matrix_of
 from vibtheory.bridge.output_loss import OutputLoss
 
-__all__ = ["convolution_norm", "lipschitz_constant", "spectral_norm", "uncertified"]
+__all__ = ["convolution_norm", "factored_norm", "lipschitz_constant", "pointwise", "spectral_norm", "uncertified"]
 
 _ROUNDING = 1 + 1e-9  # far above LAPACK's backward error in the largest singular value
 _FORMED = 12_000_000  # entries of a merged matrix that is formed
 _SIDE = 3200  # and its smaller side
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 _ONE = (nn.ReLU, nn.Tanh, nn.Identity, nn.Hardtanh, nn.ReLU6, nn.Softsign, nn.LogSigmoid)
 
 
@@ -46,7 +47,7 @@ def lipschitz_constant(modules: Sequence[nn.Module], shape: Sequence[int], likel
             if affine:
                 constant *= _affine_norm(piece, at, likelihood if done == len(modules) else None)
             else:
-                constant *= math.prod(_pointwise(module) for module in piece)
+                constant *= math.prod(pointwise(module) for module in piece)
             at = piece(at)
     return constant
 
@@ -59,7 +60,7 @@ def uncertified(modules: Sequence[nn.Module]) -> str:
                 return f"{type(module).__name__} with padding_mode={module.padding_mode!r}"
             continue
         try:
-            _pointwise(module)
+            pointwise(module)
         except NotImplementedError as error:
             return str(error)
     return ""
@@ -102,14 +103,19 @@ def _affine_norm(piece: nn.Sequential, at: Tensor, last: OutputLoss | None) -> f
     if size * out <= _FORMED and min(size, out) <= _SIDE:
         matrix = matrix_of(piece, at.shape[1:])[0]
         return spectral_norm(last.project(matrix) if last is not None else matrix)
-    constant, modules = 1.0, list(piece)
+    return factored_norm(list(piece), at)
+
+
+def factored_norm(modules: Sequence[nn.Module], at: Tensor) -> float:
+    """A product of norms of affine `modules` on inputs like `at` [1, ...]; a scale after a convolution goes into it."""
+    constant = 1.0
     for i, module in enumerate(modules):
         scale = channel_scale(modules[i + 1]) if i + 1 < len(modules) else None
-        if isinstance(module, nn.Conv1d | nn.Conv2d) and scale is not None:
+        if isinstance(module, _CONVOLUTIONS[:2]) and scale is not None:
             # a BatchNorm or gate right after a convolution scales its output channels: fold it in, then skip it
             weight = module.weight * scale.reshape(-1, *(1,) * (module.weight.ndim - 1))
             constant *= convolution_norm(weight, module.groups)
-        elif i and isinstance(modules[i - 1], nn.Conv1d | nn.Conv2d) and channel_scale(module) is not None:
+        elif i and isinstance(modules[i - 1], _CONVOLUTIONS[:2]) and channel_scale(module) is not None:
             pass
         else:
             constant *= _single(module, at.shape[1:])
@@ -123,7 +129,7 @@ def _single(module: nn.Module, shape: Sequence[int]) -> float:
         return float(scale.abs().max())
     if isinstance(module, nn.Linear):
         return spectral_norm(module.weight)
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
+    if isinstance(module, _CONVOLUTIONS):  # a transposed one is the adjoint, its kernel the same
         return convolution_norm(module.weight, module.groups)
     if isinstance(module, nn.AvgPool1d | nn.AvgPool2d | nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d):
         # pooling treats channels alike and is linear: the norm on one channel is the norm
@@ -131,7 +137,7 @@ def _single(module: nn.Module, shape: Sequence[int]) -> float:
     return 1.0  # Flatten, Unflatten, Identity, Dropout, Select
 
 
-def _pointwise(module: nn.Module) -> float:
+def pointwise(module: nn.Module) -> float:
     """The constant of one module that is not affine."""
     if isinstance(module, _ONE):
         return 1.0

@@ -35,7 +35,6 @@ from torch import Tensor, nn
 
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.affine import channel_contributions, entries
-from vibtheory.bridge.lipschitz_constants import lipschitz_constant
 from vibtheory.bridge.surrogate import Quadratic, about
 
 __all__ = ["curvature_bound", "lipschitz_bound"]
@@ -71,18 +70,15 @@ def lipschitz_bound(layer: GatedLayer, anchor: Array, sigma: Array) -> Quadratic
     """ḡ with its minimum at the anchor; one pass over the data.
 
     Args:
-        layer: a chain of modules that are all certified (`uncertified`).
+        layer: without an `obstacle`.
         anchor: z⁰ [d].
         sigma: σ [d] at which the slopes δ_n are chosen; every σ gives a valid bound.
 
     Returns:
         Q, b, c of zᵀQz + bᵀz + c, in nats of the data-set mean loss, and κ in the note.
     """
-    assert layer.prefix is not None
-    assert layer.tail is not None
     with torch.no_grad():
-        probe = layer.prefix(torch.zeros(1, *layer.shape, dtype=torch.float64, device=layer.device))
-        kappa = lipschitz_constant(list(layer.tail), probe.shape[1:], layer.likelihood)
+        kappa = layer.constant
         z = torch.as_tensor(anchor, device=layer.device)
         variance = torch.as_tensor(sigma**2, device=layer.device)
         steepest = layer.likelihood.half_curvature * kappa**2

@@ -1,0 +1,258 @@
+"""Lipschitz bounds through sums, concatenations and branches: closed forms, attacks on g − ḡ, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vibtheory.bridge import branching
+from vibtheory.bridge.activations import GatedLayer
+from vibtheory.bridge.checking import quadratic_bound, verify_bound
+from vibtheory.datasets import Dataset, from_arrays
+from vibtheory.errors import InvalidInputError
+from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.theory.quadratic import QuadraticBound
+
+
+def _gate(width: int) -> Gate:
+    gate = Gate(width, threshold=0)
+    gate.mu.data.copy_(torch.linspace(-1.3, 1.9, width))
+    gate.log_var.data.fill_(-2.0)
+    return gate
+
+
+class Dense(nn.Module):
+    """A net on vectors [n, 6], of five gates, that `after` follows."""
+
+    def __init__(self, after: Callable[[Dense, Tensor], Tensor], joined: int = 5) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.enter, self.gate = nn.Linear(6, 5), _gate(5)
+        self.a, self.b, self.leave = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(joined, 3)
+        self.after = after
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = torch.tanh(self.enter(x))
+        self.skipped = first
+        return self.after(self, self.gate(first))
+
+
+class ResNet(nn.Module):
+    """Two blocks on images [n, 2, 6, 6], the second with a projection, BatchNorm with odd statistics; gates inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.stem, self.outer = nn.Conv2d(2, 4, 3, padding=1), _gate(4)
+        self.one, self.two = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm1, self.norm2, self.inner = nn.BatchNorm2d(4), nn.BatchNorm2d(4), _gate(4)
+        self.down, self.short = nn.Conv2d(4, 6, 3, 2, 1), nn.Conv2d(4, 6, 1, 2)
+        self.relu, self.last = nn.ReLU(inplace=True), nn.Linear(6, 3)
+        for norm in (self.norm1, self.norm2):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.3, 2.0)
+            norm.weight.data.uniform_(-1.5, 1.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.outer(self.relu(self.stem(x)))
+        h = self.relu(h + self.norm2(self.two(self.inner(self.relu(self.norm1(self.one(h)))))))
+        out = self.short(h)
+        out += self.down(torch.sigmoid(h))
+        logits: Tensor = self.last(functional.adaptive_avg_pool2d(self.relu(out), 1).flatten(1))
+        return logits
+
+
+class UNet(ResNet):
+    """The gate's result goes down, comes up again by a transposed convolution, and is concatenated with itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.mix = nn.ConvTranspose2d(6, 3, 2, 2), nn.Conv2d(7, 6, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.outer(self.relu(self.stem(x)))
+        up = self.up(self.relu(self.down(functional.max_pool2d(h, 1))))
+        logits: Tensor = self.last(torch.relu(self.mix(torch.cat([up, h], 1))).amax((2, 3)))
+        return logits
+
+
+def _in_place(net: Dense, h: Tensor) -> Tensor:
+    x = torch.relu(net.b(net.skipped))
+    x += net.a(h)  # writes into what was there before the gate
+    logits: Tensor = net.leave(torch.relu(x))
+    return logits
+
+
+DENSE: dict[str, tuple[Callable[[Dense, Tensor], Tensor], int]] = {
+    "residual": (lambda n, h: n.leave(h + torch.relu(n.a(h))), 5),
+    "behind a skip": (lambda n, h: n.leave(torch.relu(n.skipped + n.a(h))), 5),
+    "concatenated": (lambda n, h: n.leave(torch.cat([torch.relu(n.a(h)), n.skipped, 0.5 * h], 1).abs()), 15),
+    "in place": (_in_place, 5),
+    "twice": (lambda n, h: n.leave(torch.relu(h + h) - torch.sigmoid(n.b(h)).chunk(5, 1)[0]), 5),
+    "affine": (lambda n, h: n.leave(n.skipped - n.a(h) / 3 + h[:, :5]), 5),
+}
+VECTORS, IMAGES = np.random.default_rng(2).normal(0.3, 2, (20, 6)), np.random.default_rng(3).normal(0, 2, (6, 2, 6, 6))
+
+
+def _data(x: np.ndarray) -> Dataset:
+    return from_arrays(x, np.arange(len(x)) % 3, x[:2], [0, 1], classes=3)
+
+
+CASES = {name: (lambda after=after, k=k: Dense(after, joined=k), _data(VECTORS), "gate") for name, (after, k) in
+         DENSE.items()} | {
+    "ResNet, outer": (ResNet, _data(IMAGES), "outer"),
+    "ResNet, inner": (ResNet, _data(IMAGES), "inner"),
+    "U-Net": (UNet, _data(IMAGES), "outer"),
+}  # fmt: skip
+
+
+def worst_gap(net: nn.Module, data: Dataset, bound: QuadraticBound, attacks: int, steps: int) -> float:
+    """Largest g − ḡ that gradient ascent from `attacks` starts finds, with z put in at the gate of the net itself."""
+    net = copy.deepcopy(net).double().eval().requires_grad_(False)
+    gate, x, y = named_gates(net)[bound.layer or ""], torch.tensor(data.x_train).double(), torch.tensor(data.y_train)
+    q, b, n = torch.tensor(bound.gram), torch.tensor(bound.b), len(x)
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(attacks, bound.d, generator=generator, dtype=torch.float64)
+    z = torch.tensor(bound.trained_mu) + 10 ** torch.linspace(-2, 1, attacks)[:, None] * noise
+    worst = -math.inf
+
+    def put_in(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> Tensor:
+        return inputs[0] * z.repeat_interleave(n, 0).reshape(attacks * n, bound.d, *(1,) * (inputs[0].ndim - 2))
+
+    gate.register_forward_hook(put_in)
+    for step in np.geomspace(0.5, 0.005, steps):
+        z = z.detach().requires_grad_(True)
+        outputs = net(x.repeat(attacks, *(1,) * (x.ndim - 1)))
+        g = functional.cross_entropy(outputs, y.repeat(attacks), reduction="none").reshape(attacks, n).mean(1)
+        gap = g - ((z @ q) * z).sum(1) - z @ b - bound.c
+        worst = max(worst, gap.max().item())
+        (slope,) = torch.autograd.grad(gap.sum(), z)
+        z = z + step * slope / slope.norm(dim=1, keepdim=True)
+    return worst
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_attack_finds_the_loss_above_the_bound(case: str) -> None:
+    build, data, layer = CASES[case]
+    net = build().eval()
+    bound = quadratic_bound(net, data, layer, gamma=0.1)
+    assert (bound.guarantee.kind, bound.guarantee.level) == ("bohning" if case == "affine" else "lipschitz", "rigorous")
+    assert worst_gap(net, data, bound, attacks=12, steps=40) <= 1e-10
+    assert verify_bound(bound, net, data, samples=100, seed=4).violations == 0
+
+
+def test_an_attack_finds_a_bound_that_is_none() -> None:
+    net, data = Dense(DENSE["residual"][0]).eval(), _data(VECTORS)
+    bound = quadratic_bound(net, data, "gate", gamma=0.1)
+    assert bound.trained_mu is not None
+    flat = 0.02 * bound.gram
+    false = QuadraticBound.from_gram(
+        flat, -2 * flat @ bound.trained_mu, float(bound.value(bound.trained_mu[None])[0]) - 0.5, 0.1,
+        layer="gate", trained_mu=bound.trained_mu, trained_sigma=bound.trained_sigma,
+    )  # fmt: skip
+    assert worst_gap(net, data, false, attacks=12, steps=40) > 0.1
+
+
+def _certified(after: Callable[[Dense, Tensor], Tensor], joined: int = 5) -> tuple[Dense, float]:
+    """The net in float64, and κ‖V‖: at most how far the output moves for a step of 1 at the gate, f = 1."""
+    net = Dense(after, joined=joined).double().eval()
+    layer = GatedLayer(net, "gate", VECTORS, np.arange(20) % 3, "multinomial")
+    assert layer.obstacle == ""
+    assert layer.affine_map is not None
+    return net, layer.constant * float(torch.linalg.matrix_norm(layer.affine_map.v, 2))
+
+
+def _norm(matrix: Tensor, centred: bool = True) -> float:
+    return float(torch.linalg.matrix_norm(matrix - matrix.mean(0) if centred else matrix, 2))
+
+
+def _halved(net: Dense, h: Tensor) -> Tensor:
+    r = torch.relu(h)
+    logits: Tensor = net.leave(r - net.a(r) / 2)
+    return logits
+
+
+def _joined(net: Dense, h: Tensor) -> Tensor:
+    r = torch.relu(h)
+    logits: Tensor = net.leave(torch.cat([r, net.a(r), net.skipped], 1))
+    return logits
+
+
+def _matrices(net: Dense) -> tuple[Tensor, Tensor, Tensor]:
+    return net.a.weight.detach(), net.leave.weight.detach(), torch.eye(5).double()
+
+
+def test_linear_residual_parts_have_their_spectral_norm() -> None:
+    net, found = _certified(lambda n, h: n.leave(torch.relu(h + n.a(h))))
+    a, leave, one = _matrices(net)
+    assert found == pytest.approx(_norm(leave) * _norm(one + a, False), rel=1e-8)  # before the ReLU
+    net, found = _certified(_halved)
+    assert found == pytest.approx(_norm(leave @ (one - a / 2)), rel=1e-8)  # after it
+    net, found = _certified(_joined, 15)
+    a, leave, one = _matrices(net)
+    assert found == pytest.approx(_norm(leave @ torch.cat([one, a, 0 * one])), rel=1e-8)
+
+
+def test_norms_add_over_a_sum_and_combine_over_a_concatenation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(branching, "_FORMED", 0)
+    net, found = _certified(_halved)
+    a, leave, _ = _matrices(net)
+    assert found == pytest.approx(_norm(leave, False) * (1 + _norm(a, False) / 2), rel=1e-8)
+    net, found = _certified(_joined, 15)
+    a, leave, _ = _matrices(net)
+    assert found == pytest.approx(_norm(leave, False) * math.hypot(1, _norm(a, False)), rel=1e-8)
+    # two ways from the gate, each with a constant of its own: κ‖V‖ is at least the norm of their sum, and little more
+    net, found = _certified(lambda n, h: n.leave(torch.relu(h) + n.b(torch.tanh(n.a(h)))))
+    a, leave, _ = _matrices(net)
+    straight, around = _norm(leave, False), _norm(leave, False) * _norm(net.b.weight.detach(), False)
+    assert straight + around * _norm(a, False) <= found * (1 + 1e-9)
+    assert found <= math.sqrt(2) * (straight + around * _norm(a, False))
+
+
+@pytest.mark.parametrize("case", ["ResNet, outer", "ResNet, inner", "U-Net"])
+def test_norms_by_factors_hold_too(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    build, data, layer = CASES[case]
+    net = build().eval()
+    formed = quadratic_bound(net, data, layer, gamma=0.1, memory=20_000)  # V channel by channel
+    monkeypatch.setattr(branching, "_FORMED", 0)
+    bound = quadratic_bound(net, data, layer, gamma=0.1)
+    assert worst_gap(net, data, bound, attacks=6, steps=20) <= 1e-10
+    assert 1 <= bound.w.sum() / formed.w.sum() < 30
+
+
+def test_channels_that_only_closed_gates_hear_cost_nothing() -> None:
+    open_, closed = ResNet().eval(), ResNet().eval()
+    closed.inner.close(torch.tensor([0, 1, 3]))
+    one, two = (quadratic_bound(net, _data(IMAGES), "outer", gamma=0.1, anchor=np.ones(4)) for net in (open_, closed))
+    assert two.w.sum() < 0.8 * one.w.sum()
+    assert worst_gap(closed, _data(IMAGES), two, attacks=12, steps=30) <= 1e-10
+
+
+REFUSED: dict[str, tuple[Callable[[Dense, Tensor], Tensor], str]] = {
+    "softmax": (lambda n, h: n.leave(h + torch.softmax(n.a(h), 1)), "'softmax' after the gate: softmax has no"),
+    "normalised": (lambda n, h: n.leave(h + functional.layer_norm(h, (5,))), "'layer_norm' after the gate"),
+    "product": (lambda n, h: n.leave(h * torch.sigmoid(n.a(h))), "'mul' after the gate: mul of several results"),
+    "square": (lambda n, h: n.leave(h + h * h), "'mul' after the gate"),
+    "by the example": (lambda n, h: n.leave(h + h * n.skipped), "'mul' after the gate: mul by another result"),
+    "across examples": (lambda n, h: n.leave(h - h.mean(0, keepdim=True)), "'mean' after the gate: it mixes examples"),
+    "an entry twice": (lambda n, h: n.leave(h + h[:, [0, 0, 1, 2, 3]]), "'getitem' after the gate"),
+    "a strange sum": (lambda n, h: n.leave(torch.add(h, torch.relu(h), alpha=9)), "'add' after the gate"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_operations_without_a_certificate_are_named(what: str) -> None:
+    after, words = REFUSED[what]
+    net = Dense(after)
+    with pytest.raises(InvalidInputError, match=f"{words}.*Remedy"):
+        quadratic_bound(net, _data(VECTORS), "gate", "lipschitz", gamma=0.1)
+    assert quadratic_bound(net, _data(VECTORS), "gate", gamma=0.1, samples=5).guarantee.kind == "tangent"

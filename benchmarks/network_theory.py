@@ -23,7 +23,7 @@ from vibtheory.bridge.affine import matrix_of
 from vibtheory.bridge.checking import quadratic_bound, theory_gamma
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import InvalidInputError
-from vibtheory.figures import plot_budget, plot_dead_units, save
+from vibtheory.figures import plot_budget, plot_dead_units, plot_descent, save
 from vibtheory.networks.gates import named_gates
 from vibtheory.studies.propositions import check_dead_unit
 from vibtheory.theory.a_priori import at_rank
@@ -65,7 +65,7 @@ def real_loss(net: nn.Module, data: Dataset, out: Path, name: str, steps: int) -
         "prop2_alpha_end": dead.alpha[-1], "prop2_steps": steps, "prop2_data_gradient": dead.data_gradient,
     }  # fmt: skip
     pd.DataFrame([row]).to_csv(out / f"real_loss_{name}.csv", index=False)
-    save(minimum.plot(), out / f"real_loss_{name}", ("png",))
+    save(plot_descent(minimum, f"{name}, {layer}"), out / f"real_loss_{name}", ("png",))
 
 
 def dead_units(net: nn.Module, data: Dataset, out: Path, name: str, steps: int) -> None:
@@ -89,7 +89,7 @@ def dead_units(net: nn.Module, data: Dataset, out: Path, name: str, steps: int) 
                 })  # fmt: skip
     table = pd.DataFrame(rows)
     table.to_csv(out / f"dead_units_{name}.csv", index=False)
-    save(plot_dead_units(table), out / f"dead_units_{name}", ("png",))
+    save(plot_dead_units(table, name), out / f"dead_units_{name}", ("png",))
 
 
 def budget(net: nn.Module, data: Dataset, out: Path, name: str) -> None:

@@ -51,7 +51,8 @@ def main() -> None:
             )
     table = pd.DataFrame(rows)
     table.to_csv(FIGURES / "relu_zeros.csv", index=False, float_format="%.5g")
-    save(relu_zeros(table), FIGURES / "relu_zeros", ("png",))
+    seeds = table["seed"].nunique()
+    save(relu_zeros(table, f"LeNet-300-100, Table 1's recipe, {seeds} nets"), FIGURES / "relu_zeros", ("png",))
 
 
 if __name__ == "__main__":

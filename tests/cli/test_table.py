@@ -117,7 +117,7 @@ def test_reading_merging_writing_and_drawing_are_one_step(
     monkeypatch.setattr(storage, "write_bytes", write_bytes)
     answer = call(*QUICK)
     assert answer.code == 0, answer.err
-    assert set(written) == {"table1.csv", "table1.png"}
+    assert set(written) == {"table1.csv", "table1.png", "table1.pdf"}
 
 
 def test_a_held_folder_is_refused_before_the_training(tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

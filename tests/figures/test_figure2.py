@@ -19,8 +19,8 @@ from vibtheory import datasets
 from vibtheory.cli import app
 from vibtheory.datasets import from_arrays
 from vibtheory.errors import InvalidInputError
-from vibtheory.figures import caption, figure2, printed_curves
-from vibtheory.figures.figure2_shape import estimates, mean_interval, shape_table
+from vibtheory.figures import caption, figure2, figure2_estimates, printed_curves
+from vibtheory.figures.figure2_shape import SHAPES, estimates, mean_interval, shape_table
 from vibtheory.studies import figure2 as figure2_runs
 from vibtheory.studies.estimators import Estimator
 from vibtheory.studies.figure2 import ESTIMATORS, GAMMA, SWEEPS, figure2_table
@@ -71,8 +71,15 @@ def shape(table) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def drawn(table):
-    figure = figure2(table, GAMMA)
+def drawn(table, shape):
+    figure = figure2(table, GAMMA, shape)
+    yield figure
+    plt.close(figure)
+
+
+@pytest.fixture(scope="module")
+def panels(table, shape):
+    figure = figure2_estimates(table, GAMMA, shape)
     yield figure
     plt.close(figure)
 
@@ -169,19 +176,26 @@ def test_the_printed_curves_have_the_printed_shape():
     assert (printed["r_w_regular"] == 1).all()
 
 
-def test_the_drawing_shows_the_table(drawn):
-    titles = [axes.get_title() for axes in drawn.axes]
-    assert len(titles) == 2 + 1 + len(CURVES)  # two printed panels, the second axis, one panel per estimate
+def test_the_two_panels_say_what_ours_do_beside_what_is_printed(drawn):
+    assert len(drawn.axes) == 2 + 1  # and the second axis
+    assert drawn.get_supxlabel().split("\n") == [
+        f"VIBNet: ours {SHAPES[0]} (turns at epoch 1); printed: {SHAPES[0]}.",
+        "regular: ours rises; printed: rises.",
+    ]
+
+
+def test_the_drawing_shows_the_table(drawn, panels):
+    assert len(panels.axes) == len(CURVES)
     size = drawn.axes[0]
     ours = next(line for line in size.lines if line.get_label() == "VIBNet, ours")
     np.testing.assert_allclose(ours.get_xydata(), [(e, 1 / (1 + e)) for e in EPOCHS])
-    panel = next(axes for axes in drawn.axes if axes.get_title().startswith("InfoNCE"))
+    panel = next(axes for axes in panels.axes if axes.get_title().startswith("InfoNCE"))
     mean = 1.001 * np.array(CURVES["infonce"][0])
     assert any(np.allclose(line.get_ydata(), mean) for line in panel.lines if len(line.get_ydata()) == len(EPOCHS))
     levels = [line.get_ydata()[0] for line in panel.lines if line.get_linestyle() == ":"]
     assert levels == [math.log(2000)]
     assert any(line.get_marker() == "s" and line.get_ydata() == pytest.approx(2.5 * 1.001) for line in panel.lines)
-    full = next(axes for axes in drawn.axes if axes.get_title().startswith("pairwise KL"))
+    full = next(axes for axes in panels.axes if axes.get_title().startswith("pairwise KL"))
     crosses = [line for line in full.lines if line.get_marker() == "x" and len(line.get_ydata())]
     assert {len(line.get_ydata()) for line in crosses} >= {4}
 
@@ -203,8 +217,9 @@ def test_the_printed_axis_is_scaled_to_the_regular_net(table, drawn):
 
 
 def test_a_price_that_is_not_there_is_refused(table):
-    with pytest.raises(InvalidInputError, match="gamma: got 0.1"):
-        figure2(table, 0.1)
+    for draw in (figure2, figure2_estimates):
+        with pytest.raises(InvalidInputError, match="gamma: got 0.1"):
+            draw(table, 0.1)
 
 
 def test_the_plan_is_that_of_the_issue():
@@ -243,7 +258,8 @@ def test_from_training_to_files_and_again_from_the_table(tiny):
     assert first.exit_code == 0, first.output
     assert "| gaussian | 0.01 | regular |" in first.stdout
     names = {path.name for path in Path("figures").iterdir()}
-    assert names == {f"figure2_quick{end}" for end in (".csv", ".png", ".pdf", "_shape.csv")}
+    ends = (".csv", ".png", ".pdf", "_estimates.png", "_estimates.pdf", "_shape.csv")
+    assert names == {f"figure2_quick{end}" for end in ends}
     table = pd.read_csv("figures/figure2_quick.csv")
     assert list(table.columns) == list(COLUMNS)
     assert set(zip(table["gated"], table["epoch"], strict=True)) == {(g, e) for g in (True, False) for e in (0, 1, 2)}

@@ -20,6 +20,6 @@ PATHS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_runs_again_and_says_the_same(path):
     committed = notebooks.read(path)
-    fresh = notebooks.run(committed, path.parent, timeout=3600)  # a limit for hangs; busy machines are slow
+    fresh = notebooks.run(committed, path, timeout=3600)  # a limit for hangs; busy machines are slow
     assert comparing.differences(committed, fresh) == []
     assert "expected" in comparing.printed(fresh.cells[-1])  # the headline table

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.notebooks import comparing, executing
 from vibtheory.teaching import notebooks
+from vibtheory.teaching.exercises import EXERCISES
 
 ROOT = Path(__file__).parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -21,7 +23,7 @@ def test_all_notebooks_are_there():
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_runs_again_and_says_the_same(path):
     committed = executing.smaller(notebooks.read(path), path.stem)
-    fresh = executing.run(committed, path.parent)
+    fresh = executing.run(committed, path)
     assert comparing.differences(committed, fresh) == []
     assert "expected" in comparing.printed(fresh.cells[-1])  # the headline table
 
@@ -43,8 +45,24 @@ def test_is_small_stripped_and_has_exercises(path):
     title, sentence = notebooks.summary(notebook)
     assert title
     assert 40 < len(sentence) < 260
-    details = sum(cell.source.count("<details>") for cell in notebook.cells if cell.cell_type == "markdown")
-    assert details == len(notebooks.solutions(notebook)) >= 2
+    asked = [cell.source for cell in notebook.cells if "check(\"" in cell.source]
+    numbers = [name for name in EXERCISES if name.startswith(path.stem[:2])]
+    assert len(numbers) >= 2
+    for name, source in zip(numbers, asked, strict=True):
+        assert re.fullmatch(rf'answer = None  # .+\ncheck\("{name}", answer\)', source)
+    solutions = notebooks.solutions(path)
+    assert list(solutions) == numbers
+    for name, code in solutions.items():
+        assert f'assert check("{name}", ' in code
+    assert "<details>" not in text
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_before_each_slider_stands_a_question(path):
+    cells = notebooks.read(path).cells
+    for before, cell in pairwise(cells):
+        if re.search(r"^Explorer\(", cell.source, re.MULTILINE):
+            assert "**Predict first:**" in before.source
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

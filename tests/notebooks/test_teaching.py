@@ -18,6 +18,7 @@ from vibtheory.teaching import (
     HeadlineError,
     Slider,
     animate,
+    check,
     headline,
     live,
     notebooks,
@@ -26,6 +27,7 @@ from vibtheory.teaching import (
     show,
 )
 from vibtheory.teaching.__main__ import main
+from vibtheory.teaching.exercises import EXERCISES
 from vibtheory.teaching.records import record_all, write_recorded
 
 v4 = nbformat.v4
@@ -97,6 +99,7 @@ def test_headline_passes_prints_and_fails():
     assert "1.25 ± 0.02" in table
     with pytest.raises(HeadlineError, match=r"length: 1.3, expected 1.25 ± 0.02; word: no"):
         headline(("length", 1.3, 1.25, 0.02), ("word", "no", "yes"))
+    assert "True" in str(headline(("of numpy", np.bool_(True), True)))
     with pytest.raises(HeadlineError, match="lost"):
         headline(("lost", float("nan"), 1.0, 5.0))
 
@@ -140,21 +143,41 @@ def test_strip_removes_widgets_and_keeps_tags():
 
 
 def test_run_executes_cells_and_solutions(tmp_path):
-    source = v4.new_notebook(cells=[
-        v4.new_markdown_cell("# T"), v4.new_code_cell("a = 3\nprint(a)"),
-        v4.new_markdown_cell("<details><summary>S</summary>\n\n```python\nassert a == 3\n```\n</details>\n"
-                             "```python\nraise SystemError('outside details')\n```"),
-    ])  # fmt: skip
-    path = tmp_path / "n.ipynb"
+    source = v4.new_notebook(cells=[v4.new_markdown_cell("# T"), v4.new_code_cell("a = 3\nprint(a)")])
+    path, solution = tmp_path / "n.ipynb", tmp_path / "solutions" / "n.py"
     notebooks.write(source, path)
-    done = notebooks.run(notebooks.read(path), tmp_path)
-    assert comparing.printed(done.cells[1]) == "3\n"
-    assert len(done.cells) == 3
-    source.cells[2].source = source.cells[2].source.replace("a == 3", "a == 4")
+    solution.parent.mkdir()
+    solution.write_text("raise SystemError('before the first')\n# %% 01.1\nassert a == 3\n# %% 01.2\nassert a == 4\n")
+    assert notebooks.solutions(path) == {"01.1": "\nassert a == 3\n", "01.2": "\nassert a == 4\n"}
     from nbclient.exceptions import CellExecutionError
 
-    with pytest.raises(CellExecutionError):
-        notebooks.run(source, tmp_path)
+    with pytest.raises(CellExecutionError, match="assert a == 4"):
+        notebooks.run(notebooks.read(path), path)
+    solution.unlink()
+    done = notebooks.run(notebooks.read(path), path)
+    assert comparing.printed(done.cells[1]) == "3\n"
+    assert len(done.cells) == 2
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_an_exercise_answers(name):
+    """Not answered, wrongly, and with what is its truth; notebooks/solutions/ find the truth another way."""
+    exercise = EXERCISES[name]
+    unanswered = check(name, None)
+    assert (unanswered.right, bool(unanswered)) == (None, False)
+    assert "in the place of None" in repr(unanswered)
+    assert len(exercise.hint) > 20
+    if isinstance(truth := exercise.truth(), str):
+        assert check(name, f" {truth.upper()}")
+        wrong = check(name, "nothing")
+        assert exercise.hint in repr(wrong)
+    else:
+        assert check(name, truth)
+        wrong, other = check(name, truth + 1.01 * exercise.tolerance + 0.01), check(name, truth - 3)
+        assert f"too large. Hint: {exercise.hint}" in repr(wrong)
+        assert "too small" in repr(other)
+        assert "a number is asked for" in repr(check(name, "many"))
+    assert wrong.right is False
 
 
 def test_records_round_trip(tmp_path, monkeypatch):
@@ -187,6 +210,7 @@ def test_live_reads_the_environment(monkeypatch):
         (lambda: _explorer().set(height=3), "height: got 3, expected an index in 0 … 2"),
         (headline, "rows: got none"),
         (lambda: headline(("what", 1)), "rows: got a row of 2"),
+        (lambda: check("99.1", 1), "name: got '99.1', expected one of 00.1"),
         (lambda: record_all(["nothing"], None), "name: got 'nothing', expected one of bottleneck_curve"),
     ],
 )

@@ -29,7 +29,8 @@ def figure(
     out: Annotated[Path, typer.Option(help="Folder for the figure and its tables.")] = Path("figures"),
     runs: Runs = Path("runs"),
 ) -> None:
-    """Draw a figure: figureN.png and .pdf, with the .csv that it reads, and for Figure 2 figure2_shape.csv.
+    """Draw a figure: figureN.png and .pdf, with the .csv that it reads; of Figure 2 also a page of all
+    estimates, figure2_estimates, and figure2_shape.csv.
 
     The plane is I(h; y) against I(h; x) of every layer over training, three networks, three definitions of h. The short
     versions' files end in _quick, so that they never replace the record. Without --quick or --full nothing is trained.
@@ -80,7 +81,7 @@ def _table(target: Path, name: str, record: Callable[[], DataFrame], train: bool
 
 
 def _figure2(table: DataFrame, target: Path) -> None:
-    from vibtheory.figures import caption, figure2, shape_table, shape_words
+    from vibtheory.figures import caption, figure2, figure2_estimates, shape_table, shape_words
     from vibtheory.storage import write_text
     from vibtheory.studies.figure2 import GAMMA
 
@@ -89,6 +90,7 @@ def _figure2(table: DataFrame, target: Path) -> None:
     write_text(numbers, shape.to_csv(index=False, float_format="%.5g"))
     typer.echo(f"{shape_words(shape)}\n{caption(shape, GAMMA)}")
     _draw(lambda: figure2(table, GAMMA, shape), target)
+    _draw(lambda: figure2_estimates(table, GAMMA, shape), target.with_name(f"{target.name}_estimates"))
     typer.echo(f"wrote {numbers}", err=True)
 
 

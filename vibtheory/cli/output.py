@@ -19,4 +19,4 @@ def drawn(plot: Callable[[], Figure], form: str) -> bytes:
 
     from vibtheory.figures import encoded
 
-    return encoded(plot(), form)
+    return encoded(plot(), form, dpi=200)

@@ -63,5 +63,6 @@ def table(
         with store.hold():  # the picture of what the CSV holds now, whoever wrote it last
             results = store.read()
             points = None if results is None else longest_runs(results)
-            write_bytes(picture, drawn(lambda: tradeoff(points, number), "png"))
+            for form in ("png", "pdf"):
+                write_bytes(picture.with_suffix(f".{form}"), drawn(lambda: tradeoff(points, number), form))
         typer.echo(f"wrote {f'{store.path} and ' if modes else ''}{picture}", err=True)

@@ -5,6 +5,7 @@ from .bottleneck import plot_curve as plot_curve
 from .bottleneck import plot_gaussian_bottleneck as plot_gaussian_bottleneck
 from .bottleneck import plot_soft_clusters as plot_soft_clusters
 from .figure2_plot import figure2 as figure2
+from .figure2_plot import figure2_estimates as figure2_estimates
 from .figure2_plot import printed_curves as printed_curves
 from .figure2_shape import caption as caption
 from .figure2_shape import shape_table as shape_table

@@ -1,4 +1,4 @@
-"""Figure 2 from its table alone: the printed panels with ours over them, then I(h₁; x) against r_W."""
+"""Figure 2 from its table alone: the printed panels with ours over them; on a page of its own, I(h₁; x) against r_W."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.ticker import NullLocator
 
 from vibtheory.errors import reject
-from vibtheory.figures.figure2_shape import NAMES, caption, estimates, mean_interval, shape_table
+from vibtheory.figures.figure2_shape import NAMES, SHAPES, caption, estimates, mean_interval, shape_table
 from vibtheory.figures.style import COLORS, style
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["PRINTED_READING", "figure2", "printed_curves"]
+__all__ = ["PRINTED_READING", "figure2", "figure2_estimates", "printed_curves"]
 
 PRINTED_READING = ("gaussian", 0.01)
 """Method and τ of the right-hand printed panel: ½ log det(I + Cov/τ²) is ½ log det(τ²I + Cov) plus a constant, the
@@ -44,44 +44,76 @@ def printed_curves() -> DataFrame:
 
 
 def figure2(table: DataFrame, gamma: float, shape: DataFrame | None = None) -> Figure:
-    """Draw Figure 2.
+    """Draw Figure 2's two panels: r_W and I(h₁; x) against epoch, ours over the printed curves, with what ours do.
 
-    Top: r_W and I(h₁; x) against epoch, ours (solid; mean and 95 % interval over seeds; thin: the other prices' means)
-    over the printed curves (dashed). The printed I has an unknown constant and its own axis: scaled so that start and
-    end of the regular nets coincide, it compares shapes. Epochs are on a square-root scale where ours are few. Below:
-    I(h₁; x) against r_W for every price, one panel per estimate, with the ceiling log N where the estimate has one;
-    crosses mark saturated points. The caption says which estimates have the printed shape.
+    Ours is solid (mean and 95 % interval over seeds; thin: the other prices' means), printed dashed. The printed I has
+    an unknown constant and its own axis: scaled so that start and end of the regular nets coincide, it compares shapes.
+    Epochs are on a square-root scale where ours are few.
 
     Args:
         table: from `vibtheory.sweep`, several of them concatenated; nothing else is read.
-        gamma: price of the VIBNet in the top panels.
+        gamma: price of the VIBNet.
         shape: `shape_table(table)` if it is there already.
 
     Raises:
         InvalidInputError: a column is missing, no row, or no VIBNet of that price.
     """
-    order = {name: place for place, name in enumerate(NAMES)}
-    keys = sorted(estimates(table), key=lambda key: (order.get(key[0], len(order)), key[1]))
-    main = table[table["gated"] & (table["gamma"] == gamma)]
-    prices = sorted(set(table.loc[table["gated"], "gamma"]))
-    if main.empty:
-        reject("gamma", gamma, f"a price of the table: {prices}", "name one of those")
-    sentences = caption(shape_table(table) if shape is None else shape, gamma).split("\n")
-    text = [line for sentence in sentences for line in textwrap.wrap(sentence, 145)]
-    lines = -(-len(keys) // _COLUMNS)
-    heights = [2.5, 0.5 + 1.35 * lines, 0.1 + 0.125 * len(text)]
+    shape = shape_table(table) if shape is None else shape
+    shades = _shades(table, gamma)
     with style(), plt.rc_context(_LETTERS):
-        figure = plt.figure(figsize=(_WIDTH, sum(heights)))
-        grid = figure.add_gridspec(3, 1, height_ratios=heights)
-        printed, ours, below = (figure.add_subfigure(grid[place]) for place in range(3))
-        left, right = printed.subplots(1, 2)
-        shades = dict(zip(prices, plt.get_cmap("viridis")(np.linspace(0.0, 0.9, len(prices))), strict=True))
+        figure, (left, right) = plt.subplots(1, 2, figsize=(_WIDTH, 3.1))
         _sizes(left, table, gamma, shades)
         _information(right, table, gamma, shades)
+        figure.supxlabel(_verdicts(shape, gamma), fontsize=7)
+    return figure
+
+
+def _shades(table: DataFrame, gamma: float) -> dict[float, Any]:
+    """A colour for each price; `gamma` must be one of them."""
+    prices = sorted(set(table.loc[table["gated"], "gamma"]))
+    if gamma not in prices:
+        reject("gamma", gamma, f"a price of the table: {prices}", "name one of those")
+    return dict(zip(prices, plt.get_cmap("viridis")(np.linspace(0.0, 0.9, len(prices))), strict=True))
+
+
+def _verdicts(shape: DataFrame, gamma: float) -> str:
+    """What ours do in the right panel, beside what is printed."""
+    method, tau = PRINTED_READING
+    rows = shape[(shape["method"] == method) & (shape["tau"] == tau)]
+    words = []
+    for net, price, printed in (("VIBNet", gamma, SHAPES[0]), ("regular", 0.0, SHAPES[3])):
+        for row in rows[(rows["net"] == net) & ((rows["gamma"] == price) | (net == "regular"))].to_dict("records"):
+            turn = f" (turns at epoch {row['turn']:g})" if "turns" in row["shape"] else ""
+            words.append(f"{net}: ours {row['shape']}{turn}; printed: {printed}.")
+    return "\n".join(words)
+
+
+def figure2_estimates(table: DataFrame, gamma: float, shape: DataFrame | None = None) -> Figure:
+    """I(h₁; x) against r_W for every price, one panel per estimate, with the ceiling log N where the estimate has one.
+
+    Crosses mark saturated points. The caption says which estimates have the printed shape.
+
+    Args:
+        table, gamma, shape: as `figure2` takes them.
+
+    Raises:
+        InvalidInputError: as `figure2`.
+    """
+    shape = shape_table(table) if shape is None else shape
+    shades = _shades(table, gamma)
+    order = {name: place for place, name in enumerate(NAMES)}
+    keys = sorted(estimates(table), key=lambda key: (order.get(key[0], len(order)), key[1]))
+    text = [line for sentence in caption(shape, gamma).split("\n") for line in textwrap.wrap(sentence, 145)]
+    columns = min(_COLUMNS, len(keys))
+    lines = -(-len(keys) // columns)
+    heights = [0.5 + 1.35 * lines, 0.1 + 0.125 * len(text)]
+    with style(), plt.rc_context(_LETTERS):
+        figure = plt.figure(figsize=(_WIDTH, sum(heights)))
+        ours, below = (figure.add_subfigure(part) for part in figure.add_gridspec(2, 1, height_ratios=heights))
         sizes = table.loc[table["gated"], "r_w"]
         handles: dict[str, Any] = {}
         for place, key in enumerate(keys):
-            axes = ours.add_subplot(lines, _COLUMNS, 1 + place)
+            axes = ours.add_subplot(lines, columns, 1 + place)
             rows = table[(table["method"] == key[0]) & (table["tau"] == key[1])]
             handles |= _against_size(axes, rows[np.isfinite(rows["nats"])], key, shades)
             axes.set_xscale("log")
@@ -89,9 +121,9 @@ def figure2(table: DataFrame, gamma: float, shape: DataFrame | None = None) -> F
             axes.set_xticks([tick for tick in (1, 3, 10, 30, 100) if tick > 0.8 * sizes.min()], minor=False)
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_locator(NullLocator())
-            if place % _COLUMNS == 0:
+            if place % columns == 0:
                 axes.set_ylabel("I(h₁; x) [nats]")
-            if place + _COLUMNS >= len(keys):
+            if place + columns >= len(keys):
                 axes.set_xlabel("r_W [%]")
         ours.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6))
         below.text(0.01, 1.0, "\n".join(text), va="top", fontsize=7)
@@ -103,7 +135,7 @@ def _sizes(axes: Axes, table: DataFrame, gamma: float, shades: dict[float, Any])
     one = table.drop_duplicates(["gated", "gamma", "seed", "epoch"])  # r_W is the same for every estimate
     _against_epoch(axes, axes, one.assign(r_w=0.01 * one["r_w"]), "r_w", "r_w", gamma, shades)
     axes.set(ylabel="compression ratio r_W", ylim=(0, 1.08))
-    axes.set_title(f"size; ours at γ = {gamma:g}" + (", thin: others, colours as below" if len(shades) > 1 else ""))
+    axes.set_title(f"size; ours at γ = {gamma:g}" + (", thin: dearer ones" if len(shades) > 1 else ""))
     axes.legend(loc="upper right", bbox_to_anchor=(1.0, 0.93))
     _epoch_axis(axes, table)
 

@@ -109,7 +109,8 @@ def plot_surviving_pixels(table: DataFrame) -> Figure:
 def gate_block() -> Figure:
     """The block structure of one gated layer (poster, Figure 1): deterministic path, noisy gate, product.
 
-    Below the drawing stand the law of h_i given h_{i−1} and the gate's price, as the poster has them.
+    Below the drawing stand the law of h_i given h_{i−1} and the gate's price,
+    with γ per nat as in training (the poster puts the ½ into its γ).
     """
     figure, axes = plt.subplots(figsize=(6.6, 3.3))
     axes.set(xlim=(0, 13.2), ylim=(0, 6.6), aspect="equal")
@@ -145,10 +146,11 @@ def gate_block() -> Figure:
         r"\mathrm{diag}\left[f_i^2 \odot \sigma_i^2\right]\right)$"
     )
     price = (
-        r"price: $\gamma_i \sum_j \log\left(1 + \alpha_{ij}\right),\quad \alpha_{ij} = \mu_{ij}^2 / \sigma_{ij}^2;$"
+        r"price: $\gamma_i \sum_j \frac{1}{2}\log\left(1 + \alpha_{ij}\right),\quad "
+        r"\alpha_{ij} = \mu_{ij}^2 / \sigma_{ij}^2;$"
         r"$\quad$ a unit with $\alpha_{ij} = 0$ is cut out"
     )
-    for height, words in ((0.78, law), (0.28, price)):
+    for height, words in ((0.82, law), (0.22, price)):
         axes.text(6.6, height, words, ha="center", va="center", fontsize=9)
     return figure
 

@@ -111,11 +111,12 @@ def plot_relu_bounds(table: DataFrame) -> Figure:
 
 
 @style()
-def relu_zeros(table: DataFrame) -> Figure:
+def relu_zeros(table: DataFrame, net: str = "") -> Figure:
     """Share of inputs on which a unit is exactly 0, and ψ⁺ against it, one colour per layer.
 
     Args:
         table: one row per kept unit: layer, zero_share (a fraction), psi (nats).
+        net: its name, for the title.
 
     Raises:
         InvalidInputError: a column is missing, or no row.
@@ -124,11 +125,13 @@ def relu_zeros(table: DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9))
     bins = [k / 25 for k in range(26)]
     for layer, part in table.groupby("layer"):
-        left.hist(100 * part["zero_share"], bins=[100 * edge for edge in bins], alpha=0.6, label=str(layer))
+        left.hist(100 * part["zero_share"], bins=[100 * edge for edge in bins], alpha=0.6, label=f"layer {layer}")
         right.plot(100 * part["zero_share"], part["psi"], ls="", marker=".", ms=4, alpha=0.6, label=str(layer))
     left.set(xlabel="inputs on which the unit is 0 [%]", ylabel="kept units", xlim=(0, 100))
     right.set(xlabel="inputs on which the unit is 0 [%]", ylabel="ψ⁺ [nats]", xlim=(0, 100), ylim=(0, None))
     left.legend()
+    if net:
+        figure.suptitle(net, fontsize=10)
     return figure
 
 

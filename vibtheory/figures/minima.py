@@ -38,8 +38,17 @@ def plot_path(path: SparsityPath) -> Figure:
         path: from `sparsity_path`.
     """
     figure, (shares, counts) = plt.subplots(2, 1, figsize=(5.2, 4.4), sharex=True, height_ratios=[2, 1])
-    alpha = path.alpha
-    shares.semilogx(path.gammas, alpha / (1 + alpha), lw=0.9, alpha=0.8)
+    share, gammas = path.alpha / (1 + path.alpha), path.gammas
+    ever = np.flatnonzero(share.max(axis=0) > 0)  # the others would cover each other at 0
+    shades = plt.get_cmap("turbo")(np.linspace(0.03, 0.97, max(ever.size, 1)))
+    jumps = [event.gamma for event in path.events if event.kind == "jumps"]
+    pieces = (gammas[:, None] <= np.array(jumps)).sum(axis=1)  # a line would claim what lies between
+    for piece in sorted(set(pieces)):
+        at = pieces == piece
+        for j, shade in zip(ever, shades, strict=True):
+            shares.semilogx(gammas[at], share[at, j], ".-" if at.sum() == 1 else "-", lw=1.2, ms=2, color=shade)
+    for jump in jumps:
+        shares.axvline(jump, color=COLORS["purple"], lw=0.8, ls=":")
     shares.set(ylabel="signal share u = α/(1+α)", ylim=(-0.02, 1.04))
     counts.step(path.gammas, path.nonzeros, where="mid", color=COLORS["black"], lw=1.2)
     for kind, marker, color in (("opens", "^", "green"), ("closes", "v", "red"), ("jumps", "D", "purple")):
@@ -49,19 +58,22 @@ def plot_path(path: SparsityPath) -> Figure:
                         label=f"{at.size} × {kind}")  # fmt: skip
     if path.events:
         counts.legend(loc="best", ncols=3)
-    counts.set(xlabel="price γ (nats)", ylabel="survivors ‖α*‖₀")
+    counts.set(xlabel="price γ of log(1+α) (nats)", ylabel="survivors ‖α*‖₀")
     counts.set_ylim(bottom=0)
     counts.yaxis.set_major_locator(MaxNLocator(integer=True))
-    shares.set_title(f"{path.nonzeros[0]} to {path.nonzeros[-1]} survivors; {path.status}", loc="left")
+    shares.set_title(
+        f"{path.nonzeros[0]} to {path.nonzeros[-1]} of {share.shape[1]} gates open; {path.status}", loc="left"
+    )
     return figure
 
 
 @style()
-def plot_descent(minimum: RealLossMinimum) -> Figure:
+def plot_descent(minimum: RealLossMinimum, of: str = "") -> Figure:
     """J − J_end in nats after each step, by kind of step, on a log axis.
 
     Args:
         minimum: from `minimise_real_loss`.
+        of: net and layer, for the title.
     """
     above = np.array(minimum.history) - minimum.history[-1]
     floor = 1e-16 * max(1.0, abs(minimum.value))
@@ -76,7 +88,8 @@ def plot_descent(minimum: RealLossMinimum) -> Figure:
         if at.size:
             axes.scatter(at, height[at], s=16, color=COLORS[color], label=label, zorder=2)
     axes.set(xlabel="step", ylabel="J above its final value (nats)")
-    axes.set_title(f"J falls to {minimum.value:.4g} nats; {minimum.nonzeros} of {minimum.mu.size} gates open")
+    where = f"{of}: " if of else ""
+    axes.set_title(f"{where}J falls to {minimum.value:.4g} nats; {minimum.nonzeros} of {minimum.mu.size} gates open")
     axes.legend()
     return figure
 
@@ -206,11 +219,12 @@ def plot_dead_unit(report: DeadUnitReport) -> Figure:
 
 
 @style()
-def plot_dead_units(table: DataFrame) -> Figure:
+def plot_dead_units(table: DataFrame, net: str = "") -> Figure:
     """α of one killed unit per layer against training steps on the gates, a panel per proposition.
 
     Args:
         table: columns layer, unit, proposition, step, alpha.
+        net: its name, for the title.
 
     Raises:
         InvalidInputError: a column is missing, or no row.
@@ -223,10 +237,14 @@ def plot_dead_units(table: DataFrame) -> Figure:
         part = table[table["proposition"] == proposition]
         for (layer, unit), line in part.groupby(["layer", "unit"], sort=False):
             color = COLORS[colors[layer]]
-            axes.semilogy(line["step"], line["alpha"].clip(lower=1e-12), color=color, label=f"{layer}, unit {unit}")
+            axes.semilogy(
+                line["step"], line["alpha"].clip(lower=1e-12), color=color, label=f"layer {layer}, unit {unit}"
+            )
         axes.set(xlabel="step on the gates", title=title)
         _closed_below(axes, "grey")
     panels[0].set_ylabel("α of the killed unit")
+    if net:
+        figure.suptitle(net, fontsize=10)
     return figure
 
 

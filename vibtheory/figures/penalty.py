@@ -55,7 +55,7 @@ def classical_penalties(t: ArrayLike) -> dict[str, Array]:
 def plot_penalty_surface() -> Figure:
     """The slide's surface beside ρ(μ; w) at γ = 1."""
     mu = np.linspace(-2, 2, 61)
-    figure = plt.figure(figsize=(8, 3.6))
+    figure = plt.figure(figsize=(8.6, 3.7))
     panels = (
         ("slide: ρ/γ + log 2λ", "curvature metric λ = γ/w", np.linspace(1e-3, 1, 41), slide_surface),
         ("ρ(μ; w) at γ = 1 nat", "squared column norm w", np.linspace(0, 8, 41), lambda m, w: penalty(m, w, 1.0)),
@@ -69,7 +69,7 @@ def plot_penalty_surface() -> Figure:
         axes.set_zlabel("penalty (nats / γ)")
         axes.set_xticks([-2, -1, 0, 1, 2])
         axes.view_init(elev=22, azim=-38)
-        axes.set_box_aspect(None, zoom=0.85)
+        axes.set_box_aspect(None, zoom=0.78)  # constrained layout does not know the labels of a 3D axis
         axes.set_title(title, y=0.92)
     return figure
 

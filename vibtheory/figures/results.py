@@ -7,12 +7,16 @@ their points do not lie on one curve).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from vibtheory.errors import check_choice, reject
 from vibtheory.figures.style import COLORS, needs, style
@@ -55,7 +59,7 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
     record = own["mode"].eq("full") if "mode" in own else pd.Series(False, index=own.index)
     decayed = own["network"].astype(str).str.endswith(DECAYED)
     parts = [summarise(part, table) for _, part in own.groupby([decayed, record])]
-    figure, axes = plt.subplots(figsize=(5.2, 3.6))
+    figure, axes = plt.subplots(figsize=(7.5, 5.0))
     looks = (("pruned", "pruned", COLORS["blue"], "o"), ("finetuned", "fine-tuned", COLORS["green"], "s"))
     for ours in parts:
         for stage, words, color, marker in looks:
@@ -70,23 +74,43 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
             )
             axes.errorbar(curve["r_w"], curve[error], xerr=curve["r_w_std"].fillna(0), label=label, capsize=2, **look,
                           yerr=curve[f"{error}_std"].fillna(0), color=color, marker=marker)  # fmt: skip
-    lift, before = -11, (0.0, 0.0)
-    rows = rows.sort_values(["error", "r_w"])
-    sizes = [*rows["r_w"], *(size for ours in parts for size in ours["r_w"])]
-    near = (max(sizes) / min(sizes)) ** 0.14  # a label takes about a seventh of the logarithmic axis
-    for method, r_w, value in zip(rows["method"], rows["r_w"], rows["error"], strict=True):
-        color = COLORS["red"] if method == "VIBNet" else COLORS["grey"]
-        axes.plot(r_w, value, "x", color=color, zorder=5)
-        crowded = value == before[1] and r_w < near * before[0]  # the label would cover its neighbour's
-        lift, before = lift - 8 if crowded else -11, (r_w, value)
-        axes.annotate(method, (r_w, value), (3, lift), textcoords="offset points", fontsize=7, color=color, zorder=5)
+    rows = rows.sort_values("r_w")
+    colors = [COLORS["red"] if method == "VIBNet" else COLORS["grey"] for method in rows["method"]]
+    axes.scatter(rows["r_w"], rows["error"], marker="x", color=colors, zorder=5)
     axes.margins(x=0.1, y=0.15)
     axes.set_xscale("log")
     _one_two_five(axes.xaxis)
     which = "last" if error == "error_last" else "best"
     axes.set(xlabel="$r_W$ (% of weights kept)", ylabel=f"test error (%), {which} epoch", title=TITLES[table])
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
+    _labels(axes, list(zip(rows["method"], rows["r_w"], rows["error"], colors, strict=True)))
     return figure
+
+
+def _labels(axes: Axes, points: list[tuple[str, float, float, str]]) -> None:
+    """Write each point's name (name, x, y, color) beside it, where it covers no other name, no point and no line."""
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # the layout, on which the extents depend
+    places = [axes.transData.transform([(x, y) for _, x, y, _ in points])]
+    for line in axes.lines:
+        path = axes.transData.transform(line.get_xydata())
+        steps = np.linspace(0, 1, 20)[:, None] if line.get_linestyle() == "-" else np.zeros((1, 1))
+        places += [path, *(start + steps * (end - start) for start, end in pairwise(path))]
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in np.concatenate(places)]
+    sides = [(dx, dy) for far in (1, 2, 3, 4) for dx, dy in ((5, 4), (5, -4), (-5, 4), (-5, -4), (0, 7), (0, -7))
+             for dx, dy in ((dx * far, dy * far),)]  # fmt: skip
+    for name, x, y, color in points:
+        for dx, dy in sides:
+            note = axes.annotate(
+                name, (x, y), (dx, dy), textcoords="offset points", fontsize=8, color=color, zorder=6,
+                ha="left" if dx > 0 else "right" if dx < 0 else "center", va="bottom" if dy > 0 else "top",
+                arrowprops={"arrowstyle": "-", "lw": 0.5, "color": color} if abs(dy) > 7 else None,
+            )  # fmt: skip
+            box = Text.get_window_extent(note).padded(1)  # without its arrow
+            if not any(box.overlaps(other) for other in taken) and axes.bbox.contains(*box.min):
+                break
+            if (dx, dy) != sides[-1]:
+                note.remove()
+        taken.append(box)
 
 
 _COMPARISON_COLORS = ("blue", "orange", "purple")
@@ -177,7 +201,8 @@ def threshold_figure(table: DataFrame) -> Figure:
     left.set(ylabel="units kept")
     left.legend()
     right.plot(table["threshold"], table["error"], "o-", color=COLORS["blue"], ms=4)
-    right.set(ylabel="test error (%)", ylim=(0, 1.5 * float(table["error"].median())))
+    right.set(ylabel="test error (%)", yscale="log", ylim=(0.8 * float(table["error"].min()), 130))
+    _one_two_five(right.yaxis)
     for axes in (left, right):
         axes.axvline(1.0, color=COLORS["grey"], linestyle="--", linewidth=1)
         axes.set(xscale="log", xlabel=r"threshold on $\alpha$")
@@ -201,34 +226,42 @@ def width_figure(table: DataFrame) -> Figure:
                   "r_w_of_narrowest"), "python benchmarks/width_study.py")  # fmt: skip
     widths = sorted(table["width"].unique())
     lines = {"rank": ("-", "rank[A]"), "soft_rank_sharp": ("--", "sharp soft rank"), "nonzeros": (":", "open gates")}
-    figure, (ranks, survivors, errors) = plt.subplots(1, 3, figsize=(10.5, 3.6))
-    marks = {"h1": "s", "h2": "o"}
-    for (layer, mark), color in zip(marks.items(), ("red", "blue"), strict=True):
+    figure, (ranks, survivors, errors) = plt.subplots(1, 3, figsize=(10.5, 3.8))
+    marks = {"h1": ("s", "grey"), "h2": ("o", "black")}  # colours are widths, in the other two panels
+    for layer, (mark, color) in marks.items():
         own = table[table["layer"] == layer]
-        shares = own.assign(**{name: own[name] / own["live"] for name in lines})
-        means = shares.groupby("width")[list(lines)].mean()
+        shares = own.assign(**{name: own[name] / own["live"] for name in lines}).groupby("width")[list(lines)]
         for name, (line, label) in lines.items():
-            ranks.plot(means.index, means[name], mark + line, color=COLORS[color], ms=4, label=f"{layer}: {label}")
+            ranks.errorbar(widths, shares.mean()[name], yerr=shares.std()[name], fmt=mark + line, color=COLORS[color],
+                           ms=4, capsize=2, label=f"{layer}: {label}")  # fmt: skip
     ranks.set(xscale="log", xlabel="width (1 = 300-100)", ylabel="share of the layer's live units", ylim=(0, 1.05))
     ranks.set_xticks(widths, [f"×{width}" for width in widths])
     ranks.minorticks_off()
     ranks.legend(fontsize=7, handlelength=3.5, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    colors = ("blue", "green", "orange", "red")
-    for width, color in zip(widths, colors, strict=False):
+    for width, color in zip(widths, ("blue", "green", "orange", "red"), strict=False):
         own = table[table["width"] == width]
-        for layer, mark in marks.items():
-            points = own[own["layer"] == layer].groupby("gamma")[["error", "kept"]].mean()
-            named = f"×{width}" if layer == "h1" else None
-            survivors.plot(points["error"], points["kept"], mark + "-", color=COLORS[color], ms=4, label=named)
-        points = own.drop_duplicates(["seed", "gamma"]).groupby("gamma")[["r_w_of_narrowest", "error"]].mean()
-        errors.plot(points["r_w_of_narrowest"], points["error"], "o-", color=COLORS[color], ms=4, label=f"×{width}")
+        for layer, (mark, _) in marks.items():
+            _mean_std(survivors, own[own["layer"] == layer], "error", "kept", mark, color,
+                      f"×{width}" if layer == "h1" else None)  # fmt: skip
+        _mean_std(errors, own.drop_duplicates(["seed", "gamma"]), "r_w_of_narrowest", "error", "o", color, f"×{width}")
     survivors.set(xlabel="test error (%)", ylabel="units kept: h1 squares, h2 circles", yscale="log")
     errors.set(xlabel="weights kept (% of the ×1 net's)", ylabel="test error (%)", xscale="log")
     _one_two_five(survivors.yaxis)
     _one_two_five(errors.xaxis)
     survivors.legend()
     errors.legend()
+    seeds = table.groupby("width")["seed"].nunique()
+    counts = ", ".join(f"×{width}: {count}" for width, count in seeds.items())
+    figure.supxlabel(f"mean ± standard deviation over seeds ({counts}), on the left over prices too", fontsize=8)
     return figure
+
+
+def _mean_std(axes: Axes, rows: DataFrame, x: str, y: str, mark: str, color: str, label: str | None) -> None:
+    """`y` over `x`, a point for each price: mean and standard deviation over seeds."""
+    prices = rows.groupby("gamma")[[x, y]]
+    mean, spread = prices.mean(), prices.std().fillna(0.0)
+    axes.errorbar(mean[x], mean[y], xerr=spread[x], yerr=spread[y], fmt=mark + "-", color=COLORS[color], ms=4,
+                  capsize=2, label=label)  # fmt: skip
 
 
 @style()

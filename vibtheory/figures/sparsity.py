@@ -6,7 +6,7 @@ active and along a redundant gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -36,7 +36,6 @@ Array = NDArray[np.float64]
 
 
 _COLOR = {"exact": "black", "bohning": "blue", "lipschitz": "red", "fitted": "green", "tangent": "purple"}
-_FLOOR = 1e-16  # zeros on the logarithmic axis of the spectra
 
 
 @style()
@@ -144,7 +143,6 @@ def plot_bound_table(table: BoundTable) -> Figure:
     meaning = [
         *(Patch(color=COLORS[_COLOR[kind]], label=kind) for kind in kinds),
         Line2D([], [], color=grey, lw=1, label=r"$1/(2+\alpha_{\max})$"),
-        Line2D([], [], color=grey, lw=1, ls="--", label="rank tolerance²"),
         Line2D([], [], color=grey, lw=1, ls=":", label="α* = 1"),
         Line2D([], [], color=COLORS["black"], lw=1, label="gates d"),
         Line2D([], [], color=COLORS["sky"], lw=1.4, label="open in the trained net (not judged)"),
@@ -156,11 +154,13 @@ def plot_bound_table(table: BoundTable) -> Figure:
 def _spectra(axes: Axes, layer: str, reports: dict[str, SparsityReport]) -> None:
     for kind, report in reports.items():
         color, place = COLORS[_COLOR[kind]], np.arange(1, report.spectrum.size + 1)
-        axes.loglog(place, np.maximum(report.spectrum, _FLOOR), ".", ms=3, color=color)
+        axes.loglog(place, report.spectrum, ".", ms=3, color=color)
         axes.axhline(report.soft_rank_report.threshold, color=color, lw=1)
-        if report.rank_report.tolerance > 0:
-            axes.axhline(max(report.rank_report.tolerance**2, _FLOOR), color=color, lw=1, ls="--")
-    axes.set(xlabel="eigenvalue number", ylabel="eigenvalue of G")
+    shown = [report.spectrum[report.spectrum > report.rank_report.tolerance**2] for report in reports.values()]
+    lowest = min(
+        [report.soft_rank_report.threshold for report in reports.values()] + [v.min() for v in shown if v.size]
+    )
+    axes.set(xlabel="eigenvalue number", ylabel="eigenvalue of G", ylim=(lowest / 10, None))
     axes.set_title(f"{layer}: spectrum of unit columns", loc="left")
 
 
@@ -205,33 +205,34 @@ def _side_by_side(axes: Axes, reports: dict[str, SparsityReport]) -> None:
 
 
 def sections(
-    bound: QuadraticBound, loss: Callable[[Array], Array], origin: ArrayLike, gates: dict[str, int], width: float = 2.0
-) -> DataFrame:
-    """g and ḡ where one gate's z_j moves and the others stay at `origin`.
+    bound: QuadraticBound, loss: Callable[[Array], Array], origin: ArrayLike, gates: Mapping[str, int | ArrayLike],
+    width: float = 2.0,
+) -> DataFrame:  # fmt: skip
+    """g and ḡ where one gate's z_j moves and the others stay at `origin`, or all move along one direction.
 
     Args:
         bound: ḡ with d gates.
         loss: z [S, d] → g(z) [S] in nats.
         origin: z⁰ [d].
-        gates: index of the gate to move, by the name of its panel.
-        width: z_j runs over origin_j ± width.
+        gates: by the name of its panel, the index of the gate to move, or a direction [d].
+        width: z_j runs over origin_j ± width; along a direction the step does, over ± width.
 
     Returns:
-        Columns direction, z, loss, bound (nats).
+        Columns direction, z (z_j, or the step), loss, bound (nats).
 
     Raises:
         InvalidInputError: origin of the wrong shape, no gate, or an index outside the bound.
     """
     centre = as_array("origin", origin, (bound.d,))
-    if not gates or not all(0 <= j < bound.d for j in gates.values()):
+    if not gates or not all(0 <= j < bound.d for j in gates.values() if isinstance(j, int)):
         reject("gates", gates, f"indices in 0 … {bound.d - 1}", "name at least one gate of the bound")
     steps = np.linspace(-width, width, 41)
     tables = []
-    for name, j in gates.items():
-        points = np.repeat(centre[None], steps.size, axis=0)
-        points[:, j] += steps
-        columns = {"direction": name, "z": points[:, j], "loss": loss(points), "bound": bound.value(points)}
-        tables.append(pd.DataFrame(columns))
+    for name, along in gates.items():
+        one = isinstance(along, int)
+        points = centre + steps[:, None] * (np.eye(bound.d)[along] if one else as_array("gates", along, (bound.d,)))
+        z = points[:, along] if one else steps
+        tables.append(pd.DataFrame({"direction": name, "z": z, "loss": loss(points), "bound": bound.value(points)}))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -246,7 +247,7 @@ def plot_bound_sections(table: DataFrame) -> Figure:
     for axes, name, rows in panels:
         axes.plot(rows["z"], rows["loss"], color=COLORS["sky"], lw=3.2, label="g, the network's mean loss")
         axes.plot(rows["z"], rows["bound"], color=COLORS["red"], lw=1.4, label="ḡ, the bound")
-        axes.set(xlabel="gate value z_j (others fixed)", title=name)
+        axes.set(xlabel="z_j, or the step along the direction", title=name)
         axes.set_ylim(bottom=0)
     panels[0][0].set_ylabel("nats per example")
     panels[0][0].legend(loc="upper center")

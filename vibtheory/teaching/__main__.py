@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.command == "run":
             for path in chosen.paths or sorted(Path("notebooks").glob("*.ipynb")):
-                notebooks.write(notebooks.run(notebooks.read(path), path.parent, live=chosen.live), path)
+                notebooks.write(notebooks.run(notebooks.read(path), path, live=chosen.live), path)
                 print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
         elif chosen.command == "record":
             from vibtheory.teaching.records import RECORDS, record_all

@@ -68,13 +68,16 @@ def build_gallery(folder: str | Path = "notebooks", out: str | Path = "build/gal
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     cards, pages, size = [], [], 0
+    exporter = notebooks.module("nbconvert").HTMLExporter(
+        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True
+    )
     for number, path in enumerate(paths):
         notebook = notebooks.read(path)
         title, sentence = notebooks.summary(notebook)
         page = target / f"{path.stem}.html"
         before = paths[number - 1] if number else None
         after = paths[number + 1] if number + 1 < len(paths) else None
-        size += _write(page, title, _navigation(before, after) + _body(notebook) + _navigation(before, after))
+        size += _write(page, title, _navigation(before, after) + _body(exporter, notebook) + _navigation(before, after))
         pages.append(page)
         cards.append(
             f'<a class="card" href="{page.name}"><img src="data:image/png;base64,{_thumbnail(notebook, path)}" alt="">'
@@ -90,10 +93,7 @@ def build_gallery(folder: str | Path = "notebooks", out: str | Path = "build/gal
     return Gallery(index, tuple(pages), size)
 
 
-def _body(notebook: Any) -> str:
-    exporter = notebooks.module("nbconvert").HTMLExporter(
-        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True
-    )
+def _body(exporter: Any, notebook: Any) -> str:
     body, _ = exporter.from_notebook_node(notebook)
     return f"<main>{body}</main>"
 

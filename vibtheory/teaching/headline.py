@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from vibtheory.errors import VibTheoryError, reject
 
 __all__ = ["Headline", "HeadlineError", "headline"]
@@ -61,7 +63,7 @@ def headline(*rows: tuple[Any, ...]) -> Headline:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, (bool, str)):
+    if isinstance(value, (bool, np.bool_, str)):
         return str(value)
     try:
         number = float(value)

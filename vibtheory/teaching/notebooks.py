@@ -1,4 +1,7 @@
-"""Run a notebook as it is committed, with its exercises' solutions; keep nothing in it that changes from run to run."""
+"""Run a notebook as it is committed, with its exercises' solutions; keep nothing in it that changes from run to run.
+
+The solutions of notebooks/NAME.ipynb are the cells of notebooks/solutions/NAME.py, each behind a line "# %% 01.2".
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,7 @@ from vibtheory.errors import DataError, MissingDependencyError
 
 __all__ = ["module", "read", "run", "solutions", "strip", "summary", "write"]
 
-_DETAILS = re.compile(r"<details>.*?</details>", re.DOTALL)
-_CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+_SOLUTION = re.compile(r"^# %% (\d\d\.\d+).*$", re.MULTILINE)
 
 
 def read(path: str | Path) -> Any:
@@ -38,15 +40,11 @@ def write(notebook: Any, path: str | Path) -> None:
     partial.replace(target)
 
 
-def solutions(notebook: Any) -> list[str]:
-    """The Python code inside every `<details>` of the Markdown cells, in order: the exercises' solutions."""
-    return [
-        code
-        for cell in notebook.cells
-        if cell.cell_type == "markdown"
-        for block in _DETAILS.findall(cell.source)
-        for code in _CODE.findall(block)
-    ]
+def solutions(path: str | Path) -> dict[str, str]:
+    """The solutions' code of the notebook at `path`, by the exercise's number; each ends in a `check` that holds."""
+    file = Path(path).parent / "solutions" / f"{Path(path).stem}.py"
+    parts = _SOLUTION.split(file.read_text(encoding="utf-8"))[1:] if file.exists() else []
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def summary(notebook: Any) -> tuple[str, str]:
@@ -61,12 +59,12 @@ def summary(notebook: Any) -> tuple[str, str]:
     return lines[0].lstrip("# ").strip(), " ".join(paragraph)
 
 
-def run(notebook: Any, folder: str | Path, *, live: bool = False, timeout: int = 3600) -> Any:
+def run(notebook: Any, path: str | Path, *, live: bool = False, timeout: int = 3600) -> Any:
     """Execute all cells, then each solution, in a fresh kernel; returns a new notebook without the solutions.
 
     Args:
         notebook: as `read` returns it; left as it is.
-        folder: the kernel's working directory.
+        path: where it stands: its folder is the kernel's working directory, and has the solutions.
         live: train instead of reading records.
         timeout: seconds per cell, against hangs.
 
@@ -77,7 +75,7 @@ def run(notebook: Any, folder: str | Path, *, live: bool = False, timeout: int =
     nbclient, v4 = module("nbclient"), module("nbformat").v4
     job = v4.new_notebook(cells=[v4.new_code_cell(c.source) if c.cell_type == "code" else v4.new_markdown_cell("")
                                  for c in notebook.cells])  # fmt: skip
-    job.cells += [v4.new_code_cell(code) for code in solutions(notebook)]
+    job.cells += [v4.new_code_cell(code) for code in solutions(path).values()]
     with tempfile.TemporaryDirectory() as profile:
         environment = os.environ | {
             "VIBTHEORY_LIVE": "1" if live else "",
@@ -87,7 +85,7 @@ def run(notebook: Any, folder: str | Path, *, live: bool = False, timeout: int =
         }
         client = nbclient.NotebookClient(
             job, timeout=timeout, kernel_name="python3", record_timing=False,
-            resources={"metadata": {"path": str(folder)}},
+            resources={"metadata": {"path": str(Path(path).parent)}},
         )  # fmt: skip
         client.execute(env=environment)
     done = v4.new_notebook(cells=[c.copy() for c in notebook.cells])

@@ -98,7 +98,7 @@ def bottleneck_exact() -> pd.DataFrame:
     """The exact information curve of `JOINT` by linear programming, with its remaining gap, in nats."""
     from vibtheory.information import exact_ib_curve
 
-    return exact_ib_curve(JOINT, np.linspace(0.1, 1.3, 13), grid=12).to_frame()
+    return exact_ib_curve(JOINT, np.linspace(0.025, 1.35, 54), grid=12).to_frame()
 
 
 def alpha_histogram() -> pd.DataFrame:

@@ -109,7 +109,8 @@ def figure2_estimates(table: DataFrame, gamma: float, shape: DataFrame | None = 
     heights = [0.5 + 1.35 * lines, 0.1 + 0.125 * len(text)]
     with style(), plt.rc_context(_LETTERS):
         figure = plt.figure(figsize=(_WIDTH, sum(heights)))
-        ours, below = (figure.add_subfigure(part) for part in figure.add_gridspec(2, 1, height_ratios=heights))
+        grid = figure.add_gridspec(2, 1, height_ratios=heights)
+        ours, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
         sizes = table.loc[table["gated"], "r_w"]
         handles: dict[str, Any] = {}
         for place, key in enumerate(keys):

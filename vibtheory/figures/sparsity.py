@@ -229,9 +229,9 @@ def sections(
     steps = np.linspace(-width, width, 41)
     tables = []
     for name, along in gates.items():
-        one = isinstance(along, int)
-        points = centre + steps[:, None] * (np.eye(bound.d)[along] if one else as_array("gates", along, (bound.d,)))
-        z = points[:, along] if one else steps
+        direction = np.eye(bound.d)[along] if isinstance(along, int) else as_array("gates", along, (bound.d,))
+        points = centre + steps[:, None] * direction
+        z = points[:, along] if isinstance(along, int) else steps
         tables.append(pd.DataFrame({"direction": name, "z": z, "loss": loss(points), "bound": bound.value(points)}))
     return pd.concat(tables, ignore_index=True)
 

@@ -117,10 +117,10 @@ def _fully_connected(kept: tuple[int, ...]) -> Any:
     return fully_connected((784, 300, 100, 10), kept)
 
 
-def _gate(**start: float) -> Any:
+def _gate(mean: float = 1.0, log_variance: float = -9.0) -> Any:
     from vibtheory.networks.gates import Gate
 
-    return Gate(1, **start)
+    return Gate(1, mean=mean, log_variance=log_variance)
 
 
 def _gate_name() -> str:

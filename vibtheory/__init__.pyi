@@ -13,6 +13,7 @@ from .bridge.checking import check_network as check_network
 from .bridge.checking import quadratic_bound as quadratic_bound
 from .bridge.checking import verify_bound as verify_bound
 from .bridge.layer_information import information_of as information_of
+from .bridge.trained import check_trained as check_trained
 from .compression import metrics as metrics
 from .compression.cut import compress as compress
 from .compression.merging import merge_redundant as merge_redundant

@@ -1,0 +1,196 @@
+"""T8 on networks: estimates against quadrature, the training objective against training's own, polishing, controls."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.small_net import small_data, small_net
+from vibtheory.bridge.checking import checked
+from vibtheory.bridge.kinds import BoundOptions
+from vibtheory.bridge.trained import _Objective, check_trained
+from vibtheory.datasets import Dataset, from_arrays
+from vibtheory.errors import InvalidInputError
+from vibtheory.networks.gates import Gate, named_gates, objective
+from vibtheory.networks.lenet import mlp
+from vibtheory.networks.likelihood import likelihood_loss
+from vibtheory.theory.trained_objective import TrainedNetworkReport
+
+
+def _objective(net: nn.Module, data: Dataset, gamma: float = 0.01, **options: int) -> _Objective:
+    return _Objective(checked(net, data, None, gamma), BoundOptions(**options))  # type: ignore[arg-type]
+
+
+def test_gradient_and_curvature_against_quadrature_kinks_included() -> None:
+    # two gates before a ReLU layer: E g is an integral over the plane, and Stein's identity needs g alone
+    torch.manual_seed(1)
+    gate, first, last = Gate(2), nn.Linear(2, 5), nn.Linear(5, 3)
+    net = nn.Sequential(gate, first, nn.ReLU(), last).double()
+    mu, sigma = np.array([0.8, -0.6]), np.array([0.5, 0.9])
+    gate.mu.data, gate.log_var.data = torch.tensor(mu), torch.tensor(2 * np.log(sigma))
+    x, y = np.array([[1.5, -1.0], [-0.7, 2.0]]), np.array([0, 2])
+    w, c, v, e = (p.detach().numpy() for p in (first.weight, first.bias, last.weight, last.bias))
+    line = np.linspace(-6, 6, 201)
+    eps = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
+    weight = np.exp(-0.5 * (eps**2).sum(1))
+    weight /= weight.sum()
+    slope, truth, smooth = np.zeros(2), np.zeros((2, 2)), np.zeros((2, 2))
+    for f, label in zip(x, y, strict=True):
+        pre = (f * (mu + sigma * eps)) @ w.T + c
+        logits = np.maximum(pre, 0) @ v.T + e
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        g = -np.log(p[:, label])
+        slope += (weight * g) @ eps / sigma / 2
+        truth += (
+            (np.einsum("s,si,sj->ij", weight * g, eps, eps) - (weight @ g) * np.eye(2)) / np.outer(sigma, sigma) / 2
+        )
+        jacobian = np.einsum("kh,sh,hd->skd", v, pre > 0, w) * f
+        centred = jacobian - np.einsum("sk,skd->sd", p, jacobian)[:, None]
+        smooth += np.einsum("s,sk,ski,skj->ij", weight, p, centred, centred) / 2
+    repeated = from_arrays(np.tile(x, (300, 1)), np.tile(y, 300), x, y, classes=3)
+    slopes, found = _objective(net, repeated).estimates(12)
+    h, gauss = found["0"]
+    for estimates, exact in ((slopes, slope), (h, truth)):
+        error = estimates.std(0, ddof=1) / np.sqrt(12)
+        assert (np.abs(estimates.mean(0) - exact) < 5 * error).all()
+        assert error.max() < 0.05 * np.abs(exact).max()
+    assert np.abs(gauss - smooth).max() < 0.03 * np.abs(smooth).max()
+    assert np.abs(truth - smooth).max() > 0.2 * np.abs(truth).max()  # without the kinks it would be wrong
+
+
+def test_it_is_the_objective_that_training_minimises_and_its_gradient() -> None:
+    net, data = small_net(), small_data(20)
+    named_gates(net)["h1"].close(torch.tensor([2]))
+    gamma = {"input": 0.02, "h1": 0.05, "h2": 0.1}
+    mine = _Objective(checked(net, data, None, gamma), BoundOptions())
+    assert len(mine.mu) == 6 + 4 + 4
+    kept, unit = np.arange(14) % 2 == 0, mine.sigma.copy()
+    point = np.concatenate([mine.mu / np.where(kept, unit, mine.sigma), 2 * np.log(mine.sigma)])
+    value, slope = mine._value(point, kept, unit, 50)
+    net.train()
+    x, y = (torch.as_tensor(part).repeat(50, *(1,) * (part.ndim - 1)) for part in (data.x_train, data.y_train))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        losses = [
+            float(objective(likelihood_loss(net(x), y, "multinomial"), named_gates(net), gamma)) for _ in range(20)
+        ]
+    assert value == pytest.approx(np.mean(losses), abs=5 * np.std(losses) / np.sqrt(10))
+    assert np.std(losses) < 0.02 * value
+    for j in (0, 9, 14, 23):
+        step = np.zeros(28)
+        step[j] = 1e-5
+        ends = [mine._value(point + sign * step, kept, unit, 50)[0] for sign in (1, -1)]
+        assert slope[j] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-5)
+
+
+def test_batches_do_not_matter_and_layers_are_blocks_of_the_whole() -> None:
+    net, data = small_net(), small_data(20)
+    whole, small = (_objective(net, data, batch=batch).estimates(3) for batch in (2000, 7))
+    np.testing.assert_allclose(whole[0], small[0], rtol=1e-9, atol=1e-12)
+    for name in ("h1", "all layers"):
+        np.testing.assert_allclose(whole[1][name][0], small[1][name][0], rtol=1e-9, atol=1e-12)
+    alone = _Objective(checked(net, data, ["h1"], 0.01), BoundOptions()).estimates(3)
+    np.testing.assert_allclose(alone[0], whole[0][:, 6:11], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(alone[1]["h1"][1], whole[1]["h1"][1], rtol=1e-9, atol=1e-12)
+
+
+def test_the_bend_is_what_the_curvature_says() -> None:
+    data = small_data(30, "gaussian")
+    net = small_net()
+    for name in ("input", "h1"):
+        named_gates(net)[name].log_var.data.fill_(-60.0)
+    mine = _Objective(checked(net, data, ["h2"], 0.05), BoundOptions())
+    _, found = mine.estimates(3)
+    alpha, delta = (mine.mu / mine.sigma) ** 2, 1e-3 * np.array([1.0, -2.0, 0.5, 1.0])
+    price = 2 * 0.025 * (1 - alpha) / (mine.sigma**2 * (1 + alpha) ** 2)
+    expected = delta @ found["h2"][0].mean(0) @ delta + price @ delta**2
+    np.testing.assert_allclose(mine.bend(slice(0, 4), 3, delta), expected, rtol=1e-3)  # no noise: the loss is quadratic
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[nn.Sequential, Dataset]:
+    """A network that has learned something, with the gates as they were made; three classes behind a hidden layer."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((80, 4))
+    y = np.argmax(np.maximum(x @ rng.standard_normal((4, 6)), 0) @ rng.standard_normal((6, 3)), axis=1)
+    torch.manual_seed(0)
+    net = mlp((4, 6, 3))
+    last = net.get_submodule("linear2")
+    assert isinstance(last, nn.Linear)
+    h = torch.relu(net.get_submodule("linear1")(torch.tensor(x).float())).detach()
+    last.weight.data = 6 * torch.linalg.lstsq(h, torch.eye(3)[y] - 1 / 3).solution.T
+    last.bias.data.zero_()
+    for gate in named_gates(net).values():
+        gate.log_var.data.fill_(-3.0)
+    return net, from_arrays(x, y, x[:5], y[:5])
+
+
+GAMMA = 0.03
+
+
+@pytest.fixture(scope="module")
+def polished(fitted: tuple[nn.Sequential, Dataset]) -> TrainedNetworkReport:
+    return check_trained(*fitted, "h1", gamma=GAMMA, tolerance=0.3, draws=24, polish=60)
+
+
+def _moved(net: nn.Sequential, mu: np.ndarray, sigma: np.ndarray) -> nn.Sequential:
+    net = copy.deepcopy(net)
+    gate = named_gates(net)["h1"]
+    gate.mu.data, gate.log_var.data = torch.tensor(mu).float(), torch.tensor(2 * np.log(sigma)).float()
+    return net
+
+
+def test_polishing_reaches_a_point_where_it_holds(
+    fitted: tuple[nn.Sequential, Dataset], polished: TrainedNetworkReport
+) -> None:
+    net, data = fitted
+    assert polished.before[0].verdict == "not at a minimum"
+    assert polished.verdict == "holds", str(polished)
+    report = polished["h1"]
+    assert 0 < report.kept <= report.above_one <= report.d
+    assert report.least.value > 1
+    assert report.curvature.startswith("Gauss–Newton, exact")
+    assert named_gates(net)["h1"].log_var[0].item() == -3  # the net is not changed
+    again = check_trained(_moved(net, report.mu, report.sigma), data, "h1", gamma=GAMMA, tolerance=0.3, draws=24)
+    assert again.verdict == "holds"
+    assert again["h1"].least.value == pytest.approx(report.least.value, rel=1e-3)
+
+
+def test_negative_controls_never_hold(fitted: tuple[nn.Sequential, Dataset], polished: TrainedNetworkReport) -> None:
+    net, data = fitted
+    untrained = check_trained(net, data, gamma=GAMMA, tolerance=0.3)
+    assert untrained.verdict == "not at a minimum"
+    assert "holds" not in {report.verdict for report in untrained}
+    assert [report.layer for report in untrained] == ["input", "h1", "all layers"]
+    early = check_trained(net, data, "h1", gamma=GAMMA, tolerance=0.3, draws=24, polish=4)
+    assert early.verdict == "not at a minimum"
+    at = _moved(net, polished[0].mu, polished[0].sigma)
+    for factor in (0.5, 2.0):
+        wrong = check_trained(at, data, "h1", gamma=factor * GAMMA, tolerance=0.3)
+        assert wrong.verdict == "not at a minimum"
+        assert wrong[0].spread.value > 0.1
+
+
+def test_what_it_refuses() -> None:
+    net, data = small_net(), small_data()
+    with pytest.raises(InvalidInputError, match="draws"):
+        check_trained(net, data, gamma=0.1, draws=2)
+    with pytest.raises(InvalidInputError, match="polish"):
+        check_trained(net, data, gamma=0.1, polish=-1)
+    with pytest.raises(InvalidInputError, match="gamma"):
+        check_trained(net, data)
+    named_gates(net)["h1"].close(torch.arange(5))
+    with pytest.raises(InvalidInputError, match="0 open gates"):
+        check_trained(net, data, "h1", gamma=0.1)
+
+
+def test_maps_and_batch_norm(convolutional: nn.Module, image_data: Dataset) -> None:
+    report = check_trained(convolutional, image_data, gamma=1e-3, draws=3)
+    assert [part.layer for part in report] == ["conv1", "conv2", "all layers"]
+    assert report["conv1"].gamma[0] == pytest.approx(1e-3 * 36 / 2)
+    assert not report["conv1"].curvature.startswith("Gauss–Newton, exact")

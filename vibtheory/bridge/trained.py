@@ -1,0 +1,284 @@
+"""T8 on a trained network: the objective that it was trained on, its gradient and curvature in the gates.
+
+    F(μ, σ) = (1/N) Σ_n E loss_n(μ + σ⊙ε_n) + Σ γ_j log(1 + μ_j²/σ_j²)
+
+with noise of its own for every example and every gate that is not closed for good, as in training; weights are held,
+BatchNorm stays at its recorded statistics and dropout is off. E over the gates' noise makes F smooth, so that H exists
+where ReLU has its kinks. One draw estimates it without bias by Stein's identity, the Gauss–Newton matrix of another
+noise taken out and put in again (a control variate):
+
+    H ≈ JᵀCJ(z′) + sym[(½(∇loss(μ+σε) − ∇loss(μ−σε)) − JᵀCJ(z′)σε) (ε/σ)ᵀ]        (mean over the data)
+
+The first part is what automatic differentiation sees of a piecewise linear network, the second the kinks (and, where
+activations are smooth, the rest of the Hessian). Behind a gate that feeds an affine map the second is 0 and left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vibtheory.bridge.affine import MEMORY
+from vibtheory.bridge.checking import Gamma, GatedNetwork, checked
+from vibtheory.bridge.kinds import BoundOptions
+from vibtheory.errors import as_generator, as_whole, reject
+from vibtheory.networks.forward import gate_held_at
+from vibtheory.networks.gates import vib_gates
+from vibtheory.theory.trained_objective import TrainedNetworkReport, TrainedReport, check_trained_objective
+
+__all__ = ["check_trained"]
+
+Array = NDArray[np.float64]
+_JOINTLY = 1500  # open gates up to which all layers' joint Hessian is held
+_LARGEST = 5000  # open gates of one layer
+_JOINT = "all layers"
+_ROUND = 40  # iterations of L-BFGS between changes of units
+_FLAT = 1e-9  # relative fall of F in a round at which nothing is left to gain
+
+
+def check_trained(
+    net: nn.Module,
+    data: Any,
+    layer: str | None = None,
+    *,
+    gamma: Gamma | None = None,
+    draws: int = 8,
+    polish: int = 0,
+    tolerance: float = 0.1,
+    seed: int = 0,
+    batch: int = 2000,
+    memory: int = MEMORY,
+) -> TrainedNetworkReport:
+    """Decide on the network itself how many gates can be kept: #{α > 1} against the curvature of the trained objective.
+
+    No surrogate stands between: the statement is about every local minimum of training's own objective, so a network
+    that has not come to rest is told so and how far it is.
+
+    Args:
+        net: gated network, trained; it is not changed.
+        data: a `Dataset`; the training split is used. Where training changed its examples (`shift`), pass such ones.
+        layer: name of one gate; None: every one, and all at once where they have at most 1,500 open gates together.
+        gamma: training's γ in nats, one number or one per layer; None takes the recorded one.
+        draws: S ≥ 3 draws of the noise of every example, each with its antithetic one.
+        polish: iterations of L-BFGS in (μ, log σ²) of the gates asked about, on a copy with weights held, on as many
+            other draws (common random numbers). The report then has the point before, too.
+        tolerance: as in `check_trained_objective`.
+        seed: of the noise.
+        batch: examples per pass, at most. memory: bytes that a pass may take; neither changes the result.
+
+    Returns:
+        TrainedNetworkReport.
+
+    Raises:
+        InvalidInputError: as `check_network`; fewer than 3 draws; a layer with no open gate or more than 5,000.
+
+    Source: docs/theory.md T8.
+    """
+    as_whole("draws", draws, 3)
+    as_whole("polish", polish, 0)
+    network = checked(net, data, None if layer is None else [layer], gamma)
+    objective = _Objective(network, BoundOptions(batch=batch, memory=memory, seed=seed))
+    before = objective.reports(draws, tolerance)
+    if not polish:
+        return TrainedNetworkReport(before)
+    objective.descend(polish, draws)
+    return TrainedNetworkReport(objective.reports(draws, tolerance), before)
+
+
+class _Objective:
+    """F of the layers in `network.prices` as a function of (μ, σ) [D] of their open gates, one after the other.
+
+    Attributes:
+        parts: by layer (and for all of them) the places in [D]. exact: parts behind which the output is affine.
+    """
+
+    def __init__(self, network: GatedNetwork, options: BoundOptions) -> None:
+        views = {name: network.seen_from(name, options) for name in network.prices}
+        first = next(iter(views.values()))
+        self.net, self.likelihood, self.seed = first.net, first.likelihood, options.seed
+        self.x, self.y, self.dtype, self.device = network.x, network.y, first.dtype, first.device
+        self.rows = max(1, min(options.batch, min(view.rows for view in views.values()) // len(views)))
+        self.gates = vib_gates(self.net)
+        self.open = {name: gate.active.nonzero()[:, 0] for name, gate in self.gates.items()}
+        self.parts: dict[str, slice] = {}
+        start = 0
+        for name in views:
+            size = len(self.open[name])
+            if not 0 < size <= _LARGEST:
+                reject("layer", f"{name!r} with {size} open gates", f"1 to {_LARGEST}", "choose another layer")
+            self.parts[name] = slice(start, start + size)
+            start += size
+        self.exact = {name for name, view in views.items() if view.affine}
+        self.joint = len(views) > 1 and start <= _JOINTLY
+        if self.joint:
+            self.parts[_JOINT] = slice(0, start)
+        self.asked = list(views)
+        self.mu, self.sigma = self._gathered("mu"), self._gathered("sigma")
+        self.gamma = np.concatenate([np.full(len(self.open[name]), network.prices[name]) for name in views])
+
+    def _gathered(self, name: str) -> Array:
+        values = [getattr(self.gates[layer], name)[self.open[layer]].detach().double().cpu() for layer in self.asked]
+        return torch.cat(values).numpy()
+
+    def price(self, mu: Array, log_variance: Array) -> float:
+        """Σγ_j log(1+α_j) in nats, safe for any log σ²."""
+        with np.errstate(divide="ignore"):
+            return float(self.gamma @ np.logaddexp(0.0, 2 * np.log(np.abs(mu)) - log_variance))
+
+    def drawn(
+        self, purpose: str, noises: int = 1, draws: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor, list[dict[str, Tensor]]]]:
+        """The data `draws` times, in batches: inputs, labels, and `noises` sets of ε by layer, [n, open gates] each."""
+        rng = as_generator("seed", self.seed, purpose)
+        sizes = [len(places) for places in self.open.values()]
+        for start in range(0, draws * len(self.x), self.rows):
+            rows = np.arange(start, min(start + self.rows, draws * len(self.x))) % len(self.x)
+            x = torch.as_tensor(self.x[rows]).to(self.device, self.dtype)
+            y = torch.as_tensor(self.y[rows]).to(self.device)
+            noise = torch.as_tensor(rng.standard_normal((len(x), noises, sum(sizes)))).to(self.device)
+            yield x, y, [dict(zip(self.open, torch.split(part, sizes, 1), strict=True)) for part in noise.unbind(1)]
+
+    def at(self, noise: dict[str, Tensor], mu: Array, sigma: Array, sign: float = 1.0) -> dict[str, Tensor]:
+        """z = μ ± σ⊙ε by layer; the layers that are not asked about are where the network has them."""
+        found = {}
+        for name, gate in self.gates.items():
+            if name in self.asked:
+                own = self.parts[name]
+                mean, spread = (torch.as_tensor(v[own], device=self.device) for v in (mu, sigma))
+            else:
+                mean, spread = (v.detach()[self.open[name]].double() for v in (gate.mu, gate.sigma))
+            found[name] = mean + sign * spread * noise[name]
+        return found
+
+    def output(self, x: Tensor, z: dict[str, Tensor]) -> Tensor:
+        """The network's output [n, K] with every gate at its z [n, open gates]; closed ones pass nothing."""
+        with ExitStack() as stack:
+            for name, gate in self.gates.items():
+                whole = z[name].new_zeros(len(x), gate.features).index_copy(1, self.open[name], z[name])
+                stack.enter_context(gate_held_at(gate, whole))
+            found: Tensor = self.net(x)
+        return found.reshape(len(x), -1)
+
+    def slopes(self, x: Tensor, y: Tensor, z: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Losses [n] and their gradients in the asked gates' z [n, D]."""
+        leaves = [z[name].requires_grad_(True) for name in self.asked]
+        losses = self.likelihood.loss(self.output(x, z), y)
+        return losses.detach(), torch.cat(torch.autograd.grad(losses.sum(), leaves), 1)
+
+    def factors(self, x: Tensor, z: dict[str, Tensor]) -> Tensor:
+        """CᵀJ [n, K, D] with the loss's curvature CCᵀ in the output: its products are the Gauss–Newton matrices."""
+        leaves = [z[name].requires_grad_(True) for name in self.asked]
+        output = self.output(x, z)
+        columns = [
+            torch.cat(torch.autograd.grad(each.sum(), leaves, retain_graph=True), 1) for each in output.unbind(1)
+        ]
+        return self.likelihood.curvature_root(output.detach()).transpose(1, 2) @ torch.stack(columns, 1)
+
+    def estimates(self, draws: int) -> tuple[Array, dict[str, tuple[Array, Array]]]:
+        """E∂g [S, D], and by part H [S, d, d] with its Gauss–Newton share [d, d]."""
+        parts = {_JOINT: self.parts[_JOINT]} if self.joint else self.parts
+        d, n = len(self.mu), len(self.x)
+        slope = torch.zeros(draws, d, dtype=torch.float64, device=self.device)
+        sizes = {name: len(self.mu[part]) for name, part in parts.items()}
+        gauss = {name: slope.new_zeros(draws, size, size) for name, size in sizes.items()}
+        rest = {name: slope.new_zeros(draws, size, size) for name, size in sizes.items()}
+        spread = torch.as_tensor(self.sigma, device=self.device)
+        stein = any(name not in self.exact for name in self.asked)
+        for s in range(draws):
+            for x, y, (apart, noise) in self.drawn(f"T8, draw {s}", 2):
+                half = self.factors(x, self.at(apart, self.mu, self.sigma))
+                ends = [self.slopes(x, y, self.at(noise, self.mu, self.sigma, sign))[1] for sign in (1.0, -1.0)]
+                slope[s] += (ends[0] + ends[1]).sum(0) / (2 * n)
+                unit = torch.cat([noise[name] for name in self.asked], 1)
+                for name, part in parts.items():
+                    own = half[:, :, part].reshape(-1, sizes[name])
+                    gauss[name][s].addmm_(own.T, own, alpha=1 / n)
+                    if stein:
+                        moved = unit[:, part] * spread[part]
+                        left = (ends[0] - ends[1])[:, part] / 2
+                        left -= (half[:, :, part].transpose(1, 2) @ (half[:, :, part] @ moved[:, :, None]))[:, :, 0]
+                        rest[name][s].addmm_(left.T, unit[:, part] / spread[part], alpha=1 / n)
+        found = {}
+        for name, part in self.parts.items():
+            block, inside = (name, slice(None)) if name in parts else (_JOINT, part)
+            first, second = (matrix[block][:, inside, inside].cpu().numpy() for matrix in (gauss, rest))
+            h = first if name in self.exact else first + (second + second.transpose(0, 2, 1)) / 2
+            found[name] = h, first.mean(0)
+        return slope.cpu().numpy(), found
+
+    def reports(self, draws: int, tolerance: float) -> tuple[TrainedReport, ...]:
+        """T8 decided at the present point, part by part."""
+        slope, found = self.estimates(draws)
+        return tuple(
+            check_trained_objective(
+                self.mu[part], self.sigma[part], self.gamma[part], slope[:, part], found[name][0],
+                tolerance=tolerance, gauss_newton=found[name][1], layer=name,
+                bend=partial(self.bend, part, draws),
+                curvature="Gauss–Newton, exact: the output is affine in z" if name in self.exact
+                else "Gauss–Newton and, by Stein's identity, the rest with its kinks",
+            )
+            for name, part in self.parts.items()
+        )  # fmt: skip
+
+    def bend(self, part: slice, draws: int, delta: Array) -> Array:
+        """F(μ+δ) + F(μ−δ) − 2F(μ) in nats [S] for δ in the gates of `part`: forward passes alone, common noise."""
+        points = [self.mu.copy() for _ in range(3)]
+        points[0][part] += delta
+        points[1][part] -= delta
+        weights, found = (1.0, 1.0, -2.0), np.zeros(draws)
+        with torch.no_grad():
+            for s in range(draws):
+                for x, y, (noise,) in self.drawn(f"T8, bend {s}"):
+                    for weight, mu in zip(weights, points, strict=True):
+                        losses = self.likelihood.loss(self.output(x, self.at(noise, mu, self.sigma)), y)
+                        found[s] += weight * float(losses.sum()) / len(self.x)
+        log_variance = 2 * np.log(self.sigma)
+        prices = [weight * self.price(mu, log_variance) for weight, mu in zip(weights, points, strict=True)]
+        return found + sum(prices)
+
+    def descend(self, iterations: int, draws: int) -> None:
+        """L-BFGS on the mean over fixed noise, from the present point; in rounds, as the right units move with σ."""
+        last = np.inf
+        while iterations > 0:
+            # a kept gate's F curves alike in μ/σ₀ and log σ², a closed one's in μ/σ and log σ²
+            kept, unit = np.abs(self.mu) > self.sigma, self.sigma.copy()
+            start = np.concatenate([self.mu / unit, 2 * np.log(unit)])
+            found = scipy.optimize.minimize(
+                self._value, start, (kept, unit, draws), jac=True, method="L-BFGS-B",
+                bounds=[(None, None)] * len(unit) + [(-60.0, 20.0)] * len(unit),
+                options={"maxiter": min(iterations, _ROUND), "ftol": 0.0, "gtol": 0.0, "maxcor": 30},
+            )  # fmt: skip
+            self.mu, self.sigma = self._point(found.x, kept, unit)
+            iterations -= int(found.nit)
+            if last - found.fun <= _FLAT * abs(found.fun):
+                return
+            last = float(found.fun)
+
+    def _point(self, point: Array, kept: NDArray[np.bool_], unit: Array) -> tuple[Array, Array]:
+        sigma = np.exp(point[len(unit) :] / 2)
+        return point[: len(unit)] * np.where(kept, unit, sigma), sigma
+
+    def _value(self, point: Array, kept: NDArray[np.bool_], unit: Array, draws: int) -> tuple[float, Array]:
+        """F in nats and its gradient [2D] in `descend`'s coordinates, over fixed noise and its antithetic one."""
+        mu, sigma = self._point(point, kept, unit)
+        total, slopes = 0.0, torch.zeros(2, len(mu), dtype=torch.float64, device=self.device)
+        for x, y, (noise,) in self.drawn("T8, polish", 1, draws):
+            own = torch.cat([noise[name] for name in self.asked], 1)
+            for sign in (1.0, -1.0):
+                losses, slope = self.slopes(x, y, self.at(noise, mu, sigma, sign))
+                total += float(losses.sum())
+                slopes += torch.stack([slope.sum(0), sign * (slope * own).sum(0)])
+        count, alpha = 2 * draws * len(self.x), (mu / sigma) ** 2
+        along, across = slopes.cpu().numpy() / count
+        in_mu = along + self.gamma * 2 * mu / (sigma**2 * (1 + alpha))
+        in_log = sigma / 2 * across - self.gamma * alpha / (1 + alpha)
+        value = total / count + self.price(mu, 2 * np.log(sigma))
+        return value, np.concatenate([in_mu * np.where(kept, unit, sigma), in_log + np.where(kept, 0, mu / 2 * in_mu)])

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import vibtheory as vt
 from vibtheory.compression import metrics
 from vibtheory.compression.cut import compress
 from vibtheory.errors import InvalidInputError
@@ -255,3 +258,44 @@ def test_states_with_gates_of_former_names_load() -> None:
     gated.load_state_dict(former)
     assert all(torch.equal(state[name], value) for name, value in gated.state_dict().items())
     assert isinstance(gated.layer_gate, Gate)
+
+
+def test_tokens_from_arrays_to_an_exported_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).integers(0, 11, (80, 5))
+    data = vt.datasets.from_arrays(x[:60], x[:60, -1], x[60:], x[60:, -1], classes=11)  # float32, as data sets are
+    model = Language("packed")
+    where = ["mlp", "heads"]
+    for example in (torch.as_tensor(x[:4]), torch.as_tensor(data.x_train[:4])):
+        gated = insert_gates(model, example, where=where)
+        run = vt.train(gated, data, gamma=1e-3, epochs=1, batch_size=20, seed=0, device="cpu")
+        run.save(tmp_path / "run")
+        back = vt.load(tmp_path / "run", insert_gates(model, example, where=where)).net
+        small = compress(back, example)
+        wanted = gated(torch.as_tensor(x[60:]))
+        for given in (torch.as_tensor(x[60:]), torch.as_tensor(data.x_test)):
+            assert torch.allclose(small(given), wanted, rtol=1e-4, atol=1e-5)
+        wrong = 100 * float((wanted.argmax(1).numpy() != x[60:, -1]).mean())
+        assert metrics.error(small, x[60:], x[60:, -1]) == pytest.approx(wrong)
+        assert metrics.error(model, data.x_test, data.y_test) == metrics.error(model, x[60:], data.y_test)
+        assert vt.compression.export_onnx(small, example, tmp_path / "small.onnx").max_deviation < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:.*nested.tensor:UserWarning")
+def test_fused_attention_that_computes_something_else_is_named() -> None:
+    torch.manual_seed(0)
+    model = nn.Transformer(D, H, 1, 1, 8, batch_first=True)
+    x, y = torch.randn(2, 5, D), torch.randn(2, 3, D)
+
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = nn.Transformer(D, 2, 1, 1, 8, batch_first=True)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            padding = torch.arange(x.shape[1]).expand(x.shape[:2]) > 2
+            return self.model(x, y, src_key_padding_mask=padding)
+
+    assert len(named_gates(insert_gates(model, (x, y), where="heads"))) == 3
+    with pytest.raises(InvalidInputError, match=r"in evaluation mode \(by torch's fused attention"):
+        insert_gates(Padded(), (x, y), where="heads")

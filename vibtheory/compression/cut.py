@@ -68,7 +68,7 @@ def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchn
         exact = exact.double()
         example = pytree.tree_map(lambda v: v.double() if torch.is_tensor(v) and v.is_floating_point() else v, example)
     tolerance = 1e-9 if precise else 1e-4
-    inputs = probes(example)
+    inputs = probes(example, net)
     if chain:
         small: nn.Module = compress_chain(exact, fold_batchnorm=fold_batchnorm)  # type: ignore[arg-type]
         moved = deviation(exact, small, inputs)

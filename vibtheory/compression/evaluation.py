@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vibtheory.errors import check_choice, reject
-from vibtheory.networks.forward import evaluating
+from vibtheory.networks.forward import embeddings, evaluating, takes_float_tokens
 from vibtheory.networks.gates import named_gates
 
 __all__ = ["Evaluation", "error", "evaluate"]
@@ -85,9 +85,10 @@ def evaluate(
     if samples < 0:
         reject("samples", samples, "an integer >= 0", "0 uses the gates' means")
     place = next(iter(net.parameters()), torch.zeros(()))
-    whole = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in net.modules())  # tokens stay numbers
+    whole = bool(embeddings(net))  # tokens stay numbers
     loss, wrong = 0.0, 0
-    with torch.no_grad(), evaluating(net, named_gates(net).values() if samples else (), seed):
+    sampled = named_gates(net).values() if samples else ()
+    with torch.no_grad(), evaluating(net, sampled, seed), takes_float_tokens(net):
         for start in range(0, len(x), batch):
             inputs = _tensor(x[start : start + batch]).to(place.device)
             inputs = inputs if whole and not inputs.is_floating_point() else inputs.to(place.dtype)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vibtheory.errors import MissingDependencyError, VibTheoryError, as_torch_seed, reject
+from vibtheory.networks.forward import embeddings
 from vibtheory.networks.gates import named_gates
 from vibtheory.storage import write_bytes
 
@@ -83,7 +84,11 @@ def export_onnx(
     example = example_input.detach().cpu()
     examples = len(example) + 3  # another batch size than the example's
     generator = torch.Generator().manual_seed(as_torch_seed("seed", seed, "inputs that test an export"))
-    x = torch.randn((examples, *example.shape[1:]), generator=generator).to(example.dtype)
+    shape = (examples, *example.shape[1:])
+    if embeddings(plain) and not bool((example % 1).any()):  # tokens: the example's own, each place on its own
+        x = example.gather(0, torch.randint(len(example), shape, generator=generator))
+    else:
+        x = torch.randn(shape, generator=generator).to(example.dtype)
     try:
         content = _traced(plain, example, opset)
         onnx.checker.check_model(onnx.load_model_from_string(content))

@@ -31,7 +31,8 @@ __all__ = ["compress_graph"]
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # What torch-pruning raises where it does not follow a graph.
-_MISREAD = (IndexError, KeyError, RuntimeError, AttributeError, TypeError, ValueError, AssertionError)
+_MISREAD = (IndexError, KeyError, RuntimeError, AttributeError, TypeError, ValueError, AssertionError,
+            ZeroDivisionError)  # fmt: skip
 
 
 def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: float) -> nn.Module:

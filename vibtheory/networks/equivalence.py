@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from vibtheory.errors import as_torch_seed
+from vibtheory.networks.forward import embeddings
 from vibtheory.networks.streams import random_stream
 
 __all__ = ["deviation", "probes", "training_batches"]
@@ -19,15 +20,17 @@ _RANDOM = 3  # inputs drawn beside the example
 _ROWS = 8
 
 
-def probes(example: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+def probes(example: tuple[Any, ...], net: nn.Module | None = None) -> list[tuple[Any, ...]]:
     """The example, and random inputs of its shapes: normal with its own mean and spread, standard, and wide.
 
-    Tensors that are not floating point (tokens, masks) stay as they are.
+    Tensors that are not floating point (tokens, masks) stay as they are, and so do whole numbers for a `net` that
+    embeds tokens.
     """
     generator = torch.Generator().manual_seed(as_torch_seed("seed", 0, "probes of equal outputs"))
+    embeds = net is not None and bool(embeddings(net))
 
     def like(value: Any, draw: int) -> Any:
-        if not (isinstance(value, Tensor) and value.is_floating_point()):
+        if not (isinstance(value, Tensor) and value.is_floating_point()) or (embeds and not bool((value % 1).any())):
             return value
         noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
         centre, spread = ((value.double().mean(), value.double().std(correction=0)), (0.0, 1.0), (1.0, 10.0))[draw]

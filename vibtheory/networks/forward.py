@@ -14,7 +14,15 @@ from vibtheory.errors import reject
 from vibtheory.networks.gates import GateLaw, named_gates
 from vibtheory.networks.streams import random_stream
 
-__all__ = ["activation", "evaluating", "gate_held_at", "in_float64"]
+__all__ = [
+    "activation",
+    "embeddings",
+    "evaluating",
+    "gate_held_at",
+    "in_float64",
+    "take_float_tokens",
+    "takes_float_tokens",
+]
 
 
 class _Reached(Exception):
@@ -121,3 +129,29 @@ def gate_held_at(gate: GateLaw, z: Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def embeddings(net: nn.Module) -> list[nn.Module]:
+    """The tables in which `net` looks tokens up."""
+    return [module for module in net.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)]
+
+
+@contextmanager
+def takes_float_tokens(net: nn.Module) -> Iterator[None]:
+    """Inside a `with` block `net` looks up tokens that come as floating point, as data sets hold them."""
+    handles = [module.register_forward_pre_hook(_as_indices) for module in embeddings(net)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def take_float_tokens(net: nn.Module) -> None:
+    """As `takes_float_tokens`, for good."""
+    for module in embeddings(net):
+        module.register_forward_pre_hook(_as_indices)
+
+
+def _as_indices(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    return (inputs[0].long(), *inputs[1:]) if inputs and inputs[0].is_floating_point() else None

@@ -21,6 +21,7 @@ from torch import Tensor, fx, nn
 
 from vibtheory.errors import InvalidInputError, as_positive, reject
 from vibtheory.networks.equivalence import deviation, probes, training_batches
+from vibtheory.networks.forward import take_float_tokens
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
 from vibtheory.networks.interception import UnitAxes, intercept
@@ -60,7 +61,7 @@ def insert_gates(
     does saving `gated` and loading into a fresh `insert_gates(model, ...)`. A traced copy is a `torch.fx.GraphModule`.
     Whichever way, with its gates passing everything on the copy is compared with `model`: in evaluation mode on several
     inputs, in training mode with the same random state, running statistics included (where it runs on the example in
-    training mode at all).
+    training mode at all). The copy's embeddings also take tokens as float32, as data sets hold them.
 
     Args:
         model: any module; unchanged.
@@ -104,6 +105,7 @@ def insert_gates(
             as_positive("multiplier", price)
         return make_gate(chosen.pop("law"), shape[axis], axis=axis, **chosen).to(_device(inputs))
 
+    take_float_tokens(result)
     result.eval()
     _run(result, inputs)
     gates: list[Any] = []
@@ -119,6 +121,7 @@ def insert_gates(
         changed = _changes(model, result, inputs)
     if changed:
         result = copy.deepcopy(model).eval()
+        take_float_tokens(result)
         gates = intercept(result, inputs, input_gate, make, rules)
         changed = _changes(model, result, inputs)
     if changed:
@@ -163,7 +166,7 @@ def _run(model: nn.Module, inputs: tuple[Any, ...]) -> None:
     try:
         with torch.no_grad():
             model(*inputs)
-    except (RuntimeError, TypeError, ValueError) as failure:
+    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as failure:
         reject("example_input", f"an input the model does not take ({failure})", "one batch", "pass x_train[:2]")
 
 
@@ -173,18 +176,19 @@ def _changes(model: nn.Module, gated: nn.Module, inputs: tuple[Any, ...]) -> str
     Compared in evaluation mode on several inputs, and in training mode with the same random state, buffers included.
     """
     plain, open_ = copy.deepcopy(model), copy.deepcopy(gated)
+    take_float_tokens(plain)
     for gate in named_gates(open_).values():
         gate.forward = partial(_pass_on, gate)  # type: ignore[method-assign]
     with torch.random.fork_rng(devices=[]):  # `_run` draws too
         try:
-            if not deviation(plain.eval(), open_.eval(), probes(inputs), seed=0) <= _TOLERANCE:
-                return "in evaluation mode"
+            if not deviation(plain.eval(), open_.eval(), probes(inputs, model), seed=0) <= _TOLERANCE:
+                return "in evaluation mode" + _why_fused(plain, open_, inputs)
             for batch in training_batches(inputs):
                 try:
                     _run(copy.deepcopy(plain).train(), batch)
                 except InvalidInputError:
                     continue
-                if not deviation(plain.train(), open_.train(), probes(batch), seed=0) <= _TOLERANCE:
+                if not deviation(plain.train(), open_.train(), probes(batch, model), seed=0) <= _TOLERANCE:
                     return "in training mode"
                 # a trace drops a buffer that it does not read: it must not have moved
                 kept = dict(model.named_buffers()) | dict(open_.named_buffers())
@@ -194,6 +198,18 @@ def _changes(model: nn.Module, gated: nn.Module, inputs: tuple[Any, ...]) -> str
         except (RuntimeError, TypeError, ValueError, IndexError) as failure:
             return f"by an error ({failure})"
     return ""
+
+
+def _why_fused(plain: nn.Module, open_: nn.Module, inputs: tuple[Any, ...]) -> str:
+    """Words for it where torch's fused attention alone makes the difference: it sets what padding hides to 0."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        same = fused and deviation(plain, open_, [inputs], seed=0) <= _TOLERANCE
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    how = "which training does not have: torch.backends.mha.set_fastpath_enabled(False) turns it off"
+    return f" (by torch's fused attention, {how})" if same else ""
 
 
 def _pass_on(gate: GateLaw, h: Tensor) -> Tensor:

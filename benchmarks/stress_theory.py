@@ -2,8 +2,8 @@
 
     python benchmarks/stress_theory.py --instances 100000 --seed 0 --jobs 1
 
-Each instance is solved from a random start and its certified minimum is held against T2, T3 (both forms), T4a and T7's
-budget. False certificates are sought with two truths that share no code with the certificate: Φ at random points
+Each instance, a few with Hilbert and Vandermonde matrices, is solved from a random start and its certified minimum is
+held against T2, T3 (both forms), T4a, T9 and T7's budget, and the package's own check of the budget may not object. False certificates are sought with two truths that share no code with the certificate: Φ at random points
 around the certified one must not be lower (descent probing), and for d ≤ 3, every tenth time, the minimum must be
 one of the enumeration's. Perturbed points, truncated runs and planted saddles must never certify. Writes a small CSV,
 with the index of each instance that stayed uncertified (`one(seed, index)` repeats it).
@@ -29,10 +29,12 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.theory.strategies import FAMILIES, Instance, draw, random_start
+from tests.theory.strategies import FAMILIES, ILL_CONDITIONED, Instance, draw, random_start
 from vibtheory.errors import InvalidInputError
+from vibtheory.theory.a_priori import a_priori_limit
 from vibtheory.theory.certificate import certify
 from vibtheory.theory.enumeration import enumerate_local_minima
+from vibtheory.theory.landscape import check_budget
 from vibtheory.theory.minima import LocalMinimum, find_local_minimum
 from vibtheory.theory.quadratic import QuadraticBound
 
@@ -42,6 +44,8 @@ FAILURES = (
     "soft-rank violations (T3)",
     "angle violations (T4a)",
     "budget violations (T7)",
+    "a-priori violations (T9)",
+    "false alarm of check_budget",
     "lower point found beside a certificate",
     "certified but not enumerated",
     "perturbed point certified",
@@ -101,7 +105,12 @@ def judge(rng: np.random.Generator, instance: Instance, minimum: LocalMinimum, c
         counts[FAILURES[2]] += int((cosine > rounding).any())
     budget = float(bound.gamma @ (alpha / (1 + alpha)))
     counts[FAILURES[3]] += int(budget > 0.25 * bound.beta_norm() ** 2 * (1 + 1e-6))
-    counts[FAILURES[4]] += int(lower_beside(rng, bound, minimum.mu))
+    values, levels = np.linalg.eigvalsh(unit) if len(live) else np.zeros(0), np.geomspace(1e-3, 1e6, 200)
+    affordable = np.floor(0.25 * bound.beta_norm() ** 2 * (1 + 1e-6) * (1 + 1 / levels) / bound.gamma.min())
+    below = (values >= 1 / (2 + levels[:, None]) - rounding).sum(axis=1)
+    counts[FAILURES[4]] += int(len(support) > min((below + affordable).min(), a_priori_limit(bound).limit))
+    counts[FAILURES[5]] += int(check_budget(bound, minimum).verdict == "violated")
+    counts[FAILURES[6]] += int(lower_beside(rng, bound, minimum.mu))
 
 
 def saddle(rng: np.random.Generator) -> tuple[QuadraticBound, Array]:
@@ -118,14 +127,15 @@ def one(seed: int, index: int) -> Counter[str]:
     """Everything done with one instance, from its own random stream."""
     rng = np.random.default_rng([seed, index])
     counts: Counter[str] = Counter()
-    family = FAMILIES[index % len(FAMILIES)]
+    families = FAMILIES + ILL_CONDITIONED
+    family = families[index % len(families)]
     if index % 10 == 9:
         instance = draw(rng, family, 12, outside=True)
         if instance.outside.any():
             counts["b outside the row space"] += 1
             try:
                 find_local_minimum(instance.bound)
-                counts[FAILURES[9]] += 1
+                counts[FAILURES[11]] += 1
             except InvalidInputError:
                 counts["rejected as unbounded"] += 1
             return counts
@@ -137,7 +147,7 @@ def one(seed: int, index: int) -> Counter[str]:
     minimum = find_local_minimum(bound, start)
     counts[minimum.certificate.status] += 1
     if not minimum.certificate.certified:
-        counts[FAILURES[10]] += 1
+        counts[FAILURES[12]] += 1
         counts[f"uncertified: index {index}"] += 1
     counts["ties"] += int(bool(minimum.certificate.ties))
     if minimum.certificate.certified:
@@ -145,20 +155,20 @@ def one(seed: int, index: int) -> Counter[str]:
         unit = np.sqrt(bound.gamma) / np.sqrt(np.where(bound.w > 0, bound.w, 1.0))
         away = unit * rng.standard_normal(bound.d) * 10.0 ** rng.uniform(-4, 0) * (bound.w > 0)
         counts["perturbed points"] += 1
-        counts[FAILURES[6]] += int(certify(bound, minimum.mu + away).certified)
+        counts[FAILURES[8]] += int(certify(bound, minimum.mu + away).certified)
         if (bound.w > 0).sum() <= 3 and index % 10 == 0:
             counts["enumerated"] += 1
             signs = {tuple(np.sign(other.mu)) for other in enumerate_local_minima(bound)}
-            counts[FAILURES[5]] += int(tuple(np.sign(minimum.mu * (bound.w > 0))) not in signs)
+            counts[FAILURES[7]] += int(tuple(np.sign(minimum.mu * (bound.w > 0))) not in signs)
     cut = find_local_minimum(bound, start, max_iterations=int(rng.integers(0, 4)))
     counts["truncated runs"] += 1
     if cut.certificate.certified:  # a short run may well have arrived: then it must be a minimum
         counts["truncated runs that had arrived"] += 1
-        counts[FAILURES[7]] += int(lower_beside(rng, bound, cut.mu) or cut.nonzeros > instance.rank)
+        counts[FAILURES[9]] += int(lower_beside(rng, bound, cut.mu) or cut.nonzeros > instance.rank)
     if index % 4 == 0:
         problem, point = saddle(rng)
         counts["planted saddles"] += 1
-        counts[FAILURES[8]] += int(certify(problem, point).certified)
+        counts[FAILURES[10]] += int(certify(problem, point).certified)
     return counts
 
 

@@ -15,6 +15,7 @@ from vibtheory.theory.quadratic import QuadraticBound
 
 Array = NDArray[np.float64]
 FAMILIES = ("gaussian", "low rank", "duplicates", "zero columns", "spectrum 1/k^2", "prices differ", "gram only")
+ILL_CONDITIONED = ("hilbert", "vandermonde")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Instance:
 
     Attributes:
         bound: ḡ with its prices.
-        family: one of FAMILIES.
+        family: one of FAMILIES or ILL_CONDITIONED.
         rank: the rank that A was built with (duplicates and zero columns only lower it).
         beta: b = −2Aᵀβ, plus `outside` [d], which A does not reach (0 where b is in the row space).
     """
@@ -52,6 +53,10 @@ def draw(rng: np.random.Generator, family: str, largest: int = 12, outside: bool
     if family == "spectrum 1/k^2":
         left, _, right = np.linalg.svd(factor, full_matrices=False)
         factor = (left / (1.0 + np.arange(rank)) ** 2) @ right
+    if family == "hilbert":
+        factor = 1.0 / (np.arange(rank)[:, None] + np.arange(d) + rng.uniform(0.5, 2))
+    if family == "vandermonde":
+        factor = np.vander(rng.uniform(-1, 1, d), rank, increasing=True).T
     scale = 10.0 ** rng.uniform(-6, 6)
     gamma = 10.0 ** rng.uniform(-6, 2)
     prices = gamma * 10.0 ** rng.uniform(-1, 1, d) if family == "prices differ" else np.full(d, gamma)

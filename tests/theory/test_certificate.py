@@ -280,8 +280,8 @@ def test_both_forms_of_the_bound_give_the_same_certificate():
     b = -2 * A.T @ (4 * rng.standard_normal(4))
     one = QuadraticBound(A, b, 0.0, 0.5)
     two = QuadraticBound.from_gram(A.T @ A, b, 0.0, 0.5)
-    assert normalise(one).rows is not None
-    assert normalise(two).rows is None
+    assert normalise(one).factor is not None
+    assert normalise(two).factor is None
     mu = find_local_minimum(one).mu
     first, second = certify(one, mu), certify(two, mu)
     assert first.status == second.status == CERTIFIED

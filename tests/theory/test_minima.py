@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from tests.theory.strategies import draw, instances, random_start
 from vibtheory.errors import InvalidInputError, SolverError
 from vibtheory.theory.certificate import CERTIFIED
+from vibtheory.theory.coordinate_descent import compiled, sweep
 from vibtheory.theory.majorise_minimise import reweighted_steps
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.normalised import normalise
@@ -173,3 +174,50 @@ def test_float32_integers_and_text():
     np.testing.assert_allclose(minimum.mu, [3 * (1 - 1 / 9), 0.0])
     assert "1 of 2 gates open" in str(minimum)
     assert minimum.status == CERTIFIED
+
+
+@pytest.mark.parametrize("rounds", [1, 100])
+def test_the_compiled_sweep_is_the_plain_one_and_ends_where_no_coordinate_can_fall(rounds):
+    rng = np.random.default_rng(1)
+    A = rng.standard_normal((6, 9))
+    A /= np.linalg.norm(A, axis=0)
+    gram, linear, price = A.T @ A, 8 * rng.standard_normal(9), rng.uniform(1, 2, 9)
+    x = [3 * rng.standard_normal(9) for _ in range(2)]
+    x[1] = x[0].copy()
+    response = [2 * gram @ each + linear for each in x]
+    room = np.full((12, 12), np.nan)  # the working set's buffer is larger than the set
+    room[:9, :9] = gram
+    used = [run(matrix, *rest, price, rounds, 1e-9)
+            for run, matrix, rest in zip((sweep, compiled()), (gram, room), zip(response, x, strict=True), strict=True)]  # fmt: skip
+    assert used[0] == used[1] <= rounds
+    np.testing.assert_allclose(x[0], x[1], rtol=1e-12)
+    np.testing.assert_allclose(response[1], 2 * gram @ x[1] + linear, rtol=1e-9, atol=1e-9)
+    if rounds > 1:
+        assert used[0] < rounds
+
+        def phi(point):  # Φ/γ₀ over a grid, by T1's formula with α in place of u
+            t = np.abs(point) / np.sqrt(price)
+            alpha = t * (t + np.sqrt(t * t + 4)) / 2
+            return point @ gram @ point + linear @ point + price @ (alpha / (1 + alpha) + np.log1p(alpha))
+
+        for j in range(9):
+            for step in np.linspace(-6, 6, 241):
+                assert phi(x[0] + step * np.eye(9)[j]) >= phi(x[0]) - 1e-9
+
+
+def test_each_start_and_a_working_set_far_smaller_than_d():
+    rng = np.random.default_rng(3)
+    A = rng.standard_normal((25, 3000)) / np.sqrt(3000)
+    bound = QuadraticBound(A, -2 * A.T @ rng.standard_normal(25), 0.0, 0.05)
+    found = {name: find_local_minimum(bound, name) for name in ("continuation", "ridge")}
+    found["given"] = find_local_minimum(bound, rng.standard_normal(3000))
+    for minimum in found.values():
+        assert minimum.certificate.status == CERTIFIED
+        assert 0 < minimum.nonzeros <= 25
+        slope = np.abs(2 * A.T @ (A @ minimum.mu) + bound.b)  # T6, with nothing of the solver's
+        assert (slope <= 2 * np.sqrt(bound.gamma * bound.w) * (1 + 1e-9))[minimum.mu == 0].all()
+    np.testing.assert_array_equal(find_local_minimum(bound).mu, found["continuation"].mu)
+    dear = bound.with_gamma(1.01 * float((bound.b**2 / 4 / bound.w).max()))  # 0 is a minimum: then from the ridge
+    np.testing.assert_array_equal(find_local_minimum(dear).mu, find_local_minimum(dear, "ridge").mu)
+    with pytest.raises(InvalidInputError, match="start"):
+        find_local_minimum(bound, "middle")

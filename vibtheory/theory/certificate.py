@@ -128,11 +128,12 @@ def certify(bound: QuadraticBound, mu: ArrayLike) -> Certificate:
     return certify_normalised(problem, problem.coordinates(point))
 
 
-def certify_normalised(problem: NormalisedProblem, x: Array) -> Certificate:
-    """`certify` at `x` [k] of a `NormalisedProblem`, the `problem`; x is not checked."""
+def certify_normalised(problem: NormalisedProblem, x: Array, response: Array | None = None) -> Certificate:
+    """`certify` at `x` [k] of a `NormalisedProblem`, the `problem`; x is not checked, nor its `response` if given."""
     support = np.flatnonzero(x)
     every_root = np.sqrt(problem.price)
-    response, error = problem.response(x), problem.response_error(x)
+    response = problem.response(x) if response is None else response
+    error = problem.response_error(x)
     closed = np.ones(problem.size, dtype=bool)
     closed[support] = False
 
@@ -160,7 +161,11 @@ def certify_normalised(problem: NormalisedProblem, x: Array) -> Certificate:
     hessian, m, vector = _curvature(problem, support, v)
     eta = gradient_norm / m if m > 0 else np.inf  # nothing open: gradient 0, m = inf, eta = 0
     # What rounding and the distance to the exact stationary point could do to |response_j|.
-    doubt = error + (4.0 * eta * problem.cross_norms(support) if np.isfinite(eta) and eta > 0 else 0.0)
+    doubt = error
+    if hessian is not None and np.isfinite(eta):
+        doubt = error + 4.0 * eta * np.sqrt(0.5 * np.linalg.norm(hessian) + 0.5)  # ‖G_jS‖² ≤ λ_max(G_S)
+        unclear = np.flatnonzero(closed & (np.abs(slack) <= doubt))
+        doubt[unclear] = error[unclear] + 4.0 * eta * np.linalg.norm(problem.block(unclear, support), axis=1)
     opening = closed & (slack < -doubt)
     if opening.any():
         worst_gate = int(problem.live[np.argmin(np.where(opening, slack, np.inf))])

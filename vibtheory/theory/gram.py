@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 from vibtheory.errors import reject
 
@@ -146,6 +147,8 @@ def null_component(A: Array | None, gram: Array | None, w: Array, b: Array) -> A
     size = float(np.linalg.norm(scaled_b))
     if size == 0:
         return None
+    if A is not None and len(A) < len(w) and _reached(A / np.sqrt(w), scaled_b, _SHARE * size):
+        return None
     if A is not None and min(A.shape) <= SVD_LIMIT:
         _, _, rows = _unit_column_svd(A, w)
         rest = scaled_b - rows.T @ (rows @ scaled_b)
@@ -164,6 +167,23 @@ def null_component(A: Array | None, gram: Array | None, w: Array, b: Array) -> A
             rest += part
         share = max(_SHARE, 4 * float(np.sqrt(ridge)))
     return rest if float(np.linalg.norm(rest)) > share * size else None
+
+
+def _reached(unit: Array, scaled_b: Array, allowed: float) -> bool:
+    """Whether Ã [m, d] clearly has rank m < d and ‖b̃ + 2Ãᵀβ‖ ≤ `allowed` for some β: from ÃÃᵀ alone, no SVD."""
+    square = unit @ unit.T
+    try:
+        factor = scipy.linalg.cho_factor(square, lower=True, check_finite=False)
+    except scipy.linalg.LinAlgError:
+        return False
+    if lapack.dpocon(factor[0], float(np.abs(square).sum(axis=0).max()), uplo="L")[0] < 1e-10:
+        return False
+    rest = scaled_b
+    for _ in range(2):  # once more where rounding was left
+        rest = rest - scipy.linalg.cho_solve(factor, unit @ rest, check_finite=False) @ unit
+        if float(np.linalg.norm(rest)) <= allowed:
+            return True
+    return False
 
 
 def least_norm_beta(A: Array | None, gram: Array | None, w: Array, b: Array) -> tuple[Array, float]:

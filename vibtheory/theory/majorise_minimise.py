@@ -110,8 +110,8 @@ def _program(problem: NormalisedProblem) -> tuple[Any, Any, Any]:
 
 def _factor(problem: NormalisedProblem) -> Array:
     """F [r, k] with FᵀF = G: Ã itself, or from the positive eigenvalues of G."""
-    if problem.rows is not None:
-        return problem.rows.T
+    if problem.factor is not None:
+        return problem.factor / problem.root
     assert problem.gram is not None
     values, vectors = np.linalg.eigh(problem.gram)
     kept = values > len(values) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)

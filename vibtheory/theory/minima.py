@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from vibtheory.errors import as_array, check_choice, reject
 from vibtheory.storage.report import Report
 from vibtheory.theory.certificate import Certificate, certify_normalised
-from vibtheory.theory.coordinate_descent import default_start, descend
+from vibtheory.theory.coordinate_descent import continued_start, descend, ridge_start
 from vibtheory.theory.majorise_minimise import CVXPY_SOLVERS, majorise_minimise
 from vibtheory.theory.normalised import NormalisedProblem, normalise
 from vibtheory.theory.quadratic import QuadraticBound
@@ -59,7 +59,7 @@ class LocalMinimum(Report):
 
 def find_local_minimum(
     bound: QuadraticBound,
-    start: ArrayLike | None = None,
+    start: ArrayLike | str = "continuation",
     solver: str = "fast",
     *,
     max_iterations: int = 10_000,
@@ -69,7 +69,9 @@ def find_local_minimum(
 
     Args:
         bound: ḡ with its prices.
-        start: [d] gate means μ₀; by default the ridge solution, with every gate open.
+        start: [d] gate means μ₀, or "continuation": the minimum 0 of a high price, carried down to these prices in twelve
+            rough steps (where 0 is a minimum at these prices too, as "ridge"); or "ridge": the ridge solution, with
+            every gate open.
         solver: "fast" (coordinate descent and Newton) or "cvxpy" (majorise–minimise, then the same polish).
         max_iterations: ≥ 0; a run cut short comes back "not converged" or "stationary, not certified".
         cvxpy_solvers: chain of cvxpy solver names, for solver="cvxpy".
@@ -78,7 +80,7 @@ def find_local_minimum(
         LocalMinimum, with Φ no higher than at `start`.
 
     Raises:
-        InvalidInputError: Φ unbounded below, wrong shape of `start`, unknown solver, max_iterations < 0.
+        InvalidInputError: Φ unbounded below, wrong `start`, unknown solver, max_iterations < 0.
         SolverError: every cvxpy solver failed.
 
     Source: docs/theory.md T1, T2, T6.
@@ -88,10 +90,16 @@ def find_local_minimum(
         reject("max_iterations", max_iterations, "an integer >= 0", "omit it, or pass a larger budget")
     if isinstance(cvxpy_solvers, str) or not cvxpy_solvers:
         reject("cvxpy_solvers", repr(cvxpy_solvers), "a non-empty sequence of names", 'pass ("CLARABEL",)')
-    begin = None if start is None else as_array("start", start, (bound.d,), "pass one μ per gate, or None")
+    if isinstance(start, str):
+        check_choice("start", start, ("continuation", "ridge"))
+    else:
+        start = as_array("start", start, (bound.d,), 'pass one μ per gate, or "continuation"')
     bound.require_bounded()
     problem = normalise(bound)
-    x = default_start(problem) if begin is None else problem.coordinates(begin)
+    if isinstance(start, str):
+        x = continued_start(problem) if start == "continuation" else ridge_start(problem)
+    else:
+        x = problem.coordinates(start)
     if solver == "fast":
         x, certificate, iterations = descend(problem, x, max_iterations)
     else:

@@ -16,7 +16,7 @@ A coordinate alone has a closed form: Φ/γ₀ = x² + qx + Dr(|x|/√D) is leas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,9 @@ class NormalisedProblem:
         scale: [k] μ_live = scale·x.
         price: [k] D_j = γ_j/γ₀ ≥ 1.
         linear: [k] p.
-        rows: Ãᵀ [k, m], one unit column of A per row; None when the Gram form is cheaper or all there is.
-        gram: G [k, k]; None when `rows` is used.
+        factor: the live columns of A [m, k]; None when the Gram form is cheaper or all there is.
+        root: [k] their lengths √w.
+        gram: G [k, k]; None when `factor` is used.
         entry_error: bound on |fl(G_ij) − G_ij|.
         gamma_unit: γ₀ in nats.
     """
@@ -59,7 +60,8 @@ class NormalisedProblem:
     scale: Array
     price: Array
     linear: Array
-    rows: Array | None
+    factor: Array | None
+    root: Array
     gram: Array | None
     entry_error: float
     gamma_unit: float
@@ -80,23 +82,26 @@ class NormalisedProblem:
         return mu
 
     def response(self, x: Array) -> Array:
-        """2Gx + p [k], the smooth part's gradient; costs O(k·(m + |support|)) or O(k·|support|)."""
+        """2Gx + p [k], the smooth part's gradient; costs O(k·m + |support|·m) or O(k·|support|)."""
         support = np.flatnonzero(x)
-        if self.rows is not None:
-            return 2.0 * (self.rows @ (x[support] @ self.rows[support])) + self.linear
+        few = 2 * len(support) < self.size
+        if self.factor is not None:
+            scaled = x / self.root
+            image = self.factor[:, support] @ scaled[support] if few else self.factor @ scaled
+            return np.asarray(2.0 * (image @ self.factor) / self.root + self.linear)
         assert self.gram is not None
-        if 2 * len(support) > self.size:
-            return 2.0 * (self.gram @ x) + self.linear
-        return 2.0 * (x[support] @ self.gram[support]) + self.linear
+        product = x[support] @ self.gram[support] if few else self.gram @ x
+        return np.asarray(2.0 * product + self.linear)
 
     def response_error(self, x: Array) -> Array:
         """A bound [k] on the rounding error of `response` plus the slope of the penalty, summation in any order."""
         support = np.flatnonzero(x)
         size = np.abs(x[support])
-        terms = len(support) + 8
-        if self.rows is not None:
-            inner = self.rows.shape[1] + terms
-            quadratic = 2.0 * inner * EPS * (np.abs(self.rows) @ (size @ np.abs(self.rows[support])))
+        terms = len(support) + 12
+        if self.factor is not None:  # columns have length 1, so Cauchy–Schwarz bounds the second product's terms
+            terms += len(self.factor)
+            image = np.abs(self.factor[:, support]) @ (size / self.root[support])
+            quadratic = np.full(self.size, 2.0 * terms * EPS * float(np.linalg.norm(image)))
         else:
             assert self.gram is not None
             quadratic = 2.0 * terms * EPS * (size @ np.abs(self.gram[support])) + 2.0 * self.entry_error * size.sum()
@@ -105,17 +110,19 @@ class NormalisedProblem:
 
     def block(self, left: Index, right: Index) -> Array:
         """G[left, right]."""
-        if self.rows is not None:
-            return self.rows[left] @ self.rows[right].T
+        if self.factor is not None:
+            one = self.factor[:, left] / self.root[left]
+            two = one if left is right else self.factor[:, right] / self.root[right]
+            return np.asarray(one.T @ two)
         assert self.gram is not None
         return self.gram[np.ix_(left, right)]
 
-    def cross_norms(self, support: Index) -> Array:
-        """‖G_{j,support}‖ [k] for every j (2G_{jS} is how fast the gradient at j moves with x_S)."""
-        if not len(support):
-            return np.zeros(self.size)
-        everything = np.arange(self.size)
-        return np.asarray(np.linalg.norm(self.block(everything, support), axis=1))
+    def part(self, places: Index, gram: Array, linear: Array) -> NormalisedProblem:
+        """The same problem in the coordinates `places` [s] alone, with their G [s, s] and linear term [s]."""
+        return replace(
+            self, d=len(places), live=np.arange(len(places)), scale=self.scale[places], price=self.price[places],
+            linear=linear, factor=None, root=self.root[places], gram=gram,
+        )  # fmt: skip
 
     def penalty_sum(self, x: Array) -> float:
         """Σ_j D_j r(|x_j|/√D_j)."""
@@ -125,9 +132,9 @@ class NormalisedProblem:
         v = root_noise(t)
         return float(price @ (t * v - 2.0 * np.log(v)))
 
-    def value(self, x: Array) -> float:
-        """Φ/γ₀ without the constant c/γ₀."""
-        smooth = 0.5 * float(x @ (self.response(x) + self.linear))
+    def value(self, x: Array, response: Array | None = None) -> float:
+        """Φ/γ₀ without the constant c/γ₀; `response` where it is at hand."""
+        smooth = 0.5 * float(x @ ((self.response(x) if response is None else response) + self.linear))
         return smooth + self.penalty_sum(x)
 
 
@@ -136,12 +143,12 @@ def normalise(bound: QuadraticBound) -> NormalisedProblem:
     live, gamma = bound.live, bound.gamma
     root = np.sqrt(bound.w[live])
     unit = float(gamma[live].min()) if len(live) else float(gamma.min())
-    rows = gram = None
+    factor = gram = None
     entry_error = 4 * EPS
     if bound.A is not None:
         entry_error = (bound.A.shape[0] + 8) * EPS
     if bound.A is not None and bound.A.shape[0] < len(live):
-        rows = np.ascontiguousarray(bound.A[:, live].T / root[:, None])
+        factor = bound.A if len(live) == bound.d else bound.A[:, live]
     else:
         gram = bound.gram[np.ix_(live, live)] / root[:, None] / root
     return NormalisedProblem(
@@ -150,7 +157,8 @@ def normalise(bound: QuadraticBound) -> NormalisedProblem:
         scale=np.sqrt(unit) / root,
         price=gamma[live] / unit,
         linear=bound.b[live] / root / np.sqrt(unit),
-        rows=rows,
+        factor=factor,
+        root=root,
         gram=gram,
         entry_error=entry_error,
         gamma_unit=unit,

@@ -150,14 +150,14 @@ def _slope(bound: QuadraticBound, mean: Array) -> Array:
 
 
 def sparsity_path(
-    bound: QuadraticBound, gammas: ArrayLike, start: ArrayLike | None = None, *, max_events: int = 10_000
+    bound: QuadraticBound, gammas: ArrayLike, start: ArrayLike | str = "continuation", *, max_events: int = 10_000
 ) -> SparsityPath:
     """Follow a local minimum of Φ over `gammas`, locating every event on the way.
 
     Args:
         bound: ḡ; its own γ only fixes the ratios between gates (equal for a scalar γ).
         gammas: prices [k] > 0 in nats, strictly increasing or decreasing.
-        start: μ [d] from which the first minimum is sought; default as in `find_local_minimum`.
+        start: μ [d] from which the first minimum is sought, or a name, as in `find_local_minimum`.
         max_events: ≥ 1; past it, the remaining prices are solved from warm starts without locating events.
 
     Returns:
@@ -184,7 +184,7 @@ def sparsity_path(
 class _Walker:
     """The current point of the path, and how to move it."""
 
-    def __init__(self, bound: QuadraticBound, gamma: float, start: ArrayLike | None, max_events: int) -> None:
+    def __init__(self, bound: QuadraticBound, gamma: float, start: ArrayLike | str, max_events: int) -> None:
         self.base, self.ratios = bound, bound.gamma / bound.gamma.max()
         self.gamma, self.minimum = gamma, find_local_minimum(self.at(gamma), start)
         self.events: list[PathEvent] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
 
 from vibtheory.theory.certificate import support_hessian
 from vibtheory.theory.normalised import EPS, NormalisedProblem
@@ -21,9 +21,8 @@ __all__ = ["newton_on_support", "step_along"]
 Array = NDArray[np.float64]
 _FRACTIONS = 0.5 ** np.arange(0, 12)
 _REACH = 2.0 ** np.arange(-12, 9)
-_CROSSINGS = 64
+_CROSSINGS = 24
 _RIDGE = 1e-2
-_LARGE = 600
 
 
 def newton_on_support(problem: NormalisedProblem, x: Array, steps: int) -> tuple[Array, int]:
@@ -46,18 +45,16 @@ def newton_on_support(problem: NormalisedProblem, x: Array, steps: int) -> tuple
         response = problem.response(x)[support]
         gradient = response + 2.0 * root * v * np.sign(x[support])
         hessian = support_hessian(problem, support, v)
-        try:
-            direction = -cho_solve(cho_factor(hessian, check_finite=False), gradient, check_finite=False)
-            definite = True
-        except LinAlgError:
+        factor, failed = lapack.dpotrf(hessian, lower=1, clean=0)
+        definite = not failed
+        if definite:
+            direction = -lapack.dpotrs(factor, gradient, lower=1)[0]
+        else:
             clamped = _clamped_step(problem, x, support, gradient, hessian, v)
             if clamped is not None:
                 x = clamped
                 continue
-            if len(support) > _LARGE:
-                return x, used + 1  # an eigenvector costs too much here; more sweeps close gates faster
-            direction = np.linalg.eigh(hessian)[1][:, 0]
-            definite = False
+            direction = _negative(hessian, factor, failed)
         moved = _line_search(problem, x, support, direction, response, hessian, v, definite)
         if moved is None:
             if not definite or not _settle(problem, x, support, direction, gradient):
@@ -65,6 +62,22 @@ def newton_on_support(problem: NormalisedProblem, x: Array, steps: int) -> tuple
         else:
             x = moved
     return x, steps
+
+
+def _negative(hessian: Array, factor: Array, order: int) -> Array:
+    """A direction of curvature ≤ 0, from the Cholesky factor that failed at this `order` where that is clear of 0.
+
+    There the leading matrix of one order less is LLᵀ, and (−(LLᵀ)⁻¹a, 1) has the pivot that failed as its curvature.
+    """
+    before = order - 1
+    corner = np.append(np.zeros(before), 1.0)
+    if before:
+        solved, _ = lapack.dpotrs(factor[:before, :before], hessian[:before, before], lower=1)
+        corner[:before] = -solved
+    corner /= np.linalg.norm(corner)
+    if corner @ hessian[:order, :order] @ corner < -1e-6:
+        return np.append(corner, np.zeros(len(hessian) - order))
+    return np.asarray(np.linalg.eigh(hessian)[1][:, 0])
 
 
 def step_along(problem: NormalisedProblem, x: Array, direction: Array) -> Array | None:

@@ -227,12 +227,15 @@ def _fields(found: Any, *hidden: str) -> dict[str, Any]:
     return {each.name: getattr(found, each.name) for each in fields(found) if each.name not in hidden}
 
 
-def check_sparsity_bound(bound: QuadraticBound, start: ArrayLike | None = None, solver: str = "fast") -> SparsityReport:
+def check_sparsity_bound(
+    bound: QuadraticBound, start: ArrayLike | str | None = None, solver: str = "fast"
+) -> SparsityReport:
     """Go to a certified local minimum of Φ and decide T2, T3, T4a and T9 there.
 
     Args:
         bound: ḡ with d gates and its prices.
-        start: μ [d] to descend from; default the trained μ that ḡ carries, else the solver's own start.
+        start: μ [d] to descend from, or a name as in `find_local_minimum`; default the trained μ that ḡ carries, else
+            "continuation".
         solver: "fast" or "cvxpy".
 
     Returns:
@@ -248,7 +251,9 @@ def check_sparsity_bound(bound: QuadraticBound, start: ArrayLike | None = None, 
         reject(
             "bound", type(bound).__name__, "a QuadraticBound", "build one from A, b, c, gamma, or by quadratic_bound"
         )
-    minimum = find_local_minimum(bound, bound.trained_mu if start is None else start, solver)
+    if start is None:
+        start = "continuation" if bound.trained_mu is None else bound.trained_mu
+    minimum = find_local_minimum(bound, start, solver)
     rank = numerical_rank(bound)
     known = at_rank(bound, rank)
     before = Inequality("T9: nonzeros <= a-priori limit", minimum.nonzeros, known.limit, known.limit >= bound.live.size)

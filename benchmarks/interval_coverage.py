@@ -1,6 +1,6 @@
 """Do the stated standard errors cover? Method × channel, 400 repeats (ksg: 200) of N = 400 rows: new rows, new noise.
 
-    python benchmarks/coverage.py [--repeats 400] [--rows 400]
+    python benchmarks/interval_coverage.py [--repeats 400] [--rows 400]
 
 `coverage` is the share of repeats whose value ± 1.96 standard errors holds the mean over all repeats (a standard error
 does not contain the bias); `flagged` the share whose result carries a warning or is saturated. A method is to cover at

@@ -1,8 +1,8 @@
 """The fast solver against skglm and the cvxpy loop, and its cost against d and rank: a CSV and a plot.
 
 Times are CPU seconds of one run, from A, b, γ to the certified minimum: the test that Φ is bounded below is counted in
-for our solvers. skglm's accelerated coordinate descent (Bertrand et al. 2022), with the penalty written for it, is timed
-from its own layout of A, compiled, to the point where it stops (tol 1e-8), which nothing certifies. Set
+for our solvers. skglm's accelerated coordinate descent (Bertrand et al. 2022), with the penalty written for it, is
+timed from its own layout of A, compiled, to the point where it stops (tol 1e-8), which nothing certifies. Set
 OMP_NUM_THREADS=1, so that they are those of one core.
 
 python benchmarks/solvers.py            # everything, about ten minutes
@@ -90,7 +90,8 @@ def skglm_solver(factor: Array, beta: Array, gamma: float) -> Callable[[], Array
             for i, j in enumerate(places):
                 t = abs(mu[j]) * np.sqrt(self.w[j] / self.gamma)
                 slope = 4 * np.sqrt(self.gamma * self.w[j]) / (t + np.sqrt(t * t + 4))
-                distance[i] = max(0.0, abs(gradient[i]) - slope) if t == 0 else abs(gradient[i] + np.sign(mu[j]) * slope)
+                off = gradient[i] + np.sign(mu[j]) * slope
+                distance[i] = max(0.0, abs(gradient[i]) - slope) if t == 0 else abs(off)
             return distance
 
         def is_penalized(self, count):

@@ -2,11 +2,12 @@
 
     python benchmarks/stress_theory.py --instances 100000 --seed 0 --jobs 1
 
-Each instance, a few with Hilbert and Vandermonde matrices, is solved from a random start and its certified minimum is
-held against T2, T3 (both forms), T4a, T9 and T7's budget, and the package's own check of the budget may not object. False certificates are sought with two truths that share no code with the certificate: Φ at random points
-around the certified one must not be lower (descent probing), and for d ≤ 3, every tenth time, the minimum must be
-one of the enumeration's. Perturbed points, truncated runs and planted saddles must never certify. Writes a small CSV,
-with the index of each instance that stayed uncertified (`one(seed, index)` repeats it).
+Each instance, Hilbert and Vandermonde matrices among them, is solved from a random start and its certified minimum is
+held against T2, T3 (both forms), T4a, T9 and T7's budget, and the package's own check of the budget may not object.
+False certificates are sought with two truths that share no code with the certificate: Φ at random points around the
+certified one must not be lower (descent probing), and for d ≤ 3, every tenth time, the minimum must be one of the
+enumeration's. Perturbed points, truncated runs and planted saddles must never certify. Writes a small CSV, with the
+index of each instance that stayed uncertified (`one(seed, index)` repeats it).
 
 Tightness: T2's limit is rank[A]. `search_above_rank` looks for rank + 1 on purpose (rank 1 to 4, one to three columns
 more, ‖β‖ ~ 10, γ = 0.1; it climbs on the number of open gates by perturbing A and β). Run with seed 0: of 10,000 steps

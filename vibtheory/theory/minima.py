@@ -69,9 +69,8 @@ def find_local_minimum(
 
     Args:
         bound: ḡ with its prices.
-        start: [d] gate means μ₀, or "continuation": the minimum 0 of a high price, carried down to these prices in twelve
-            rough steps (where 0 is a minimum at these prices too, as "ridge"); or "ridge": the ridge solution, with
-            every gate open.
+        start: [d] gate means μ₀, or "continuation": the minimum 0 of a high price, carried down in twelve rough steps
+            (as "ridge" where 0 is a minimum at these prices too); or "ridge": the ridge solution, every gate open.
         solver: "fast" (coordinate descent and Newton) or "cvxpy" (majorise–minimise, then the same polish).
         max_iterations: ≥ 0; a run cut short comes back "not converged" or "stationary, not certified".
         cvxpy_solvers: chain of cvxpy solver names, for solver="cvxpy".

@@ -179,7 +179,7 @@ def test_float32_integers_and_text():
 @pytest.mark.parametrize("rounds", [1, 2000])
 def test_the_compiled_sweep_is_the_plain_one_and_ends_where_no_coordinate_can_fall(rounds):
     rng = np.random.default_rng(1)
-    A = rng.standard_normal((6, 9))
+    A = rng.standard_normal((12, 9))
     A /= np.linalg.norm(A, axis=0)
     gram, linear, price = A.T @ A, 8 * rng.standard_normal(9), rng.uniform(1, 2, 9)
     x = [3 * rng.standard_normal(9) for _ in range(2)]

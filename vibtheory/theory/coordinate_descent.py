@@ -84,9 +84,9 @@ def descend(problem: NormalisedProblem, x: Array, max_iterations: int) -> tuple[
     used, previous = 0, math.inf
     while True:
         wanted = (x != 0) | (np.abs(response) > thresholds)
-        before = math.inf
-        while _LARGE < np.count_nonzero(wanted) < 0.97 * before and used < max_iterations:
-            before = np.count_nonzero(wanted)
+        before = problem.size + 1.0
+        while _LARGE < (count := int(wanted.sum())) < 0.97 * before and used < max_iterations:
+            before = count
             used += _in_blocks(problem, x, np.flatnonzero(wanted))
             response = problem.response(x)
             wanted = (x != 0) | (np.abs(response) > thresholds)

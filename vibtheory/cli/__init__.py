@@ -22,6 +22,7 @@ from vibtheory.cli.doctor import doctor
 from vibtheory.cli.exit_codes import Commands
 from vibtheory.cli.export import export
 from vibtheory.cli.figure import figure
+from vibtheory.cli.methods import methods
 from vibtheory.cli.sweep import sweep
 from vibtheory.cli.table import table
 from vibtheory.cli.train import train
@@ -39,6 +40,7 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
 
 
 app.command()(table)
+app.command()(methods)
 app.command()(figure)
 app.command()(train)
 app.command()(compress)

@@ -35,6 +35,7 @@ from .penalty import plot_penalty_section as plot_penalty_section
 from .penalty import plot_penalty_surface as plot_penalty_surface
 from .penalty import slide_surface as slide_surface
 from .registry import plot as plot
+from .results import method_curves as method_curves
 from .results import plot_training as plot_training
 from .results import threshold_figure as threshold_figure
 from .results import tradeoff as tradeoff

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["plot_training", "threshold_figure", "tradeoff", "width_figure"]
+__all__ = ["method_curves", "plot_training", "threshold_figure", "tradeoff", "width_figure"]
 
 
 @style()
@@ -111,6 +111,40 @@ def _labels(axes: Axes, points: list[tuple[str, float, float, str]]) -> None:
             if (dx, dy) != sides[-1]:
                 note.remove()
         taken.append(box)
+
+
+@style()
+def method_curves(results: DataFrame, table: int, quick: bool = False) -> Figure:
+    """Every compared method's trade-off: held-out error against size over its prices, and its test seeds as points.
+
+    Args:
+        results: as `vibtheory.studies.methods.compare_methods` returns.
+        table: 1 (r_W) or 2 (r_W, and multiply-adds).
+        quick: says so in the title.
+
+    Returns:
+        A figure: size (logarithmic) against the fine-tuned error in percent; published points as crosses.
+    """
+    panels = [("r_w", "$r_W$ (% of weights kept)", 1.0)]
+    panels += [("flop", "multiply-adds (millions)", 1e-6)] if table == 2 else []
+    figure, grid = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 4.2), sharey=True, squeeze=False)
+    tuned = results[results["stage"] == "finetuned"]
+    colors = dict(zip(dict.fromkeys(tuned["method"]), plt.get_cmap("tab10").colors, strict=False))  # type: ignore[attr-defined]
+    for axes, (column, label, scale) in zip(grid[0], panels, strict=True):
+        for name, color in colors.items():
+            own = tuned[tuned["method"] == name]
+            curve, test = (own[own["phase"] == phase].sort_values(column) for phase in ("choose", "test"))
+            axes.plot(scale * curve[column], curve["error_last"], "o-", ms=3, lw=1, color=color, alpha=0.6, label=name)
+            axes.plot(scale * test[column], test["error_last"], "D", ms=5, color=color, mec="black", zorder=4)
+        printed = published(table).dropna(subset=["r_w"])
+        size = printed["r_w"] if column == "r_w" else printed["flop_mil"]
+        axes.plot(size, printed["error"], "x", color=COLORS["grey"], label="printed")
+        axes.set_xscale("log")
+        axes.set(xlabel=label)
+    grid[0][0].set(ylabel="error (%), fine-tuned: held out (lines), test (diamonds)", yscale="log")
+    grid[0][-1].legend(ncols=2, fontsize=7)
+    figure.suptitle(f"{TITLES[table]}: compared methods rerun{' (quick: few epochs)' * quick}", fontsize=10)
+    return figure
 
 
 _COMPARISON_COLORS = ("blue", "orange", "purple")

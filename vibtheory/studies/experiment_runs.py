@@ -118,7 +118,8 @@ def _run_one(
     from vibtheory.training.single import train
 
     # Fine-tuning has a key of its own: changing it must not train again.
-    network = [plan.network, plan.arguments] if plan.arguments else [plan.network]
+    network: list[Any] = [plan.network, plan.arguments] if plan.arguments else [plan.network]
+    network += [plan.held_out, plan.examples] if plan.held_out or plan.examples else []
     trained = fingerprint([*network, plan.dataset, recipe.to_dict()])
     finetune = plan.tuning(mode)
     settings = finetune and finetune.to_dict()
@@ -134,6 +135,8 @@ def _run_one(
             )
         return [{**row, "mode": mode} for row in rows]
     data = datasets.load(plan.dataset, root)
+    data = data.split(plan.held_out) if plan.held_out else data
+    data = data.subset(plan.examples) if plan.examples else data
     if plan.arguments.get("classes", data.classes) != data.classes:
         got, want = f"{plan.arguments['classes']} classes", f"{data.classes}, as {plan.dataset} has"
         reject("recipe arguments", got, want, f"set classes = {data.classes} in {plan.name}")

@@ -36,6 +36,8 @@ class Experiment:
         arguments: of `network`.
         teacher: how the regular net (the same shape without gates) is trained whose predictions fine-tuning follows
             with weight `finetune.distill`; None: no teacher. All runs have the same one.
+        held_out: so many training examples are the test set (`Dataset.split`), for choices; 0: the true test set.
+        examples: train on a random part of so many; 0: all.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Experiment:
     row: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
     teacher: Recipe | None = None
+    held_out: int = 0
+    examples: int = 0
 
     def jobs(self, mode: str) -> list[tuple[Recipe, int]]:
         """(recipe, seed) of every run of a mode, γ by γ. Raises InvalidInputError for an unknown mode."""

@@ -11,8 +11,9 @@ the approximation, against quadrature over
 GHS: z = √(s_a s_b a b), s shared by the layer, a and b of the unit: s_a ~ Γ(½, τ₀²), a ~ Γ(½, 1), s_b, b ~ Γ⁻¹(½, 1),
 posteriors log-normal with location m, variance v (appendix C). Exact: KL to Γ(½, τ²) is
 −½m − ½ log(2πev) + e^{m + v/2}/τ² + ½ log π + log τ, to Γ⁻¹(½, 1) it is ½m − ½ log(2πev) + e^{−m + v/2} + ½ log π.
-log z is normal with a quarter of the sums; a unit is kept while the mode of z exceeds the threshold. The paper's
-τ₀ = 1e-5 presumes weights that grow by 1/z; here τ₀ = 1.
+log z is normal, its variance v_z a quarter of the sum; a unit is kept while its signal-to-noise ratio Ez/√Var z =
+(e^v_z − 1)^-½ exceeds 1, where the paper compares the mode of z with a threshold set by eye. The paper's τ₀ = 1e-5
+presumes weights that grow by 1/z; here τ₀ = 1.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class GHSGate(GateLaw):
 
     Args:
         features, multiplier, axis: see `GateLaw`.
-        threshold: a unit is kept while the mode of its z exceeds it.
+        threshold: a unit is kept while the signal-to-noise ratio Ez/√Var z exceeds it.
         log_variance: initial log v of all factors; their locations start at 0.
         scale: τ₀ > 0 of the layer's prior.
 
@@ -76,7 +77,7 @@ class GHSGate(GateLaw):
         features: int,
         *,
         multiplier: float = 1.0,
-        threshold: float = 0.05,
+        threshold: float = 1.0,
         axis: int = 1,
         log_variance: float = -9.0,
         scale: float = 1.0,
@@ -124,5 +125,4 @@ class GHSGate(GateLaw):
         return super().penalty() + self._divergence("layer_", self.log_scale)
 
     def _measure(self) -> Tensor:
-        (m, v), (layer_m, layer_v) = self._log_normal(""), self._log_normal("layer_")
-        return torch.exp(m + layer_m - v - layer_v)
+        return torch.rsqrt(torch.expm1(self._log_normal("")[1] + self._log_normal("layer_")[1]))

@@ -60,7 +60,14 @@ class Method:
     spread: str = "unit"
 
     def plan(self, table: int, phase: str, prices: Sequence[float], seeds: Sequence[int], quick: bool) -> Experiment:
-        """The runs of one phase, "choose" (on held-out images) or "test", as an experiment of one mode."""
+        """The runs of one phase, "choose" (on held-out images) or "test", as an experiment of one mode.
+
+        Args:
+            table: 1 or 2.
+            phase: the mode's name; "choose" holds out 5,000 images.
+            prices, seeds: a run for each pair.
+            quick: the short version's epochs and examples.
+        """
         base = experiment(_BASES[table])
         assert base.finetune is not None
         recipe = replace(base.recipe, layer_weights=self._layer_weights(base), **(_QUICK if quick else {}))

@@ -53,7 +53,7 @@ class TextCNN(nn.Module):
         self.head = nn.Linear(3 * channels, classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.embed(tokens).transpose(1, 2)
+        x = self.embed(tokens.long()).transpose(1, 2)
         return self.head(self.drop(torch.cat([F.relu(conv(x)).amax(dim=2) for conv in self.convs], 1)))
 
 
@@ -64,7 +64,7 @@ class BagOfWords(nn.Module):
         self.fc1, self.fc2 = nn.Linear(width, 24), nn.Linear(24, classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.fc2(F.relu(self.fc1(self.embed(tokens))))
+        return self.fc2(F.relu(self.fc1(self.embed(tokens.long()))))
 
 
 class Recurrent(nn.Module):
@@ -89,10 +89,24 @@ class Encoder(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = self.embed(tokens)
+        x = self.embed(tokens.long())
         if mask is not None:
             x = x * mask[..., None]
         return self.head(self.encoder(x).mean(1))
+
+
+class Seq2Seq(nn.Module):
+    """torch's own encoder and decoder, on a sequence and its reverse."""
+
+    def __init__(self, inputs: int = 8, width: int = 16, classes: int = 3) -> None:
+        super().__init__()
+        self.embed = nn.Linear(inputs, width)
+        self.transformer = nn.Transformer(width, 2, 1, 1, 24, batch_first=True)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.embed(x))
+        return self.head(self.transformer(h, h.flip(1)).mean(1))
 
 
 class Attention(nn.Module):
@@ -145,7 +159,7 @@ class TinyGPT(nn.Module):
         self.head.weight = self.wte.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1], device=tokens.device))
+        x = self.wte(tokens.long()) + self.wpe(torch.arange(tokens.shape[1], device=tokens.device))
         for block in self.blocks:
             x = block(x)
         return self.head(self.ln(x)[:, -1])
@@ -299,10 +313,14 @@ def tokens(length: int, words: int) -> Callable[[int], Tensor]:
 Entry = tuple[Callable[[], nn.Module], Callable[[int], Tensor]]
 
 
-def _cv(module: str, name: str, size: int = 224, **options: Any) -> Entry:
+def _cv(module: str, name: str, size: int = 64, **options: Any) -> Entry:
+    """A network of pytorchcv; on images below 224 pixels its last pooling averages whatever is left."""
+
     def build() -> nn.Module:
         builder = getattr(importlib.import_module(f"pytorchcv.models.{module}"), name)
         made: nn.Module = builder(**({"num_classes": 10} | options))
+        if size == 64 and hasattr(made.features, "final_pool"):
+            made.features.final_pool = nn.AdaptiveAvgPool2d(1)
         return made
 
     return build, images(size)
@@ -313,6 +331,7 @@ ZOO: dict[str, Entry] = {
     "bag of words": (BagOfWords, tokens(9, 200)),
     "LSTM": (lambda: Recurrent(nn.LSTM), numbers(7, 6)),
     "GRU": (lambda: Recurrent(nn.GRU), numbers(7, 6)),
+    "nn.Transformer": (Seq2Seq, numbers(6, 8)),
     "nn.TransformerEncoder": (Encoder, tokens(8, 50)),
     "ViT": (ViT, images(32)),
     "GPT, tied head": (TinyGPT, tokens(12, 40)),
@@ -340,8 +359,8 @@ ZOO: dict[str, Entry] = {
     "RoR-3-56": _cv("ror_cifar", "ror3_56_cifar10", 32),
     "ResDropNet-20": _cv("resdropresnet_cifar", "resdropresnet20_cifar10", 32),
     "ShakeShake-20": _cv("shakeshakeresnet_cifar", "shakeshakeresnet20_2x16d_cifar10", 32),
-    "AlexNet": _cv("alexnet", "alexnet"),
-    "SqueezeNet": _cv("squeezenet", "squeezenet_v1_1"),
+    "AlexNet": _cv("alexnet", "alexnet", 224),
+    "SqueezeNet": _cv("squeezenet", "squeezenet_v1_1", 224),
     "SqueezeNext": _cv("squeezenext", "sqnxt23_w1"),
     "ResNet-10": _cv("resnet", "resnet10"),
     "MobileNet 1/4": _cv("mobilenet", "mobilenet_wd4"),
@@ -358,9 +377,9 @@ ZOO: dict[str, Entry] = {
     "IGCV3 1/4": _cv("igcv3", "igcv3_wd4"),
     "PeleeNet": _cv("peleenet", "peleenet"),
     "VoVNet-27": _cv("vovnet", "vovnet27s"),
-    "DarkNet tiny": _cv("darknet", "darknet_tiny"),
+    "DarkNet tiny": _cv("darknet", "darknet_tiny", 224),
     "MixNet-S": _cv("mixnet", "mixnet_s"),
-    "BN-VGG-11": _cv("vgg", "bn_vgg11"),
+    "PyramidNet-110": _cv("pyramidnet_cifar", "pyramidnet110_a48_cifar10", 32),
 }  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from vibtheory.compression.cut import compress
 from vibtheory.compression.fixed_modules import FixedScale
+from vibtheory.compression.following import follow
 from vibtheory.compression.metrics import compression
-from vibtheory.compression.zeros import silent_inputs
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.equivalence import deviation, probes
 from vibtheory.networks.gates import Gate, named_gates
@@ -191,10 +191,11 @@ def test_zeros_are_followed_by_meaning() -> None:
             h2 += 1e-30
             return [self.kept(h), self.shifted(h2), self.exponential(h.exp())]
 
-    silent = silent_inputs(Net().eval(), (torch.zeros(2, 4, 8, 8),))
-    assert silent["kept"].tolist() == 4 * [False] + 4 * [True] + 8 * [False]
-    assert not silent["shifted"].any()
-    assert not silent["exponential"].any()
+    found = follow(Net().eval(), (torch.rand(2, 4, 8, 8),))
+    kept, shifted, exponential = (use.droppable & (use.constant == 0) for use in found.uses)
+    assert kept.tolist() == 4 * [False] + 4 * [True] + 8 * [False]
+    assert not shifted.any()
+    assert not exponential.any()
 
 
 def test_deviation_is_relative_and_sees_shapes() -> None:
@@ -230,8 +231,9 @@ def test_sizes_are_those_that_torch_counts() -> None:
 
 
 def test_a_shared_weight_counts_once() -> None:
+    """The tied 6·6 stay, since one of its inputs is the model's; the head hears 3 of 6 units."""
     net, x = gated("tied weights", 0.5)
-    assert compression(net, example_input=x).r_w == 100
+    assert compression(net, example_input=x).r_w == 100 * (36 + 2 * 3) / (36 + 2 * 6)
 
 
 def test_sizes_of_a_chain_do_not_depend_on_how_its_shape_is_given() -> None:

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
 from vibtheory.compression.chain import compress_chain, is_chain
-from vibtheory.compression.graph import compress_graph
+from vibtheory.compression.graph import CutReport, compress_graph
 from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation, probes
 from vibtheory.networks.gates import GateLaw, named_gates
@@ -24,8 +24,10 @@ def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool 
 
     Closed units and everything that only fed them are cut out; the means of the open gates move into the weights. Where
     inputs or single units of a flattened map were pruned, a `Select` keeps their index, so the small model accepts the
-    original input. Chains (nested Sequentials of linear layers, convolutions, BatchNorm, pooling, Flatten) are cut by
-    hand; other graphs through torch-pruning, where channels coupled by residual additions leave only if all are closed.
+    original input. Chains (nested Sequentials of linear layers, convolutions, BatchNorm, pooling, Flatten) are cut
+    layer by layer; other models by following their operations on the example: channels coupled by additions, depthwise
+    filters or shared weights leave where all listeners hear nothing of them; else closed listeners and unneeded makers
+    are cut alone, between a `Select` and an `Expand`. `cut_report` on the result says what stayed, and why.
 
     Args:
         net: a gated network; unchanged.
@@ -68,7 +70,12 @@ def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchn
         exact = exact.double()
         example = pytree.tree_map(lambda v: v.double() if torch.is_tensor(v) and v.is_floating_point() else v, example)
     tolerance = 1e-9 if precise else 1e-4
+<<<<<<< HEAD
     inputs = probes(example, net)
+=======
+    inputs = probes(example)
+    report = CutReport({})
+>>>>>>> 3133ca4 (Compression follows the operations: depthwise, grouped and transposed channels, constants into biases, listeners and makers cut alone, and a report of what stayed)
     if chain:
         small: nn.Module = compress_chain(exact, fold_batchnorm=fold_batchnorm)  # type: ignore[arg-type]
         moved = deviation(exact, small, inputs)
@@ -76,11 +83,13 @@ def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchn
             reject("net", f"a chain whose outputs would move by {moved:.2g} of their size", "unchanged outputs",
                    "report it with the model")  # fmt: skip
     else:
-        small = compress_graph(exact, inputs, tolerance)
+        small, report = compress_graph(exact, inputs, tolerance)
     frozen = {name for name, p in net.named_parameters() if not p.requires_grad}
     for name, parameter in small.named_parameters():
         parameter.requires_grad_(name not in frozen)
-    return small.to(dtype).eval()
+    small = small.to(dtype).eval()
+    small.cut_report = report  # type: ignore[assignment]
+    return small
 
 
 def _make_weights_plain(net: nn.Module) -> None:

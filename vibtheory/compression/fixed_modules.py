@@ -1,11 +1,11 @@
-"""What compression leaves behind where nothing can be folded: a selection of units, and a fixed scale per unit."""
+"""What compression leaves behind where nothing can be folded: a selection of units, their places, a scale per unit."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FixedScale", "Select"]
+__all__ = ["Expand", "FixedScale", "Select"]
 
 
 class Select(nn.Module):
@@ -31,6 +31,35 @@ class Select(nn.Module):
         return f"{len(self.index)} units, axis={self.axis}"
 
 
+class Expand(nn.Module):
+    """Puts units back to their places among those that others still need; what stands between them is constant.
+
+    Args:
+        order: of each of the d places, the unit that it takes from [h, fill], int64 [d].
+        fill: the constants; a buffer, never trained.
+        axis: the units' axis.
+    """
+
+    order: Tensor
+    fill: Tensor
+
+    def __init__(self, order: Tensor, fill: Tensor, axis: int = 1) -> None:
+        super().__init__()
+        self.axis = axis
+        self.register_buffer("order", order.to(torch.int64))
+        self.register_buffer("fill", fill)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h [N, k, ...] → [N, d, ...]."""
+        sizes, shape = list(h.shape), [1] * h.ndim
+        sizes[self.axis] = shape[self.axis] = self.fill.shape[0]
+        filled = torch.cat([h, self.fill.to(h.dtype).view(shape).expand(sizes)], self.axis)
+        return filled.index_select(self.axis, self.order)
+
+    def extra_repr(self) -> str:
+        return f"{self.order.shape[0]} units, axis={self.axis}"
+
+
 class FixedScale(nn.Module):
     """Multiplies each unit by a constant: a gate's mean that cannot be folded into a neighbouring weight.
 
@@ -49,7 +78,7 @@ class FixedScale(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """h [N, d, ...] → h ⊙ weight."""
         shape = [1] * h.ndim
-        shape[self.axis] = len(self.weight)
+        shape[self.axis] = -1
         return h * self.weight.to(h.dtype).view(shape)
 
     def extra_repr(self) -> str:

@@ -1,49 +1,65 @@
-"""Cut closed channels out of an arbitrary graph (residual nets) with torch-pruning's dependency groups.
+"""Cut closed units out of an arbitrary model, as far as its outputs allow it.
 
-A channel coupled by residual additions leaves only if every layer that listens to it hears an exact 0 because of closed
-gates (`zeros.silent_inputs`). Gates that stay are multiplied into a neighbour where that is exact, and left as a
-`FixedScale` where it is not. What an axis means comes from the operation and the traced shapes.
+`following` says which units are coupled, silent and needed. A class of coupled units leaves where every layer that
+listens to it hears an exact 0, or a constant that its bias takes up. Where others still need such units (a residual
+stream, a GroupNorm), only the closed listeners' columns leave, behind a `Select`, and the rows that nothing needs,
+before an `Expand`. Gates that stay are multiplied into a neighbour where that is exact, and left as a `FixedScale`
+where it is not.
 """
 
 from __future__ import annotations
 
 import copy
-import warnings
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
-from torch.utils import _pytree as pytree
 
 from vibtheory.compression.chain import check_not_vanished
-from vibtheory.compression.fixed_modules import FixedScale
+from vibtheory.compression.fixed_modules import Expand, FixedScale, Select
+from vibtheory.compression.following import CONVOLUTIONS, Units, Use, follow
 from vibtheory.compression.heads import cut_heads
-from vibtheory.compression.zeros import silent_inputs
 from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation
 from vibtheory.networks.gates import named_gates
 
-__all__ = ["compress_graph"]
+__all__ = ["CutReport", "compress_graph"]
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-# What torch-pruning raises where it does not follow a graph.
-_MISREAD = (IndexError, KeyError, RuntimeError, AttributeError, TypeError, ValueError, AssertionError,
-            ZeroDivisionError)  # fmt: skip
+# What torch raises where a model cannot be traced to its operations, or not run after its layers were cut.
+_MISREAD = (IndexError, KeyError, RuntimeError, AttributeError, TypeError, ValueError, AssertionError)
+_Mask = NDArray[np.bool_]
 
 
-def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: float) -> nn.Module:
-    """`net` without gates, with the outputs of its `eval()`; closed channels cut where all their couplings are closed.
+@dataclass(frozen=True)
+class CutReport:
+    """What a closed gate should have taken out of the model, and did not.
 
-    Where torch-pruning misreads a coupling, so that the outputs move, the layers are cut one by one and those that move
-    them are left whole. Scales that cannot be folded exactly stay modules.
+    Attributes:
+        stayed: by layer, how many of its outputs stay behind closed gates, and why.
+    """
+
+    stayed: dict[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {why}" for name, why in self.stayed.items()]
+        return "\n".join(lines) or "everything behind a closed gate is gone"
+
+
+def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: float) -> tuple[nn.Module, CutReport]:
+    """`net` without gates, with the outputs of its `eval()`, and what stayed of it.
+
+    Where cutting whole classes of units moves the outputs (a size written into `forward`), only listeners and makers
+    are cut one by one; where that does too, nothing. Scales that cannot be folded exactly stay modules.
 
     Args:
         net: a gated model, for example from `vibtheory.insert_gates`; unchanged.
-        inputs: tuples of positional inputs, on which outputs are compared; the first one's shapes are traced.
+        inputs: tuples of positional inputs, on which outputs are compared; the first one's operations are followed.
         tolerance: largest deviation of outputs, relative to their size.
 
     Raises:
@@ -63,16 +79,20 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
     if not same(copy.deepcopy(reference)):
         reject("net", f"{type(net).__name__}, whose outputs differ between two runs in eval()", "a deterministic model",
                "take the noise of its own out of eval()")  # fmt: skip
-    whole = cut_heads(reference, inputs, tolerance)
-    small, roots = _cut(whole, inputs[0])
-    if not same(small):
-        sound: list[str] = []
-        for root in roots:
-            if same(_cut(whole, inputs[0], [*sound, root])[0]):
-                sound.append(root)
-        small, _ = _cut(whole, inputs[0], sound)
+    headless = cut_heads(reference, inputs, tolerance)
+    small, report = headless, CutReport({"": "all of it stays: it could not be traced on its example"})
+    try:
+        units = follow(headless, inputs[0])
+        for whole in (True, False):
+            small, report = _cut(headless, units, whole)
+            if same(small):
+                break
+        else:
+            small, report = headless, CutReport({"": "all of it stays: its outputs moved wherever it was cut"})
+    except _MISREAD:
+        pass
     folded = _fold_scales(copy.deepcopy(small), inputs[0])
-    return folded if same(folded) else small
+    return folded if same(folded) else small, report
 
 
 def _replace(net: nn.Module, path: str, module: nn.Module) -> None:
@@ -80,121 +100,203 @@ def _replace(net: nn.Module, path: str, module: nn.Module) -> None:
     setattr(net.get_submodule(parent), name, module)
 
 
-# ---- which channels may leave ----------------------------------------------------------------------------------------
+# ---- which units leave -----------------------------------------------------------------------------------------------
 
 
-def _cut(net: nn.Module, example: tuple[Any, ...], only: Sequence[str] | None = None) -> tuple[nn.Module, list[str]]:
-    """A copy of `net` without its closed channels, and the layers whose outputs were cut; `only`: no other layers."""
-    import torch_pruning as tp
+def _cut(net: nn.Module, units: Units, whole: bool) -> tuple[nn.Module, CutReport]:
+    """A copy of `net` without what is superfluous, and what stayed; `whole`: classes of coupled units leave too."""
+    small = copy.deepcopy(net)
+    classes = units.classes()
+    leaves = _leaving(units, classes) if whole else np.zeros(units.count, bool)
+    keep = {place: ~leaves[classes[ids]] for place, ids in units.ids.items()}
+    for use in units.uses:
+        _take_up_constants(small, use)
+    tensors = {**dict(small.named_parameters()), **dict(small.named_buffers())}
+    for (name, axis), mask in keep.items():
+        if not mask.all():
+            tensors[name].data = tensors[name].data.index_select(axis, _where(mask).to(tensors[name].device))
+    for module in small.modules():
+        _rename_sizes(module)
+    gone = _cut_alone(small, units, keep)
+    return small, CutReport(_stayed(net, units, classes, keep, gone))
 
-    class ScalePruner(tp.BasePruningFunc):  # type: ignore[misc]
-        """Teaches torch-pruning to cut a FixedScale."""
 
-        def prune_out_channels(self, layer: FixedScale, idxs: list[int]) -> nn.Module:
-            keep = torch.ones(len(layer.weight), dtype=torch.bool)
-            keep[idxs] = False
-            layer.weight = layer.weight[keep]
-            return layer
+def _where(mask: _Mask) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(mask))
 
-        prune_in_channels = prune_out_channels
 
-        def get_out_channels(self, layer: FixedScale) -> int:
-            return len(layer.weight)
+def _leaving(units: Units, classes: NDArray[np.int64]) -> _Mask:
+    """Which classes leave: all listeners hear nothing, nothing else holds them, and no layer loses its last unit."""
+    heard, stays = np.zeros(units.count, bool), np.zeros(units.count, bool)
+    for ids, _ in units.pinned:
+        stays[classes[ids]] = True
+    for use in units.uses:
+        if use.groups == 1:
+            of = classes[units.ids[use.weight, use.columns_axis]]
+            heard[of] = True
+            stays[of[~use.droppable.numpy()]] = True
+    leaves = heard & ~stays
+    for ids in units.ids.values():
+        if len(ids) and leaves[classes[ids]].all():
+            leaves[classes[ids[0]]] = False
+    return leaves
 
-        get_in_channels = get_out_channels
 
-    net = copy.deepcopy(net)
-    silent = silent_inputs(net, example)
-    graph = tp.DependencyGraph()
-    try:
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch-pruning warns about parameters that no group will touch
-            inputs = pytree.tree_map(lambda v: v.clone().requires_grad_() if _is_real(v) else v, example)
-            graph.build_dependency(net, inputs, customized_pruners={FixedScale: ScalePruner()}, verbose=False,
-                                   output_transform=_tensors)  # fmt: skip
-    except _MISREAD:
-        return net, []
-    shared = _shared_parameters(net)
-    layers = [m for m in net.modules() if isinstance(m, (*_CONVOLUTIONS, nn.Linear)) and m in graph.module2node]
-    index = {module: name for name, module in net.named_modules()}
-    done: set[tuple[str, int]] = set()
-    cuts: list[tuple[nn.Module, Callable[..., Any], list[int]]] = []
-    for layer in layers:
-        prune = tp.prune_linear_out_channels if isinstance(layer, nn.Linear) else tp.prune_conv_out_channels
-        if (isinstance(layer, _CONVOLUTIONS) and layer.groups > 1) or (only is not None and index[layer] not in only):
+def _take_up_constants(net: nn.Module, use: Use) -> None:
+    """What the inputs that leave are worth moves into the bias."""
+    if not use.constant.any():
+        return
+    layer = net.get_submodule(use.weight.rpartition(".")[0])
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    per_input = weight.detach().double().flatten(2).sum(2) if weight.ndim > 2 else weight.detach().double()
+    worth = per_input @ use.constant.to(weight.device)
+    with torch.no_grad():
+        if layer.bias is None:
+            layer.bias = nn.Parameter(worth.to(weight.dtype))
+        else:
+            layer.bias += worth.to(weight.dtype)  # type: ignore[operator]
+
+
+# ---- listeners and makers that are cut alone -------------------------------------------------------------------------
+
+
+def _cut_alone(net: nn.Module, units: Units, keep: dict[tuple[str, int], _Mask]) -> dict[str, _Mask]:
+    """Cut silent columns and rows that nothing needs out of layers of their own; by weight, which rows that were."""
+    gone: dict[str, _Mask] = {}
+    for use in units.uses:
+        path = use.weight.rpartition(".")[0]
+        if not use.alone or not path or (use.groups > 1 and use.rows_axis):
             continue
-        legal = []
-        for channel in range(layer.weight.shape[0]):
-            if (index[layer], channel) in done:
-                continue
-            try:
-                group = graph.get_pruning_group(layer, prune, [channel])
-                leaves = _may_leave(graph, group, silent, index, shared)
-            except _MISREAD:
-                break
-            if leaves:
-                legal.append(channel)
-                outputs = [(d, i) for d, i in group if graph.is_out_channel_pruning_fn(d.handler)]
-                done.update((index[d.target.module], k) for d, i in outputs if d.target.module in index for k in i)
-        if legal:
-            cuts.append((layer, prune, legal))
-    for root, prune_root, channels in cuts:
-        graph.get_pruning_group(root, prune_root, channels).prune()
-    return net, [index[root] for root, _, _ in cuts]
+        layer: Any = net.get_submodule(path)
+        rows = keep[use.weight, use.rows_axis]
+        columns = np.ones(len(use.droppable), bool)
+        if use.groups == 1:
+            columns = keep[use.weight, use.columns_axis]
+        elif layer.weight.shape[1] == 1:
+            columns = rows.reshape(len(columns), -1)[:, 0]
+        if layer.bias is not None and len(layer.bias) != rows.sum():  # one that took up constants
+            layer.bias.data = layer.bias.data[_where(rows)]
+        heard, needed = ~use.droppable.numpy()[columns], use.needed.numpy()[rows]
+        if not (heard.all() and needed.all()):
+            made = _make_alone(net, path, layer, (use.rows_axis, use.columns_axis), heard, needed)
+            gone[use.weight] = np.zeros(len(rows), bool)
+            gone[use.weight][np.flatnonzero(rows)[~made]] = True
+    return gone
 
 
-def _shared_parameters(net: nn.Module) -> set[int]:
-    """Ids of the parameters that more than one module holds (tied weights)."""
-    homes = Counter(id(p) for module in net.modules() for p in module._parameters.values() if p is not None)
-    return {key for key, count in homes.items() if count > 1}
+def _make_alone(net: nn.Module, path: str, layer: Any, axes: tuple[int, int], heard: _Mask, needed: _Mask) -> _Mask:
+    """Cut `layer` to the inputs `heard` and the outputs `needed`, between a Select and an Expand.
+
+    Returns the outputs that it still makes: as many in each group of a grouped convolution.
+    """
+    weight, bias, rows, columns = layer.weight.data, layer.bias, *axes
+    axis = -1 if isinstance(layer, nn.Linear) else 1
+    groups = getattr(layer, "groups", 1)
+    ins, outs = heard.reshape(groups, -1), needed.reshape(groups, -1)
+    constant: _Mask = np.logical_and(~ins.any(1, keepdims=True), outs)  # outputs of inputs that are all 0: the bias
+    alive: _Mask = np.logical_and(ins.any(1), outs.any(1))
+    alive[0] |= not alive.any()
+    ins, outs = _balanced(ins, alive), _balanced(outs, alive)
+    each, picked = outs.shape[1], []
+    for g in np.flatnonzero(alive):
+        block = weight if rows else weight[g * each : (g + 1) * each]
+        picked.append(block.index_select(rows, _where(outs[g])).index_select(columns, _where(ins[g])))
+    layer.weight = nn.Parameter(torch.cat(picked), layer.weight.requires_grad)
+    made = outs.ravel()
+    count = int(made.sum())
+    fill = torch.zeros(1, dtype=weight.dtype, device=weight.device)
+    order = torch.full((len(made),), count)
+    order[_where(made)] = torch.arange(count)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.data[_where(made)], bias.requires_grad)
+        others = _where(constant.ravel() & ~made)
+        order[others] = count + 1 + torch.arange(len(others))
+        fill = torch.cat([fill, bias.data[others]])
+    if axis == 1:
+        layer.groups, layer.out_channels, layer.in_channels = int(alive.sum()), count, int(ins.sum())
+    else:
+        layer.out_features, layer.in_features = count, int(ins.sum())
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    if not ins.all():
+        parts["select"] = Select(_where(ins.ravel()), axis)
+    parts["layer"] = layer
+    if not made.all():
+        parts["expand"] = Expand(order, fill, axis)
+    _replace(net, path, nn.Sequential(parts))
+    return made
 
 
-def _may_leave(
-    graph: Any, group: Any, silent: dict[str, Tensor], names: dict[nn.Module, str], shared: set[int]
-) -> bool:
-    """Every listener in `group` hears 0, the output does not depend on it, and every member is understood."""
-    listeners = 0
-    for dep, idxs in group:
-        module = dep.target.module
-        if not dep.target.outputs and (module not in names or not graph.is_in_channel_pruning_fn(dep.handler)):
-            return False  # the channel reaches the model's output
-        if isinstance(module, nn.Parameter):
-            return False
-        if any(id(p) in shared for p in module.parameters(recurse=False)):
-            return False
-        if module not in names:
-            continue  # element-wise operations, flatten, cat: torch-pruning's own nodes
-        if isinstance(module, (FixedScale, *_BATCHNORMS)):
+def _balanced(mask: _Mask, alive: _Mask) -> _Mask:
+    """As many in each group that stays, none in the others."""
+    mask = mask & alive[:, None]
+    order = np.argsort(~mask, axis=1, kind="stable")[:, : max(int(mask.sum(1).max()), 1)]
+    result = np.zeros_like(mask)
+    np.put_along_axis(result, order, True, axis=1)
+    return result & alive[:, None]
+
+
+def _rename_sizes(module: nn.Module) -> None:
+    """The numbers that a module prints, and some read, follow its cut tensors."""
+    weight = getattr(module, "weight", None)
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.modules.conv._ConvNd):
+        rows, columns = module.weight.shape[:2]
+        if not module.transposed:
+            if columns == 1:
+                module.groups = module.groups * rows // module.out_channels  # depthwise
+            module.out_channels, module.in_channels = rows, columns * module.groups
+        else:
+            module.in_channels, module.out_channels = rows, columns * module.groups
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        tensor = module.running_mean if module.running_mean is not None else module.weight
+        module.num_features = module.num_features if tensor is None else len(tensor)
+    elif isinstance(module, nn.Embedding):
+        module.embedding_dim = module.weight.shape[1]
+    elif isinstance(module, nn.PReLU) and weight is not None:
+        module.num_parameters = len(weight)
+
+
+def _stayed(
+    net: nn.Module, units: Units, classes: NDArray[np.int64], keep: dict[tuple[str, int], _Mask], gone: dict[str, _Mask]
+) -> dict[str, str]:
+    """By layer, how many of its outputs stay though a gate closes them, and why."""
+    closed = np.zeros(units.count, bool)
+    for name, module in net.named_modules():
+        if isinstance(module, FixedScale) and (f"{name}.weight", 0) in units.ids:
+            ids = units.ids[f"{name}.weight", 0]
+            closed[classes[ids[(module.weight == 0).cpu().numpy()]]] = True
+    why: dict[int, str] = {}
+    for ids, reason in units.pinned:
+        for each in np.unique(classes[ids]).tolist():
+            why.setdefault(each, reason)
+    stayed = {}
+    for use in units.uses:
+        if (use.weight, use.rows_axis) not in units.ids:
             continue
-        if not isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
-            return False
-        if isinstance(module, _CONVOLUTIONS) and module.groups > 1:
-            return False
-        if graph.is_out_channel_pruning_fn(dep.handler):
-            continue
-        heard = silent.get(names[module])
-        if heard is None or max(idxs) >= len(heard) or not bool(heard[idxs].all()):
-            return False
-        listeners += 1
-    return listeners > 0 and bool(graph.check_pruning_group(group))
+        ids = units.ids[use.weight, use.rows_axis]
+        here = closed[classes[ids]] & keep[use.weight, use.rows_axis] & ~gone.get(use.weight, np.zeros(len(ids), bool))
+        if here.any():
+            reasons = Counter(why.get(k, "others hear it through open gates") for k in classes[ids[here]].tolist())
+            reason = reasons.most_common(1)[0][0]
+            stayed[use.weight.removesuffix(".weight")] = f"{here.sum()} of {len(ids)} outputs stay: {reason}"
+    return stayed
 
 
 # ---- folding the scales that stay ------------------------------------------------------------------------------------
 
 
 class _ScaleTracer(fx.Tracer):
-    """Keeps each FixedScale one node."""
+    """Keeps what compression left behind one node each."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, FixedScale) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, FixedScale | Select | Expand) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _tensors(output: Any) -> list[Tensor]:
-    return [value for value in pytree.tree_leaves(output) if isinstance(value, Tensor)]
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
+def _shared_parameters(net: nn.Module) -> set[int]:
+    """Ids of the parameters that more than one module holds (tied weights)."""
+    homes = Counter(id(p) for module in net.modules() for p in module._parameters.values() if p is not None)
+    return {key for key, count in homes.items() if count > 1}
 
 
 def _fold_scales(net: nn.Module, example: tuple[Any, ...]) -> nn.Module:
@@ -241,24 +343,28 @@ def _units_axis(module: nn.Module | None, ndim: int) -> int | None:
     """Which axis of its `ndim`-axis input and output the weights of a module mean; None: it has none that we know."""
     if isinstance(module, nn.Linear):
         return ndim - 1
-    if isinstance(module, _CONVOLUTIONS):
+    if isinstance(module, CONVOLUTIONS):
         return ndim - 1 - len(module.kernel_size) if module.groups == 1 else None
     return 1 if isinstance(module, _BATCHNORMS) else None
 
 
 def _fold_forward(node: fx.Node, scale: FixedScale, modules: dict[str, nn.Module], whole: set[str]) -> bool:
-    listeners = []
+    listeners: list[tuple[Any, Tensor]] = []
     ndim = _ndim(node)
     assert ndim is not None
     for user in node.users:
-        module = modules.get(str(user.target)) if user.op == "call_module" else None
+        module, source, factor = modules.get(str(user.target)) if user.op == "call_module" else None, node, scale.weight
+        if isinstance(module, Select) and module.axis % ndim == scale.axis % ndim and len(user.users) == 1:
+            source, factor = user, factor[module.index]
+            user = next(iter(user.users))
+            module = modules.get(str(user.target)) if user.op == "call_module" else None
         if isinstance(module, _BATCHNORMS) or _units_axis(module, ndim) != scale.axis % ndim:
             return False
-        if str(user.target) not in whole or user.args != (node,):
+        if str(user.target) not in whole or user.args != (source,):
             return False
-        listeners.append(module)
-    for module in listeners:
-        _multiply(module.weight, scale.weight, 1)  # type: ignore[union-attr, arg-type]
+        listeners.append((module, factor))
+    for module, factor in listeners:
+        _multiply(module.weight, factor, 1)
     return bool(listeners)
 
 

@@ -48,7 +48,7 @@ def ordered_modules(net: nn.Module) -> list[tuple[str, nn.Module]]:
     for name, module in modules:
         grouped = isinstance(module, nn.Conv2d) and module.groups != 1
         if grouped or not isinstance(module, (GateLaw, nn.Linear, nn.Conv2d, nn.Flatten, *_UNITWISE)):
-            remedy = "use vibtheory.compress, which follows arbitrary models through torch-pruning"
+            remedy = "use vibtheory.compress, which follows arbitrary models through their operations"
             reject(
                 "net", f"{module} at {name!r}", "ungrouped convolutions, linear layers, gates, unit-wise layers", remedy
             )

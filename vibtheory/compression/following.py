@@ -159,6 +159,18 @@ def follow(net: nn.Module, example: tuple[Any, ...]) -> Units:
     return follower.found
 
 
+def silent_inputs(net: nn.Module, example: tuple[Any, ...]) -> dict[str, Tensor]:
+    """Of each linear map by a parameter, which units of its input are 0 whatever the input is: boolean [d].
+
+    Args and errors are those of `follow`; keys are names of the modules that hold the parameters.
+    """
+    silent: dict[str, Tensor] = {}
+    for use in follow(net, example).uses:
+        name, zero = use.weight.rpartition(".")[0], use.droppable & (use.constant == 0)
+        silent[name] = silent.get(name, torch.ones_like(zero)) & zero
+    return silent
+
+
 class _InPlaceRelu6(TorchFunctionMode):
     """The one activation that torch cannot make free of side effects, as one that it can."""
 

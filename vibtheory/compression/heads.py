@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from vibtheory.compression.fixed_modules import FixedScale
-from vibtheory.compression.zeros import silent_inputs
+from vibtheory.compression.following import silent_inputs
 from vibtheory.errors import as_torch_seed, reject
 from vibtheory.networks.attention import SplitAttention
 from vibtheory.networks.equivalence import deviation

@@ -70,12 +70,7 @@ def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchn
         exact = exact.double()
         example = pytree.tree_map(lambda v: v.double() if torch.is_tensor(v) and v.is_floating_point() else v, example)
     tolerance = 1e-9 if precise else 1e-4
-<<<<<<< HEAD
-    inputs = probes(example, net)
-=======
-    inputs = probes(example)
-    report = CutReport({})
->>>>>>> 3133ca4 (Compression follows the operations: depthwise, grouped and transposed channels, constants into biases, listeners and makers cut alone, and a report of what stayed)
+    inputs, report = probes(example, net), CutReport({})
     if chain:
         small: nn.Module = compress_chain(exact, fold_batchnorm=fold_batchnorm)  # type: ignore[arg-type]
         moved = deviation(exact, small, inputs)
@@ -85,8 +80,8 @@ def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchn
     else:
         small, report = compress_graph(exact, inputs, tolerance)
     frozen = {name for name, p in net.named_parameters() if not p.requires_grad}
-    for name, parameter in small.named_parameters():
-        parameter.requires_grad_(name not in frozen)
+    for name, parameter in small.named_parameters():  # a layer cut alone stands between others, as ".layer"
+        parameter.requires_grad_(name not in frozen and name.replace(".layer.", ".") not in frozen)
     small = small.to(dtype).eval()
     small.cut_report = report  # type: ignore[assignment]
     return small

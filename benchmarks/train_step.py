@@ -2,6 +2,7 @@
 
     python benchmarks/train_step.py                          # CPU: a VGG with a quarter of the channels, and the whole
     python benchmarks/train_step.py --device cuda            # GPU: the whole net, every way to accelerate a step
+    python benchmarks/train_step.py --thinner 4 --laws vib l0 sbp gd bc-gnj bc-ghs gl dn pf --out …/train_step_laws.csv
 
 Gated and dense nets take turns, so that other load on the machine hits both: the ratio is what is meant. Utilisation is
 three times the forward multiply-adds (forward, and backward to inputs and to weights) against the rate of one large
@@ -26,7 +27,7 @@ from torch import nn
 
 from vibtheory.compression.metrics import compression
 from vibtheory.datasets.dataset import Dataset, from_arrays
-from vibtheory.networks.gates import joint_information
+from vibtheory.networks.gates import LAWS, joint_information, objective
 from vibtheory.networks.likelihood import likelihood_loss
 from vibtheory.networks.vgg import _VGG16, _vgg
 from vibtheory.training.hardware import ACCELERATIONS
@@ -36,11 +37,11 @@ from vibtheory.training.recipe import Recipe
 RESULTS = Path(__file__).parent / "results" / "train_step.csv"
 
 
-def build(gated: bool, thinner: int) -> nn.Sequential:
-    """VGG-16 with one hidden layer; `thinner` divides the channels."""
+def build(law: str | None, thinner: int) -> nn.Sequential:
+    """VGG-16 with one hidden layer and gates of a law, or none; `thinner` divides the channels."""
     torch.manual_seed(0)
     blocks = tuple((width // thinner, repeats) for width, repeats in _VGG16)
-    return _vgg(blocks, 10, 1, nn.MaxPool2d(2), gated)
+    return _vgg(blocks, 10, 1, nn.MaxPool2d(2), law is not None, law or "vib")
 
 
 def random_images(n: int) -> Dataset:
@@ -64,15 +65,15 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
     return clock() - started
 
 
-def loop(gated: bool, thinner: int, options: argparse.Namespace, data: Dataset, accelerate: str) -> Loop:
+def loop(law: str | None, thinner: int, options: argparse.Namespace, data: Dataset, accelerate: str) -> Loop:
     """The state of a run in its gated phase, as `train` makes it."""
     recipe = Recipe(gamma=1e-5, augment="crop+flip", batch_size=options.batch)
     device = torch.device(options.device)
     settings = Settings(device=device, amp=options.amp, accelerate=accelerate)
-    made = Loop(build(gated, thinner).to(device), data, recipe, settings)
+    made = Loop(build(law, thinner).to(device), data, recipe, settings)
     made.net.train()
     made.set_learning_rates(1.0)
-    made.enter_phase(False, recipe.gamma if gated else 0.0)
+    made.enter_phase(False, recipe.gamma if law else 0.0)
     return made
 
 
@@ -99,7 +100,9 @@ def stages(state: Loop, options: argparse.Namespace) -> dict[str, float]:
 
     def information() -> None:
         if state._prices is not None:
-            held["loss"] = held["loss"] + joint_information(state.gates, state._prices)
+            held["loss"] = held["loss"] + joint_information(state._vib, state._prices)
+        else:
+            held["loss"] = objective(held["loss"], state.gates, 1e-5)
 
     def backward() -> None:
         state.optimizer.zero_grad(set_to_none=True)
@@ -130,6 +133,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--thinner", type=int, nargs="+", help="divide the channels by so much (4 and 1; 1 on a GPU)")
     parser.add_argument("--accelerate", nargs="+", choices=ACCELERATIONS, help="all on a GPU, none on a CPU")
+    parser.add_argument("--laws", nargs="+", choices=LAWS, default=["vib"], help="of the gates")
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -148,26 +152,26 @@ def main() -> None:
     print(f"{name}, batch {options.batch}, matrix product {peak / 1e12:.3f} T MAC/s")
     print("channels     accelerate    net  images/s  utilisation  gated/dense  shares of a plain step")
     for thinner, accelerate in itertools.product(options.thinner, options.accelerate):
-        states = {gated: loop(gated, thinner, options, data, accelerate) for gated in (False, True)}
-        steps = {gated: step_of(state, options) for gated, state in states.items()}
+        states = {law: loop(law, thinner, options, data, accelerate) for law in (None, *options.laws)}
+        steps = {law: step_of(state, options) for law, state in states.items()}
         for step in steps.values():
             for _ in range(6 if cuda else 2):  # compiles, captures
                 step()
-        taken: dict[bool, list[float]] = {False: [], True: []}
+        taken: dict[str | None, list[float]] = {law: [] for law in steps}
         for _ in range(options.repeats):
-            for gated, step in steps.items():
-                taken[gated].append(seconds(step, device))
-        ratio = statistics.median(b / a for a, b in zip(taken[False], taken[True], strict=True))
-        macs = compression(build(True, thinner)).flop
-        for gated, state in states.items():
-            duration = statistics.median(taken[gated])
+            for law, step in steps.items():
+                taken[law].append(seconds(step, device))
+        macs = compression(build("vib", thinner)).flop
+        for law, state in states.items():
+            duration = statistics.median(taken[law])
+            ratio = statistics.median(b / a for a, b in zip(taken[None], taken[law], strict=True))
             shares = stages(state, options) if accelerate == "none" else {}
             whole = sum(shares.values())
             row = {
                 "device": name, "batch": options.batch, "thinner": thinner, "accelerate": accelerate,
-                "net": "gated" if gated else "dense", "images_per_second": round(options.batch / duration, 1),
+                "net": law or "dense", "images_per_second": round(options.batch / duration, 1),
                 "utilisation_percent": round(100 * 3 * macs * options.batch / duration / peak, 1),
-                "gated_over_dense": round(ratio, 3) if gated else "",
+                "gated_over_dense": round(ratio, 3) if law else "",
                 "peak_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else "",
                 **{f"{stage}_percent": round(100 * t / whole, 1) for stage, t in shares.items()},
             }  # fmt: skip

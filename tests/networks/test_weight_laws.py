@@ -13,7 +13,7 @@ import vibtheory as vt
 from tests.small_net import small_data
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import named_gates
-from vibtheory.networks.lenet import lenet_300_100, mlp
+from vibtheory.networks.lenet import lenet_5_caffe, lenet_300_100, mlp
 
 Array = np.ndarray
 
@@ -117,6 +117,21 @@ def test_training_pays_the_price(law: str) -> None:
                        learning_rate=1e-2, prune_every=5)  # fmt: skip
         found[gamma] = run.history["information"].iloc[-1]
     assert found[1.0] < 0.7 * found[0.0]
+
+
+def test_weights_between_two_gates_count_once() -> None:
+    """LeNet-5: the flattened map has a gate of its own, so conv2's units have no outgoing weights of theirs."""
+    net = lenet_5_caffe(law="gl")
+    state = {name: value.double().numpy() for name, value in net.state_dict().items()}
+    wanted = {
+        "conv1": _norm(state["convolution1.weight"]).sum() + _norm(state["convolution2.weight"].swapaxes(0, 1)).sum(),
+        "conv2": _norm(state["convolution2.weight"]).sum(),
+        "flat": _norm(state["linear1.weight"].T).sum(),
+        "fc1": _norm(state["linear1.weight"]).sum() + _norm(state["linear2.weight"].T).sum(),
+    }
+    assert {name: gate.penalty().item() for name, gate in named_gates(net).items()} == pytest.approx(wanted, rel=1e-5)
+    kept = {name: int(gate.keep.sum()) for name, gate in named_gates(lenet_5_caffe(law="pf")).items()}
+    assert kept == {"conv1": 10, "conv2": 25, "flat": 800, "fc1": 500}  # filters alone are ranked
 
 
 def test_half_precision_and_zero_weights_stay_finite() -> None:

@@ -67,8 +67,8 @@ SMALLER: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "10_from_scratch": (
         ("subset(10_000)", "subset(1_500, 1_000)"),
-        ("gamma=7e-4, epochs=14", "gamma=2e-3, epochs=14, gate_rate=6e-2"),
-        ("kept, 6.0, 5.0", "kept, 10.0, 10.0"), ("error, 5.5, 2.5", "error, 16.0, 9.0"),
+        ("gamma=7e-4, epochs=14", "gamma=7e-4, epochs=12, gate_rate=4e-2"),
+        ("kept, 6.0, 5.0", "kept, 10.0, 9.9"), ("error, 5.5, 2.5", "error, 20.0, 13.0"),
     ),
 }  # fmt: skip
 

@@ -154,7 +154,7 @@ class GatedLayer:
 
     def output(self, batch: Batch, z: Tensor) -> Tensor:
         """Network output [n, K] with the gate's output replaced by f⊙z; z [d], or [n, d] one per example."""
-        if z.ndim == 1 and self.tail is not None and self.affine_map is not None:
+        if z.ndim == 1 and self.tail is not None and self.affine_map is not None and self._formed_is_cheaper:
             return self._stacked(batch, z[None])
         if self.tail is None and self.after.graph is None:
             with gate_held_at(self.gate, z):
@@ -184,6 +184,18 @@ class GatedLayer:
         v, offset = matrix_of(self.prefix, self.shape, self.memory)
         return AffineMap(v[self.listened.reshape(-1)], offset, self.listened)
 
+    @cached_property
+    def _formed_is_cheaper(self) -> bool:
+        """Whether the matrix of `affine_map` is less work for an example than the modules that it stands for."""
+        assert self.prefix is not None
+        assert self.affine_map is not None
+        x, work = torch.zeros(1, *self.shape, dtype=torch.float64, device=self.device), 0
+        with torch.no_grad():
+            for module in self.prefix:
+                x = module(x)
+                work += x.numel() * sum(p[0].numel() for p in module.parameters() if p.ndim > 1)
+        return self.affine_map.v.numel() <= 4 * work  # a product of matrices is faster than as large a convolution
+
     def mean_loss(self, z: Array) -> Array:
         """g(z) in nats for each row of z [S, d]: the truth that ḡ must bound. One pass over the data."""
         points = torch.as_tensor(np.atleast_2d(z), dtype=torch.float64, device=self.device)
@@ -191,10 +203,10 @@ class GatedLayer:
         with torch.no_grad():
             for batch in self.batches():
                 rows = len(batch.f)
-                step = 1
+                step = max(1, self.rows // rows)
                 if self.tail is not None:
                     width = batch.f[0].numel() if self.affine_map is None else self.affine_map.offset.numel()
-                    step = max(1, min(self.memory // (64 * max(rows * width, 1)), self.rows // rows))
+                    step = max(1, min(self.memory // (64 * max(rows * width, 1)), step))
                 for start in range(0, len(points), step):
                     some = points[start : start + step]  # [s, d]
                     output = self._stacked(batch, some)  # [s·n, K]
@@ -204,12 +216,12 @@ class GatedLayer:
 
     def _stacked(self, batch: Batch, z: Tensor) -> Tensor:
         """Outputs [s·n, K] for every pair of z [s, d] and example."""
-        if self.tail is None:
+        if self.tail is None and self.after.graph is not None:
             return torch.cat([self.output(batch, one) for one in z])
-        if self.affine_map is not None:
+        if self.affine_map is not None and self.tail is not None and self._formed_is_cheaper:
             return _two_axes(self.tail(self.affine_map.after(batch.f, z)))
-        stacked = Batch(batch.x, batch.f.repeat(len(z), *(1,) * (batch.f.ndim - 1)), batch.y)
-        return self.output(stacked, z.repeat_interleave(len(batch.f), 0))
+        x, f = (v.repeat(len(z), *(1,) * (v.ndim - 1)) for v in (batch.x, batch.f))
+        return self.output(Batch(x, f, batch.y), z.repeat_interleave(len(batch.f), 0))
 
     def _batch(self, start: int, entropy: Sequence[int]) -> Batch:
         x = self._inputs(slice(start, start + self.batch))

@@ -147,12 +147,16 @@ def bound_with_level(
     result = build(view, kind, centre, spread, options)
     level: BoundCheck | None = None
     if LEVEL[kind] == "statistical":
-        fresh = options.level_samples or (1000 if kind == "fitted" else 200)
-        generator = as_generator("seed", options.seed, "points that test its level")
-        z = centre + spread * generator.standard_normal((fresh, view.d))
-        level = compare(result.value, view.mean_loss, z, "statistical", "")
+        if result.held is not None and options.level_samples is None:
+            z, losses = result.held
+            words = "z ~ N(μ, σ²), one of which set its height,"
+        else:
+            generator = as_generator("seed", options.seed, "points that test its level")
+            z = centre + spread * generator.standard_normal((options.level_samples or 1000, view.d))
+            losses, words = view.mean_loss(z), "fresh z ~ N(μ, σ²)"
+        level = compare(result.value, lambda _: losses, z, "statistical", "")
         detail = (
-            f"{level.violations} of {level.samples} fresh z ~ N(μ, σ²) violate it, rate ≤ {level.rate_limit:.3g} at "
+            f"{level.violations} of {level.samples} {words} violate it, rate ≤ {level.rate_limit:.3g} at "
             f"95 % (Clopper–Pearson), worst violation {max(level.worst, 0.0):.3g} nats; {result.note}"
         )
     else:

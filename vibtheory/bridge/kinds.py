@@ -39,8 +39,10 @@ class BoundOptions:
         anchor: z⁰ [d] where ḡ is built; None: the trained masked means μ⊙keep.
         sigma: σ [d] for which lipschitz, fitted and tangent are tuned; None: the trained σ.
         others: 0 holds the other gates at their masked means; S ≥ 1 averages over S seeded samples of those before it.
-        samples: of z for fitted (default 10 per unknown) and tangent (default 200); each costs a pass over the data.
-        level_samples: fresh z that measure the level of fitted and tangent; default 1000, and 200 for tangent.
+        samples: of z for fitted (default 10 per unknown) and tangent (default 200, and a fifth more for its ridge), a
+            pass over the data each.
+        level_samples: fresh z that measure the level of fitted (default 1000) and tangent (default: none, the samples
+            that set its height say it).
         full: most gates for which fitted's Q is a full matrix; past it, diagonal plus rank 10.
         solver: of fitted, "fast" (a dense interior-point method) or "cvxpy" (the reference, slow past d = 30).
         seed: of every sample.

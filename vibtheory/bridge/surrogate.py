@@ -15,12 +15,16 @@ _DEAD = 1e-28  # share of the largest w_j below which a column is rounding of ze
 
 @dataclass(frozen=True)
 class Quadratic:
-    """zᵀQz + bᵀz + c in nats; `note` is the sentence that its guarantee carries."""
+    """zᵀQz + bᵀz + c in nats; `note` is the sentence that its guarantee carries.
+
+    `held`: independent z [S, d] and their g [S] of which one alone set its height, so that they say its level.
+    """
 
     gram: Array
     b: Array
     c: float
     note: str = ""
+    held: tuple[Array, Array] | None = None
 
     def value(self, z: Array) -> Array:
         """ḡ [S] at points z [S, d]."""

@@ -33,5 +33,7 @@ def random_stream(seed: int, purpose: str, device: torch.device | str = "cpu") -
     place = torch.device(device)
     derived = as_torch_seed("seed", seed, purpose)
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
-        torch.manual_seed(derived)
+        # torch.manual_seed formats a traceback for each kind of accelerator, which costs more than a small forward pass
+        seeded = torch.default_generator if place.type == "cpu" else torch
+        seeded.manual_seed(derived)
         yield

@@ -21,6 +21,7 @@ from tests.small_net import small_data
 from vibtheory.compression.metrics import compression
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import LAWS, GateLaw, make_gate, named_gates
+from vibtheory.networks.gates.bc import log_uniform_divergence
 from vibtheory.networks.lenet import mlp
 
 Point = dict[str, float]
@@ -203,6 +204,14 @@ def test_penalty_and_its_gradient_by_integration(law: str) -> None:
             assert float(parameter.grad[j]) == pytest.approx(wanted, abs=5e-4 + 3 * case.tolerance, rel=2e-3)
     gate.close(torch.tensor([1]))
     assert gate.penalty().item() == pytest.approx(truth[0] + truth[2] + layer, abs=3 * case.tolerance, rel=2e-5)
+
+
+def test_the_stated_error_of_the_log_uniform_divergence() -> None:
+    logs = np.linspace(-12, 12, 49)
+    truth = np.array([_gnj_penalty({"mu": 1.0, "log_var": -log}) for log in logs])
+    error = np.abs(log_uniform_divergence(torch.from_numpy(logs)).numpy() - truth)
+    assert logs[error.argmax()] == 3.5
+    assert error.max() == pytest.approx(0.0094, abs=1e-4)
 
 
 @pytest.mark.parametrize("law", CASES)

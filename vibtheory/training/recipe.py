@@ -25,8 +25,9 @@ class Recipe(Declared):
     """Everything that decides a training run, besides network and data. Fractions are of `epochs`.
 
     Attributes:
-        gamma: price γ_i ≥ 0 of information, per nat of ½Σlog(1+α): one number, or one per layer name
-            ("One convention for the price"; a convolution's gate multiplies it by its feature map's size).
+        gamma: price γ_i ≥ 0 of information, per nat of ½Σlog(1+α) (of the penalty, for another law of the gates): one
+            number, or one per layer name ("One convention for the price"; a convolution's gate multiplies it by its
+            feature map's size).
         layer_weights: factor on `gamma` per layer name, so that one number still sweeps the price; None: 1 everywhere.
         epochs: epochs with noisy gates.
         pretrain_epochs: epochs before them with the gates at their means and no price.
@@ -48,7 +49,7 @@ class Recipe(Declared):
             `pretrain_epochs`, or the one that `train` is given.
         temperature: softening of those predictions.
         shift: augmentation: each training image is moved by up to so many pixels each way, filled with 0; 0: none.
-        initial_log_variance: log σ² at which the gates start; None leaves them as they are.
+        initial_log_variance: log σ² at which the gates of VIB and BC-GNJ start; None leaves them as they are.
         augment: images only, drawn anew for each batch on the device (`training.examples.Batches`): "none", "flip"
             or "crop+flip" (4 pixels of padding). It also turns on the image path: bytes on the device, channels last.
             None: the data as they are, with `shift` if so wished.

@@ -48,7 +48,7 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row per epoch: phase, cross_entropy and information in nats, error in percent, kept units, r_w."""
+        """A row per epoch: phase, cross_entropy and information (the gates' penalty), nats; error, r_w, percent; kept."""
         import pandas as pd
 
         return pd.DataFrame(self.rows)

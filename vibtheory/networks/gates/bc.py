@@ -2,14 +2,13 @@
 
 Only the group variable z of a unit is stochastic here; the weights are learned as ever (the paper adds noise to them).
 
-GNJ: z ~ N(μ, σ²), prior 1/|z|. With l = log α = log μ²/σ² the paper's eq. (9), from Molchanov et al. 2017, reads
-KL ≈ k₁ sigmoid(k₃ l − k₂) + ½ log(1 + α): VIB's price, and a bounded reward of noise on top. The exact KL is
+GNJ: z ~ N(μ, σ²), prior 1/|z|. With l = log α = log μ²/σ² the approximation of section 4.1 (from Molchanov et al. 2017)
+reads KL ≈ k₁ sigmoid(k₃ l − k₂) + ½ log(1 + α): VIB's price, and a bounded reward of noise on top. The exact KL is
 E log|ε| + ½ l + ½(γ_E + log 2), ε ~ N(1, 1/α), with the constant at which it vanishes for α → 0. The largest error of
-the approximation, against quadrature over
-−12 ≤ l ≤ 12: 0.0094 nats, at l = 3.5.
+the approximation, against quadrature over −12 ≤ l ≤ 12: 0.0094 nats, at l = 3.5.
 
 GHS: z = √(s_a s_b a b), s shared by the layer, a and b of the unit: s_a ~ Γ(½, τ₀²), a ~ Γ(½, 1), s_b, b ~ Γ⁻¹(½, 1),
-posteriors log-normal with location m, variance v (appendix C). Exact: KL to Γ(½, τ²) is
+posteriors log-normal with location m, variance v (4.2). Exact: KL to Γ(½, τ²) is
 −½m − ½ log(2πev) + e^{m + v/2}/τ² + ½ log π + log τ, to Γ⁻¹(½, 1) it is ½m − ½ log(2πev) + e^{−m + v/2} + ½ log π.
 log z is normal, its variance v_z a quarter of the sum; a unit is kept while its signal-to-noise ratio Ez/√Var z =
 (e^v_z − 1)^-½ exceeds 1, where the paper compares the mode of z with a threshold set by eye. The paper's τ₀ = 1e-5

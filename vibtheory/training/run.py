@@ -48,7 +48,7 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row per epoch: phase, cross_entropy and information (the gates' penalty), nats; error, r_w, percent; kept."""
+        """A row per epoch: phase, cross_entropy and information (the gates' penalty) in nats; error, r_w in percent."""
         import pandas as pd
 
         return pd.DataFrame(self.rows)

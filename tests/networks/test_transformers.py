@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import vibtheory as vt
 from vibtheory.compression import metrics
@@ -195,6 +197,7 @@ def test_where_names_places_axes_and_prices() -> None:
     x = torch.randn(2, 2, 3, 3)
     for where, features in (("channels", [4]), ("mlp", [5]), ("0", [4]), ({"1": {"axis": 3}}, [3])):
         gated = insert_gates(convolutional, x, where=where)
+        assert isinstance(gated, nn.Sequential)
         assert [gate.features for gate in named_gates(gated).values()] == features
         assert torch.allclose(gated.eval()(x), convolutional(x))
     recurrent = nn.Sequential(nn.GRU(D, 7, batch_first=True))
@@ -231,7 +234,7 @@ class Mixed(nn.Module):
 def test_heads_that_cannot_be_told_apart_are_refused() -> None:
     torch.manual_seed(0)
     gated, _ = half_closed(Mixed(), torch.randn(2, 5, D), "heads")
-    with pytest.raises(InvalidInputError, match="closed heads at attention_gate, whose attention does not show"):
+    with pytest.raises(InvalidInputError, match="closed heads at attention_gate, in attention .* does not show which"):
         compress(gated, torch.randn(2, 5, D))
 
 
@@ -299,3 +302,37 @@ def test_fused_attention_that_computes_something_else_is_named() -> None:
     assert len(named_gates(insert_gates(model, (x, y), where="heads"))) == 3
     with pytest.raises(InvalidInputError, match=r"in evaluation mode \(by torch's fused attention"):
         insert_gates(Padded(), (x, y), where="heads")
+
+
+@dataclass
+class Outputs:
+    first: Tensor
+    second: Tensor
+
+
+class Checkpointed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor, again: bool = False) -> Outputs:
+        def middle(x: Tensor) -> Tensor:
+            return F.silu(self.a(x))
+
+        return Outputs(self.b(checkpoint(middle, x, use_reentrant=False) if again else middle(x)), x)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_dataclasses_scripts_and_second_passes() -> None:
+    torch.manual_seed(0)
+    model, x = Checkpointed(), torch.randn(4, 3)
+    gated, means = half_closed(model, x, None)
+    small = compress(gated, x)
+    assert small.a.out_features == 4
+    assert torch.allclose(small(x).first, by_hand(model, {"b": means["a_gate"]})(x.double()).first.float(), atol=1e-6)
+    with pytest.raises(InvalidInputError, match="got activation checkpointing around 'a', whose second pass"):
+        gated(x, again=True).first.sum().backward()
+    with pytest.raises(InvalidInputError, match="model: got a scripted model"):
+        insert_gates(torch.jit.script(nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2))), x)
+    with pytest.raises(InvalidInputError, match="example_input: got an input the model does not take"):
+        insert_gates(Language("packed"), tokens() + 20)

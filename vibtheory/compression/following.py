@@ -30,6 +30,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from vibtheory.compression.fixed_modules import FixedScale
+from vibtheory.networks.equivalence import opened
 
 __all__ = ["CONVOLUTIONS", "TRANSPOSED", "Units", "Use", "follow"]
 
@@ -147,7 +148,7 @@ def follow(net: nn.Module, example: tuple[Any, ...]) -> Units:
             all_leaves[place] = tensor
         with _InPlaceRelu6():
             result = functional_call(net, given, pytree.tree_unflatten(all_leaves, structure), tie_weights=False)
-        return [value for value in pytree.tree_leaves(result) if isinstance(value, Tensor)]
+        return [value for value in pytree.tree_leaves(opened(result)) if isinstance(value, Tensor)]
 
     tensors = [leaves[k] for k in places]
     with torch.no_grad():

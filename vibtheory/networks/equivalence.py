@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from vibtheory.errors import as_torch_seed
 from vibtheory.networks.forward import embeddings
 from vibtheory.networks.streams import random_stream
 
-__all__ = ["deviation", "probes", "training_batches"]
+__all__ = ["deviation", "opened", "probes", "training_batches"]
 
 _RANDOM = 3  # inputs drawn beside the example
 _ROWS = 8
@@ -69,7 +70,12 @@ def deviation(reference: nn.Module, small: nn.Module, inputs: list[tuple[Any, ..
 def _call(net: nn.Module, inputs: tuple[Any, ...], seed: int | None) -> Any:
     place = next((value.device for value in pytree.tree_leaves(inputs) if isinstance(value, Tensor)), "cpu")
     with nullcontext() if seed is None else random_stream(seed, "comparison of outputs", place):
-        return pytree.tree_flatten(net(*inputs))
+        return pytree.tree_flatten(opened(net(*inputs)))
+
+
+def opened(output: Any) -> Any:
+    """A dataclass of outputs as the dict that it holds; anything else as it is."""
+    return vars(output) if is_dataclass(output) and not isinstance(output, dict) else output
 
 
 def _relative(wanted: Any, got: Any) -> float:

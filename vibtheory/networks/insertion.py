@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -24,8 +24,8 @@ from vibtheory.networks.equivalence import deviation, probes, training_batches
 from vibtheory.networks.forward import take_float_tokens
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
-from vibtheory.networks.interception import UnitAxes, intercept
-from vibtheory.networks.places import Where, rules_of
+from vibtheory.networks.interception import UnitAxes, intercept, places_of
+from vibtheory.networks.places import Place, Rule, Where, rules_of
 from vibtheory.networks.sequential import join_weights
 
 __all__ = ["insert_gates"]
@@ -87,6 +87,8 @@ def insert_gates(
             that gates would change.
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    if isinstance(model, torch.jit.ScriptModule):
+        reject("model", "a scripted model", "the Python module that it was made from", "insert gates, then script")
     result = copy.deepcopy(model)
     modes = {name: module.training for name, module in model.named_modules()}
 
@@ -107,16 +109,15 @@ def insert_gates(
 
     take_float_tokens(result)
     result.eval()
-    _run(result, inputs)
+    one = isinstance(_run(result, inputs), Tensor)
     gates: list[Any] = []
     changed = "not tried"
     rules = rules_of(where)
-    if where is not None:
-        pass
-    elif isinstance(result, nn.Sequential) and all(_is_flat(m) for m in result._modules.values()):
-        result, gates = _into_sequential(result, inputs, input_gate, make)
+    if one and isinstance(result, nn.Sequential) and all(_is_flat(m) for m in result._modules.values()):
+        chosen = None if where is None else places_of(result, inputs, rules)[1]
+        result, gates = _into_sequential(result, inputs, input_gate, make, chosen)
         changed = _changes(model, result, inputs)
-    elif not _has_options(model, len(inputs)) and (graph := _trace(result)) is not None:
+    elif where is None and not _has_options(model, len(inputs)) and (graph := _trace(result)) is not None:
         result, gates = insert_into_graph(result, graph, inputs, input_gate, make)
         changed = _changes(model, result, inputs)
     if changed:
@@ -162,10 +163,10 @@ def _trace(model: nn.Module) -> fx.Graph | None:
         return None  # control flow that depends on data, unpacking of proxies, …
 
 
-def _run(model: nn.Module, inputs: tuple[Any, ...]) -> None:
+def _run(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
     try:
         with torch.no_grad():
-            model(*inputs)
+            return model(*inputs)
     except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as failure:
         reject("example_input", f"an input the model does not take ({failure})", "one batch", "pass x_train[:2]")
 
@@ -229,9 +230,14 @@ def _is_flat(module: nn.Module | None) -> bool:
 
 
 def _into_sequential(
-    model: nn.Sequential, inputs: tuple[Any, ...], input_gate: bool, make: Any
+    model: nn.Sequential, inputs: tuple[Any, ...], input_gate: bool, make: Any, chosen: dict[Place, Rule] | None
 ) -> tuple[nn.Sequential, list[GateLaw]]:
-    """Gates as further entries of the Sequentials; every other entry keeps its name."""
+    """Gates as further entries of the Sequentials, at the `chosen` places (None: each activation but the last layer's).
+
+    Every other entry keeps its name.
+    """
+    paths = {module: path for path, module in model.named_modules()}
+    uses: Counter[nn.Module] = Counter()
     leaves = sum(1 for _ in _occurrences(model))
     gates: list[GateLaw] = []
     units = UnitAxes()
@@ -253,15 +259,20 @@ def _into_sequential(
             state["seen"] += 1
             if state["pending"]:
                 add(entries, "input_gate")
-            if isinstance(module, ACTIVATIONS) and state["seen"] < leaves:
+            if chosen is not None:
+                groups = (Place(paths[module], group, uses[module]) for group in ("activation", "output"))
+                for rule in (chosen[place] for place in groups if place in chosen):
+                    add(entries, f"{state['layer']}_gate", rule.options)
+                uses[module] += 1
+            elif isinstance(module, ACTIVATIONS) and state["seen"] < leaves:
                 add(entries, f"{state['layer']}_gate")
         return nn.Sequential(entries)
 
-    def add(entries: OrderedDict[str, nn.Module], name: str) -> None:
+    def add(entries: OrderedDict[str, nn.Module], name: str, options: Mapping[str, Any] | None = None) -> None:
         unique, k = name, 2
         while unique in entries:
             unique, k = f"{name}_{k}", k + 1
-        entries[unique] = make(state["h"].shape, units.of(state["h"])[0])
+        entries[unique] = make(state["h"].shape, units.of(state["h"])[0], options)
         gates.append(entries[unique])  # type: ignore[arg-type]
         state["pending"] = False
 

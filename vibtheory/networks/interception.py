@@ -20,10 +20,10 @@ from torch.utils import _pytree as pytree
 
 from vibtheory.errors import reject
 from vibtheory.networks.attention import SplitAttention, can_be_split, split_attention
-from vibtheory.networks.equivalence import training_batches
+from vibtheory.networks.equivalence import opened, training_batches
 from vibtheory.networks.places import Place, Rule, choose
 
-__all__ = ["ACTIVATION_NAMES", "LAYOUT", "UnitAxes", "hooks_of", "intercept", "name_of"]
+__all__ = ["ACTIVATION_NAMES", "LAYOUT", "UnitAxes", "hooks_of", "intercept", "name_of", "places_of"]
 
 _NAMES = ["relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "tanh"]
 _NAMES += ["sigmoid", "hardswish", "hardsigmoid", "hardtanh"]
@@ -67,8 +67,10 @@ class UnitAxes(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
         name = name_of(func)
+        if name == "__iter__":  # q, k, v = packed
+            return iter(self.__torch_function__(Tensor.unbind, types, args))
+        result = func(*args, **kwargs)
         given = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
         known = [self._units[id(v)] for v in given if id(v) in self._units]
         for k, value in enumerate(v for v in pytree.tree_leaves(result) if isinstance(v, Tensor)):
@@ -109,7 +111,7 @@ def _moved(func: Any, name: str, args: Any, kwargs: Any, source: _Units, k: int)
     return varying[0] if len(varying) == 1 else None
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     value: Tensor  # what a gate would multiply
     axis: int
     layer: str
@@ -122,8 +124,8 @@ class _Recorder(UnitAxes):
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[tuple[str, str]] = Counter()
-        self.places: dict[Place, _Found] = {}
-        self.outputs: dict[Place, _Found] = {}
+        self.places: dict[Place, Found] = {}
+        self.outputs: dict[Place, Found] = {}
         self._weights: dict[int, Tensor] = {}  # attention weights, held as `_Units` are
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -138,18 +140,18 @@ class _Recorder(UnitAxes):
             return result
         if place.group == "activation":
             axis, layer, kind = self.of(result)
-            self.places[place] = _Found(result, axis, layer or place.path or name_of(func).rstrip("_"), kind)
+            self.places[place] = Found(result, axis, layer or place.path or name_of(func).rstrip("_"), kind)
             return result
         heads = 1 if place.group == "sdpa" else _heads_axis(func, args, kwargs, given[0], result) if given else None
         if heads is not None and result.ndim == 4:
-            self.places[place] = _Found(result, heads, place.path or "attention", "heads")
+            self.places[place] = Found(result, heads, place.path or "attention", "heads")
         return result
 
     def leaving(self, path: str, output: Any) -> None:
         value = next((v for v in pytree.tree_leaves(output) if isinstance(v, Tensor)), None)
         if value is not None and value.is_floating_point():
             place = _count(self, path, "output")
-            self.outputs[place] = _Found(value, self.of(value)[0], path, "output")
+            self.outputs[place] = Found(value, self.of(value)[0], path, "output")
 
 
 def _heads_axis(func: Any, args: Any, kwargs: Any, weights: Tensor, result: Any) -> int | None:
@@ -192,6 +194,8 @@ class _Gates(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
+        if name == "__iter__":
+            return iter(self.__torch_function__(Tensor.unbind, types, args))
         call = _count(self, self.stack[-1], name) if name in _RESIZING else None
         if call in self.hooks.resized:
             args = _with_sizes(name, args, self.hooks.resized[call])
@@ -264,6 +268,9 @@ class Hooks:
     def enter(self, path: str, *_: Any) -> None:
         if self.mode is not None:
             self.mode.stack.append(path)
+        elif torch._C._current_graph_task_id() != -1:
+            reject("model", f"activation checkpointing around {path!r}, whose second pass knows no gates",
+                   "one forward pass", "turn checkpointing off in the model")  # fmt: skip
 
     def leave(self, path: str, _: nn.Module, __: Any, output: Any) -> Any:
         if self.mode is None:
@@ -301,8 +308,22 @@ def _record(net: nn.Module, inputs: tuple[Any, ...]) -> tuple[_Recorder, set[int
     recorder = _Recorder()
     _watch(net, Hooks(recorder))
     with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
-        outputs = {id(value) for value in pytree.tree_leaves(net(*inputs))}
+        outputs = {id(value) for value in pytree.tree_leaves(opened(net(*inputs)))}
     return recorder, outputs
+
+
+def places_of(
+    net: nn.Module, inputs: tuple[Any, ...], rules: list[Rule]
+) -> tuple[dict[Place, Found], dict[Place, Rule]]:
+    """The places in `net` that `rules` take, but not outputs of `net` that are activations; and the rule of each.
+
+    Raises:
+        InvalidInputError: a rule takes nothing.
+    """
+    recorder, outputs = _record(copy.deepcopy(net), inputs)
+    seen = {place: found for place, found in recorder.places.items() if id(found.value) not in outputs}
+    chosen = choose(rules, {place: (found.kind, found.layer) for place, found in seen.items()}, recorder.outputs)
+    return {place: found for place, found in (seen | recorder.outputs).items() if place in chosen}, chosen
 
 
 def intercept(
@@ -320,10 +341,7 @@ def intercept(
     for path, module in net.named_modules():
         if can_be_split(module) and any(rule.takes(path, "heads") for rule in rules):
             split_attention(module)
-    recorder, outputs = _record(copy.deepcopy(net), inputs)
-    seen = {place: found for place, found in recorder.places.items() if id(found.value) not in outputs}
-    chosen = choose(rules, {place: (found.kind, found.layer) for place, found in seen.items()}, recorder.outputs)
-    seen = {place: found for place, found in (seen | recorder.outputs).items() if place in chosen}
+    seen, chosen = places_of(net, inputs, rules)
     for batch in training_batches(inputs):
         try:
             trained, _ = _record(copy.deepcopy(net).train(), batch)
@@ -339,7 +357,7 @@ def intercept(
     hooks = Hooks()
     _watch(net, hooks)
     if input_gate:
-        seen = {_INPUT: _Found(inputs[0], 1, "input", "input")} | seen
+        seen = {_INPUT: Found(inputs[0], 1, "input", "input")} | seen
         chosen[_INPUT] = Rule()
     gates = []
     for place, (value, axis, layer, _) in seen.items():

@@ -41,7 +41,7 @@ def ordered_modules(net: nn.Module) -> list[tuple[str, nn.Module]]:
     Raises:
         InvalidInputError: not a Sequential, or it contains a module whose effect on units is not known here.
     """
-    if not isinstance(net, nn.Sequential):
+    if not isinstance(net, nn.Sequential) or net._forward_hooks:  # gates by interception
         remedy = "pass one of vibtheory.networks, or use vibtheory.compress for other models"
         reject("net", type(net).__name__, "a torch.nn.Sequential", remedy)
     modules = list(_leaves("", net))

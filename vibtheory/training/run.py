@@ -140,7 +140,7 @@ def load(folder: str | Path, net: nn.Module | None = None) -> Run:
         recipe = Recipe.from_dict(plain["recipe"])
         run = Run(net.eval(), recipe, plain["seed"], plain["status"], plain["message"], plain["history"], plain["data"])
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        detail = str(error).splitlines()[0]
+        detail = " ".join(str(error).split())[:300]  # which gates are missing, too
         raise CheckpointError(
             f"folder: {folder} does not hold a run of this network ({detail}), expected its own architecture. "
             "Remedy: pass net=… built as it was for training, or choose the right folder"

@@ -52,13 +52,17 @@ def test_gradient_and_curvature_against_quadrature_kinks_included() -> None:
         jacobian = np.einsum("kh,sh,hd->skd", v, pre > 0, w) * f
         centred = jacobian - np.einsum("sk,skd->sd", p, jacobian)[:, None]
         smooth += np.einsum("s,sk,ski,skj->ij", weight, p, centred, centred) / 2
-    repeated = from_arrays(np.tile(x, (300, 1)), np.tile(y, 300), x, y, classes=3)
-    slopes, found = _objective(net, repeated).estimates(12)
-    h, gauss = found["0"]
-    for estimates, exact in ((slopes, slope), (h, truth)):
+    repeated = from_arrays(np.tile(x, (800, 1)), np.tile(y, 800), x, y, classes=3)
+    mine = _objective(net, repeated)
+    assert mine.ways == {"0": "relu"}
+    slopes, by_kernel = mine.estimates(12)
+    mine.ways = {"0": "stein"}
+    by_stein = mine.estimates(12)[1]
+    for estimates, exact in ((slopes, slope), (by_kernel["0"][0], truth), (by_stein["0"][0], truth)):
         error = estimates.std(0, ddof=1) / np.sqrt(12)
-        assert (np.abs(estimates.mean(0) - exact) < 5 * error).all()
-        assert error.max() < 0.05 * np.abs(exact).max()
+        assert (np.abs(estimates.mean(0) - exact) < 4 * error + 0.02 * np.abs(exact).max()).all()
+        assert error.max() < 0.06 * np.abs(exact).max()
+    gauss = by_kernel["0"][1]
     assert np.abs(gauss - smooth).max() < 0.03 * np.abs(smooth).max()
     assert np.abs(truth - smooth).max() > 0.2 * np.abs(truth).max()  # without the kinks it would be wrong
 
@@ -92,8 +96,7 @@ def test_batches_do_not_matter_and_layers_are_blocks_of_the_whole() -> None:
     net, data = small_net(), small_data(20)
     whole, small = (_objective(net, data, batch=batch).estimates(3) for batch in (2000, 7))
     np.testing.assert_allclose(whole[0], small[0], rtol=1e-9, atol=1e-12)
-    for name in ("h1", "all layers"):
-        np.testing.assert_allclose(whole[1][name][0], small[1][name][0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(whole[1]["all layers"][0], small[1]["all layers"][0], rtol=1e-9, atol=1e-12)
     alone = _Objective(checked(net, data, ["h1"], 0.01), BoundOptions()).estimates(3)
     np.testing.assert_allclose(alone[0], whole[0][:, 6:11], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(alone[1]["h1"][1], whole[1]["h1"][1], rtol=1e-9, atol=1e-12)

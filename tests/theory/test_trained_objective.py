@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import matplotlib
+
+matplotlib.use("Agg")
 import numpy as np
 import pytest
 
@@ -84,7 +87,7 @@ def test_noise_is_told_from_motion() -> None:
 
     assert at(1e-3) == "holds"
     assert at(3.0) == "not resolved"
-    assert at(1e-3, bumps=0.3) == "not resolved"
+    assert at(1e-3, bumps=0.5) == "not resolved"
 
 
 def test_residuals_lose_their_noise_and_eigenvalues_err_to_their_sides() -> None:
@@ -114,6 +117,14 @@ def test_reports_are_data() -> None:
     assert both.row() == {"verdict": "holds", "parts": 1}
     assert both.to_dict()["reports"][0]["spectrum"] == list(report.spectrum)
     assert "before: gates: not at a minimum" in str(both)
+    (panel,) = both.plot().axes
+    curves = {str(line.get_label()).split(":")[0]: line.get_ydata() for line in panel.lines}
+    assert np.array_equal(curves["polished"], report.spectrum)
+    assert len(curves["before"]) == 2
+    assert (
+        TrainedNetworkReport((report,)).plot().axes[0].get_title(loc="left")
+        == f"gates: at most {report.kept} can be kept"
+    )
     with pytest.raises(InvalidInputError, match="one of gates"):
         both["h9"]
     with pytest.raises(InvalidInputError, match="at least 3"):

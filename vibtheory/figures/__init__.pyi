@@ -49,6 +49,7 @@ from .sparsity import sections as sections
 from .style import COLORS as COLORS
 from .style import encoded as encoded
 from .style import save as save
+from .trained import plot_trained as plot_trained
 from .training_plane import compression_table as compression_table
 from .training_plane import plane_words as plane_words
 from .training_plane import plot_training_plane as plot_training_plane

@@ -23,6 +23,7 @@ _PLOTS = {
     "RealLossMinimum": "plot_descent",
     "SparsityPath": "plot_path",
     "SparsityReport": "plot_sparsity",
+    "TrainedNetworkReport": "plot_trained",
 }
 
 

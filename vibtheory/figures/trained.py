@@ -1,0 +1,45 @@
+"""Figure of T8: the spectrum of the trained objective's scaled curvature on the kept gates, against the threshold 1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from vibtheory.figures.style import COLORS, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vibtheory.theory.trained_objective import TrainedNetworkReport
+
+__all__ = ["plot_trained"]
+
+
+@style()
+def plot_trained(report: TrainedNetworkReport) -> Figure:
+    """One panel for each part of a network: eigenvalues of M^½HM^½, each kept gate's worth, before polishing and after.
+
+    Args:
+        report: from `check_trained`. At a minimum all eigenvalues lie at 1 or above (docs/theory.md T8); the bar is the
+            standard error of the least.
+    """
+    figure, axes = plt.subplots(1, len(report), figsize=(2.6 * len(report) + 0.6, 2.8), squeeze=False)
+    groups = [("before", report.before, COLORS["red"]), ("polished", report.reports, COLORS["blue"])]
+    if not report.before:
+        groups = [("eigenvalues", report.reports, COLORS["blue"])]
+    for name, parts, color in groups:
+        for panel, part in zip(axes[0], parts, strict=True):
+            place = np.arange(1, part.kept + 1)
+            panel.plot(place, part.spectrum, ".", ms=4, color=color, label=f"{name}: {part.kept} kept, {part.verdict}")
+            if part.kept:
+                panel.errorbar(place[-1:], part.spectrum[-1:], part.least.stderr, color=color, lw=1)
+            panel.set_title(f"{part.layer}: at most {part.above_one} can be kept", loc="left")
+    for panel in axes[0]:
+        panel.axhline(1, color=COLORS["black"], lw=1, ls="--")
+        panel.set(xlabel="eigenvalue number")
+        panel.set_yscale("symlog", linthresh=1)
+        panel.legend(loc="best")
+    axes[0, 0].set_ylabel("eigenvalue of M½HM½")
+    return figure

@@ -40,7 +40,8 @@ def plot_path(path: SparsityPath) -> Figure:
     figure, (shares, counts) = plt.subplots(2, 1, figsize=(5.2, 4.4), sharex=True, height_ratios=[2, 1])
     share, gammas = path.alpha / (1 + path.alpha), path.gammas
     ever = np.flatnonzero(share.max(axis=0) > 0)  # the others would cover each other at 0
-    shades = plt.get_cmap("turbo")(np.linspace(0.03, 0.97, max(ever.size, 1)))
+    ever = ever if ever.size else np.array([0])
+    shades = plt.get_cmap("turbo")(np.linspace(0.03, 0.97, ever.size))
     jumps = [event.gamma for event in path.events if event.kind == "jumps"]
     pieces = (gammas[:, None] <= np.array(jumps)).sum(axis=1)  # a line would claim what lies between
     for piece in sorted(set(pieces)):

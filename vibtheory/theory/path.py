@@ -18,9 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, as_positive, reject
 from vibtheory.storage.report import Report
+from vibtheory.theory.certificate import support_hessian
 from vibtheory.theory.minima import LocalMinimum, as_local_minimum, find_local_minimum
 from vibtheory.theory.normalised import normalise
-from vibtheory.theory.penalty import Profile
+from vibtheory.theory.penalty import root_noise
+from vibtheory.theory.polish import newton_on_support
 from vibtheory.theory.quadratic import QuadraticBound
 
 if TYPE_CHECKING:
@@ -134,19 +136,20 @@ def path_slope(bound: QuadraticBound, mu: ArrayLike) -> Array:
 
 
 def _slope(bound: QuadraticBound, mean: Array) -> Array:
-    slope = np.zeros(bound.d)
-    support = np.flatnonzero((mean != 0) & (bound.w > 0))
-    if support.size == 0:
-        return slope
-    w, gamma, x = bound.w[support], bound.gamma[support], mean[support]
-    alpha = Profile(x, w, gamma).alpha
-    push = np.sign(x) * 2 * np.sqrt(w / gamma) * np.sqrt(1 + alpha) / (2 + alpha) * gamma / bound.gamma.max()
+    problem = normalise(bound)
+    x = problem.coordinates(mean)
+    support = np.flatnonzero(x)
+    root = np.sqrt(problem.price[support])
+    v = root_noise(np.abs(x[support]) / root)
+    push = np.sign(x[support]) * 2 * root * v / (1 + v**2)  # T7's, as √(1+α)/(2+α) = v/(1+v²)
     try:
-        slope[support] = -np.linalg.solve(_hessian(bound, support, x), push)
+        slope = np.linalg.solve(support_hessian(problem, support, v), push) / -float(bound.gamma.max())
     except np.linalg.LinAlgError:
         reject("mu", "a point with a singular Hessian", "a nonsingular Hessian on the support",
                "the path jumps here: continue with sparsity_path")  # fmt: skip
-    return slope
+    x = np.zeros(problem.size)
+    x[support] = slope
+    return problem.means(x)
 
 
 def sparsity_path(
@@ -215,21 +218,18 @@ class _Walker:
         """Predict, correct and certify at `goal` with the same support and signs; None if that fails."""
         if not self.minimum.certificate.certified:
             return None
-        here, there, mu = self.at(self.gamma), self.at(goal), self.minimum.mu
-        support = np.flatnonzero(self.minimum.alpha)
-        signs = np.sign(mu[support])
-        x = mu[support]
-        if support.size:
-            predicted = x + _slope(here, mu)[support] * (goal - self.gamma)
-            x = predicted if (np.sign(predicted) == signs).all() else x
-            corrected = _newton(there, support, x)
-            if corrected is None or (np.sign(corrected) != signs).any():
-                return None
-            x = corrected
-        full = np.zeros(self.base.d)
-        full[support] = x
+        there, mu = self.at(goal), self.minimum.mu
         problem = normalise(there)
-        found = as_local_minimum(there, problem, problem.coordinates(full), None, "path", 1)
+        x = problem.coordinates(mu)
+        support, signs = np.flatnonzero(x), np.sign(x)
+        if support.size:
+            predicted = problem.coordinates(mu + _slope(self.at(self.gamma), mu) * (goal - self.gamma))
+            x = predicted if (np.sign(predicted) == signs).all() else x
+            part = problem.part(support, problem.block(support, support), problem.linear[support])
+            x[support] = newton_on_support(part, x[support], 30)[0]
+            if (np.sign(x) != signs).any():
+                return None
+        found = as_local_minimum(there, problem, x, None, "path", 1)
         return found if found.certificate.certified else None
 
     def _cross(self, target: float) -> None:
@@ -255,41 +255,3 @@ class _Walker:
             kind = "jumps" if jump or (opened and closed) else "opens" if opened else "closes"
             self.events.append(PathEvent(at, kind, opened, closed, distance))
         self.gamma, self.minimum, self.stride = beyond, found, 1e-2
-
-
-def _hessian(bound: QuadraticBound, support: NDArray[np.intp], x: Array) -> Array:
-    """∇²Φ on the support."""
-    if bound.A is not None:
-        columns = bound.A[:, support]
-        hessian = 2 * columns.T @ columns
-    else:
-        hessian = 2 * bound.gram[np.ix_(support, support)]
-    hessian[np.diag_indices(support.size)] += Profile(x, bound.w[support], bound.gamma[support]).curvature
-    return hessian
-
-
-def _newton(bound: QuadraticBound, support: NDArray[np.intp], x: Array) -> Array | None:
-    """Newton's method on the support; None if it fails to converge in 30 steps or a sign changes."""
-    w, gamma, b = bound.w[support], bound.gamma[support], bound.b[support]
-    root = np.sqrt(w)
-    signs = np.sign(x)
-    flat = _hessian(bound, support, np.zeros_like(x))
-    flat[np.diag_indices(support.size)] += w  # back to 2Q_SS: at 0 the penalty's curvature is −w
-    previous = np.inf
-    for _ in range(30):
-        profile = Profile(x, w, gamma)
-        gradient = flat @ x + b + signs * profile.slope
-        hessian = flat + np.diag(profile.curvature)
-        try:
-            step = np.linalg.solve(hessian, gradient)
-        except np.linalg.LinAlgError:
-            return None
-        x = x - step
-        if not np.isfinite(x).all() or (np.sign(x) != signs).any():
-            return None
-        size = float(np.linalg.norm(step * root))
-        scale = float(np.linalg.norm(x * root))
-        if size <= 1e-15 * scale or (size <= 1e-9 * scale and size >= previous / 2):
-            return x
-        previous = size
-    return None

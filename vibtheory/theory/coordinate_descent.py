@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, cg
 
 from vibtheory.theory.certificate import NOT_CONVERGED, Certificate, certify_normalised
-from vibtheory.theory.normalised import NormalisedProblem
+from vibtheory.theory.normalised import EPS, NormalisedProblem
 from vibtheory.theory.polish import newton_on_support, step_along
 
 __all__ = ["continued_start", "descend", "ridge_start", "sweep"]
@@ -32,6 +32,8 @@ _SETTLED = 1e-3  # a sweep that moves no gate by more than this share of itself 
 _NEWTON_STEPS = 30
 _LARGE = 1500  # gates from which the working set's Gram matrix costs too much: closed first, block by block
 _RIDGE = 0.1
+_TIE = 16 * EPS  # a gate that would open by rounding alone stays closed: a tie, which the certificate decides
+_STALLS = 10
 
 
 def ridge_start(problem: NormalisedProblem) -> Array:
@@ -81,7 +83,7 @@ def descend(problem: NormalisedProblem, x: Array, max_iterations: int) -> tuple[
     x = np.array(x, dtype=np.float64)
     response = problem.response(x)
     working, thresholds = _WorkingSet(problem), 2.0 * np.sqrt(problem.price)
-    used, previous = 0, math.inf
+    used, previous, stalls = 0, math.inf, 0
     while True:
         wanted = (x != 0) | (np.abs(response) > thresholds)
         before = problem.size + 1.0
@@ -112,9 +114,10 @@ def descend(problem: NormalisedProblem, x: Array, max_iterations: int) -> tuple[
                 used += 1
                 continue
         value = problem.value(x, response)
-        if certificate.status != NOT_CONVERGED and not value < previous:
+        stalls = 0 if value < previous else stalls + 1
+        if stalls > (_STALLS if certificate.status == NOT_CONVERGED else 0):
             return x, certificate, used
-        previous = value
+        previous = min(value, previous)
 
 
 def _newton(problem: NormalisedProblem, working: _WorkingSet, x: Array, steps: int) -> tuple[Array, int]:
@@ -122,7 +125,8 @@ def _newton(problem: NormalisedProblem, working: _WorkingSet, x: Array, steps: i
     inside = np.flatnonzero(x[working.places])
     support = working.places[inside]
     part = problem.part(support, working.gram[np.ix_(inside, inside)], problem.linear[support])
-    x[support], stepped = newton_on_support(part, x[support], steps)
+    here, stepped = newton_on_support(part, x[support], steps)
+    x[support] = np.where(np.abs(here) > _TIE * np.sqrt(part.price), here, 0.0)
     return x, stepped
 
 
@@ -200,7 +204,7 @@ def sweep(gram: Array, response: Array, x: Array, price: Array, sweeps: int, tol
         for j in range(len(x)):
             old = x[j]
             q = response[j] - 2.0 * old
-            new = -0.5 * q * (1.0 - 4.0 * price[j] / (q * q)) if q * q > 4.0 * price[j] else 0.0
+            new = -0.5 * q * (1.0 - 4.0 * price[j] / (q * q)) if q * q > (4.0 + _TIE) * price[j] else 0.0
             if new != old:
                 step = 2.0 * (new - old)
                 for i in range(len(x)):

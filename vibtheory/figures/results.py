@@ -141,9 +141,11 @@ def method_curves(results: DataFrame, table: int, quick: bool = False) -> Figure
         axes.plot(size, printed["error"], "x", color=COLORS["grey"], label="printed")
         axes.set_xscale("log")
         axes.set(xlabel=label)
+        _one_two_five(axes.xaxis)
     grid[0][0].set(ylabel="error (%), fine-tuned: held out (lines), test (diamonds)", yscale="log")
     grid[0][-1].legend(ncols=2, fontsize=7)
-    figure.suptitle(f"{TITLES[table]}: compared methods rerun{' (quick: few epochs)' * quick}", fontsize=10)
+    _one_two_five(grid[0][0].yaxis)
+    figure.suptitle(f"{TITLES[table]}: methods rerun{' (quick: few epochs)' * quick}", fontsize=10)
     return figure
 
 

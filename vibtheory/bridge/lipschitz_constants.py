@@ -10,13 +10,16 @@ grid value divided by these cosines is a certificate, not an estimate. Every pro
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vibtheory.bridge.affine import channel_scale, is_affine, matrix_of
@@ -27,6 +30,7 @@ __all__ = ["convolution_norm", "factored_norm", "lipschitz_constant", "pointwise
 _ROUNDING = 1 + 1e-9  # far above LAPACK's backward error in the largest singular value
 _FORMED = 12_000_000  # entries of a merged matrix that is formed
 _SIDE = 3200  # and its smaller side
+_KNOWN: dict[tuple[Any, ...], float] = {}  # norms by a kernel's contents: every layer of a network asks for the same
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 _ONE = (nn.ReLU, nn.Tanh, nn.Identity, nn.Hardtanh, nn.ReLU6, nn.Softsign, nn.LogSigmoid)
 
@@ -78,8 +82,14 @@ def spectral_norm(matrix: Tensor) -> float:
 def convolution_norm(weight: Tensor, groups: int = 1) -> float:
     """Upper bound of a convolution's norm; kernel [O, C/groups, kh, kw], any stride, zero or circular padding."""
     kernel = weight.detach().double().cpu().numpy()
-    if kernel.ndim == 3:
-        kernel = kernel[:, :, None, :]
+    kernel = kernel if kernel.ndim == 4 else kernel[:, :, None, :]
+    key = groups, kernel.shape, hashlib.blake2b(kernel.tobytes()).digest()
+    if key not in _KNOWN:
+        _KNOWN[key] = _convolution_norm(kernel, groups)
+    return _KNOWN[key]
+
+
+def _convolution_norm(kernel: NDArray[np.float64], groups: int) -> float:
     kh, kw = kernel.shape[2:]
     small = kernel.shape[0] * kernel.shape[1] <= 4096
     grid = [1 if k == 1 else (16 if small else 8) * (k - 1) for k in (kh, kw)]

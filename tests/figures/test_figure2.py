@@ -100,6 +100,13 @@ def test_shape_in_words_and_numbers(shape, method):
     assert row["end"] == pytest.approx(values[-1] * 1.001)
 
 
+def test_a_fall_that_the_seeds_do_not_decide_is_said():
+    one, two = (_rows("gaussian", [10.0, 20.0, 40.0, end], gated=True, gamma=GAMMA, seeds=1) for end in (38.0, 41.0))
+    row = shape_table(pd.DataFrame([*one, *({**row, "seed": 1} for row in two)])).iloc[0]
+    assert row["fall"] == pytest.approx(0.5)
+    assert row["shape"] == "rises, then undecided"
+
+
 def test_the_caption_is_computed_from_the_shapes(shape):
     shape = shape.copy()
     text = caption(shape, GAMMA).split("\n")

@@ -50,6 +50,16 @@ def test_pictures_keep_their_alternative_text_and_no_solution_is_shown(site):
     assert all(re.search(r'alt="[^"]{30,}"', image) for image in images)
 
 
+def test_formulas_are_typeset(site):
+    text = (site.index.parent / "09_from_the_principle.html").read_text(encoding="utf-8")
+    source = (NOTEBOOKS / "09_from_the_principle.ipynb").read_text(encoding="utf-8")
+    assert text.count("<math") > 60
+    assert text.count('display="block"') >= source.count("$$") / 2
+    prose = re.sub(r"<pre.*?</pre>", "", text, flags=re.DOTALL)
+    assert not {"$", "\\"} & set(re.sub(r"<style.*?</style>", "", prose, flags=re.DOTALL))
+    assert "FORMULA" not in text
+
+
 def test_what_cannot_be_shown_is_said(tmp_path, capsys):
     with pytest.raises(DataError, match="no notebooks"):
         build_gallery(tmp_path, tmp_path / "site")

@@ -24,7 +24,7 @@ REQUIRED = ("gated", "gamma", "seed", "epoch", "r_w", "method", "tau", "n", "nat
 MAY_BE_EMPTY = ("stderr",)  # a bound in closed form has none
 SHAPES = (
     "rises, turns, falls below its start", "rises, turns, falls", "falls from the start", "rises", "undecided",
-    "saturated",
+    "saturated", "rises, then undecided",
 )  # fmt: skip
 """What `shape_table` calls a curve; the first is the printed VIBNet's, "rises" the printed regular net's."""
 
@@ -127,19 +127,22 @@ def _shape(part: DataFrame) -> dict[str, Any]:
         "end": float(values[:, -1].mean()), "rise": rise, "rise_low": rise_low, "rise_high": rise_high,
         "fall": fall, "fall_low": fall_low, "fall_high": fall_high, "turn": float(np.median(turn)),
         "turn_low": int(turn.min()), "turn_high": int(turn.max()), "saturated": saturated,
-        "shape": _words(rise_low > 0, fall_low > 0, below_low > 0, saturated),
+        "shape": _words(rise_low > 0, fall_low > 0, fall > 0, below_low > 0, saturated),
     }  # fmt: skip
 
 
-def _words(rises: bool, falls: bool, below: bool, saturated: float) -> str:
-    as_printed, back, falls_only, rises_only, undecided, full = SHAPES
+def _words(rises: bool, falls: bool, lower: bool, below: bool, saturated: float) -> str:
+    """`lower`: the end lies below the top, be it decided or not."""
+    as_printed, back, falls_only, rises_only, undecided, full, open_end = SHAPES
     if saturated > 0.5:
         return full
     if rises and falls:
         return as_printed if below else back
     if falls:
         return falls_only
-    return rises_only if rises else undecided
+    if rises:
+        return open_end if lower else rises_only
+    return undecided
 
 
 def _after(rows: DataFrame) -> DataFrame:
@@ -220,7 +223,7 @@ def shape_words(shape: DataFrame) -> str:
                 "method": row["method"],
                 "τ": f"{row['tau']:g}",
                 "net": row["net"] + (f", γ = {row['gamma']:g}" if row["net"] == "VIBNet" else ""),
-                "shape": row["shape"] if curve else "",
+                "shape": f"{row['shape']} ({row['seeds']:g} seeds, {row['epochs']:g} epochs)" if curve else "",
                 "start → top → end (nats)": levels if curve else "",
                 "turns at epoch": f"{row['turn']:g} ({row['turn_low']:g}…{row['turn_high']:g})" if curve else "",
                 "Spearman ρ(I, r_W)": _interval(row, "spearman"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import html
 import io
 import re
@@ -13,9 +14,11 @@ from typing import Any
 from vibtheory.errors import DataError
 from vibtheory.figures.style import thumbnail
 from vibtheory.teaching import notebooks
+from vibtheory.teaching.mathml import mathml
 
 __all__ = ["Gallery", "build_gallery"]
 
+_MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
 _STYLE = Path(__file__).with_name("gallery.css")
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -60,7 +63,7 @@ def build_gallery(folder: str | Path = "notebooks", out: str | Path = "build/gal
 
     Raises:
         DataError: no notebook, or one without a picture.
-        MissingDependencyError: nbconvert is not installed.
+        MissingDependencyError: nbconvert or latex2mathml is not installed.
     """
     paths = sorted(Path(folder).glob("*.ipynb"))
     if not paths:
@@ -94,7 +97,20 @@ def build_gallery(folder: str | Path = "notebooks", out: str | Path = "build/gal
 
 
 def _body(exporter: Any, notebook: Any) -> str:
+    """The cells as HTML; a formula waits as a word while Markdown is read, which would take its stars for emphasis."""
+    formulas: list[str] = []
+
+    def wait(found: re.Match[str]) -> str:
+        inline = found.group(2) is not None
+        formulas.append(mathml(found.group(2) if inline else found.group(1), inline=inline))
+        return f"FORMULA{len(formulas) - 1}."
+
+    notebook = copy.deepcopy(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _MATH.sub(wait, cell.source)
     body, _ = exporter.from_notebook_node(notebook)
+    body = re.sub(r"FORMULA(\d+)\.", lambda found: formulas[int(found.group(1))], body)
     return f"<main>{body}</main>"
 
 

@@ -1,20 +1,23 @@
-"""Architectures that nobody here designed, through gates → training → compress → metrics → check → export.
+"""Architectures that nobody here designed, through gates → training → compress → metrics → export → check.
 
-    pip install pytorchcv==0.0.74        # networks by others; needs nothing but torch
-    python benchmarks/zoo.py [--only NAME ...] [--seconds 240] [--out FILE]
+    pip install --no-deps pytorchcv==0.0.74        # networks by others; they need nothing but torch
+    python benchmarks/zoo.py [--only NAME ...] [--again] [--seconds 120] [--out FILE]
 
-Each network runs in a process of its own and makes one row of results/zoo.csv, written as it ends; --only replaces its
-rows and keeps the others. The committed zoo.csv holds the 17 networks that are written here; those by others were not
-run to the end. Cells: "works", "refused: <our sentence>", "fails: <error>", "wrong: <what>", "too slow".
+Each network runs in a process of its own, with a limit of processor time and of memory, and makes one row of
+results/zoo.csv, written after each step; what is there already is not run again without --again.
+`benchmarks/supported.py` makes docs/supported.md of it. Cells: "works", "refused: <our sentence>", "fails: <error>",
+"wrong: <what>", "too slow".
 
 - gates: `insert_gates`; with every gate at 1 the outputs are the original's, in evaluation and, with the same random
-  state, in training, on fresh inputs.
-- trained: two epochs of `train` on random labels, so that BatchNorm's statistics move.
-- compress: random means of both signs, half of each gate closed; the compressed network's outputs are the gated one's
-  on fresh inputs, in float64, to 1e-5 of their size. `closed` is the share of weights that closed gates weigh alone
-  (rows of what they feed from, columns of what they feed), `removed` the share that is gone.
-- metrics: parameters and multiply-adds by ours and by torch's own counter agree. check: `check_network` ends with a
-  verdict. export: an ONNX file that gives the same outputs.
+  state, in training, on fresh inputs, and BatchNorm's statistics move alike.
+- trained: two epochs of `train` on random labels.
+- compress: half of each gate closed, once those of least signal after training, once at random and with random means of
+  both signs; the compressed network's outputs are the gated one's on fresh inputs, in float64, to 1e-5 of their size.
+  `closed_percent` is the share of parameters whose gradient is exactly 0 because of closed gates (and not without
+  them), by autograd; `left_percent` what the compressed network has of the original's parameters.
+- metrics: parameters and multiply-adds by ours and by torch's own counter agree. export: an ONNX file that gives the
+  same outputs. check: `check_network` ends with a verdict.
+- torch_pruning: that tool at ratio 0.5, which keeps no outputs: the share of parameters left, or its error.
 """
 
 from __future__ import annotations
@@ -23,20 +26,22 @@ import argparse
 import importlib
 import math
 import multiprocessing
+import resource
+import signal
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 RESULTS = Path(__file__).parent / "results" / "zoo.csv"
-STEPS = ("gates", "trained", "compress", "metrics", "export", "check")
+STEPS = ("gates", "trained", "compress", "metrics", "export", "torch_pruning", "check")
+MEMORY = 12 * 2**30  # bytes
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Networks in the ways in which tutorials and papers' code write them
@@ -404,8 +409,7 @@ def examine(name: str, after_step: Callable[[dict[str, Any]], None]) -> None:
     torch.manual_seed(7)
     build, draw = ZOO[name]
     net = build().eval()
-    large = draw(1).numel() > 50_000
-    n = 8 if large else 32
+    n = 8 if draw(1).numel() > 1000 else 32
     x, fresh = draw(n), draw(4)
     row: dict[str, Any] = {"name": name, "parameters": sum(p.numel() for p in net.parameters())}
     gated = small = None
@@ -460,22 +464,29 @@ def examine(name: str, after_step: Callable[[dict[str, Any]], None]) -> None:
 
     def compress() -> str:
         nonlocal small
-        generator = torch.Generator().manual_seed(5)
-        for gate in vt.gates.named_gates(gated).values():
-            d = gate.features
-            sign = 2 * torch.randint(0, 2, (d,), generator=generator) - 1
-            gate.mu.data = sign * (0.5 + torch.rand(d, generator=generator))
-            gate.log_var.data.fill_(-9.0)
-            gate.mu.data[torch.randperm(d, generator=generator)[: d // 2]] = 0.0
-        gated.eval()
-        small = vt.compress(gated, x[:2])
-        row["left_percent"] = round(100 * sum(p.numel() for p in small.parameters()) / row["parameters"], 1)
-        wide = fresh.double() if fresh.is_floating_point() else fresh
-        with torch.no_grad():
-            off = deviation(small.double()(wide), gated.double()(wide))
-        small.float(), gated.float()
-        row["deviation"] = off
-        return "works" if off < 1e-5 else f"wrong: outputs off by {off:.2g}"
+        generator, worst = torch.Generator().manual_seed(5), 0.0
+        for kind in ("least signal", "random"):
+            for gate in vt.gates.named_gates(gated).values():
+                d = gate.features
+                order = torch.argsort(gate.alpha.detach())
+                if kind == "random":
+                    sign = 2 * torch.randint(0, 2, (d,), generator=generator) - 1
+                    gate.mu.data = sign * (0.5 + torch.rand(d, generator=generator))
+                    order = torch.randperm(d, generator=generator)
+                gate.log_var.data.fill_(-9.0)
+                gate.mu.data[gate.mu.data.abs() < 0.1] = 0.5
+                gate.mu.data[order[: d // 2]] = 0.0
+            gated.eval()
+            small = vt.compress(gated, x[:2])
+            row["left_percent"] = round(100 * sum(p.numel() for p in small.parameters()) / row["parameters"], 1)
+            wide = fresh.double() if fresh.is_floating_point() else fresh
+            with torch.no_grad():
+                worst = max(worst, deviation(small.double()(wide), gated.double()(wide)))
+            small.float(), gated.float()
+        row["deviation"], row["stayed"] = worst, "; ".join(sorted({w.partition(": ")[2] for w in
+                                                                   small.cut_report.stayed.values()}))  # fmt: skip
+        row["closed_percent"] = round(100 * silenced(gated, fresh) / row["parameters"], 1)
+        return "works" if worst < 1e-5 else f"wrong: outputs off by {worst:.2g}"
 
     def metrics() -> str:
         from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -484,7 +495,7 @@ def examine(name: str, after_step: Callable[[dict[str, Any]], None]) -> None:
         found = vt.metrics.compression(gated, example_input=x[:1])
         counted = []
         for model in (net, small):
-            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
                 model(x[:1])
             counted.append(counter.get_total_flops() / 2)
         row["flop"], row["flop_torch"] = found.flop, counted[1]
@@ -494,7 +505,8 @@ def examine(name: str, after_step: Callable[[dict[str, Any]], None]) -> None:
     def check() -> str:
         classes = net(x[:2]).shape[1]
         y = (torch.arange(n) % classes).numpy()
-        data = vt.datasets.from_arrays(x.numpy(), y, fresh.numpy(), y[:4], classes=classes)
+        few = x[:4].numpy()
+        data = vt.datasets.from_arrays(few, y[:4], few, y[:4], classes=classes)
         first = next(iter(vt.gates.named_gates(gated)))
         report = vt.check_network(gated, data, gamma=1e-3, layers=[first])
         return "works" if report.verdict != "violated" else "wrong: violated"
@@ -512,48 +524,86 @@ def examine(name: str, after_step: Callable[[dict[str, Any]], None]) -> None:
             off = deviation(torch.as_tensor(out), small(x[:2]))
         return "works" if off < 1e-3 else f"wrong: off by {off:.2g}"
 
+    def torch_pruning() -> str:
+        import torch_pruning as tp
+
+        net, example = build().eval(), x[:2]
+        last = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+        tp.pruner.MagnitudePruner(net, example, tp.importance.MagnitudeImportance(), pruning_ratio=0.5,
+                                  ignored_layers=[last]).step()  # fmt: skip
+        net(example)
+        return f"{100 * sum(p.numel() for p in net.parameters()) / row['parameters']:.1f}"
+
     step("gates", gates)
     if gated is not None:
         for what, action in (("trained", trained), ("compress", compress), ("metrics", metrics)):
             step(what, action)
         if small is not None:
             step("export", export)
+        step("torch_pruning", torch_pruning)
         step("check", check)
 
 
-def _child(name: str, connection: Any) -> None:
+def silenced(gated: nn.Module, x: Tensor) -> int:
+    """How many parameters outside the gates have a gradient of exactly 0, and none where all gates are open."""
+    import vibtheory as vt
+
+    zero = []
+    means = {gate: gate.mu.data for gate in vt.gates.named_gates(gated).values()}
+    own = {id(p) for gate in means for p in gate.parameters()}
+    parameters = [p for p in gated.parameters() if id(p) not in own and p.requires_grad]
+    for opened in (False, True):
+        for gate, mu in means.items():
+            gate.mu.data = torch.where(mu == 0, 0.7, mu) if opened else mu
+        out = torch.cat([part.flatten() for part in _tensors(gated(x))])
+        weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(3))
+        found = torch.autograd.grad((out * weights).sum(), parameters, allow_unused=True)
+        zero.append([torch.ones_like(p, dtype=torch.bool) if g is None else g == 0
+                     for p, g in zip(parameters, found, strict=True)])  # fmt: skip
+    for gate, mu in means.items():
+        gate.mu.data = mu
+    return sum(int((closed & ~always).sum()) for closed, always in zip(*zero, strict=True))
+
+
+def _child(name: str, connection: Any, seconds: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     torch.set_num_threads(1)
     examine(name, connection.send)
 
 
-def _limited(name: str, seconds: float) -> dict[str, Any]:
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_child, args=(name, theirs))
+def _limited(name: str, seconds: int) -> dict[str, Any]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "torch._dynamo", "vibtheory.compression", "vibtheory.training"])
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_child, args=(name, theirs, seconds))
     process.start()
     theirs.close()
     row: dict[str, Any] = {"name": name}
-    end = time.monotonic() + seconds
     try:
-        while ours.poll(max(end - time.monotonic(), 0)):
+        while True:
             row = ours.recv()
-        row[next(step for step in STEPS if step not in row)] = "too slow"
     except EOFError:
-        if "gates" not in row:
-            row["gates"] = f"fails: the process ended with {process.exitcode}"
-    finally:
-        process.kill()
         process.join()
+        if process.exitcode:
+            step = next((step for step in STEPS if step not in row), "check")
+            slow = process.exitcode == -signal.SIGXCPU
+            row[step] = "too slow" if slow else f"fails: the process ended with {process.exitcode}"
     return row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", nargs="*", default=list(ZOO))
-    parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--seconds", type=int, default=120)
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     rows = pd.read_csv(given.out).to_dict("records") if given.out.exists() else []
+    table = pd.DataFrame(rows)
     for name in given.only:
+        if not given.again and name in {row["name"] for row in rows}:
+            continue
         row = _limited(name, given.seconds)
         rows = [old for old in rows if old["name"] != name] + [row]
         table = pd.DataFrame(rows)
@@ -563,9 +613,12 @@ def main() -> None:
         table.to_csv(given.out, index=False)
         print(f"{name:24s}", *(f"{s}: {str(row.get(s, '-'))[:60]:.60s};" for s in STEPS), flush=True)
     for what in STEPS:
-        found = table[what].fillna("-").str.partition(":")[0].value_counts().to_dict() if what in table else {}
+        found = (
+            table[what].fillna("-").astype(str).str.partition(":")[0].value_counts().to_dict() if what in table else {}
+        )
         print(what, found)
-    print(f"rows {len(table)}, median left {np.nanmedian(table['left_percent']):.1f} %")
+    gone, closed = 100 - table["left_percent"], table["closed_percent"]
+    print(f"{len(table)} rows; at least half of what closed gates weigh is gone in {(gone >= closed / 2).mean():.0%}")
 
 
 if __name__ == "__main__":

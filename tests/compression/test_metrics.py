@@ -275,6 +275,9 @@ BAD = {
     "misfit": lambda: alive(nn.Sequential(Gate(3), nn.Linear(4, 2))),
     "input shape": lambda: metrics.compression(networks.lenet_5_caffe(), input_shape=(1, 3, 3)),
     "input shape unknown": lambda: metrics.compression(nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), Gate(4))),
+    "several sizes fit": lambda: metrics.compression(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), Gate(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    ),
     "no layers": lambda: metrics.compression(nn.Sequential(nn.ReLU())),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation, probes
 from vibtheory.networks.gates import GateLaw, named_gates
 
-__all__ = ["compress"]
+__all__ = ["compress", "fitting_shapes"]
 
 
 def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool = False) -> nn.Module:
@@ -100,25 +101,26 @@ def _make_weights_plain(net: nn.Module) -> None:
             module.register_parameter(name, nn.Parameter(value))
 
 
-def _example_for(net: nn.Module) -> tuple[Tensor] | None:
-    """An input that a chain takes, from the width of its first layer; None where none is found."""
+def fitting_shapes(net: nn.Module) -> Iterator[tuple[int, ...]]:
+    """Shapes of one example that a chain takes: its first layer's width, or images of common sizes."""
     first = next((m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d | GateLaw)), None)
     if not isinstance(net, nn.Sequential) or first is None:
-        return None
-    sides = (28, 32, 64, 224, 96, 16, 8)  # of images; any that the chain takes will do
-    shapes = [(first.in_channels, s, s) for s in sides] if isinstance(first, nn.Conv2d) else [(_width(first),)]
-    parameter = next(net.parameters())
-    probe = copy.deepcopy(net).eval()
+        return
+    sides = (28, 32, 64, 224, 96, 16, 8)
+    width = first.in_features if isinstance(first, nn.Linear) else getattr(first, "features", 0)
+    shapes = [(first.in_channels, s, s) for s in sides] if isinstance(first, nn.Conv2d) else [(width,)]
+    probe = copy.deepcopy(net).eval().to("meta")  # shapes only
     for shape in shapes:
-        x = torch.zeros(2, *shape, dtype=parameter.dtype, device=parameter.device)
         with torch.no_grad():
             try:
-                probe(x)
+                probe(torch.zeros(2, *shape, dtype=next(net.parameters()).dtype, device="meta"))
             except (RuntimeError, ValueError):
                 continue
-        return (x,)
-    return None
+        yield shape
 
 
-def _width(layer: nn.Linear | GateLaw) -> int:
-    return layer.in_features if isinstance(layer, nn.Linear) else layer.features
+def _example_for(net: nn.Module) -> tuple[Tensor] | None:
+    """An input that a chain takes; None where none is found."""
+    parameter = next(net.parameters())
+    shape = next(fitting_shapes(net), None)
+    return None if shape is None else (torch.zeros(2, *shape, dtype=parameter.dtype, device=parameter.device),)

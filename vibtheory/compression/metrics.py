@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vibtheory.compression.chain import is_chain
-from vibtheory.compression.cut import compress
+from vibtheory.compression.cut import compress, fitting_shapes
 from vibtheory.compression.evaluation import Evaluation, error, evaluate
 from vibtheory.compression.liveness import alive_units, spread
 from vibtheory.compression.sizes import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
@@ -47,8 +47,8 @@ def compression(net: nn.Module, input_shape: Sequence[int] | None = None, *, exa
 
     Args:
         net: a gated network; unchanged.
-        input_shape: shape of one example, for a Sequential; None: (1, 28, 28) or (3, 32, 32) for a net that begins with
-            a convolution of one or three channels, and the width of the first layer otherwise.
+        input_shape: shape of one example, for a Sequential; None: the one common size that its layers take, as a
+            Flatten before a linear layer fixes it.
         example_input: one batch [N, ...] or a tuple of inputs; needed for other models, and settles the shape for all.
 
     Raises:
@@ -117,7 +117,11 @@ def _areas(
 ) -> list[int]:
     """Positions H·W of each module's output map (1 for vectors), from one example of zeros."""
     weights = next((p for p in net.parameters()), torch.zeros(()))
-    x = torch.zeros((1, *_input_shape(rows, input_shape)), device=weights.device, dtype=weights.dtype)
+    fitting = list(fitting_shapes(net)) if input_shape is None else [tuple(input_shape)]
+    if len(fitting) != 1:
+        got = f"none, and the net takes {', '.join(map(str, fitting)) or 'no common shape'}"
+        reject("input_shape", got, "the shape of one example", "pass example_input=x[:2]")
+    x = torch.zeros((1, *fitting[0]), device=weights.device, dtype=weights.dtype)
     modes = {module: module.training for module in net.modules()}
     areas = []
     try:
@@ -137,28 +141,12 @@ def _areas(
     return areas
 
 
-def _input_shape(
-    rows: Sequence[tuple[str, nn.Module, torch.Tensor | None]], given: Sequence[int] | None
-) -> tuple[int, ...]:
-    if given is not None:
-        return tuple(given)
-    first = next((m for _, m, _ in rows if isinstance(m, nn.Linear | nn.Conv2d | GateLaw)), None)
-    if isinstance(first, GateLaw):
-        return (first.features,)
-    if isinstance(first, nn.Linear):
-        return (first.in_features,)
-    known = {1: (1, 28, 28), 3: (3, 32, 32)}
-    if first is None or first.in_channels not in known:
-        reject("input_shape", None, "the shape of one example", "pass input_shape=(channels, height, width)")
-    return known[first.in_channels]
-
-
-def size_row(net: nn.Module) -> dict[str, Any]:
+def size_row(net: nn.Module, input_shape: Sequence[int]) -> dict[str, Any]:
     """r_W, r_N (percent), FLOP and architecture for a row of the history; empty for nets without gates or chains."""
     if not named_gates(net) or not isinstance(net, nn.Sequential):
         return {}
     try:
-        size = compression(net)
+        size = compression(net, input_shape)
     except InvalidInputError:  # a chain of modules that the metrics do not know: r_W is not defined there
         return {}
     return {"r_w": size.r_w, "r_n": size.r_n, "flop": size.flop, "architecture": size.architecture}

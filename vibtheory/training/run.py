@@ -93,7 +93,7 @@ def measured(net: nn.Module, test: tuple[Tensor, Tensor] | None, likelihood: str
     row |= {f"kept_{name}": int(gate.keep.sum()) for name, gate in named_gates(net).items()}
     if test is not None:
         result = evaluate(net, *test, likelihood=likelihood)
-        row |= {"test_loss": result.loss, "error": result.error, **size_row(net)}
+        row |= {"test_loss": result.loss, "error": result.error, **size_row(net, test[0].shape[1:])}
     return row
 
 

@@ -1,0 +1,134 @@
+"""What leaves with a closed channel through depthwise, grouped and transposed convolutions, norms and sums; what stays
+is said. Shapes counted by hand."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vibtheory.compression.cut import compress
+from vibtheory.compression.fixed_modules import Expand, Select
+from vibtheory.networks.equivalence import deviation
+from vibtheory.networks.gates import Gate
+
+
+class Plain(nn.Module):
+    """A chain, but not one to the chain's own cutting."""
+
+    def __init__(self, **layers: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(OrderedDict(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+def gate(d: int, closed: list[int]) -> Gate:
+    made = Gate(d)
+    with torch.no_grad():
+        made.mu.copy_(torch.linspace(0.5, 2, d))
+        made.mu[closed] = 0
+    return made
+
+
+def small_of(net: nn.Module, *shape: int) -> tuple[dict[str, list[int]], nn.Module]:
+    """Shapes of the cut weights (without kernels), once the outputs are seen to be the same."""
+    torch.manual_seed(0)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean):
+                nn.init.normal_(tensor, 1.0, 0.3)  # type: ignore[arg-type]
+    net = net.double().eval()
+    x = torch.randn(2, *shape, dtype=torch.float64)
+    small = compress(net, x)
+    fresh = torch.randn(3, *shape, dtype=torch.float64)
+    assert deviation(net, small, [(x,), (fresh,), (20 * fresh,)]) < 1e-9
+    shapes = {name.removeprefix("body."): list(p.shape[:2]) for name, p in small.named_parameters() if p.ndim > 1}
+    return shapes, small
+
+
+def test_a_depthwise_filter_leaves_where_either_of_its_gates_is_closed() -> None:
+    """Channel 1 hears nothing: a constant, which the next bias takes up; channels 2 and 3 pass nothing."""
+    net = Plain(a=nn.Conv2d(3, 6, 1), r=nn.ReLU(), g=gate(6, [1]), dw=nn.Conv2d(6, 6, 3, padding=1, groups=6),
+                n=nn.BatchNorm2d(6), s=nn.SiLU(), h=gate(6, [2, 3]), pw=nn.Conv2d(6, 4, 1, bias=False))  # fmt: skip
+    shapes, small = small_of(net, 3, 5, 5)
+    assert shapes == {"a.weight": [3, 3], "dw.weight": [3, 1], "pw.weight": [4, 3]}
+    assert small.get_submodule("body.dw").groups == small.get_submodule("body.n").num_features == 3
+
+
+def test_group_norm_keeps_a_group_until_all_of_it_is_closed() -> None:
+    """Groups {0, 1, 2} and {3, 4, 5}: the second leaves its maker; the norm needs all of the first."""
+    net = Plain(a=nn.Conv2d(3, 6, 1), n=nn.GroupNorm(2, 6), s=nn.SiLU(), g=gate(6, [2, 3, 4, 5]), b=nn.Conv2d(6, 4, 1))
+    shapes, small = small_of(net, 3, 5, 5)
+    assert shapes == {"a.layer.weight": [3, 3], "b.layer.weight": [4, 2]}
+    assert isinstance(small.get_submodule("body.a.expand"), Expand)
+    assert isinstance(small.get_submodule("body.b.select"), Select)
+    assert small.cut_report.stayed == {  # type: ignore[union-attr]
+        "body.a": "1 of 6 outputs stay: 'body.n' normalises its group by all of its channels"
+    }
+
+
+def test_transposed_convolutions_are_cut_on_both_sides() -> None:
+    net = Plain(a=nn.ConvTranspose2d(3, 6, 2, 2), n=nn.BatchNorm2d(6), r=nn.ReLU(), g=gate(6, [0, 5]),
+                b=nn.ConvTranspose2d(6, 4, 3, padding=1), s=nn.ReLU(), h=gate(4, [1]),
+                c=nn.Conv2d(4, 2, 1))  # fmt: skip
+    shapes, _ = small_of(net, 3, 4, 4)
+    assert shapes == {"a.weight": [3, 4], "b.weight": [4, 3], "c.weight": [2, 3]}
+
+
+def test_grouped_convolutions_lose_as_many_channels_in_each_group() -> None:
+    """Two groups of four: of the inputs 0, 1 and 4 are closed, one of each group leaves; of the outputs 2, 6 and 7."""
+    net = Plain(a=nn.Conv2d(3, 8, 1), r=nn.ReLU(), g=gate(8, [0, 1, 4]), b=nn.Conv2d(8, 8, 3, groups=2), s=nn.ReLU(),
+                h=gate(8, [2, 6, 7]), c=nn.Conv2d(8, 2, 1))  # fmt: skip
+    shapes, small = small_of(net, 3, 5, 5)
+    assert shapes == {"a.layer.weight": [5, 3], "b.layer.weight": [6, 3], "c.layer.weight": [2, 5]}
+    assert "in groups" in small.cut_report.stayed["body.b"]  # type: ignore[union-attr, index]
+
+
+def test_a_closed_group_leaves_its_bias_behind() -> None:
+    """All inputs of the second group are closed: what it makes is constant, and the BatchNorm behind still needs it."""
+    net = Plain(a=nn.Conv2d(3, 4, 1), r=nn.ReLU(), g=gate(4, [2, 3]), b=nn.Conv2d(4, 4, 3, padding=1, groups=2),
+                t=nn.Tanh(), c=nn.Conv2d(4, 2, 3, padding=1))  # fmt: skip
+    shapes, small = small_of(net, 3, 5, 5)
+    assert shapes == {"a.layer.weight": [2, 3], "b.layer.weight": [2, 2], "c.weight": [2, 4]}
+    assert small.get_submodule("body.b.expand").fill.shape == (3,)  # type: ignore[union-attr]
+
+
+class Stream(nn.Module):
+    """A layer that listens to a gated sum, a LayerNorm over the sum itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.norm, self.head = nn.Linear(3, 5), nn.Linear(5, 5), nn.LayerNorm(5), nn.Linear(5, 2)
+        self.gate = gate(5, [0, 4])
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.a(x))
+        return self.head(self.norm(h + self.b(self.gate(h))))
+
+
+def test_layer_norm_keeps_its_stream_and_says_so() -> None:
+    shapes, small = small_of(Stream(), 3)
+    assert shapes == {"a.weight": [5, 3], "b.layer.weight": [5, 3], "head.weight": [2, 5]}
+    assert small.cut_report.stayed["a"] == "2 of 5 outputs stay: 'norm' normalises over it"  # type: ignore[union-attr, index]
+    assert "'norm' normalises over it" in str(small.cut_report)
+
+
+@pytest.mark.parametrize("kind", ["hard-coded size", "written into"])
+def test_what_cannot_be_followed_keeps_its_outputs(kind: str) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.gate = nn.Conv2d(2, 6, 1), nn.Linear(6 * 9, 3), gate(6, [1, 2])
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.gate(torch.relu(self.a(x)))
+            if kind == "written into":
+                h[:, 1] = h[:, 0] + x[:, 0]
+            return self.b(h.view(len(x), 6 * 9))
+
+    shapes, _ = small_of(Odd(), 2, 3, 3)
+    assert list(shapes.values())[-1] == ([3, 54] if kind == "written into" else [3, 36])

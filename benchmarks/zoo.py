@@ -16,7 +16,7 @@ results/zoo.csv, written after each step; what is there already is not run again
   `closed_percent` is the share of parameters whose gradient is exactly 0 because of closed gates (and not without
   them), by autograd; `left_percent` what the compressed network has of the original's parameters.
 - metrics: parameters and multiply-adds by ours and by torch's own counter agree. export: an ONNX file that gives the
-  same outputs. check: `check_network` ends with a verdict.
+  same outputs. check: `check_network` of the last gate ends with a verdict.
 - torch_pruning: that tool at ratio 0.5, which keeps no outputs: the share of parameters left, or its error.
 """
 
@@ -507,8 +507,8 @@ def examine(name: str, after_step: Callable[[dict[str, Any]], None]) -> None:
         y = (torch.arange(n) % classes).numpy()
         few = x[:4].numpy()
         data = vt.datasets.from_arrays(few, y[:4], few, y[:4], classes=classes)
-        first = next(iter(vt.gates.named_gates(gated)))
-        report = vt.check_network(gated, data, gamma=1e-3, layers=[first])
+        last = list(vt.gates.named_gates(gated))[-1]
+        report = vt.check_network(gated, data, gamma=1e-3, layers=[last])
         return "works" if report.verdict != "violated" else "wrong: violated"
 
     def export() -> str:

@@ -43,6 +43,20 @@ def test_onnxruntime_gives_the_same_outputs_for_any_batch_size(tmp_path: Path) -
     assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
 
 
+def test_a_batch_size_that_the_model_writes_down_is_said(tmp_path: Path) -> None:
+    class ClassToken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token, self.head = nn.Parameter(torch.ones(1, 1, 4)), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.cat([self.token.expand(len(x), -1, -1), x], 1).mean(1))  # type: ignore[no-any-return]
+
+    report = export_onnx(ClassToken(), torch.rand(2, 3, 4), tmp_path / "net.onnx")
+    assert (report.batch, report.examples) == (2, 2)
+    assert str(report).endswith("for batches of 2 only")
+
+
 @pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2)], ids=["VGG-16", "average pooling"])
 @pytest.mark.parametrize("fold", [False, True], ids=["BatchNorm", "folded"])
 def test_vgg_with_closed_channels(pool: nn.Module, fold: bool, tmp_path: Path) -> None:

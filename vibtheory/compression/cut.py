@@ -17,7 +17,7 @@ from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation, probes
 from vibtheory.networks.gates import GateLaw, named_gates
 
-__all__ = ["compress", "fitting_shapes"]
+__all__ = ["compress"]
 
 
 def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool = False) -> nn.Module:

@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -15,10 +16,11 @@ from vibtheory.compression import compress, metrics
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.insertion import insert_gates
 
+ROOT = Path(__file__).parents[2]
 
-def _load() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "zoo.py"
-    spec = importlib.util.spec_from_file_location("zoo", path)
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -26,7 +28,7 @@ def _load() -> ModuleType:
     return module
 
 
-zoo = _load()
+zoo = _load("zoo")
 NAMES = ["TextCNN", "GRU", "nn.TransformerEncoder", "ViT", "GPT, tied head", "tabular ResNet", "MLP-Mixer", "ConvNeXt",
          "switches", "decoder", "siamese", "U-Net"]  # fmt: skip
 
@@ -53,3 +55,8 @@ def test_half_of_each_gate_closed(name: str) -> None:
         assert metrics.compression(gated, example_input=wide[:1]).flop == counter.get_total_flops() // 2
     before, after = (sum(p.numel() for p in part.parameters()) for part in (net, small))
     assert before - after >= zoo.silenced(gated, wide) / 2 > 0
+
+
+def test_the_page_of_what_is_supported_is_current() -> None:
+    table = pd.read_csv(ROOT / "benchmarks" / "results" / "zoo.csv")
+    assert _load("supported").page(table) == (ROOT / "docs" / "supported.md").read_text(encoding="utf-8")

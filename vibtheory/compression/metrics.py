@@ -142,7 +142,12 @@ def _areas(
 
 
 def size_row(net: nn.Module, input_shape: Sequence[int]) -> dict[str, Any]:
-    """r_W, r_N (percent), FLOP and architecture for a row of the history; empty for nets without gates or chains."""
+    """r_W, r_N (percent), FLOP and architecture for a row of the history; empty for nets without gates or chains.
+
+    Args:
+        net: as `compression` takes it.
+        input_shape: shape of one example.
+    """
     if not named_gates(net) or not isinstance(net, nn.Sequential):
         return {}
     try:

@@ -48,6 +48,16 @@ def test_a_saved_run_holds_and_is_written_down(run: Path, call: Call) -> None:
     assert Path("deep/r.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
 
 
+def test_the_trained_objective_itself(run: Path, call: Call) -> None:
+    options = ("--trained", "--draws", 3, "--json", "t.json", "--csv", "t.csv", "--figure", "t.png")
+    answer = call("check", run, "--data", "points.npz", "--layer", "h1", *options)
+    assert answer.code == 3, answer.err  # two epochs: not at a minimum
+    assert answer.out.startswith("not at a minimum: 1 parts")
+    assert json.loads(Path("t.json").read_text(encoding="utf-8"))["reports"][0]["layer"] == "h1"
+    assert list(pd.read_csv("t.csv")["verdict"]) == ["not at a minimum"]
+    assert call("check", run, "--data", "points.npz", "--trained", "--layer", "h1", "--layer", "input").code == 2
+
+
 def test_one_layer_of_a_kind_in_detail(run: Path, call: Call) -> None:
     answer = call("check", run, "--data", "points.npz", "--layer", "h1", "--kind", "bohning", "--details")
     assert answer.code == 0, answer.err

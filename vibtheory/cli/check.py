@@ -1,4 +1,4 @@
-"""`vibtheory check`: the sparsity bounds on every gated layer of a trained model."""
+"""`vibtheory check`: the sparsity bounds on every gated layer of a trained model, or T8 on its own objective."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from vibtheory.errors import as_seed, check_choice, reject
 if TYPE_CHECKING:
     from vibtheory.studies.bound_table import BoundTable
     from vibtheory.theory.network_report import NetworkReport
+    from vibtheory.theory.trained_objective import TrainedNetworkReport
 
 __all__ = ["check"]
 
 _MOST = 10**6  # samples of z, each a pass over the data
-_CODES = {"holds": 0, "violated": VIOLATED, "not applicable": NOT_APPLICABLE}
+_CODES = {"holds": 0, "violated": VIOLATED}  # else not applicable
 
 
 def check(
@@ -41,10 +42,16 @@ def check(
     csv: Annotated[Path | None, typer.Option(help="Write one line per layer here.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the report here: .png, .pdf or .svg.")] = None,
     details: Annotated[bool, typer.Option("--details", help="Print every statement and certificate.")] = False,
+    trained: Annotated[
+        bool, typer.Option("--trained", help="Judge the training objective itself (T8), without a quadratic bound.")
+    ] = False,
+    draws: Annotated[int, typer.Option(help="With --trained: draws of every example's noise.")] = 6,
+    polish: Annotated[int, typer.Option(help="With --trained: first bring the gates to rest, in so many steps.")] = 0,
 ) -> None:
     """Decide the sparsity bounds (at most rank[A] + 1 gates survive, and two tighter ones) on every gated layer.
 
-    A model without gates gets one after each activation. Exit code: 0 holds, 1 violated, 2 bad input, 3 not applicable.
+    A model without gates gets one after each activation. Exit code: 0 holds, 1 violated, 2 bad input, 3 not applicable
+    (with --trained: not at a minimum, or not resolved).
     """
     if figure is not None:
         check_choice("--figure", figure.suffix, (".png", ".pdf", ".svg"))
@@ -62,8 +69,16 @@ def check(
     if name is None:
         reject("--data", "none", "the data that the model was trained on", "pass --data mnist, or an .npz file")
     loaded = inputs.dataset(name, root, examples, seed)
-    report: NetworkReport | BoundTable
-    if kind == "all":
+    report: NetworkReport | BoundTable | TrainedNetworkReport
+    if trained:
+        from vibtheory.bridge.trained import check_trained
+
+        if len(layer or ()) > 1:
+            reject("--layer", "several", "one, or none for all of them, with --trained", "name one layer")
+        name = layer[0] if layer else None
+        report = check_trained(net, loaded, name, gamma=gamma, draws=draws, polish=polish, seed=seed)
+        parts = [str(report)]
+    elif kind == "all":
         from vibtheory.studies.bound_table import compare_bounds
 
         report = compare_bounds(net, loaded, gamma, layer or None, points=points, seed=seed)
@@ -79,4 +94,4 @@ def check(
         write_text(csv, report.to_frame().to_csv(index=False))
     if figure is not None:
         write_bytes(figure, drawn(report.plot, figure.suffix[1:]))
-    raise typer.Exit(_CODES[report.verdict])
+    raise typer.Exit(_CODES.get(report.verdict, NOT_APPLICABLE))

@@ -20,6 +20,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
 from playwright.sync_api import Page
 
@@ -141,3 +142,33 @@ def test_gallery_without_network(device, width, scheme, browser, tmp_path, shots
         "rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 26)"
     )
     context.close()
+
+
+def test_a_slider_of_the_gallery_moves_from_a_file(page, tmp_path, shots):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    source = """
+import matplotlib.pyplot as plt
+from vibtheory.teaching import Explorer, Slider
+def draw(height, width):
+    figure, axes = plt.subplots(figsize=(3, 2))
+    axes.bar([0], [height], width=width)
+    axes.set(xlim=(-5, 5), ylim=(0, 10))
+    return figure
+Explorer(draw, "a bar", height=Slider("height", [1, 5, 9]), width=Slider("width", [1.0, 3.0]))
+"""
+    cells = [nbformat.v4.new_markdown_cell("# T\n\nS"), nbformat.v4.new_code_cell(source)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "00_bar.ipynb")
+    gallery = build_gallery(folder, tmp_path / "site", frames=True)
+    page.goto(gallery.pages[0].as_uri())
+    picture, hand = page.locator(".explorer img"), page.locator(".explorer input").first
+    before = picture.get_attribute("src")
+    hand.focus()
+    page.keyboard.press("ArrowRight")
+    assert picture.get_attribute("src") != before
+    assert hand.get_attribute("aria-valuetext") == page.locator(".explorer output").first.text_content() == "5"
+    assert page.locator(".explorer output").last.text_content() == "1"
+    page.screenshot(path=shots / "gallery_slider.png")
+    page.keyboard.press("ArrowLeft")
+    assert picture.get_attribute("src") == before
+    assert page.evaluate("document.querySelector('.explorer img').naturalWidth") > 100

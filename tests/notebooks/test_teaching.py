@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import io
+import json
+import re
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -85,6 +89,22 @@ def test_two_sliders_and_set():
     first = explorer.picture
     assert explorer.set(width=1).setting == {"height": 5, "width": 3.0}
     assert explorer.picture != first
+
+
+def test_all_settings_are_drawn_ahead_in_order_where_the_environment_asks(monkeypatch):
+    explorer = _explorer(width=Slider("b < c", [0.5, 3.0], text=lambda v: f"'{v}' wide"))
+    monkeypatch.setenv("VIBTHEORY_FRAMES", "1")
+    page = explorer._repr_mimebundle_()[0]["text/html"]
+    assert explorer.setting == {"height": 5, "width": 0.5}
+    frames = json.loads(re.search("<script type='application/json'>(.*)</script>", page)[1])
+    dark = [(np.asarray(Image.open(io.BytesIO(base64.b64decode(frame))).convert("L")) < 200).sum() for frame in frames]
+    assert len(dark) == 6
+    assert dark[0] < dark[2] < dark[4]  # taller
+    assert all(narrow < wide for narrow, wide in zip(dark[::2], dark[1::2], strict=True))
+    assert page.count("type='range'") == 2
+    assert frames[2] == re.search("base64,([^']*)'", page)[1]  # shown first: height 5, width 0.5
+    assert "b &lt; c" in page
+    assert json.loads(html.unescape(re.findall("data-words='([^']*)'", page)[1])) == ["'0.5' wide", "'3.0' wide"]
 
 
 def test_explorer_displays_widget_and_picture():

@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     site = commands.add_parser("gallery", help="all notebooks as one static HTML site")
     site.add_argument("--out", type=Path, default=Path("build/gallery"))
     site.add_argument("--notebooks", type=Path, default=Path("notebooks"))
+    site.add_argument("--frames", action="store_true", help="execute them, so that the sliders move (minutes)")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "run":
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             from vibtheory.teaching.gallery import build_gallery
 
-            print(build_gallery(chosen.notebooks, chosen.out))
+            print(build_gallery(chosen.notebooks, chosen.out, frames=chosen.frames))
     except VibTheoryError as error:
         print(error, file=sys.stderr)
         return 2

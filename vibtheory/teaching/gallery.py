@@ -19,7 +19,7 @@ from vibtheory.teaching.mathml import mathml
 __all__ = ["Gallery", "build_gallery"]
 
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
-_STYLE = Path(__file__).with_name("gallery.css")
+_STYLE, _SCRIPT = (Path(__file__).with_name(name) for name in ("gallery.css", "gallery.js"))
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -54,12 +54,15 @@ class Gallery:
         return f"{len(self.pages)} notebooks, {self.bytes / 1e6:.1f} MB: open {self.index}"
 
 
-def build_gallery(folder: str | Path = "notebooks", out: str | Path = "build/gallery") -> Gallery:
-    """Render every notebook of `folder` as it is committed; nothing is executed.
+def build_gallery(
+    folder: str | Path = "notebooks", out: str | Path = "build/gallery", *, frames: bool = False
+) -> Gallery:
+    """Render every notebook of `folder` as it is committed.
 
     Args:
         folder: holds the .ipynb files.
         out: where the site goes; pages of the same name are replaced.
+        frames: execute the notebooks (minutes) and draw every setting of every slider ahead, so that they move.
 
     Raises:
         DataError: no notebook, or one without a picture.
@@ -76,6 +79,8 @@ def build_gallery(folder: str | Path = "notebooks", out: str | Path = "build/gal
     )
     for number, path in enumerate(paths):
         notebook = notebooks.read(path)
+        if frames:
+            notebook = notebooks.run(notebook, path, frames=True)
         title, sentence = notebooks.summary(notebook)
         page = target / f"{path.stem}.html"
         before = paths[number - 1] if number else None
@@ -86,10 +91,10 @@ def build_gallery(folder: str | Path = "notebooks", out: str | Path = "build/gal
             f'<a class="card" href="{page.name}"><img src="data:image/png;base64,{_thumbnail(notebook, path)}" alt="">'
             f"<h2>{html.escape(path.stem[:2])} · {html.escape(title)}</h2><p>{_inline(sentence)}</p></a>"
         )
+    still = "" if frames else " Pictures with sliders show their first setting here (<code>make gallery</code>: all)."
     head = (
         "<header><h1>vibtheory: notebooks</h1><p>From the information-bottleneck principle to a certified sparse "
-        "network. Pictures with sliders show their first setting here; in JupyterLab (<code>make lab</code>) they move."
-        "</p></header>"
+        f"network.{still}</p></header>"
     )
     index = target / "index.html"
     size += _write(index, "vibtheory: notebooks", f'{head}<main class="cards">{"".join(cards)}</main>')
@@ -143,6 +148,8 @@ def _inline(text: str) -> str:
 
 def _write(path: Path, title: str, body: str) -> int:
     partial = path.with_name(f".{path.name}.partial")
+    if "class='explorer'" in body:
+        body += f"<script>{_SCRIPT.read_text(encoding='utf-8')}</script>"
     text = _PAGE.format(title=html.escape(title), style=_STYLE.read_text(encoding="utf-8"), body=body)
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

@@ -59,13 +59,16 @@ def summary(notebook: Any) -> tuple[str, str]:
     return lines[0].lstrip("# ").strip(), " ".join(paragraph)
 
 
-def run(notebook: Any, path: str | Path, *, live: bool = False, timeout: int = 3600) -> Any:
+def run(
+    notebook: Any, path: str | Path, *, live: bool = False, frames: bool = False, timeout: int = 3600
+) -> Any:
     """Execute all cells, then each solution, in a fresh kernel; returns a new notebook without the solutions.
 
     Args:
         notebook: as `read` returns it; left as it is.
         path: where it stands: its folder is the kernel's working directory, and has the solutions.
         live: train instead of reading records.
+        frames: explorers with every setting's picture, as the gallery shows them.
         timeout: seconds per cell, against hangs.
 
     Raises:
@@ -79,6 +82,7 @@ def run(notebook: Any, path: str | Path, *, live: bool = False, timeout: int = 3
     with tempfile.TemporaryDirectory() as profile:
         environment = os.environ | {
             "VIBTHEORY_LIVE": "1" if live else "",
+            "VIBTHEORY_FRAMES": "1" if frames else "",
             "OMP_NUM_THREADS": "1",
             "PYTHONHASHSEED": "0",
             "IPYTHONDIR": profile,

@@ -1,15 +1,20 @@
 """Pictures in a notebook, with alternative text and the same bytes at every run: still, moving, or under sliders.
 
-Where no kernel runs (GitHub, the gallery, a reopened file) the picture stays. A cell that ends in an `Explorer` stores
-two things: the widget, for a page with a kernel behind it, and a PNG of the first setting;
-`vibtheory.teaching.notebooks` keeps only the PNG in committed files.
+A cell that ends in an `Explorer` stores two things: the widget, for a page with a kernel behind it, and a PNG of the
+first setting; `vibtheory.teaching.notebooks` keeps only the PNG in committed files, which stays where no kernel runs
+(GitHub, a reopened file). Where the environment sets VIBTHEORY_FRAMES a third one: every setting's picture drawn ahead,
+under sliders of plain HTML, which is what moves in the gallery.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import html
 import io
+import itertools
+import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Explorer", "Picture", "Slider", "animate", "show"]
 
 _DPI = 110
+FRAMES = "VIBTHEORY_FRAMES"  # environment variable: an explorer also gives all its pictures
 
 
 @dataclass(frozen=True)
@@ -164,6 +170,29 @@ class Explorer:
         self._index.update(indices)
         return self
 
+    def html(self) -> str:
+        """Sliders and every setting's picture as one piece of HTML; `gallery.js` moves it, without a kernel.
+
+        The pictures are in the order of the settings, the last slider's fastest; 64 colours each.
+        """
+        start, places = dict(self._index), [range(len(slider.values)) for slider in self._sliders.values()]
+        frames = [_small(self.set(**dict(zip(self._sliders, at, strict=True))).picture)
+                  for at in itertools.product(*places)]  # fmt: skip
+        hands = []
+        for name, slider in self.set(**start)._sliders.items():
+            words = [slider.text(value) for value in slider.values]
+            hands.append(
+                f"<label>{html.escape(slider.label)} <input type='range' min='0' max='{len(words) - 1}' "
+                f"value='{start[name]}' aria-valuetext='{html.escape(words[start[name]], quote=True)}' "
+                f"data-words='{html.escape(json.dumps(words), quote=True)}'> "
+                f"<output>{html.escape(words[start[name]])}</output></label>"
+            )
+        shown = _small(self.picture)
+        return (
+            f"<div class='explorer'>{''.join(hands)}<img alt='{html.escape(self._alt, quote=True)}' "
+            f"src='data:image/png;base64,{shown}'><script type='application/json'>{json.dumps(frames)}</script></div>"
+        )
+
     def widget(self) -> Any:
         """The sliders and the picture as one ipywidget; made once.
 
@@ -201,6 +230,17 @@ class Explorer:
             "image/png": base64.b64encode(self.picture).decode("ascii"),
             "text/plain": self._alt,
         }
+        if os.environ.get(FRAMES):
+            bundle["text/html"] = self.html()
         with contextlib.suppress(MissingDependencyError):  # then the picture alone, as on a page without a kernel
             bundle |= {k: v for k, v in self.widget()._repr_mimebundle_().items() if "widget" in k}
         return bundle, {"image/png": {"alt": self._alt}}
+
+
+def _small(png: bytes) -> str:
+    """The picture in 64 colours, base64."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(64).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

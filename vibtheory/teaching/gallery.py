@@ -148,7 +148,7 @@ def _inline(text: str) -> str:
 
 def _write(path: Path, title: str, body: str) -> int:
     partial = path.with_name(f".{path.name}.partial")
-    if "class='explorer'" in body:
+    if re.search("class=.explorer", body):
         body += f"<script>{_SCRIPT.read_text(encoding='utf-8')}</script>"
     text = _PAGE.format(title=html.escape(title), style=_STYLE.read_text(encoding="utf-8"), body=body)
     partial.write_text(text, encoding="utf-8")

@@ -59,9 +59,7 @@ def summary(notebook: Any) -> tuple[str, str]:
     return lines[0].lstrip("# ").strip(), " ".join(paragraph)
 
 
-def run(
-    notebook: Any, path: str | Path, *, live: bool = False, frames: bool = False, timeout: int = 3600
-) -> Any:
+def run(notebook: Any, path: str | Path, *, live: bool = False, frames: bool = False, timeout: int = 3600) -> Any:
     """Execute all cells, then each solution, in a fresh kernel; returns a new notebook without the solutions.
 
     Args:

@@ -75,7 +75,7 @@ def check(name: str, answer: Any) -> Answer:
             given = float(answer)
         except (TypeError, ValueError):
             return Answer(False, f"{name}: a number is asked for.")
-        right = abs(given - truth) <= exercise.tolerance
+        right = bool(abs(given - truth) <= exercise.tolerance)
         how = ", too small" if given < truth else ", too large" if given > truth else ""
     return Answer(right, f"{name}: right." if right else f"{name}: not yet{how}. Hint: {exercise.hint}")
 

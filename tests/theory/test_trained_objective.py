@@ -123,7 +123,7 @@ def test_reports_are_data() -> None:
     assert len(curves["before"]) == 2
     assert (
         TrainedNetworkReport((report,)).plot().axes[0].get_title(loc="left")
-        == f"gates: at most {report.kept} can be kept"
+        == f"gates: {report.kept} of {report.kept} are at least 1"
     )
     with pytest.raises(InvalidInputError, match="one of gates"):
         both["h9"]

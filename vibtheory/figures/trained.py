@@ -25,7 +25,7 @@ def plot_trained(report: TrainedNetworkReport) -> Figure:
         report: from `check_trained`. At a minimum all eigenvalues lie at 1 or above (docs/theory.md T8); the bar is the
             standard error of the least.
     """
-    figure, axes = plt.subplots(1, len(report), figsize=(2.6 * len(report) + 0.6, 2.8), squeeze=False)
+    figure, axes = plt.subplots(1, len(report), figsize=(3.4 * len(report) + 0.6, 2.8), squeeze=False)
     groups = [("before", report.before, COLORS["red"]), ("polished", report.reports, COLORS["blue"])]
     if not report.before:
         groups = [("eigenvalues", report.reports, COLORS["blue"])]
@@ -35,7 +35,7 @@ def plot_trained(report: TrainedNetworkReport) -> Figure:
             panel.plot(place, part.spectrum, ".", ms=4, color=color, label=f"{name}: {part.kept} kept, {part.verdict}")
             if part.kept:
                 panel.errorbar(place[-1:], part.spectrum[-1:], part.least.stderr, color=color, lw=1)
-            panel.set_title(f"{part.layer}: at most {part.above_one} can be kept", loc="left")
+            panel.set_title(f"{part.layer}: {part.above_one} of {part.kept} are at least 1", loc="left")
     for panel in axes[0]:
         panel.axhline(1, color=COLORS["black"], lw=1, ls="--")
         panel.set(xlabel="eigenvalue number")

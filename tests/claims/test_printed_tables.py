@@ -286,6 +286,6 @@ def test_a_larger_base(tmp_path: Path) -> None:
 def test_the_figure_of_the_width_study() -> None:
     figure = width_figure(pd.DataFrame(_study(ONE, {1: 0.5, 4: 0.2}, {1: 2.0, 4: 1.8})))
     assert len(figure.axes) == 3
-    assert len(figure.axes[0].lines) == 6
+    assert len(figure.axes[0].containers) == 6  # curves with error bars
     with pytest.raises(Exception, match="Remedy: python benchmarks/width_study"):
         width_figure(pd.DataFrame({"width": [1]}))

@@ -59,6 +59,25 @@ def test_a_depthwise_filter_leaves_where_either_of_its_gates_is_closed() -> None
     assert small.get_submodule("body.dw").groups == small.get_submodule("body.n").num_features == 3
 
 
+def test_a_convolution_of_one_channel_is_not_depthwise() -> None:
+    """Images with one channel, as MNIST's: groups stay 1, here where all leaves together and where makers go alone."""
+    net = Plain(a=nn.Conv2d(1, 6, 3), r=nn.ReLU(), g=gate(6, [1, 4]), b=nn.Conv2d(6, 4, 3), s=nn.ReLU(),
+                h=gate(4, [0]), c=nn.Conv2d(4, 2, 1))  # fmt: skip
+    shapes, small = small_of(net, 1, 8, 8)
+    assert shapes == {"a.weight": [4, 1], "b.weight": [3, 4], "c.weight": [2, 3]}
+    assert small.get_submodule("body.a").groups == 1
+    normed = Plain(a=nn.Conv2d(1, 6, 3), n=nn.GroupNorm(2, 6), s=nn.SiLU(), g=gate(6, [3, 4, 5]), b=nn.Conv2d(6, 4, 1))
+    assert small_of(normed, 1, 8, 8)[0] == {"a.layer.weight": [3, 1], "b.layer.weight": [4, 3]}
+
+
+def test_a_transposed_depthwise_filter_stays_between_what_is_cut_alone() -> None:
+    net = Plain(a=nn.Conv2d(3, 6, 1), r=nn.ReLU(), g=gate(6, [2, 3]), dw=nn.ConvTranspose2d(6, 6, 2, 2, groups=6),
+                s=nn.ReLU(), h=gate(6, [2, 3]), pw=nn.Conv2d(6, 4, 1))  # fmt: skip
+    shapes, small = small_of(net, 3, 5, 5)
+    assert shapes == {"a.layer.weight": [4, 3], "dw.weight": [6, 1], "pw.layer.weight": [4, 4]}
+    assert small.get_submodule("body.dw").groups == small.get_submodule("body.dw").in_channels == 6
+
+
 def test_group_norm_keeps_a_group_until_all_of_it_is_closed() -> None:
     """Groups {0, 1, 2} and {3, 4, 5}: the second leaves its maker; the norm needs all of the first."""
     net = Plain(a=nn.Conv2d(3, 6, 1), n=nn.GroupNorm(2, 6), s=nn.SiLU(), g=gate(6, [2, 3, 4, 5]), b=nn.Conv2d(6, 4, 1))

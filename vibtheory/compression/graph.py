@@ -83,17 +83,19 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
         reject("net", f"{type(net).__name__}, whose outputs differ between two runs in eval()", "a deterministic model",
                "take the noise of its own out of eval()")  # fmt: skip
     headless = cut_heads(reference, inputs, tolerance)
-    small, report = headless, CutReport({"": "all of it stays: it could not be traced on its example"})
+    small, report, doing = headless, CutReport({}), "traced on its example"
     try:
         units = follow(headless, inputs[0])
+        doing = "cut where its operations allow it"
         for whole in (True, False):
             small, report = _cut(headless, units, whole)
             if same(small):
                 break
         else:
             small, report = headless, CutReport({"": "all of it stays: its outputs moved wherever it was cut"})
-    except _MISREAD:
-        pass
+    except _MISREAD as error:
+        why = f"it could not be {doing} ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        small, report = headless, CutReport({"": f"all of it stays: {why}"})
     folded = _fold_scales(copy.deepcopy(small), inputs[0])
     return folded if same(folded) else small, report
 
@@ -245,12 +247,10 @@ def _rename_sizes(module: nn.Module) -> None:
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.modules.conv._ConvNd):
         rows, columns = module.weight.shape[:2]
-        if not module.transposed:
-            if columns == 1:
-                module.groups = module.groups * rows // module.out_channels  # depthwise
-            module.out_channels, module.in_channels = rows, columns * module.groups
-        else:
-            module.in_channels, module.out_channels = rows, columns * module.groups
+        if module.groups > 1 and columns == 1:  # depthwise
+            module.groups = module.groups * rows // (module.in_channels if module.transposed else module.out_channels)
+        sizes = rows, columns * module.groups
+        module.out_channels, module.in_channels = sizes[::-1] if module.transposed else sizes
     elif isinstance(module, nn.modules.batchnorm._NormBase):
         tensor = module.running_mean if module.running_mean is not None else module.weight
         module.num_features = module.num_features if tensor is None else len(tensor)

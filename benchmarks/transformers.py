@@ -1,12 +1,12 @@
 """Heads and neurons of small transformers priced out and cut: a ViT on CIFAR-10, a language model over characters.
 
     python benchmarks/transformers.py vit        # needs CIFAR-10: a folder in $VIBTHEORY_DATA, or a download
-    python benchmarks/transformers.py language   # the characters of docs/theory.md
+    python benchmarks/transformers.py language   # the characters of this package's source
 
 Each trains a transformer from scratch, then `vt.compress_to` prices its attention heads and neurons to a share of its
-weights, cuts and fine-tunes. Rows go to results/transformers.csv; a few minutes on one thread. The networks are small
-and stopped early: what is compared is one network before and after, not with the best of its kind. The language model
-sees a context of 24 characters and predicts the next; its error is that of the most likely character.
+weights, cuts and fine-tunes. Rows go to results/transformers.csv; about ten minutes on one core. The networks are
+small and stopped early: what is compared is one network before and after, not with the best of its kind. The language
+model sees a context of 24 characters and predicts the next; its error is that of the most likely character.
 """
 
 from __future__ import annotations
@@ -83,19 +83,20 @@ class Language(nn.Module):
 
 
 def images(seed: int) -> tuple[nn.Module, vt.datasets.Dataset]:
-    data = vt.datasets.load("cifar10").subset(3000, 2000, seed=seed)
+    data = vt.datasets.load("cifar10").subset(16_000, 4000, seed=seed)
     return ViT(), data
 
 
 def characters(seed: int) -> tuple[nn.Module, vt.datasets.Dataset]:
-    text = (HERE.parent / "docs" / "theory.md").read_text(encoding="utf-8")
+    files = sorted((HERE.parent / "vibtheory").rglob("*.py"))
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
     kinds, tokens = np.unique(list(text), return_inverse=True)
     windows = np.lib.stride_tricks.sliding_window_view(tokens, CONTEXT + 1)
     last = int(0.9 * len(windows))  # the end of the text is the test
     rng = np.random.default_rng(seed)
-    train, test = rng.choice(last - CONTEXT, 8000, replace=False), rng.choice(np.arange(last, len(windows)), 2000)
+    train, test = rng.choice(last - CONTEXT, 30_000, replace=False), rng.choice(np.arange(last, len(windows)), 4000)
     x, y = windows[:, :-1], windows[:, -1]
-    data = vt.datasets.from_arrays(x[train], y[train], x[test], y[test], classes=len(kinds), name="docs/theory.md")
+    data = vt.datasets.from_arrays(x[train], y[train], x[test], y[test], classes=len(kinds), name="source")
     return Language(len(kinds)), data
 
 
@@ -103,9 +104,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=("vit", "language"))
     parser.add_argument("--r-w", type=float, default=60.0, help="percent of the weights that may stay")
-    parser.add_argument("--pretrain", type=int, default=8, help="epochs of the dense network")
-    parser.add_argument("--epochs", type=int, default=3, help="of each price tried, and of fine-tuning")
-    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--pretrain", type=int, default=15, help="epochs of the dense network")
+    parser.add_argument("--epochs", type=int, default=5, help="of each price tried, and of fine-tuning")
+    parser.add_argument("--trials", type=int, default=5)
+    parser.add_argument(
+        "--head", type=float, default=12.0, help="price of a head, in neurons (it weighs 32 and 24 of them)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -115,9 +119,10 @@ def main() -> None:
     common = {"seed": options.seed, "device": "cpu"}
     vt.train(model, data, epochs=options.pretrain, gamma=0.0, batch_size=50, learning_rate=2e-3, schedule="cosine",
              **common)  # fmt: skip
-    # Few steps: gates that move fast. A head is priced as four neurons, though it weighs more: none may vanish whole.
-    recipe = vt.Recipe(batch_size=50, schedule="cosine", gate_learning_rate=0.03, initial_log_variance=-4.0)
-    where = {"heads": {"multiplier": 4.0 * (CONTEXT if options.task == "language" else 16)}, "mlp": {}}
+    # Few steps: gates that move fast. A head is priced at less than it weighs: no layer may lose all of them.
+    recipe = vt.Recipe(batch_size=50, schedule="cosine", gate_learning_rate=0.02, initial_log_variance=-4.0)
+    positions = CONTEXT if options.task == "language" else 16
+    where = {"heads": {"multiplier": options.head * positions}, "mlp": {"multiplier": 1.0 * positions}}
     found = vt.compress_to(model, data, r_w=options.r_w, epochs=options.epochs, fine_tune_epochs=options.epochs,
                            trials=options.trials, recipe=recipe, where=where, **common)  # fmt: skip
     print(found)

@@ -105,7 +105,8 @@ def _labels(axes: Axes, points: list[tuple[str, float, float, str]]) -> None:
                 ha="left" if dx > 0 else "right" if dx < 0 else "center", va="bottom" if dy > 0 else "top",
                 arrowprops={"arrowstyle": "-", "lw": 0.5, "color": color} if abs(dy) > 7 else None,
             )  # fmt: skip
-            box = Text.get_window_extent(note).padded(1)  # without its arrow
+            note.get_window_extent()  # moves it to its offset; with its arrow
+            box = Text.get_window_extent(note).padded(1)  # without
             if not any(box.overlaps(other) for other in taken) and axes.bbox.contains(*box.min):
                 break
             if (dx, dy) != sides[-1]:

@@ -148,9 +148,9 @@ def test_figure_2_right(tmp_path: Path) -> None:
     found = figure2.vibnet(_effort(tmp_path, "figure2.csv", good))
     assert found.verdict == "holds"
     assert found.corrected == Tally(2)  # one outcome per seed
-    _effort(tmp_path, "figure2_decay.csv", _figure2("gaussian", UP, UP))
+    _effort(tmp_path, "figure2_panels.csv", _figure2("gaussian", UP, UP))
     assert figure2.vibnet(_effort(tmp_path, "figure2.csv", good)).verdict == "fails"  # those without decay count too
-    (tmp_path / "figure2_decay.csv").unlink()
+    (tmp_path / "figure2_panels.csv").unlink()
     assert found.evidence["regular nets beside them, weights decayed, of that shape too"] == "0 of 2"
     too = figure2.vibnet(_effort(tmp_path, "figure2.csv", _figure2("gaussian", GOOD, GOOD)))
     assert too.evidence["regular nets beside them, weights decayed, of that shape too"] == "2 of 2"
@@ -170,15 +170,15 @@ def test_figure_2_regular(tmp_path: Path) -> None:
     good, sinking = _figure2("gaussian", GOOD, UP), _figure2("gaussian", GOOD, DOWN)
     alone = figure2.regular(_effort(tmp_path, "figure2.csv", good))
     assert alone.verdict == "not run"
-    assert alone.evidence["why"] == "no figure2_decay.csv is recorded; the command makes it"
-    _effort(tmp_path, "figure2_decay.csv", good)
+    assert alone.evidence["why"] == "no figure2_panels.csv is recorded; the command makes it"
+    _effort(tmp_path, "figure2_panels.csv", good)
     assert figure2.regular(_effort(tmp_path, "figure2.csv", good)).verdict == "holds"
-    _effort(tmp_path, "figure2_decay.csv", sinking)
+    _effort(tmp_path, "figure2_panels.csv", sinking)
     assert figure2.regular(_effort(tmp_path, "figure2.csv", sinking)).verdict == "fails"
-    _effort(tmp_path, "figure2_decay.csv", good)
+    _effort(tmp_path, "figure2_panels.csv", good)
     assert figure2.regular(_effort(tmp_path, "figure2.csv", sinking)).verdict == "holds with a correction"
     for end, verdict in ((8.9, "holds with a correction"), (8.7, "fails")):  # 5 % of a rise from 5 to 9: 0.2
-        _effort(tmp_path, "figure2_decay.csv", _figure2("gaussian", GOOD, [5.0, 9.0, end]))
+        _effort(tmp_path, "figure2_panels.csv", _figure2("gaussian", GOOD, [5.0, 9.0, end]))
         found = figure2.regular(_effort(tmp_path, "figure2.csv", sinking))
         assert found.verdict == verdict
         assert found.evidence["without decay: largest dip on the way, nats"] == pytest.approx(2 * [9 - end])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -19,7 +20,7 @@ from vibtheory import datasets
 from vibtheory.cli import app
 from vibtheory.datasets import from_arrays
 from vibtheory.errors import InvalidInputError
-from vibtheory.figures import caption, figure2, figure2_estimates, printed_curves
+from vibtheory.figures import caption, figure2, figure2_estimates, printed_curves, printed_fit, verdicts
 from vibtheory.figures.figure2_shape import SHAPES, estimates, mean_interval, shape_table
 from vibtheory.studies import figure2 as figure2_runs
 from vibtheory.studies.estimators import Estimator
@@ -183,12 +184,20 @@ def test_the_printed_curves_have_the_printed_shape():
     assert (printed["r_w_regular"] == 1).all()
 
 
-def test_the_two_panels_say_what_ours_do_beside_what_is_printed(drawn):
+def test_the_two_panels_say_what_ours_do_beside_what_is_printed(table, drawn):
     assert len(drawn.axes) == 2 + 1  # and the second axis
-    assert drawn.get_supxlabel().split("\n") == [
-        f"VIBNet: ours {SHAPES[0]} (turns at epoch 1); printed: {SHAPES[0]}.",
-        "regular: ours rises; printed: rises.",
+    lines = drawn.get_supxlabel().split("\n")
+    assert lines[:4] == [
+        "r_W, VIBNet: ours 1 → 0.17; printed: 1 → 0.18. The printed shape.",
+        "r_W, regular: ours 1 → 1; printed: 1 → 1. The printed shape.",
+        f"I, VIBNet: ours {SHAPES[0]} (turns at epoch 1); printed: {SHAPES[0]}. The printed shape.",
+        "I, regular: ours rises; printed: rises. The printed shape.",
     ]
+    assert " ".join(lines[4:]) == f"Right: {printed_fit(table, GAMMA)}"
+    sinking = table.assign(nats=np.where(table["gated"], table["nats"], 1000 - table["nats"]), r_w=100.0)
+    size, _, _, information, *_ = (line.split("; ")[-1] for line in verdicts(sinking, GAMMA))
+    assert size == "printed: 1 → 0.18. NOT the printed shape."
+    assert information == "printed: rises. NOT the printed shape."
 
 
 def test_the_drawing_shows_the_table(drawn, panels):
@@ -207,20 +216,35 @@ def test_the_drawing_shows_the_table(drawn, panels):
     assert {len(line.get_ydata()) for line in crosses} >= {4}
 
 
-def test_the_printed_axis_is_scaled_to_the_regular_net(table, drawn):
-    """Our regular net's start and end lie where the printed one's are: one affine map for both printed curves."""
-    ours, second = (axes for axes in drawn.axes if axes.get_ylabel().startswith(("ours (", "printed (")))
-    printed = printed_curves()
-    values = np.array(sorted(CURVES["gaussian"][0]))[[0, -1]] * 1.001
-    marks = [printed["mi_regular"].iloc[0], np.interp(EPOCHS[-1], printed["epoch"], printed["mi_regular"])]
-    heights = [ours.transData.transform([(0, value)])[0, 1] for value in values]
-    np.testing.assert_allclose(heights, [second.transData.transform([(0, mark)])[0, 1] for mark in marks], rtol=1e-9)
-    assert ours.get_xlabel() == "epoch (square-root scale)"
-    long = table.assign(epoch=table["epoch"] * 40)
-    falling = long[long["gated"] | (long["method"] != "gaussian")]
-    figure = figure2(falling, GAMMA, shape_table(falling))  # no regular net in that panel: scales of their own
+def test_both_axes_are_one_affine_map_the_best_one(table, drawn):
+    """Slope and constant by the normal equations; the drawn axes agree at both ends; the ratios by hand."""
+    printed, fit = printed_curves(), printed_fit(table, GAMMA)
+    vibnet = 1.001 * np.array(CURVES["gaussian"][0])
+    ours = np.r_[vibnet, np.sort(vibnet)]
+    theirs = np.r_[np.interp(EPOCHS, printed["epoch"], printed["mi_vibnet"]),
+                   np.interp(EPOCHS, printed["epoch"], printed["mi_regular"])]  # fmt: skip
+    design = np.c_[np.ones(8), ours]
+    constant, slope = np.linalg.solve(design.T @ design, design.T @ theirs)
+    left = theirs - constant - slope * ours
+    assert (fit.constant, fit.slope) == pytest.approx((constant, slope), rel=1e-9)
+    assert fit.residual == pytest.approx(math.sqrt(left @ left / 8), rel=1e-9)
+    assert fit.rise_over_fall == pytest.approx(((680 - 490) / (680 - 200), (699.3 - 628.6) / (699.3 - 548.6)))
+    assert fit.gap_over_rise == pytest.approx(((680 - 200) / (680 - 200), (769.6 - 548.6) / (769.6 - 639.4)))
+    shown, second = (axes for axes in drawn.axes if axes.get_ylabel().startswith(("ours (", "printed (")))
+    np.testing.assert_allclose(second.get_ylim(), constant + slope * np.array(shown.get_ylim()), rtol=1e-9)
+    assert shown.get_ylim()[0] <= min(vibnet)
+    assert second.get_ylim()[1] >= 769.6
+    assert shown.get_xlabel() == "epoch (square-root scale)"
+    figure = figure2(table.assign(epoch=table["epoch"] * 40), GAMMA)
     assert figure.axes[0].get_xlabel() == "epoch"
     plt.close(figure)
+
+
+def test_curves_that_cannot_be_compared_are_refused(table):
+    for part, got in ((table[table["gated"]], "0 recorded epochs of the regular"),
+                      (table[table["epoch"] == 0], "1 recorded epochs of the VIBNet")):  # fmt: skip
+        with pytest.raises(InvalidInputError, match=f"table: got {got} by gaussian, τ = 0.01"):
+            printed_fit(part, GAMMA)
 
 
 def test_a_price_that_is_not_there_is_refused(table):
@@ -256,6 +280,8 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(figure2_runs, "SWEEPS", {"quick": plans, "full": plans})
     chosen = (Estimator("plain"), Estimator("gaussian", 0.01))
     monkeypatch.setattr(figure2_runs, "QUICK_ESTIMATORS", chosen)
+    monkeypatch.setattr(figure2_runs, "ESTIMATORS", chosen)
+    monkeypatch.setattr(figure2_runs, "PANELS", plans)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -275,6 +301,20 @@ def test_from_training_to_files_and_again_from_the_table(tiny):
     assert again.exit_code == 0, again.output
     assert again.stdout == first.stdout
     assert Path("figures/figure2.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_record_has_panels_without_weight_decay_beside_those_with(tiny):
+    answer = CliRunner().invoke(app, ["figure", "2", "--full", "--jobs", "1"])
+    assert answer.exit_code == 0, answer.output
+    names = {path.name for path in Path("figures").iterdir()}
+    assert names == {f"figure2{end}" for end in (".csv", "_panels.csv", "_shape.csv", *(f"{name}.{kind}"
+        for name in ("", "_decayed", "_estimates") for kind in ("png", "pdf")))}  # fmt: skip
+    panels, decayed = (pd.read_csv(f"figures/figure2{end}.csv") for end in ("_panels", ""))
+    assert set(panels["method"]) == {"gaussian"}
+    assert set(decayed["method"]) == {"gaussian", "plain"}
+    last, other = (rows[(rows["method"] == "gaussian") & (rows["epoch"] == 2)] for rows in (panels, decayed))
+    assert (last["nats"].to_numpy() != other["nats"].to_numpy()).all()  # the decay is the only difference
+    assert figure2_runs.PANELS_RECIPE == replace(figure2_runs.RECIPE, weight_decay=0.0)
 
 
 def test_figure_1_is_a_drawing(tmp_path):

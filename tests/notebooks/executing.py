@@ -56,7 +56,8 @@ SMALLER: dict[str, tuple[tuple[str, str], ...]] = {
          '("distinct zero patterns of 200", layer.patterns, 200)'),
     ),
     "06_figure2": (
-        ("pd.read_csv(project_file(name)), name", "pd.read_csv(project_file(name)).query('method == \"gaussian\"'), name"),
+        ('runs = pd.read_csv(project_file("figures/figure2.csv"))',
+         'runs = pd.read_csv(project_file("figures/figure2.csv")).query(\'method == "gaussian"\')'),
     ),
     "03_gates": (("epochs[::2]", "epochs[::20]"),),
     "05_bounds_on_trained_networks": (("subset(3000, 500)", "subset(1000, 300)"),),

@@ -41,7 +41,7 @@ def _table(effort: Effort) -> DataFrame:
 def _undecayed(effort: Effort) -> DataFrame | None:
     """Nets of both kinds without weight decay, if they are recorded."""
     try:
-        return effort.table("figure2_decay.csv", REQUIRED, MAY_BE_EMPTY)
+        return effort.table("figure2_panels.csv", REQUIRED, MAY_BE_EMPTY)
     except NotRecorded:
         return None
 
@@ -93,7 +93,7 @@ def regular(effort: Effort) -> Finding:
     evidence: dict[str, Any] = _shapes(table[~table["gated"]], effort)
     undecayed = _undecayed(effort)
     if undecayed is None:
-        why = {"why": "no figure2_decay.csv is recorded; the command makes it"}
+        why = {"why": "no figure2_panels.csv is recorded; the command makes it"}
         return Finding(Tally.of(every), Tally(), evidence | why, "figure2.png")
     undecayed = undecayed[~undecayed["gated"]]
     _, chosen = _runs(undecayed, _rises)

@@ -144,7 +144,7 @@ STATEMENTS: tuple[Statement, ...] = (
               figure2.vibnet, "not for every estimate: for ½ log det(I + Cov/τ²), at the least noise τ",
               "vibtheory figure 2 --full"),
     Statement("Figure 2 regular", "the regular net's I(h₁; x) rises", f"{_POSTER}, Figure 2", figure2.regular,
-              "where its weights are not decayed, by ½ log det(I + Cov/τ²)", "python benchmarks/figure2_decay.py"),
+              "where its weights are not decayed, by ½ log det(I + Cov/τ²)", "vibtheory figure 2 --full"),
     *(_table(table, row) for table, row in _TABLES),
 )  # fmt: skip
 """In the order of the report."""

@@ -29,8 +29,10 @@ def figure(
     out: Annotated[Path, typer.Option(help="Folder for the figure and its tables.")] = Path("figures"),
     runs: Runs = Path("runs"),
 ) -> None:
-    """Draw a figure: figureN.png and .pdf, with the .csv that it reads; of Figure 2 also a page of all
-    estimates, figure2_estimates, and figure2_shape.csv.
+    """Draw a figure: figureN.png and .pdf, with the .csv that it reads.
+
+    Of Figure 2 the record's panels are without weight decay (figure2_panels.csv); figure2.csv, with decay, has every
+    estimate: figure2_decayed, the same panels; figure2_estimates, a page of all; figure2_shape.csv.
 
     The plane is I(h; y) against I(h; x) of every layer over training, three networks, three definitions of h. The short
     versions' files end in _quick, so that they never replace the record. Without --quick or --full nothing is trained.
@@ -49,9 +51,12 @@ def figure(
     mode, train = "quick" if quick else "full", quick or full
     target = out / (("figure2" if name == "2" else "plane") + ("_quick" if quick else ""))
     if name == "2":
-        from vibtheory.studies.figure2 import figure2_table
+        from vibtheory.studies.figure2 import figure2_panels, figure2_table
 
-        _figure2(_table(target, name, lambda: figure2_table(mode, runs, jobs), train), target)
+        panels = target.with_name(f"{target.name}_panels")
+        recorded = mode == "full" and (full or panels.with_suffix(".csv").exists())
+        undecayed = _table(panels, name, lambda: figure2_panels(runs, jobs), train) if recorded else None
+        _figure2(_table(target, name, lambda: figure2_table(mode, runs, jobs), train), undecayed, target)
     else:
         from vibtheory.figures import plane_words, plot_training_plane
         from vibtheory.studies.training_plane import training_plane
@@ -80,7 +85,7 @@ def _table(target: Path, name: str, record: Callable[[], DataFrame], train: bool
         reject("--out", f"{file} ({error})", "a table that this command wrote", "move the file away and run again")
 
 
-def _figure2(table: DataFrame, target: Path) -> None:
+def _figure2(table: DataFrame, undecayed: DataFrame | None, target: Path) -> None:
     from vibtheory.figures import caption, figure2, figure2_estimates, shape_table, shape_words
     from vibtheory.storage import write_text
     from vibtheory.studies.figure2 import GAMMA
@@ -89,7 +94,11 @@ def _figure2(table: DataFrame, target: Path) -> None:
     numbers = target.with_name(f"{target.name}_shape.csv")
     write_text(numbers, shape.to_csv(index=False, float_format="%.5g"))
     typer.echo(f"{shape_words(shape)}\n{caption(shape, GAMMA)}")
-    _draw(lambda: figure2(table, GAMMA, shape), target)
+    if undecayed is None:
+        _draw(lambda: figure2(table, GAMMA, shape), target)
+    else:
+        _draw(lambda: figure2(undecayed, GAMMA), target)
+        _draw(lambda: figure2(table, GAMMA, shape), target.with_name(f"{target.name}_decayed"))
     _draw(lambda: figure2_estimates(table, GAMMA, shape), target.with_name(f"{target.name}_estimates"))
     typer.echo(f"wrote {numbers}", err=True)
 

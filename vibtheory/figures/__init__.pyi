@@ -6,7 +6,7 @@ from .bottleneck import plot_gaussian_bottleneck as plot_gaussian_bottleneck
 from .bottleneck import plot_soft_clusters as plot_soft_clusters
 from .figure2_plot import figure2 as figure2
 from .figure2_plot import figure2_estimates as figure2_estimates
-from .figure2_plot import printed_curves as printed_curves
+from .figure2_plot import verdicts as verdicts
 from .figure2_shape import caption as caption
 from .figure2_shape import shape_table as shape_table
 from .figure2_shape import shape_words as shape_words
@@ -16,7 +16,6 @@ from .gates import plot_one_gate as plot_one_gate
 from .gates import plot_surviving_pixels as plot_surviving_pixels
 from .information import plot_gap as plot_gap
 from .information import plot_layer_information as plot_layer_information
-from .information import plot_printed_figure2 as plot_printed_figure2
 from .information import plot_relu_bounds as plot_relu_bounds
 from .information import plot_sandwich as plot_sandwich
 from .information import relu_zeros as relu_zeros
@@ -34,6 +33,9 @@ from .penalty import plot_penalty_comparison as plot_penalty_comparison
 from .penalty import plot_penalty_section as plot_penalty_section
 from .penalty import plot_penalty_surface as plot_penalty_surface
 from .penalty import slide_surface as slide_surface
+from .printed_figure2 import PrintedFit as PrintedFit
+from .printed_figure2 import printed_curves as printed_curves
+from .printed_figure2 import printed_fit as printed_fit
 from .registry import plot as plot
 from .results import method_curves as method_curves
 from .results import plot_training as plot_training

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.ticker import NullLocator
 
 from vibtheory.errors import reject
 from vibtheory.figures.figure2_shape import NAMES, SHAPES, caption, estimates, mean_interval, shape_table
+from vibtheory.figures.printed_figure2 import NETS, PRINTED_READING, printed_curves, printed_fit
 from vibtheory.figures.style import COLORS, style
 
 if TYPE_CHECKING:
@@ -20,11 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["PRINTED_READING", "figure2", "figure2_estimates", "printed_curves"]
+    from vibtheory.figures.printed_figure2 import PrintedFit
 
-PRINTED_READING = ("gaussian", 0.01)
-"""Method and τ of the right-hand printed panel: ½ log det(I + Cov/τ²) is ½ log det(τ²I + Cov) plus a constant, the
-likeliest reading of the printed axis (docs/theory.md F (ii))."""
+__all__ = ["figure2", "figure2_estimates", "verdicts"]
 
 _COLUMNS = 5
 _WIDTH = 7.5  # inches, the text width of a page: the fonts below are what is read
@@ -33,22 +30,12 @@ _LETTERS: Any = {"font.size": 7, "axes.titlesize": 7.5, "axes.labelsize": 7.5, "
             "ytick.labelsize": 6.5, "legend.fontsize": 7, "lines.linewidth": 1.2}  # fmt: skip
 
 
-def printed_curves() -> DataFrame:
-    """The printed figure, read off by eye (about ± 2 nats, ± 0.01).
-
-    Returns:
-        Columns epoch, r_w_vibnet, r_w_regular (fractions), mi_vibnet, mi_regular (nats, plus an unknown constant).
-    """
-    with resources.files("vibtheory").joinpath("studies/published/figure2_poster.csv").open(encoding="utf-8") as stream:
-        return pd.read_csv(stream, comment="#")
-
-
 def figure2(table: DataFrame, gamma: float, shape: DataFrame | None = None) -> Figure:
-    """Draw Figure 2's two panels: r_W and I(h₁; x) against epoch, ours over the printed curves, with what ours do.
+    """Draw Figure 2's two panels: r_W and I(h₁; x) against epoch, ours over the printed curves, a verdict on each.
 
     Ours is solid (mean and 95 % interval over seeds; thin: the other prices' means), printed dashed. The printed I has
-    an unknown constant and its own axis: scaled so that start and end of the regular nets coincide, it compares shapes.
-    Epochs are on a square-root scale where ours are few.
+    an unknown constant and its own axis, the affine map of `printed_fit`; below the panels it is stated, with the
+    ratios that no axis can change. Epochs are on a square-root scale where ours are few.
 
     Args:
         table: from `vibtheory.sweep`, several of them concatenated; nothing else is read.
@@ -56,15 +43,16 @@ def figure2(table: DataFrame, gamma: float, shape: DataFrame | None = None) -> F
         shape: `shape_table(table)` if it is there already.
 
     Raises:
-        InvalidInputError: a column is missing, no row, or no VIBNet of that price.
+        InvalidInputError: a column is missing, no row, no VIBNet of that price, or no curves for `printed_fit`.
     """
     shape = shape_table(table) if shape is None else shape
-    shades = _shades(table, gamma)
+    shades, fit = _shades(table, gamma), printed_fit(table, gamma)
     with style(), plt.rc_context(_LETTERS):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(_WIDTH, 3.1))
+        figure, (left, right) = plt.subplots(1, 2, figsize=(_WIDTH, 3.5))
         _sizes(left, table, gamma, shades)
-        _information(right, table, gamma, shades)
-        figure.supxlabel(_verdicts(shape, gamma), fontsize=7)
+        _information(right, table, gamma, shades, fit)
+        words = [*verdicts(table, gamma, shape), *textwrap.wrap(f"Right: {fit}", 145)]
+        figure.supxlabel("\n".join(words), fontsize=7)
     return figure
 
 
@@ -76,16 +64,32 @@ def _shades(table: DataFrame, gamma: float) -> dict[float, Any]:
     return dict(zip(prices, plt.get_cmap("viridis")(np.linspace(0.0, 0.9, len(prices))), strict=True))
 
 
-def _verdicts(shape: DataFrame, gamma: float) -> str:
-    """What ours do in the right panel, beside what is printed."""
+def verdicts(table: DataFrame, gamma: float, shape: DataFrame | None = None) -> list[str]:
+    """One sentence per printed curve: what ours does, what is printed, and whether that is the same.
+
+    Args:
+        table, gamma, shape: as `figure2` takes them.
+    """
+    shape = shape_table(table) if shape is None else shape
+    lines, printed = [], printed_curves()
+    sizes = table.groupby(["gated", "gamma", "epoch"])["r_w"].mean() / 100
+    for net, gated in (("VIBNet", True), ("regular", False)):
+        price = gamma if gated else sizes[False].index[0][0]
+        ours, theirs = sizes[gated, price], printed[f"r_w_{NETS[net]}"].fillna(1.0)
+        alike = bool((ours.diff().dropna() <= 0).all()) and (ours.iloc[-1] < 0.5 if gated else (ours == 1).all())
+        lines.append(_verdict(f"r_W, {net}", f"{ours.iloc[0]:.2g} → {ours.iloc[-1]:.2g}",
+                              f"{theirs.iloc[0]:.2g} → {theirs.iloc[-1]:.2g}", alike))  # fmt: skip
     method, tau = PRINTED_READING
     rows = shape[(shape["method"] == method) & (shape["tau"] == tau)]
-    words = []
-    for net, price, printed in (("VIBNet", gamma, SHAPES[0]), ("regular", 0.0, SHAPES[3])):
-        for row in rows[(rows["net"] == net) & ((rows["gamma"] == price) | (net == "regular"))].to_dict("records"):
-            turn = f" (turns at epoch {row['turn']:g})" if "turns" in row["shape"] else ""
-            words.append(f"{net}: ours {row['shape']}{turn}; printed: {printed}.")
-    return "\n".join(words)
+    for net, wanted in (("VIBNet", SHAPES[0]), ("regular", SHAPES[3])):
+        row = rows[(rows["net"] == net) & ((rows["gamma"] == gamma) | (net == "regular"))].iloc[0]
+        turn = f" (turns at epoch {row['turn']:g})" if "turns" in row["shape"] else ""
+        lines.append(_verdict(f"I, {net}", f"{row['shape']}{turn}", wanted, row["shape"] == wanted))
+    return lines
+
+
+def _verdict(curve: str, ours: str, printed: str, alike: bool) -> str:
+    return f"{curve}: ours {ours}; printed: {printed}. {'The' if alike else 'NOT the'} printed shape."
 
 
 def figure2_estimates(table: DataFrame, gamma: float, shape: DataFrame | None = None) -> Figure:
@@ -141,35 +145,25 @@ def _sizes(axes: Axes, table: DataFrame, gamma: float, shades: dict[float, Any])
     _epoch_axis(axes, table)
 
 
-def _information(axes: Axes, table: DataFrame, gamma: float, shades: dict[float, Any]) -> None:
+def _information(axes: Axes, table: DataFrame, gamma: float, shades: dict[float, Any], fit: PrintedFit) -> None:
     """Right printed panel: I(h₁; x) against epoch, ours on the left axis, the printed curves on the right one."""
     method, tau = PRINTED_READING
     rows = table[(table["method"] == method) & (table["tau"] == tau)]
     rows = rows[rows["n"] == rows["n"].min()]
     second = axes.twinx()
     _against_epoch(axes, second, rows, "nats", "mi", gamma, shades)
-    axes.set_ylabel("ours (solid): I ≤ … [nats]")
+    ours, theirs = np.array(axes.get_ylim()), np.array(second.get_ylim())
+    if fit.slope > 0:  # one map for both axes, wide enough for all curves
+        theirs = (theirs - fit.constant) / fit.slope
+        ours = np.array([min(ours[0], theirs[0]), max(ours[1], theirs[1])])
+        axes.set_ylim(*ours)
+        second.set_ylim(*(fit.constant + fit.slope * ours))
+    axes.set_ylabel("ours (solid) [nats]")
     axes.set_title(f"information; ours: ½ log det(I + Cov/τ²) ≥ I(h₁ + τn; x), τ = {tau:g}")
     second.set_ylabel("printed (dashed): I + constant [nats]")
     second.spines["right"].set_visible(True)
     second.grid(visible=False)
-    _align(axes, second, rows, printed_curves())
     _epoch_axis(axes, table)
-
-
-def _align(axes: Axes, second: Axes, rows: DataFrame, printed: DataFrame) -> None:
-    """Scale the printed axis so that the regular nets' start and end coincide; left alone without a rise of ours."""
-    regular = rows[~rows["gated"]].groupby("epoch")["nats"].mean()
-    if len(regular) < 2 or not regular.iloc[-1] > regular.iloc[0]:
-        return
-    curve = printed["mi_regular"].to_numpy(dtype=np.float64)
-    end = float(np.interp(regular.index[-1], printed["epoch"], curve))
-    scale = (regular.iloc[-1] - regular.iloc[0]) / (end - curve[0])
-    shown = regular.iloc[0] + scale * (printed[["mi_vibnet", "mi_regular"]].to_numpy() - curve[0])
-    low, high = min(axes.get_ylim()[0], shown.min()), max(axes.get_ylim()[1], shown.max())
-    limits = np.array([low - 0.04 * (high - low), high + 0.04 * (high - low)])
-    axes.set_ylim(*limits)
-    second.set_ylim(*(curve[0] + (limits - regular.iloc[0]) / scale))
 
 
 def _epoch_axis(axes: Axes, table: DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of bounds on information (docs/theory.md P1 to P3, F): gaps, ReLU zeros, numbers of units, the printed."""
+"""Pictures of bounds on information (docs/theory.md P1 to P3, F): gaps, ReLU zeros, numbers of units."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "plot_gap",
     "plot_layer_information",
-    "plot_printed_figure2",
     "plot_relu_bounds",
     "plot_sandwich",
     "relu_zeros",
@@ -160,22 +159,4 @@ def plot_sandwich(table: DataFrame, samples: int) -> Figure:
     axes.axhline(np.log(samples), color=COLORS["black"], lw=1.2, label=f"log N, N = {samples}")
     axes.set(xlabel="number of units", ylabel="I(h + τn; x) (nats)")
     axes.legend(loc="upper left", ncols=2)
-    return figure
-
-
-@style()
-def plot_printed_figure2(table: DataFrame) -> Figure:
-    """The printed Figure 2 as read off: r_W and I(h₁; x) "+ constant" against epoch.
-
-    Args:
-        table: columns epoch, r_w_vibnet, r_w_regular, mi_vibnet, mi_regular.
-    """
-    figure, panels = plt.subplots(1, 2, figsize=(8, 2.9))
-    labels = {"r_w": "$r_W$ (fraction)", "mi": "I(h₁; x) + constant (nats?)"}
-    for axes, (name, label) in zip(panels, labels.items(), strict=True):
-        axes.plot(table["epoch"], table[f"{name}_vibnet"], color=COLORS["blue"], label="VIBNet")
-        axes.plot(table["epoch"], table[f"{name}_regular"], color=COLORS["red"], ls="--", label="regular net")
-        axes.set(xlabel="epoch", ylabel=label)
-    panels[0].set_ylim(0, 1.08)
-    panels[0].legend()
     return figure

@@ -16,8 +16,18 @@ from vibtheory.training.recipe import Recipe
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["ESTIMATORS", "GAMMA", "QUICK_ESTIMATORS", "QUICK_RECIPE", "PANELS", "PANELS_RECIPE", "RECIPE",
-           "SWEEPS", "figure2_panels", "figure2_table"]  # fmt: skip
+__all__ = [
+    "ESTIMATORS",
+    "GAMMA",
+    "PANELS",
+    "PANELS_RECIPE",
+    "QUICK_ESTIMATORS",
+    "QUICK_RECIPE",
+    "RECIPE",
+    "SWEEPS",
+    "figure2_panels",
+    "figure2_table",
+]  # fmt: skip
 
 GAMMA = 1e-4
 """The price of the printed panels' VIBNet of ours: at epoch 40 the printed r_W is 0.48, one seed of ours had 0.49; in

@@ -1,7 +1,7 @@
-"""Batched against sequential training: `train_many` for K nets against K calls of `train`, LeNet-300-100 on MNIST.
+"""Runs that take turns against one after the other: `train_many` for K nets, K calls of `train`; LeNet-300-100, MNIST.
 
-    python benchmarks/train_many.py [--examples 600] [--repeats 3]
     python benchmarks/train_many.py --device cuda --networks 64 --threads 1 --examples 60000 --repeats 1   # a GPU
+    python benchmarks/train_many.py [--examples 600] [--repeats 3]     # a CPU: what taking turns costs, about nothing
 
 Only the ratio is meant on a shared machine. Both take turns, so that other load hits both; the times are medians.
 """
@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, nargs="+", default=[4, 8], help="K")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
 
     cuda = options.device.startswith("cuda")
@@ -49,7 +51,8 @@ def main() -> None:
     data = load("mnist").subset(options.examples, 10)
     recipe = Recipe(gamma=1e-4, epochs=1)
     rows: list[dict[str, object]] = []
-    print(f"{'K':>3} {'threads':>7} {'sequential / batched':>21}")
+    how: dict[str, Any] = {"device": options.device, "accelerate": "graph" if cuda else "none"}
+    print(f"{'K':>3} {'threads':>7} {'sequential / together':>21}")
     for threads in options.threads:
         torch.set_num_threads(threads)
         for count in options.networks:
@@ -58,23 +61,23 @@ def main() -> None:
             def one_by_one(pairs: list[tuple[float, int]] = pairs) -> None:
                 for gamma, seed in pairs:
                     torch.manual_seed(seed)
-                    train(lenet_300_100(), data, recipe, gamma=gamma, seed=seed, device=options.device)
+                    train(lenet_300_100(), data, recipe, gamma=gamma, seed=seed, **how)
 
             def together(pairs: list[tuple[float, int]] = pairs) -> None:
-                train_many(lenet_300_100, data, pairs, recipe, device=options.device)
+                train_many(lenet_300_100, data, pairs, recipe, **how)
 
             together()  # warm up
             times = [(seconds(one_by_one), seconds(together)) for _ in range(options.repeats)]
             ratio = statistics.median(a / b for a, b in times)
             row: dict[str, object] = {"device": device, "K": count, "threads": threads, "ratio": round(ratio, 2)}
             if cuda:
-                single, batched = (statistics.median(column) for column in zip(*times, strict=True))
-                row |= {"seconds_one_by_one": round(single, 2), "seconds_together": round(batched, 2),
-                        "images_per_second_together": round(count * options.examples / batched),
+                single, together_seconds = (statistics.median(column) for column in zip(*times, strict=True))
+                row |= {"seconds_one_by_one": round(single, 2), "seconds_together": round(together_seconds, 2),
+                        "images_per_second_together": round(count * options.examples / together_seconds),
                         "peak_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20, 1)}  # fmt: skip
             rows.append(row)
             print(f"{count:>3} {threads:>7} {ratio:>21.2f}", flush=True)
-            write(ON_GPU if cuda else RESULTS, rows)
+            write(options.out or (ON_GPU if cuda else RESULTS), rows)
 
 
 def write(path: Path, rows: list[dict[str, object]]) -> None:

@@ -347,7 +347,6 @@ BAD = {
     ),
     "gate of the law 'l0'": lambda: vt.check_network(mlp((6, 5, 3), law="l0"), small_data(), gamma=1e-3),
     "'h1', a gate of the law 'gd'": lambda: vt.layer_law(mlp((6, 5, 3), law="gd"), torch.ones(2, 6), "h1"),
-    "law 'sbp' at 'input'": lambda: vt.train_many(lambda: mlp((6, 5, 3), law="sbp"), small_data(), [(1e-3, 0)]),
 }
 
 

@@ -245,26 +245,8 @@ def batched(batch_folder: Path) -> SweepResult:
     return _sweep(batch_folder, batched=True)
 
 
-def test_batched_has_the_same_rows(batched: SweepResult, undisturbed: SweepResult) -> None:
-    what = ["gated", "gamma", "seed", "epoch", "layer", "method", "tau", "n"]
-    pd.testing.assert_frame_equal(batched.table[what], undisturbed.table[what])
-    start = batched.table["epoch"] == 0  # after one epoch of pretraining, without noise: the same batches but for order
-    assert (batched.table.loc[start & batched.table["gated"], "r_w"] == 100).all()
-    assert batched.table["r_w"].min() < 70
-
-
-def test_batched_is_train_many(batched: SweepResult, batch_folder: Path) -> None:
-    pairs = [(1e-3, 3), (2e-2, 3)]
-    runs = vt.train_many(
-        lambda: networks.mlp((25, 9, 2)), DATA, pairs, Recipe.from_dict(RECIPE), epochs=EPOCHS, device="cpu"
-    )
-    for (gamma, _), run in zip(pairs, runs, strict=True):
-        (path,) = batch_folder.glob(f"runs/gated-gamma{gamma:g}-*/nets/epoch{EPOCHS}-*.safetensors")
-        kept = load_file(path)
-        assert all(torch.allclose(kept[name], tensor, atol=1e-6) for name, tensor in run.net.state_dict().items())
-        last = batched.table.query("gated and gamma == @gamma and epoch == @EPOCHS").iloc[0]
-        assert last["error"] == run.rows[-1]["error"]
-        assert last["r_w"] == run.rows[-1]["r_w"]
+def test_batched_is_the_same_sweep(batched: SweepResult, undisturbed: SweepResult) -> None:
+    _same(batched.table, undisturbed.table)
 
 
 @pytest.mark.parametrize("stop", [2, 8, 13])
@@ -279,7 +261,7 @@ def test_batched_stopped_and_resumed_is_identical(
 
 
 def test_a_finished_sweep_is_only_read(undisturbed: SweepResult, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_run, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(sweep_run, "in_turns", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(sweep_measurement, "estimate", lambda *_, **__: pytest.fail("estimated again"))
     pd.testing.assert_frame_equal(_sweep(folder).table, undisturbed.table, check_exact=True)
 
@@ -287,7 +269,7 @@ def test_a_finished_sweep_is_only_read(undisturbed: SweepResult, folder: Path, m
 def test_other_estimators_need_no_training(
     undisturbed: SweepResult, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_run, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(sweep_run, "in_turns", lambda *_, **__: pytest.fail("trained again"))
     table = _sweep(folder, estimators=[("gaussian", 0.7), ("logdet", 0.7)], full_at_last=False).table
     gaussian, logdet = (table[table["method"] == method].reset_index() for method in ("gaussian", "logdet"))
     columns = ["gated", "gamma", "epoch", "nats"]
@@ -454,7 +436,7 @@ def test_a_table_of_something_else_is_refused(what: str, rows_file: Path, monkey
     changes, words = OTHER[what]
     out = rows_file.parents[2]
     before = (out / "table.csv").read_bytes()
-    monkeypatch.setattr(sweep_run, "train", lambda *_, **__: pytest.fail("trained before it was refused"))
+    monkeypatch.setattr(sweep_run, "in_turns", lambda *_, **__: pytest.fail("trained before it was refused"))
     with pytest.raises(InvalidInputError, match=rf"out: got .*of another {words}.*Remedy: choose another folder"):
         _sweep(out, **{**ONE, **changes})
     assert (out / "table.csv").read_bytes() == before
@@ -536,7 +518,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "n of one": ({"n": 1}, "n: got 1"),
     "n beyond the data": ({"n": 101}, "n: got 101, expected at most 100"),
     "estimator's n beyond the data": ({"estimators": [vt.Estimator("plain", 1.0, n=101)]}, "n: got 101"),
-    "a recipe that is not batched": ({"batched": True, "recipe": {**RECIPE, "distill": 0.5}}, "recipe: got distill"),
     "no jobs": ({"jobs": 0}, "jobs: got 0"),
     "jobs a bool": ({"jobs": True}, "jobs: got True"),
 }  # fmt: skip

@@ -15,7 +15,6 @@ from torch import nn
 from vibtheory import networks
 from vibtheory.datasets.dataset import from_arrays
 from vibtheory.networks.gates import named_gates
-from vibtheory.training.many import train_many
 from vibtheory.training.run import load
 from vibtheory.training.single import train
 
@@ -65,12 +64,3 @@ def test_a_stopped_run_goes_on(stopped: Path) -> None:
     for name, tensor in then.net.state_dict().items():  # another machine's rounding is let through
         torch.testing.assert_close(run.net.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
     assert [row["kept_input"] for row in run.rows] == [row["kept_input"] for row in then.rows]
-
-
-def test_a_stopped_batch_of_runs_goes_on(tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(RECORDED / "stopped_many", tmp_path / "stopped_many"))
-    before = _history(folder, "histories")
-    changes = {key: value for key, value in RECIPE.items() if key != "distill"}
-    runs = train_many(_net, DATA, [(1e-3, 1), (1e-2, 2)], checkpoint=folder, device="cpu", **changes)
-    assert [run.rows[:5] for run in runs] == before
-    assert [len(run.rows) for run in runs] == [8, 8]

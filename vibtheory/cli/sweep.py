@@ -29,7 +29,7 @@ def sweep(
     recipe: Recipe = None,
     regular: Annotated[bool, typer.Option("--regular", help="The regular net as well, without gates.")] = False,
     n: Annotated[int, typer.Option("-n", help="Training inputs for the estimates.")] = 5000,
-    batched: Annotated[bool, typer.Option("--batched", help="All runs as one program: for GPUs.")] = False,
+    batched: Annotated[bool, typer.Option("--batched", help="All runs take turns in one process: for GPUs.")] = False,
     jobs: Jobs = 1,
     cluster: Annotated[str | None, typer.Option(help="Address of a Dask scheduler (tcp://...) to use instead.")] = None,
     device: Device = "auto",

@@ -49,8 +49,7 @@ class SweepPlan(Declared):
             it without gates.
         n: training inputs for estimators that do not set their own.
         full_at_last: estimators marked `full` are computed on all training inputs too at the last epoch.
-        batched: train all γ and seeds as one program (`train_many`): for GPUs. The runs then share their batches of
-            examples. On a CPU `prune_every` is worth more: it cuts closed units out of nets that are trained alone.
+        batched: all γ and seeds take turns in one process, a step each (`train_many`): for GPUs. The same runs.
         device: as in `train`.
 
     Raises:
@@ -135,14 +134,13 @@ class SweepPlan(Declared):
         return f"{data.name} " + " ".join(f"{zlib.crc32(np.ascontiguousarray(part).data):08x}" for part in parts)
 
     def groups(self) -> list[list[SweepRun]]:
-        """All runs in the table's order, in groups that are trained in step: one run each, or one batch per kind."""
+        """All runs in the table's order, in groups that take turns: one run each, or all of a kind."""
         found: list[list[SweepRun]] = []
         own: Any = self
         for kind in own.gated:
             pairs = tuple((gamma, seed) for gamma in (own.gammas if kind else [0.0]) for seed in own.seeds)
-            recipe = own.recipe if kind else replace(own.recipe, layer_weights=None, prune_every=0)
-            batch = pairs if own.batched else ()
-            runs = [SweepRun(self, kind, replace(recipe, gamma=gamma), seed, batch) for gamma, seed in pairs]
+            recipe = own.recipe if kind else replace(own.recipe, layer_weights=None, prune_every=0, prune_at=())
+            runs = [SweepRun(self, kind, replace(recipe, gamma=gamma), seed) for gamma, seed in pairs]
             found += [runs] if self.batched else [[run] for run in runs]
         return found
 
@@ -156,15 +154,12 @@ class SweepRun:
         gated: whether its net has gates.
         recipe: with this run's price.
         seed: of its weights and its training.
-        batch: (γ, seed) of all runs that are trained in step with this one (they share their batches of examples, so
-            that each depends on the others), () if it is trained alone.
     """
 
     plan: Any  # a SweepPlan: its fields are in their plainest form
     gated: bool
     recipe: Recipe
     seed: int
-    batch: tuple[tuple[float, int], ...] = ()
 
     @property
     def estimators(self) -> tuple[Estimator, ...]:
@@ -185,8 +180,7 @@ class SweepRun:
     @property
     def folder(self) -> Path:
         """Where the run lives: named after what decides its training."""
-        own = (self.plan.network, self.plan.data_identity, self.gated, self.recipe.to_dict(), self.seed)
-        identity = [*own, self.batch] if self.batch else list(own)
+        identity = [self.plan.network, self.plan.data_identity, self.gated, self.recipe.to_dict(), self.seed]
         kind = "gated" if self.gated else "regular"
         name = f"{kind}-gamma{self.recipe.gamma:g}-seed{self.seed}-{fingerprint(identity)}"
         return Path(self.plan.out, "runs", name)

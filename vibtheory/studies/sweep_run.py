@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,16 +17,16 @@ from torch import nn
 
 from vibtheory import datasets
 from vibtheory.datasets.dataset import Dataset
-from vibtheory.networks.registry import build
 from vibtheory.storage import locked
-from vibtheory.storage.run_store import PATIENCE, fingerprint
+from vibtheory.storage.run_store import PATIENCE
 from vibtheory.studies.side_by_side import abandoned
 from vibtheory.studies.sweep_measurement import Measurement
 from vibtheory.studies.sweep_plan import SweepRun
 from vibtheory.studies.sweep_rows import SweepRows
-from vibtheory.training.many import train_many
+from vibtheory.training.hardware import choose_device, interleave
+from vibtheory.training.loop import Settings
 from vibtheory.training.run import Run
-from vibtheory.training.single import train
+from vibtheory.training.single import in_turns
 
 __all__ = ["finish"]
 
@@ -37,11 +37,11 @@ def finish(group: Sequence[SweepRun]) -> list[tuple[list[dict[str, Any]], str]]:
     """Rows and status ("completed", "collapsed") of each run; what is there already is read, the rest is done.
 
     Args:
-        group: one run, or all runs of a batch, which are trained in step.
+        group: the runs that take turns, a training step each.
 
     Raises:
         CheckpointError: a folder is damaged, or was trained past an epoch that is now to be recorded.
-        InvalidInputError: more inputs asked for than there are, a recipe that cannot be batched.
+        InvalidInputError: more inputs asked for than there are.
         DataError, DivergedError: from data and training.
     """
     with ExitStack() as held:
@@ -57,31 +57,27 @@ def finish(group: Sequence[SweepRun]) -> list[tuple[list[dict[str, Any]], str]]:
                 measurement.measure_kept_nets()
             if any(log.status is None for log in logs):
                 for log, done in zip(logs, _train(group, measurements, data), strict=True):
+                    assert done is not None  # nothing stops them
                     log.close(done.status)
             for log in logs:
                 log.check()
         return [(log.rows(), str(log.status)) for log in logs]
 
 
-def _train(group: Sequence[SweepRun], measurements: Sequence[Measurement], data: Dataset) -> list[Run]:
-    first = group[0]
+def _train(group: Sequence[SweepRun], measurements: Sequence[Measurement], data: Dataset) -> list[Run | None]:
+    place = choose_device(group[0].plan.device)
 
-    def on_epoch(nets: Sequence[nn.Module], done: int) -> None:
+    def on_epoch(run: SweepRun, measurement: Measurement, net: nn.Module, done: int) -> None:
         if abandoned():
             os._exit(1)  # leave the run to the next sweep
-        for net, measurement in zip(nets, measurements, strict=True):
-            measurement(net, done - first.recipe.pretrain_epochs)
+        measurement(net, done - run.recipe.pretrain_epochs)
 
-    if first.batch:
-        name = "batch-" + fingerprint([run.folder.name for run in group])
-        prices = [(float(run.recipe.gamma), run.seed) for run in group]  # type: ignore[arg-type]
-        place = Path(first.plan.out, "runs", name)
-        return train_many(lambda: build(first.description), data, prices, first.recipe, device=first.plan.device,
-                          evaluate_every=_NEVER, checkpoint=place, on_epoch=on_epoch)  # fmt: skip
-    net = first.fresh_net()
-    place = first.folder / "checkpoint"
-    return [train(net, data, first.recipe, seed=first.seed, device=first.plan.device, checkpoint=place,
-                  evaluate_every=_NEVER, on_epoch=lambda net, done: on_epoch([net], done))]  # fmt: skip
+    turns = []
+    for run, measurement in zip(group, measurements, strict=True):
+        settings = Settings(device=place, seed=run.seed, evaluate_every=_NEVER, folder=run.folder / "checkpoint",
+                            on_epoch=partial(on_epoch, run, measurement))  # fmt: skip
+        turns.append(in_turns(run.fresh_net(), data, run.recipe, settings))
+    return interleave(turns, place)
 
 
 @contextmanager

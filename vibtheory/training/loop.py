@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from vibtheory.networks.likelihood import check_fit, likelihood_loss
 from vibtheory.training.checkpoint import State, data_fingerprint, load_random_state, random_state, restore, snapshot
 from vibtheory.training.distributed import parallel, world
 from vibtheory.training.examples import Examples, batches_of, needs_two
-from vibtheory.training.hardware import GraphedStep
+from vibtheory.training.hardware import GraphedStep, InTurns
 from vibtheory.training.optimizer import adam, initialise_gates, load_optimizer, optimizer_tensors
 from vibtheory.training.progress import Progress
 from vibtheory.training.recipe import Recipe
@@ -49,7 +49,7 @@ class Settings:
 
     device: torch.device
     seed: int = 0
-    amp: bool = False
+    amp: bool | None = None
     evaluate_every: int = 1
     accelerate: str = "none"
     progress: bool = False
@@ -75,6 +75,7 @@ class Loop:
     def __init__(self, net: nn.Module, data: Dataset, recipe: Recipe, settings: Settings) -> None:
         self.net, self.data, self.recipe, self.settings = net, data, recipe, settings
         self.device, self.world, self.gates = settings.device, world(), named_gates(net)
+        self.amp = self.device.type == "cuda" if settings.amp is None else settings.amp
         self.world.check_batches(len(data.x_train), recipe.batch_size)
         self.examples = Examples(data.x_train, recipe, self.device)
         if self.examples.images:
@@ -84,10 +85,11 @@ class Loop:
         first = self.examples.given[:2].to(self.device)
         check_fit(net, first, self.y, data.likelihood)
         self.pairs = needs_two(net, first[:1], len(data.x_train), recipe.batch_size)
-        if recipe.prune_every and self.gates:
+        if recipe.prunes and self.gates:
             check_shrinkable(net)
             if self.world.size > 1:
-                reject("prune_every", recipe.prune_every, "0 with several processes", "set prune_every = 0 there")
+                reject("prune_every", recipe.prune_every or recipe.prune_at, "none with several processes",
+                       "leave prune_every and prune_at out there")  # fmt: skip
         initialise_gates(self.gates, recipe)
         self._vib = vib_gates(net) if all(gate.law == "vib" for gate in self.gates.values()) else {}
         own = [p for gate in self.gates.values() for p in gate.parameters()]
@@ -108,8 +110,8 @@ class Loop:
         """completed (so far), or collapsed."""
         return str(self.rows[-1]["status"]) if self.rows else "completed"
 
-    def run(self) -> Run:
-        """Train to the end, from the checkpoint where there is one."""
+    def turns(self) -> InTurns[Run]:
+        """Train to the end, from the checkpoint where there is one, pausing after each step."""
         recipe, settings = self.recipe, self.settings
         total = recipe.pretrain_epochs + recipe.epochs
         folder, identity = settings.folder, self.identity() if settings.folder else {}
@@ -121,15 +123,22 @@ class Loop:
             if not self.rows:
                 self._report()
             while len(self.rows) < total and self.status == "completed":
-                self._epoch(len(self.rows))
+                yield from self._epoch(len(self.rows))
                 self._report()
                 over = len(self.rows) == total or self.status != "completed"
                 due = over or time.monotonic() - written >= settings.checkpoint_seconds
-                if folder and due and self.world.rank == 0:
-                    snapshot(folder, identity, self.state())
-                    written = time.monotonic()
+                if due:
+                    written = self._write(identity)
+                if not over and (yield True) and not due:
+                    written = self._write(identity)
                 bar.advance(self.rows[-1])
         return finished(self.net, recipe, settings.seed, self.rows, self.data)
+
+    def _write(self, identity: dict[str, Any]) -> float:
+        """The checkpoint, where one is wanted; returns when."""
+        if self.settings.folder and self.world.rank == 0:
+            snapshot(self.settings.folder, identity, self.state())
+        return time.monotonic()
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to be continued."""
@@ -138,7 +147,7 @@ class Loop:
             "recipe": self.recipe.to_dict(),
             "seed": self.settings.seed,
             "data": data_fingerprint(self.data),
-            "amp": self.settings.amp,
+            "amp": self.amp,
             "shapes": {name: list(tensor.shape) for name, tensor in self.net.named_parameters()},
         }
 
@@ -177,8 +186,8 @@ class Loop:
                 self.net.eval()
                 self.settings.on_epoch(self.net, len(self.rows))
 
-    def _epoch(self, done: int) -> None:
-        """One pass over the training data, and its row of the history."""
+    def _epoch(self, done: int) -> Generator[bool, bool | None, None]:
+        """One pass over the training data, pausing after each step, and its row of the history."""
         started, recipe = time.perf_counter(), self.recipe
         pretraining = done < recipe.pretrain_epochs
         epoch = done if pretraining else done - recipe.pretrain_epochs
@@ -191,7 +200,10 @@ class Loop:
         self.enter_phase(pretraining, 0.0 if pretraining else recipe.price(epoch))
         self.examples.begin_epoch()
         order = torch.randperm(len(self.examples)).to(self.device)
-        steps = [self.take_step(batch) for batch in batches_of(order, recipe.batch_size, self.pairs)]
+        steps = []
+        for batch in batches_of(order, recipe.batch_size, self.pairs):
+            steps.append(self.take_step(batch))
+            yield False
         losses = self.world.mean(torch.stack(steps))
         self._check_finite(losses, epoch)
         row: dict[str, Any] = {
@@ -251,10 +263,12 @@ class Loop:
             for gate in self.gates.values():
                 gate.union = (n, mine.start)
         inputs, batch = self.examples.take(batch, mine), batch[mine]
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.amp):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
             outputs = self._model(inputs)
         outputs = outputs.float()
         fit = loss = likelihood_loss(outputs, self.y[batch], self.data.likelihood)
+        if smoothing := self.recipe.label_smoothing:
+            fit = (1 - smoothing) * loss - smoothing * outputs.log_softmax(dim=1).mean()
         if self.teacher is not None and self.recipe.distill:
             t = self.recipe.temperature
             target = (self.teacher[batch] / t).log_softmax(dim=1)

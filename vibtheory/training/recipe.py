@@ -56,6 +56,10 @@ class Recipe(Declared):
         initial_spread: standard deviation at which the gates start around μ = 1 and log σ² = `initial_log_variance`
             (−9 where that is None); 0: all alike.
         pretrain_schedule: learning rate of the pretraining epochs: "constant" or "cosine" (to 0).
+        label_smoothing: so much of each label's weight is spread evenly over all classes in what is minimised; the
+            history's cross-entropy is that of the labels as they are. Classification only.
+        prune_at: gated epochs (counted from 1) after which dead units are closed and cut out, besides `prune_every`:
+            each cut costs a compiled or captured step a new start, and most units close early.
 
     Raises:
         InvalidInputError: a value outside its range.
@@ -85,10 +89,13 @@ class Recipe(Declared):
     augment: Augmentation | None = None
     initial_spread: Annotated[float, Field(ge=0, le=10)] = 0.0
     pretrain_schedule: Literal["constant", "cosine"] = "constant"
+    label_smoothing: Fraction = 0.0
+    prune_at: Sequence[Annotated[int, Field(ge=1, lt=2**31)]] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "milestones", tuple(self.milestones))
+        object.__setattr__(self, "prune_at", tuple(self.prune_at))
         if self.layer_weights is not None and isinstance(self.gamma, Mapping):
             reject("layer_weights", self.layer_weights, "None with a gamma per layer", "give one of the two")
         if self.augment is not None and self.shift:
@@ -129,7 +136,13 @@ class Recipe(Declared):
     def prunes_after(self, epoch: int) -> bool:
         """Whether dead units are closed for good at the end of `epoch` (from 0)."""
         done = epoch + 1
-        return bool(self.prune_every) and done >= self.prune_from and done % self.prune_every == 0
+        regular = bool(self.prune_every) and done >= self.prune_from and done % self.prune_every == 0
+        return regular or done in self.prune_at
+
+    @property
+    def prunes(self) -> bool:
+        """Whether units are ever closed for good."""
+        return bool(self.prune_every or self.prune_at)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types.
@@ -137,10 +150,10 @@ class Recipe(Declared):
         Settings newer than the first saved runs are left out at their defaults: a recipe keeps the fingerprint by which
         such a run is found and continued.
         """
-        newer = {"augment": None, "initial_spread": 0.0, "pretrain_schedule": "constant"}
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        plain = {key: value for key, value in plain.items() if key not in newer or value != newer[key]}
-        plain["milestones"] = list(self.milestones)
+        newer = ("augment", "initial_spread", "pretrain_schedule", "label_smoothing", "prune_at")
+        plain = {field.name: getattr(self, field.name) for field in fields(self)
+                 if field.name not in newer or getattr(self, field.name) != field.default}  # fmt: skip
+        plain |= {name: list(plain[name]) for name in ("milestones", "prune_at") if name in plain}
         plain["gamma"] = dict(self.gamma) if isinstance(self.gamma, Mapping) else self.gamma
         plain["layer_weights"] = None if self.layer_weights is None else dict(self.layer_weights)
         return plain

@@ -21,12 +21,12 @@ from vibtheory.networks.streams import TRAINING, random_stream
 from vibtheory.storage import locked
 from vibtheory.training.distributed import lost_worker_explained, synchronised, world
 from vibtheory.training.examples import check_dataset
-from vibtheory.training.hardware import check_acceleration, choose_device
+from vibtheory.training.hardware import InTurns, check_acceleration, choose_device, interleave
 from vibtheory.training.loop import Loop, Settings
 from vibtheory.training.recipe import Recipe
 from vibtheory.training.run import Run
 
-__all__ = ["train"]
+__all__ = ["in_turns", "train"]
 
 
 def train(
@@ -80,25 +80,35 @@ def train(
     recipe, seed = recipe or Recipe(), as_seed("seed", seed)
     if changes:
         recipe = Recipe.from_dict({**recipe.to_dict(), **changes})
-    gates = named_gates(net)
-    if isinstance(recipe.layer_gamma, dict) and set(recipe.layer_gamma) != set(gates):
-        reject("gamma", sorted(recipe.layer_gamma), f"exactly the gated layers {list(gates)}", "name each layer once")
     if evaluate_every < 1:
         reject("evaluate_every", evaluate_every, "an integer >= 1", "use 1 for every epoch")
-    if recipe.distill and teacher is None and not recipe.pretrain_epochs:
+    settings = Settings(
+        device=choose_device(device), seed=seed, amp=amp, evaluate_every=evaluate_every, accelerate=accelerate,
+        progress=progress, folder=None if checkpoint is None else Path(checkpoint),
+        checkpoint_seconds=checkpoint_seconds, on_epoch=on_epoch, teacher=teacher,
+    )  # fmt: skip
+    (run,) = interleave([in_turns(net, data, recipe, settings)], settings.device)
+    assert run is not None
+    return run
+
+
+def in_turns(net: nn.Module, data: Dataset, recipe: Recipe, settings: Settings) -> InTurns[Run]:
+    """`train`, pausing after each step: one of several runs that `vibtheory.training.hardware.interleave` goes through.
+
+    Raises as `train`, when it is begun.
+    """
+    place, folder, processes, gates = settings.device, settings.folder, world(), named_gates(net)
+    if isinstance(recipe.layer_gamma, dict) and set(recipe.layer_gamma) != set(gates):
+        reject("gamma", sorted(recipe.layer_gamma), f"exactly the gated layers {list(gates)}", "name each layer once")
+    if recipe.distill and settings.teacher is None and not recipe.pretrain_epochs:
         reject("distill", recipe.distill, "0 without a teacher", "pass teacher, or set pretrain_epochs")
-    place, processes = choose_device(device), world()
-    check_acceleration(accelerate, place, processes.size)
-    folder = None if checkpoint is None else Path(checkpoint)
+    if recipe.label_smoothing and data.likelihood != "multinomial":
+        reject("label_smoothing", recipe.label_smoothing, "0 for regression", "leave it out: there are no labels")
+    check_acceleration(settings.accelerate, place, processes.size)
     with (
         locked(folder) if folder and processes.rank == 0 else nullcontext(),
-        random_stream(seed, TRAINING, place),
+        random_stream(settings.seed, TRAINING, place),
     ):
-        settings = Settings(
-            device=place, seed=seed, amp=place.type == "cuda" if amp is None else amp, evaluate_every=evaluate_every,
-            accelerate=accelerate, progress=progress, folder=folder, checkpoint_seconds=checkpoint_seconds,
-            on_epoch=on_epoch, teacher=teacher,
-        )  # fmt: skip
         loop = Loop(net.to(place), data, recipe, settings)
         with lost_worker_explained(processes, folder), synchronised(net, processes):
-            return loop.run()
+            return (yield from loop.turns())

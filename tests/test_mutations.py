@@ -19,12 +19,12 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType
 
+import hypothesis
 import pytest
 
-import vibtheory as vt
+from tests.forks import warm
 
 ROOT = Path(__file__).resolve().parents[1]
-_ = vt.networks.mlp, vt.check_network  # what the forks would load again and again: torch, scipy, cvxpy
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ class _Finder(MetaPathFinder):
 
 def _fork(tests: list[str], mutation: Mutation | None = None) -> tuple[int, str]:
     """pytest's exit code (9: the changed module was never imported) and output, from a fork of this process."""
+    warm()
     with tempfile.TemporaryFile("w+") as said:
         child = os.fork()
         if child == 0:
@@ -158,7 +159,12 @@ def _in_fork(tests: list[str], mutation: Mutation | None, said: int) -> int:
         sys.meta_path.insert(0, finder)
     for name in [name for name in os.environ if name.startswith(("PYTEST_", "COV"))]:
         del os.environ[name]
-    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:cov", "-p", "no:xdist", "--rootdir", str(ROOT)]
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # the named tests need none, and each fork would load them all
+    phases = [phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.shrink]  # any counterexample will do
+    hypothesis.settings.register_profile("mutant", phases=phases, database=None)
+    hypothesis.settings.load_profile("mutant")
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:unraisableexception", "-p", "no:threadexception"]
+    options += ["--assert=plain", "--tb=short", "--rootdir", str(ROOT)]
     code = int(pytest.main([*options, *(str(ROOT / "tests" / test) for test in tests)]))
     sys.stdout.flush()
     return code if finder is None or finder.met else 9

@@ -19,20 +19,15 @@ from typing import Any
 
 import ipywidgets
 import nbformat
-import pandas
 from coverage import Coverage
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.utils.capture import capture_output
-from matplotlib import pyplot
-from torch import _dynamo
 
-import vibtheory as vt
-from vibtheory.teaching import notebooks
-
-# What the forks would load again and again.
-_ = vt.networks.mlp, vt.check_network, vt.train, vt.figures.style, ipywidgets, pandas, pyplot, _dynamo
+from tests.forks import warm
+from vibtheory.teaching import notebooks, pictures
 
 ROOT = Path(__file__).parents[2]
+_ = ipywidgets  # imported here, and not in each fork
 # Notebook to (what stands there exactly once, what is run instead). Cells changed so, and those of `FOLLOWING`, are not
 # compared with what is committed, but the solutions and the headline table, with the numbers given here, must hold.
 SMALLER: dict[str, tuple[tuple[str, str], ...]] = {
@@ -97,11 +92,13 @@ def smaller(notebook: Any, name: str) -> Any:
 
 def run(notebook: Any, path: Path) -> Any:
     """As `vibtheory.teaching.notebooks.run`, in a fork instead of a kernel: a new notebook with fresh outputs."""
+    warm()
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as answer, tempfile.TemporaryDirectory() as profile:
         child = os.fork()
         if child == 0:
             try:
                 os.environ |= {"VIBTHEORY_LIVE": "", "IPYTHONDIR": profile}
+                pictures._DPI = 20  # only a picture's text is compared
                 os.chdir(path.parent)
                 with _covered():
                     found = _outputs(notebook, notebooks.solutions(path))

@@ -99,7 +99,8 @@ def _ratios(
     n = channel.n
     repeats = max(1, -(-_DRAWS // n)) if draws is None else as_whole("draws", draws, 1)
     size, others = max(1, _BLOCK_ENTRIES // n), n - leave_out
-    terms, absence = np.empty(repeats * n), np.zeros(n)
+    terms, absence = np.empty((repeats, n)), np.zeros(n)
+    flat = terms.reshape(-1)
     together = max(1, size // n)  # draws of every row in one block
     for first in range(0, repeats, together):
         count = min(together, repeats - first)
@@ -108,19 +109,18 @@ def _ratios(
             own = rows[start : start + size]
             block, place = np.arange(len(own)), slice(first * n + start, first * n + start + len(own))
             density = channel._log_density(h[start : start + size], channel.pattern[own])  # [B, N]
-            terms[place] = density[block, own] + math.log(others)
+            flat[place] = density[block, own] + math.log(others)
             if leave_out:
                 density[block, own] = -np.inf
             top = density.max(axis=1)
             alone = np.isneginf(top)  # a unique zero pattern: nobody else could have made this h
             np.exp(density - np.where(alone, 0.0, top)[:, None], out=density)
             mass = np.where(alone, 1.0, density.sum(axis=1))
-            terms[place] -= np.where(alone, -np.inf, top + np.log(mass))
+            flat[place] -= np.where(alone, -np.inf, top + np.log(mass))
             density *= (~alone / mass)[:, None]
             density[block, own] = 0.0
             # leave-one-out's denominator may hold nothing else, and the statistic would be infinite without that row
             absence -= np.log1p(-np.minimum(density, 0.999, out=density), out=density).sum(axis=0)
-    terms = terms.reshape(repeats, n)
     parts = {}
     if repeats > 1 and np.isfinite(terms).all():
         parts["error of the draws"] = math.sqrt(terms.var(axis=0, ddof=1).sum() / repeats) / n

@@ -45,8 +45,9 @@ def test_saved_runs_are_still_found() -> None:
         "relax_factor", "prune_every", "prune_from", "distill", "temperature", "shift", "initial_log_variance",
     }  # fmt: skip
     assert set(Recipe().to_dict()) == first
-    changed = Recipe(augment="none", initial_spread=0.1, pretrain_schedule="cosine").to_dict()
-    assert set(changed) - first == {"augment", "initial_spread", "pretrain_schedule"}
+    later = {"augment": "none", "initial_spread": 0.1, "pretrain_schedule": "cosine", "label_smoothing": 0.1,
+             "prune_at": [2, 5]}  # fmt: skip
+    assert {k: v for k, v in Recipe(**later).to_dict().items() if k not in first} == later
 
 
 def test_price_warms_up_then_relaxes() -> None:
@@ -68,6 +69,10 @@ def test_prunes_after() -> None:
     recipe = Recipe(prune_every=3, prune_from=5)
     assert [e + 1 for e in range(13) if recipe.prunes_after(e)] == [6, 9, 12]
     assert not any(Recipe().prunes_after(e) for e in range(60))
+    few = Recipe(prune_at=[2, 5, 10])
+    assert [e + 1 for e in range(60) if few.prunes_after(e)] == [2, 5, 10]
+    assert few.prunes
+    assert not Recipe().prunes
 
 
 @pytest.mark.parametrize(
@@ -77,6 +82,7 @@ def test_prunes_after() -> None:
         Recipe(gamma={"a": 0.1, "b": 0.25}, milestones=(), relax_at=0.5, initial_log_variance=-4.5),
         Recipe(gamma=MappingProxyType({"a": 0.1})),
         Recipe(augment="crop+flip", initial_spread=0.02, pretrain_schedule="cosine"),
+        Recipe(label_smoothing=0.1, prune_at=(1, 7)),
         Recipe(gamma=3e-4, layer_weights={"a": 2.0}, pretrain_epochs=2, distill=0.5, schedule="cosine", shift=2),
     ],
 )
@@ -128,6 +134,9 @@ BAD: list[dict[str, Any]] = [
     {"initial_log_variance": -80.5},
     {"initial_log_variance": math.nan},
     {"initial_log_variance": "low"},
+    {"label_smoothing": 1.5},
+    {"prune_at": (0,)},
+    {"prune_at": 5},
 ]
 
 

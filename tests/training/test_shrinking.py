@@ -82,6 +82,45 @@ def test_expand_undoes_shrink(case: str) -> None:
         assert sizes == [len(m.weight) for m in net if isinstance(m, nn.Linear)]
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_cut_again_goes_back_to_its_place_in_memory(case: str) -> None:
+    """A captured step reads and writes addresses: values that changed meanwhile must be found at the same ones."""
+    net, optimizer, _ = _prepared(case)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    shrinker = Shrinker(net, optimizer)
+    shrinker.shrink()
+    before = {name: tensor.data_ptr() for name, tensor in net.state_dict().items()}
+    layout = [m.weight.is_contiguous(memory_format=torch.channels_last) for m in net if isinstance(m, nn.Conv2d)]
+    assert all(layout)
+    moments = [value.data_ptr() for state in optimizer.state.values() for value in state.values()]
+    small = _state(net, optimizer)
+    shrinker.expand()
+    with torch.no_grad():
+        for p in net.parameters():
+            p += 0.5
+    shrinker.shrink()
+    assert before == {name: tensor.data_ptr() for name, tensor in net.state_dict().items()}
+    assert moments == [value.data_ptr() for state in optimizer.state.values() for value in state.values()]
+    for name, p in net.named_parameters():
+        torch.testing.assert_close(p.detach(), small[name] + 0.5)
+
+
+def test_widths_filled_up_with_closed_units() -> None:
+    net, optimizer, x = _prepared("BatchNorm")
+    full = net.eval()(x).detach()
+    gates = [gate for gate in named_gates(net).values() if gate.features != 20]  # the flat one follows its channels
+    opened = [int(gate.active.sum()) for gate in gates]
+    shrinker = Shrinker(net, optimizer, 4)
+    shrinker.shrink()
+    sizes = [gate.features for gate in gates]
+    assert sizes == [min(-(-n // 4) * 4, width) for n, width in zip(opened, (6, 5, 7), strict=True)]
+    assert sizes != opened
+    assert [int(gate.active.sum()) for gate in gates] == opened
+    torch.testing.assert_close(net.eval()(x).detach(), full, rtol=1e-5, atol=1e-5)
+    shrinker.expand()
+    torch.testing.assert_close(net.eval()(x).detach(), full, rtol=0, atol=0)
+
+
 def _interrupted(call: Callable[[], None], line: int) -> bool:
     """Make a call with Ctrl-C at the `line`-th line of `training.shrinking` that it executes; False: fewer lines."""
     left = line

@@ -304,7 +304,7 @@ class Loop:
 
     def _shrink(self) -> None:
         """Cut out what is closed for good."""
-        self.shrinker = self.shrinker or Shrinker(self.net, self.optimizer)
+        self.shrinker = self.shrinker or Shrinker(self.net, self.optimizer, 8 if self.device.type == "cuda" else 1)
         self.shrinker.shrink()
         self.examples.leave_out_all_but(self.shrinker.kept_inputs())
         self._phase = None

@@ -66,16 +66,23 @@ def close_dead(net: nn.Module) -> dict[str, int]:
 class Shrinker:
     """Cuts closed hidden units and channels out of a Sequential net and its optimizer's state, and puts them back.
 
-    Parameters keep their identity (only `.data` changes), so the optimizer's groups stay valid.
+    Parameters keep their identity (only `.data` changes), so the optimizer's groups stay valid. What has the shape that
+    it had before `expand` goes back to where it was in memory, so that a captured step stays valid too.
+
+    Args:
+        net, optimizer: of the run.
+        multiple: widths are filled up to a multiple of this with closed units: a GPU's matrix units want 8.
 
     Raises:
         InvalidInputError: see `check_shrinkable`.
     """
 
-    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, multiple: int = 1) -> None:
         check_shrinkable(net)
         self._net = net
         self._optimizer = optimizer
+        self._multiple = multiple
+        self._small: dict[Key, Tensor] = {}  # as `expand` left them: places for the next cut
         self._cuts: dict[str, Axes] = {}
         self._full: dict[Key, Tensor] = {}  # full-size values when they were cut
         self._unfinished: tuple[dict[Key, Tensor], dict[str, Axes], dict[Key, Tensor]] | None = None
@@ -83,9 +90,10 @@ class Shrinker:
     def shrink(self) -> None:
         """Cut every closed unit. Call `expand` first if the net is shrunken already."""
         self._finish()
-        cuts = _plan(self._net)
+        cuts = _plan(self._net, self._multiple)
         full = self._tensors(cuts)
-        self._become({(name, what): _cut(tensor, cuts[name]) for (name, what), tensor in full.items()}, cuts, full)
+        small = {key: _cut(tensor, cuts[key[0]], self._small.get(key)) for key, tensor in full.items()}
+        self._become(small, cuts, full)
 
     def kept_inputs(self) -> Tensor | None:
         """Indices of the flattened inputs that the shrunken net takes; None: it takes the data as they are."""
@@ -95,8 +103,8 @@ class Shrinker:
     def expand(self) -> None:
         """Back to the full architecture: present values where they survived, the values at the cut elsewhere."""
         self._finish()
-        values = {}
-        for (name, what), small in self._tensors(self._cuts).items():
+        values, self._small = {}, self._tensors(self._cuts)
+        for (name, what), small in self._small.items():
             full = self._full.get((name, what))
             # State that the optimizer made after the cut had no full-size forerunner: it starts at 0 there.
             full = torch.zeros_like(self._full[name, "value"]) if full is None else full.clone()
@@ -153,7 +161,7 @@ class Shrinker:
                 module.num_features = len(module.running_mean)
 
 
-def _plan(net: nn.Module) -> dict[str, Axes]:
+def _plan(net: nn.Module, multiple: int) -> dict[str, Axes]:
     """What to keep of each parameter and buffer when the closed units go."""
     modules = ordered_modules(net)
     plan: dict[str, Axes] = {}
@@ -161,12 +169,12 @@ def _plan(net: nn.Module) -> dict[str, Axes]:
     width = 0  # length of that axis before cutting
     first = _input_gate(net)
     if first is not None:
-        kept = _surviving_outputs(modules)
+        kept = _surviving_outputs(modules, multiple)
         width = len(net.get_buffer(f"{first}.active"))
     for place, (name, module) in enumerate(modules):
         if isinstance(module, nn.Linear | nn.Conv2d):
             inputs = None if kept is None else _spread(kept, width, module.weight.shape[1])
-            kept, width = _surviving_outputs(modules[place + 1 :]), len(module.weight)
+            kept, width = _surviving_outputs(modules[place + 1 :], multiple), len(module.weight)
             plan[f"{name}.weight"] = [kept, inputs]
             if module.bias is not None:
                 plan[f"{name}.bias"] = [kept]
@@ -190,11 +198,17 @@ def _input_gate(net: nn.Module) -> str | None:
     return None
 
 
-def _surviving_outputs(rest: list[tuple[str, nn.Module]]) -> Tensor | None:
-    """Indices of the outputs that the next gate leaves open; None where no gate stands before the next weights."""
+def _surviving_outputs(rest: list[tuple[str, nn.Module]], multiple: int) -> Tensor | None:
+    """Indices of the outputs that the next gate leaves open, and of the closed ones that fill up to a multiple.
+
+    None where all of them are, or no gate stands before the next weights.
+    """
     for _, module in rest:
         if isinstance(module, GateLaw):
-            return None if module.active.all() else module.active.nonzero().flatten()
+            kept = module.active.clone()
+            closed = (~kept).nonzero().flatten()
+            kept[closed[: -int(kept.sum()) % multiple]] = True
+            return None if kept.all() else kept.nonzero().flatten()
         if isinstance(module, nn.Linear | nn.Conv2d):
             return None
     return None
@@ -206,11 +220,15 @@ def _spread(kept: Tensor, width: int, size: int) -> Tensor:
     return (kept[:, None] * positions + torch.arange(positions, device=kept.device)).flatten()
 
 
-def _cut(tensor: Tensor, axes: Axes) -> Tensor:
+def _cut(tensor: Tensor, axes: Axes, place: Tensor | None) -> Tensor:
+    """The kept part of `tensor`, laid out like it; in `place` if it fits there."""
+    wide = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     for axis, index in enumerate(axes):
         if index is not None:
             tensor = tensor.index_select(axis, index)
-    return tensor.clone()
+    if place is None or place.shape != tensor.shape:
+        place = torch.empty_like(tensor, memory_format=torch.channels_last if wide else torch.contiguous_format)
+    return place.copy_(tensor)
 
 
 def _paste(full: Tensor, small: Tensor, axes: Axes) -> Tensor:

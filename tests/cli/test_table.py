@@ -70,7 +70,7 @@ def test_quick_then_curve(tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatc
     assert sorted(both["mode"]) == ["curve"] * 4 + ["quick"]  # the quick row once, not twice
     assert "ours, γ = 0.1, pruned (curve)" in curve.out
     assert "mean ± std of 2 seeds" in curve.out
-    monkeypatch.setattr(training, "train", None)  # from here on nothing may train
+    monkeypatch.setattr(training, "in_turns", None)  # from here on nothing may train
     assert call("table", 1, "--network", "tiny.toml", "--curve", "--jobs", 1).out == curve.out
     shown = call("table", 1)
     assert shown.out == curve.out
@@ -122,7 +122,7 @@ def test_reading_merging_writing_and_drawing_are_one_step(
 
 def test_a_held_folder_is_refused_before_the_training(tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_store, "PATIENCE", 0.0)
-    monkeypatch.setattr(training, "train", None)
+    monkeypatch.setattr(training, "in_turns", None)
     with locked(tiny / "figures"):
         answer = call(*QUICK)
     assert answer.code == 2

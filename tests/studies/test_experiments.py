@@ -67,15 +67,15 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> experiments.Experim
 
 
 def _count(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Seeds of the calls of `train` from here on; the teacher's has none."""
+    """Seeds of the runs that are trained from here on, or "teacher"."""
     calls: list[Any] = []
-    real = training.train
+    real = training.in_turns
 
-    def counted(*arguments: Any, **options: Any) -> Any:
-        calls.append(options.get("seed", "teacher"))
-        return real(*arguments, **options)
+    def counted(net: Any, data: Any, recipe: Any, settings: Any) -> Any:
+        calls.append("teacher" if "-teacher-" in str(settings.folder) else settings.seed)
+        return real(net, data, recipe, settings)
 
-    monkeypatch.setattr(training, "train", counted)
+    monkeypatch.setattr(training, "in_turns", counted)
     return calls
 
 
@@ -222,13 +222,13 @@ def test_all_runs_follow_one_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(building._BUILDERS, "tiny", lambda gated=True: networks.mlp((6, 5, 2), gated=gated))
     taught = experiment(tmp_path / "taught.toml")
     calls, followed = _count(monkeypatch), []
-    counted = training.train
+    counted = training.in_turns
 
-    def seen(net: Any, *arguments: Any, **options: Any) -> Any:
-        followed.append(options.get("teacher"))
-        return counted(net, *arguments, **options)
+    def seen(net: Any, data: Any, recipe: Any, settings: Any) -> Any:
+        followed.append(settings.teacher)
+        return counted(net, data, recipe, settings)
 
-    monkeypatch.setattr(training, "train", seen)
+    monkeypatch.setattr(training, "in_turns", seen)
     frame = run_experiment(taught, "full", runs=tmp_path / "runs")
     assert calls == ["teacher", 0, 0, 1, 1]
     (place,) = (tmp_path / "runs").glob("taught-teacher-*")

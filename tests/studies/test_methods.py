@@ -71,13 +71,13 @@ def test_methods_are_chosen_on_held_out_images_and_run_once(
 def test_a_plan_trains_on_what_is_not_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load", lambda name, root: from_arrays(**points(), name="mnist"))
     monkeypatch.setitem(building._BUILDERS, "lenet_300_100", lambda law: networks.mlp((4, 5, 2), law=law))
-    seen, train = [], training.train
+    seen, in_turns = [], training.in_turns
 
-    def watched(net, data, *rest, **options):  # type: ignore[no-untyped-def]
+    def watched(net, data, recipe, settings):  # type: ignore[no-untyped-def]
         seen.append((named_gates(net) != {}, len(data.x_train), len(data.x_test)))
-        return train(net, data, *rest, **options)
+        return in_turns(net, data, recipe, settings)
 
-    monkeypatch.setattr(training, "train", watched)
+    monkeypatch.setattr(training, "in_turns", watched)
     plan = METHODS["GL"].plan(1, "choose", [1e-4], [30], True)
     plan = replace(plan, held_out=10, examples=20, recipe=replace(plan.recipe, epochs=1, pretrain_epochs=0))
     first = run_experiment(plan, "choose", runs=tmp_path)

@@ -83,7 +83,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (training, sweep_run):
-        monkeypatch.setattr(module, "train", lambda *_, **__: pytest.fail("trained again"))
+        monkeypatch.setattr(module, "in_turns", lambda *_, **__: pytest.fail("trained again"))
 
 
 def _epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:

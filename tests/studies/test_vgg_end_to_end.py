@@ -24,11 +24,12 @@ from vibtheory.errors import CheckpointError, DataError, InvalidInputError
 from vibtheory.figures import tradeoff
 from vibtheory.networks import registry as building
 from vibtheory.networks.gates import Gate, named_gates, objective
+from vibtheory.studies import experiment_runs
 from vibtheory.studies.experiment_runs import run_experiment
 from vibtheory.studies.experiments import Experiment, experiment
+from vibtheory.studies.table_runs import record
 from vibtheory.studies.tables import beside, published
 from vibtheory.training import loop as training_loop
-from vibtheory.training import single as training
 from vibtheory.training.run import load
 from vibtheory.training.single import train
 
@@ -78,7 +79,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
 def test_from_files_to_the_table(plan: Experiment, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    command = ["table", "3", "--network", "tiny.toml", "--full", "--device", "cpu", "--runs", "runs"]
+    command = ["table", "3", "--network", "tiny.toml", "--full", "--together", "--device", "cpu", "--runs", "runs"]
     answer = CliRunner().invoke(app, command)
     assert answer.exit_code == 0, answer.stderr
     assert "| ours 3.2, γ = 0.001, pruned (full) |" in answer.stdout
@@ -108,8 +109,8 @@ def test_from_files_to_the_table(plan: Experiment, tmp_path: Path) -> None:
 
 def test_stopped_and_resumed(plan: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In pretraining, gated epochs or fine-tuning (checkpoints after every epoch): the same numbers as undisturbed."""
-    real_train, real = training.train, training_loop.snapshot
-    monkeypatch.setattr(training, "train", lambda *a, **k: real_train(*a, **{**k, "checkpoint_seconds": 0.0}))
+    real = training_loop.snapshot
+    monkeypatch.setattr(experiment_runs, "_CHECKPOINT_SECONDS", 0.0)
     undisturbed = run_experiment(plan, "full", runs=tmp_path / "undisturbed", device="cpu")
     columns = ["stage", "error_last", "error_best", "r_w", "r_n", "flop", "architecture", "epochs", "status"]
     for stop_after in (1, 3, 6):
@@ -128,6 +129,29 @@ def test_stopped_and_resumed(plan: Experiment, tmp_path: Path, monkeypatch: pyte
                 run_experiment(plan, "full", runs=runs, device="cpu")
         resumed = run_experiment(plan, "full", runs=runs, device="cpu")
         pd.testing.assert_frame_equal(resumed[columns], undisturbed[columns])
+
+
+def test_together_and_stopped_between_is_the_same(plan: Experiment, tmp_path: Path) -> None:
+    """Two seeds side by side in one process, each left at an epoch's end once: the rows of one after the other."""
+    asked: list[int] = []
+
+    def table(out: str, **options: Any) -> pd.DataFrame | None:
+        return record(3, ["full"], network="tiny.toml", out=tmp_path / out, runs=tmp_path / out / "runs", device="cpu",
+                      seeds=[0, 5], **options)  # fmt: skip
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) in (2, 5)
+
+    alone = table("alone")
+    assert table("together", together=True, stop=stop) is None
+    asked += [1] * 10
+    together = table("together", together=True, stop=stop)
+    assert alone is not None
+    assert together is not None
+    clock = ["seconds", "images_per_second", "peak_memory_mib"]
+    pd.testing.assert_frame_equal(together.drop(columns=clock), alone.drop(columns=clock), check_exact=True)
+    assert list(together["seed"]) == [0, 0, 5, 5]
 
 
 def test_checkpoints_can_be_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

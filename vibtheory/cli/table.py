@@ -26,6 +26,9 @@ def table(
         bool, typer.Option("--decay-gates", help="Weight decay on the gates too, as in the authors' runs.")
     ] = False,
     jobs: Annotated[int, typer.Option(help="Runs side by side; one at a time for Tables 3 and 4.")] = 2,
+    together: Annotated[
+        bool, typer.Option("--together", help="All runs take turns in one process: for a GPU.")
+    ] = False,
     device: Device = "auto",
     accelerate: Accelerate = "none",
     root: Root = None,
@@ -47,7 +50,7 @@ def table(
     modes = [mode for mode, wanted in (("quick", quick), ("full", full), ("curve", curve)) if wanted]
     results = record(
         number, modes, network=network, row=row, decay_gates=decay_gates, out=out, runs=runs, jobs=jobs, device=device,
-        root=root, accelerate=accelerate, progress=sys.stderr.isatty(),
+        root=root, accelerate=accelerate, progress=sys.stderr.isatty(), together=together,
         announce=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
     shown = comparison(number, results)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import nn
 
-__all__ = ["run_experiment"]
+    from vibtheory.training.hardware import InTurns
+
+__all__ = ["run_experiment", "run_together"]
+
+_CHECKPOINT_SECONDS = 60.0  # Tables 3 and 4: big nets in short epochs; their checkpoints would take longer than those
+_EVALUATE_EVERY = 10  # and so would their evaluations
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,8 @@ def run_experiment(
 
     Returns:
         One row per run and stage ("pruned", "finetuned"): table, network, mode, gamma, seed, stage, error_last and
-        error_best (test set, percent; best over the epochs after pretraining), r_w, r_n (percent), flop, architecture,
+        error_best (test set, percent; best over the epochs after pretraining that were evaluated: all, or for Tables 3
+        and 4 each tenth and the last), r_w, r_n (percent), flop, architecture,
         epochs, status, seconds; for rows of Tables 3 and 4 also row, device, images_per_second (training) and
         peak_memory_mib.
 
@@ -85,45 +92,79 @@ def run_experiment(
     planned = plan.jobs(mode)
     if plan.tuning(mode) is not None:
         _trained_teacher(plan, Path(runs), progress, device, root)  # before the runs that share it begin
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    tasks = [
-        delayed(_run_one)(
-            plan, mode, recipe, seed, Path(runs), threads, progress and jobs == 1, device, root, accelerate
-        )
-        for recipe, seed in planned
-    ]
-    results = Parallel(n_jobs=min(jobs, len(tasks)))(tasks)
-    return pd.DataFrame([row for rows in results for row in rows])
+    options: dict[str, Any] = {"runs": runs, "device": device, "root": root, "accelerate": accelerate,
+                               "threads": max(1, (os.cpu_count() or 1) // jobs), "progress": progress and jobs == 1}  # fmt: skip
+    tasks = [delayed(run_together)([(plan, mode, recipe, seed)], **options) for recipe, seed in planned]
+    return pd.concat(Parallel(n_jobs=min(jobs, len(tasks)))(tasks), ignore_index=True)
 
 
-def _run_one(
+def run_together(
+    planned: Sequence[tuple[Experiment, str, Recipe, int]],
+    *,
+    runs: str | Path = "runs",
+    device: str = "auto",
+    root: str | Path | None = None,
+    accelerate: str = "none",
+    threads: int | None = None,
+    progress: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> DataFrame:
+    """As `run_experiment`, for runs of any plans in one process: they take turns, a training step each.
+
+    Args:
+        planned: plan, mode, recipe and seed of each run.
+        runs, device, root, accelerate, progress: as in `run_experiment`.
+        threads: torch's; None: one for each core.
+        stop: asked at the end of each epoch of each run; True: that run writes its checkpoint and is left there.
+
+    Returns:
+        The rows of the runs that were finished; none, without columns, if all were stopped.
+
+    Raises:
+        DataError, CheckpointError, DivergedError: from the runs.
+    """
+    import pandas as pd
+    import torch
+
+    from vibtheory.training.hardware import choose_device, interleave
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    try:
+        turns = [_one(*run, Path(runs), progress, device, root, accelerate) for run in planned]
+        results = interleave(turns, choose_device(device), stop)
+    finally:
+        torch.set_num_threads(before)
+    return pd.DataFrame([row for rows in results for row in rows or []])
+
+
+def _one(
     plan: Experiment,
     mode: str,
     recipe: Recipe,
     seed: int,
     runs: Path,
-    threads: int,
     progress: bool,
     device: str,
     root: str | Path | None,
     accelerate: str,
-) -> list[dict[str, Any]]:
+) -> InTurns[list[dict[str, Any]]]:
     """One γ and one seed, from pretraining to fine-tuning; its rows are kept in its folder."""
-    import torch
-
     from vibtheory import datasets
     from vibtheory.compression.cut import compress
     from vibtheory.networks.registry import build
     from vibtheory.networks.streams import INITIAL_WEIGHTS, random_stream
-    from vibtheory.training.single import train
+    from vibtheory.training.hardware import choose_device
+    from vibtheory.training.loop import Settings
+    from vibtheory.training.single import in_turns
 
     # Fine-tuning has a key of its own: changing it must not train again.
     network: list[Any] = [plan.network, plan.arguments] if plan.arguments else [plan.network]
     network += [plan.held_out, plan.examples] if plan.held_out or plan.examples else []
     trained = fingerprint([*network, plan.dataset, recipe.to_dict()])
     finetune = plan.tuning(mode)
-    settings = finetune and finetune.to_dict()
-    tuning = fingerprint([settings, plan.teacher.to_dict()] if settings and plan.teacher else settings)
+    tuned_as = finetune and finetune.to_dict()
+    tuning = fingerprint([tuned_as, plan.teacher.to_dict()] if tuned_as and plan.teacher else tuned_as)
     folder = runs / f"{plan.name}-gamma{recipe.gamma:g}-seed{seed}-{trained}"
     finished = folder / f"rows-{tuning}.json"
     if finished.exists():
@@ -140,31 +181,26 @@ def _run_one(
     if plan.arguments.get("classes", data.classes) != data.classes:
         got, want = f"{plan.arguments['classes']} classes", f"{data.classes}, as {plan.dataset} has"
         reject("recipe arguments", got, want, f"set classes = {data.classes} in {plan.name}")
-    # Big nets in short epochs: their checkpoints would take longer than the training between them.
-    options: dict[str, Any] = {"checkpoint_seconds": 30.0} if plan.row else {}
-    options |= {"seed": seed, "device": device, "progress": progress, "accelerate": accelerate}
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with random_stream(seed, INITIAL_WEIGHTS):
-            net = build({"builder": plan.network, "arguments": plan.arguments})
-        run = train(net, data, recipe, checkpoint=folder / "checkpoint", **options)
-        run.save(folder)
-        rows = [_row(plan, run.history, recipe, seed, run.status, device)]
-        if finetune is not None and run.status == "completed":
-            small, place = compress(net), folder / f"finetune-{tuning}"
-            teacher = _trained_teacher(plan, runs, False, device, root)
-            tuned = train(small, data, finetune, teacher=teacher, checkpoint=place, **options)
-            tuned_row = {"stage": "finetuned", **_errors(tuned.history), "epochs": finetune.epochs}
-            rows.append({**rows[0], **tuned_row, **(_speed(tuned.history) if plan.row else {})})
-    finally:
-        torch.set_num_threads(before)
+    rare = {"checkpoint_seconds": _CHECKPOINT_SECONDS, "evaluate_every": _EVALUATE_EVERY} if plan.row else {}
+    settings = Settings(device=choose_device(device), seed=seed, progress=progress, accelerate=accelerate,
+                        folder=folder / "checkpoint", **rare)  # type: ignore[arg-type]  # fmt: skip
+    with random_stream(seed, INITIAL_WEIGHTS):
+        net = build({"builder": plan.network, "arguments": plan.arguments})
+    run = yield from in_turns(net, data, recipe, settings)
+    run.save(folder)
+    rows = [_row(plan, run.history, recipe, seed, run.status, device)]
+    if finetune is not None and run.status == "completed":
+        teacher = _trained_teacher(plan, runs, False, device, root)
+        tuning_settings = replace(settings, folder=folder / f"finetune-{tuning}", teacher=teacher)
+        tuned = yield from in_turns(compress(net), data, finetune, tuning_settings)
+        tuned_row = {"stage": "finetuned", **_errors(tuned.history), "epochs": finetune.epochs}
+        rows.append({**rows[0], **tuned_row, **(_speed(tuned.history) if plan.row else {})})
     write_sealed(finished, {"rows": rows}, indent=1)
     return [{**row, "mode": mode} for row in rows]
 
 
 def _finished_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows that `_run_one` kept, unchanged since. Raises CheckpointError otherwise."""
+    """Rows that `_one` kept, unchanged since. Raises CheckpointError otherwise."""
 
     def rows(plain: dict[str, Any]) -> list[dict[str, Any]]:
         found = plain.get("rows")

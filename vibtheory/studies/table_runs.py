@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vibtheory.errors import reject
 from vibtheory.storage.run_store import RecordedTable
-from vibtheory.studies.experiment_runs import Row, run_experiment
+from vibtheory.studies.experiment_runs import Row, run_experiment, run_together
 from vibtheory.studies.experiments import experiment
 from vibtheory.studies.tables import beside, published
 
@@ -59,6 +59,9 @@ def record(
     accelerate: str = "none",
     progress: bool = False,
     announce: Callable[[str], None] = lambda line: None,
+    together: bool = False,
+    seeds: Sequence[int] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> DataFrame | None:
     """Train what a table needs and record it in `out`/tableN.csv, as `vibtheory table N` does.
 
@@ -78,6 +81,10 @@ def record(
         root: folder with the data set's files; None: where `vibtheory.datasets.load` looks.
         progress: a live bar for each run (one job only).
         announce: called with a line before each mode's runs.
+        together: all runs take turns in this one process, a training step each: for a GPU.
+        seeds: instead of the recipes' own; None: those.
+        stop: with `together`, asked at the end of each epoch of each run; True: that run writes its checkpoint and is
+            left there, for the same call to go on with.
 
     Returns:
         All rows that are recorded now, columns as of `run_experiment`; None where there are none.
@@ -98,6 +105,9 @@ def record(
         plans = [plan for plan in plans if plan.row == row]
         if not plans:
             reject("row", row, f"one of {known}", "name one of them")
+    if seeds is not None:
+        plans = [replace(plan, modes={name: {**mode, "seeds": seeds} for name, mode in plan.modes.items()})
+                 for plan in plans]  # fmt: skip
     if decay_gates:
         plans = [plan.with_decayed_gates() for plan in plans]
     planned = [(plan, mode, plan.jobs(mode)) for plan in plans for mode in modes]  # refuses a mode that a recipe lacks
@@ -105,9 +115,14 @@ def record(
         table.check()  # can it be written? Now, not after hours of training
     for plan, mode, tasks in planned:
         announce(f"{plan.name}, {mode}: {len(tasks)} runs of {tasks[0][0].epochs} epochs, in {runs}")
-        new = run_experiment(plan, mode, runs=runs, jobs=min(jobs, 1 if plan.row else len(tasks)), progress=progress,
-                             device=device, root=root, accelerate=accelerate)  # fmt: skip
-        results, _ = table.add(new)
+        if not together:
+            new = run_experiment(plan, mode, runs=runs, jobs=min(jobs, 1 if plan.row else len(tasks)),
+                                 progress=progress, device=device, root=root, accelerate=accelerate)  # fmt: skip
+            results, _ = table.add(new)
+    if planned and together:
+        every = [(plan, mode, recipe, seed) for plan, mode, tasks in planned for recipe, seed in tasks]
+        new = run_together(every, runs=runs, device=device, root=root, accelerate=accelerate, stop=stop)
+        results = table.add(new)[0] if len(new) else results
     return results
 
 

@@ -9,10 +9,14 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 # glibc keeps what a layer's output occupied: without, benchmarks/latency.py times page faults.
 KEEP_PAGES := MALLOC_MMAP_THRESHOLD_=500000000 MALLOC_TRIM_THRESHOLD_=2000000000
 
+# What `make gpu` may take, and where its tables, histories and state lie. CIFAR's files: $VIBTHEORY_DATA.
+MINUTES ?= 9
+GPU_OUT ?= runs/gpu
+
 # The other benchmarks want a trained run or hours; their first lines say so.
 BENCHMARKS := latency train_step train_many pairwise enumeration solvers torture
 
-.PHONY: help reproduce test lint bench lab notebooks whole-notebooks gallery docs browser setup clean
+.PHONY: help reproduce test lint bench gpu lab notebooks whole-notebooks gallery docs browser setup clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +24,7 @@ help:
 	@echo "make test        every test, in $(JOBS) processes (COVERAGE=1: with coverage and its floors)"
 	@echo "make lint        ruff and mypy"
 	@echo "make bench       the benchmarks that need no trained net (many minutes), into benchmarks/results/"
+	@echo "make gpu         what waits for a GPU (Tables 3 and 4 first), $(MINUTES) minutes of it; again: goes on, into $(GPU_OUT)/"
 	@echo "make lab         JupyterLab, opened on the first notebook"
 	@echo "make notebooks   execute all notebooks again, in place"
 	@echo "make whole-notebooks  execute all notebooks, and compare with what they say (make test does so on less data)"
@@ -70,6 +75,9 @@ lint: .venv/.dev
 
 bench: .venv/.dev
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(KEEP_PAGES) $(BIN)/python "benchmarks/$$name.py" || exit 1; done
+
+gpu: .venv/.core
+	$(BIN)/python benchmarks/gpu_plan.py --minutes $(MINUTES) --out $(GPU_OUT)
 
 lab: .venv/.notebooks
 	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb

@@ -154,9 +154,7 @@ def main() -> None:
     for thinner, accelerate in itertools.product(options.thinner, options.accelerate):
         states = {law: loop(law, thinner, options, data, accelerate) for law in (None, *options.laws)}
         steps = {law: step_of(state, options) for law, state in states.items()}
-        for step in steps.values():
-            for _ in range(6 if cuda else 2):  # compiles, captures
-                step()
+        start = {law: sum(seconds(step, device) for _ in range(6 if cuda else 2)) for law, step in steps.items()}
         taken: dict[str | None, list[float]] = {law: [] for law in steps}
         for _ in range(options.repeats):
             for law, step in steps.items():
@@ -171,7 +169,7 @@ def main() -> None:
                 "device": name, "batch": options.batch, "thinner": thinner, "accelerate": accelerate,
                 "net": law or "dense", "images_per_second": round(options.batch / duration, 1),
                 "utilisation_percent": round(100 * 3 * macs * options.batch / duration / peak, 1),
-                "gated_over_dense": round(ratio, 3) if law else "",
+                "gated_over_dense": round(ratio, 3) if law else "", "start_seconds": round(start[law], 2),
                 "peak_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else "",
                 **{f"{stage}_percent": round(100 * t / whole, 1) for stage, t in shares.items()},
             }  # fmt: skip

@@ -311,7 +311,7 @@ GPU_COMMANDS = re.findall(r"^\| [^|]+ \| `((?:timeout|python) [^`]*)` \|", GPU_P
 def test_the_gpu_commands_parse(command: str) -> None:
     from typer.testing import CliRunner
 
-    assert len(GPU_COMMANDS) == 9
+    assert len(GPU_COMMANDS) == 6
     words = shlex.split(command.removeprefix("timeout 590 "))
     if words[0] == "vibtheory":
         assert command.startswith("timeout 590 ")

@@ -185,8 +185,10 @@ def test_ungated_net_trains_plainly() -> None:
 
 def test_dead_layer_ends_the_run_with_a_remedy() -> None:
     gamma = {"input": 0.0, "h1": 1e4}
-    run = _train(gamma=gamma, epochs=400, gate_learning_rate=0.05, batch_size=300, prune_every=1)
+    run = _train(gamma=gamma, epochs=400, gate_learning_rate=0.05, batch_size=300, prune_every=1,
+                 evaluate_every=1000)  # fmt: skip
     assert run.status == "collapsed"
+    assert [("error" in row) for row in run.rows] == [False] * (len(run.rows) - 1) + [True]
     assert "no unit of h1 survived; use a smaller gamma" in run.message
     assert len(run.rows) < 100
     assert run.rows[-1]["status"] == "collapsed"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import nn
 
+    from vibtheory.datasets.dataset import Dataset
     from vibtheory.training.hardware import InTurns
 
 __all__ = ["run_experiment", "run_together"]
@@ -92,10 +93,11 @@ def run_experiment(
     planned = plan.jobs(mode)
     if plan.tuning(mode) is not None:
         _trained_teacher(plan, Path(runs), progress, device, root)  # before the runs that share it begin
-    options: dict[str, Any] = {"runs": runs, "device": device, "root": root, "accelerate": accelerate,
-                               "threads": max(1, (os.cpu_count() or 1) // jobs), "progress": progress and jobs == 1}  # fmt: skip
+    options: dict[str, Any] = {"runs": runs, "device": device, "root": root, "accelerate": accelerate}
+    options |= {"threads": max(1, (os.cpu_count() or 1) // jobs), "progress": progress and jobs == 1}
     tasks = [delayed(run_together)([(plan, mode, recipe, seed)], **options) for recipe, seed in planned]
-    return pd.concat(Parallel(n_jobs=min(jobs, len(tasks)))(tasks), ignore_index=True)
+    found: list[DataFrame] = Parallel(n_jobs=min(jobs, len(tasks)))(tasks)
+    return pd.concat(found, ignore_index=True)
 
 
 def run_together(
@@ -131,7 +133,8 @@ def run_together(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or os.cpu_count() or 1)
     try:
-        turns = [_one(*run, Path(runs), progress, device, root, accelerate) for run in planned]
+        data: dict[Any, Dataset] = {}  # that runs have in common
+        turns = [_one(*run, Path(runs), progress, device, root, accelerate, data) for run in planned]
         results = interleave(turns, choose_device(device), stop)
     finally:
         torch.set_num_threads(before)
@@ -148,6 +151,7 @@ def _one(
     device: str,
     root: str | Path | None,
     accelerate: str,
+    loaded: dict[Any, Dataset],
 ) -> InTurns[list[dict[str, Any]]]:
     """One γ and one seed, from pretraining to fine-tuning; its rows are kept in its folder."""
     from vibtheory import datasets
@@ -175,9 +179,12 @@ def _one(
                 f"{recipe.gamma:g}, seed {seed}. Remedy: delete this file, and the same command measures the run again"
             )
         return [{**row, "mode": mode} for row in rows]
-    data = datasets.load(plan.dataset, root)
-    data = data.split(plan.held_out) if plan.held_out else data
-    data = data.subset(plan.examples) if plan.examples else data
+    kind = plan.dataset, plan.held_out, plan.examples
+    if kind not in loaded:
+        whole = datasets.load(plan.dataset, root)
+        whole = whole.split(plan.held_out) if plan.held_out else whole
+        loaded[kind] = whole.subset(plan.examples) if plan.examples else whole
+    data = loaded[kind]
     if plan.arguments.get("classes", data.classes) != data.classes:
         got, want = f"{plan.arguments['classes']} classes", f"{data.classes}, as {plan.dataset} has"
         reject("recipe arguments", got, want, f"set classes = {data.classes} in {plan.name}")

@@ -91,6 +91,8 @@ class _File:
     dataset: str
     recipe: dict[str, Any]
     row: str = ""
+    held_out: Annotated[int, Field(ge=0)] = 0
+    examples: Annotated[int, Field(ge=0)] = 0
     arguments: dict[str, Any] = field(default_factory=dict)
     finetune: dict[str, Any] | None = None
     teacher: dict[str, Any] | None = None

@@ -48,7 +48,7 @@ def record(
     number: int,
     modes: Sequence[str],
     *,
-    network: str | None = None,
+    network: str | Sequence[str] | None = None,
     row: str | None = None,
     decay_gates: bool = False,
     out: str | Path = "figures",
@@ -71,7 +71,7 @@ def record(
     Args:
         number: 1 to 4.
         modes: of "quick", "full", "curve"; none: nothing is trained.
-        network: packaged recipe of that table, or a TOML file; None: all of the table's.
+        network: packaged recipe of that table, or a TOML file, or several; None: all of the table's.
         row: Tables 3 and 4: one comparison only, such as "3.1".
         decay_gates: weight decay on the gates too, as in the authors' runs.
         out: folder of the table.
@@ -95,7 +95,7 @@ def record(
     """
     table = recorded_table(number, out)
     results = table.read()
-    plans = [experiment(name) for name in ([network] if network else _RECIPES[number])]
+    plans = [experiment(name) for name in ([network] if isinstance(network, str) else network or _RECIPES[number])]
     for plan in plans:
         if plan.table != number:
             got = f"{plan.name}, of table {plan.table}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,13 +217,11 @@ class Loop:
         if not pretraining and recipe.prunes_after(epoch):
             self._prune()
         last = epoch + 1 == (recipe.pretrain_epochs if pretraining else recipe.epochs)
-        if last or (done + 1) % self.settings.evaluate_every == 0:
-            with self._full_size():
-                row |= measured(self.net, self.test, self.data.likelihood)
-        else:
-            row |= measured(self.net, None, self.data.likelihood)
+        dead = not pretraining and not all(bool(gate.keep.any()) for gate in self.gates.values())
+        due = last or dead or (done + 1) % self.settings.evaluate_every == 0
+        with self._full_size() if due else nullcontext():
+            row |= measured(self.net, self.test if due else None, self.data.likelihood)
         row["seconds"] = time.perf_counter() - started
-        dead = not pretraining and any(row[f"kept_{name}"] == 0 for name in self.gates)
         self.rows.append({**row, "status": "collapsed" if dead else "completed"})
         if recipe.distill and self.teacher is None and done + 1 == recipe.pretrain_epochs:
             self.teacher = self._predictions(self.net)

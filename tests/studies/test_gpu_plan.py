@@ -66,8 +66,8 @@ def test_left_killed_and_resumed_is_the_undisturbed_plan(tmp_path: Path, monkeyp
 
 
 def test_no_time_no_gpu_and_a_failing_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SystemExit, match=r"no GPU. Remedy"):
-        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
         gpu_plan.main([])
     gpu_plan.main(["--rehearse", "--minutes", "0", "--out", str(tmp_path)])
     assert set(pd.read_csv(tmp_path / "plan.csv")["status"]) == {"no time"}

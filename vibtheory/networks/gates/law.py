@@ -116,8 +116,11 @@ class GateLaw(nn.Module):
         if not self.training and not self.sample_in_eval:
             return h * self.mean().to(h.dtype).view(shape)
         n, start = self.union or (h.shape[0], 0)
-        z = self.sample(n, slice(start, start + h.shape[0]))  # [N, d]
-        return h * z.to(h.dtype).view(h.shape[0], *shape[1:])
+        return self._sampled(h, n, slice(start, start + h.shape[0]), shape)
+
+    def _sampled(self, h: Tensor, n: int, rows: slice, shape: list[int]) -> Tensor:
+        """h ⊙ z: z is that of the `rows` of n examples, and of `shape` but for its first axis."""
+        return h * self.sample(n, rows).to(h.dtype).view(h.shape[0], *shape[1:])
 
     def extra_repr(self) -> str:
         law = "" if self.law == "vib" else f"{self.law!r}, "

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vibtheory.errors import reject
 from vibtheory.networks.gates.law import GateLaw, named_gates
+from vibtheory.networks.gates.normals import standard_normal
 
 __all__ = ["Gate", "joint_information", "log1p_alpha", "unit_prices", "vib_gates"]
 
@@ -85,13 +86,61 @@ class Gate(GateLaw):
 
     def sample(self, n: int, rows: slice = slice(None)) -> Tensor:
         """z = μ + σ⊙ε [n, d] for n examples, or those of its `rows`; 0 where a unit is not open."""
-        open_ = self.open
-        mu, sigma = self.mu * open_, self.sigma * open_
-        noise = torch.randn(n, self.features, device=mu.device, dtype=mu.dtype)[rows]
-        return torch.addcmul(mu, sigma, noise)
+        return _factor(self.mu, self.log_var, self.open, standard_normal(n, self.features, self.mu)[rows])
+
+    def _sampled(self, h: Tensor, n: int, rows: slice, shape: list[int]) -> Tensor:
+        if torch._C._functorch.is_functorch_wrapped_tensor(self.mu):
+            return super()._sampled(h, n, rows, shape)
+        noise = standard_normal(n, self.features, self.mu)[rows]
+        gated: Tensor = _Gated.apply(h, self.mu, self.log_var, self.open, noise, [-1, *shape[1:]])
+        return gated
 
     def _expectation(self) -> Tensor:
         return self.mu
+
+
+def _factor(mu: Tensor, log_var: Tensor, open_: Tensor, noise: Tensor) -> Tensor:
+    """z = μ + σ⊙ε [n, d], 0 where a unit is not open; noise: ε [n, d]."""
+    passes = open_.to(mu.dtype)
+    return torch.addcmul(mu * passes, torch.exp(0.5 * log_var) * passes, noise)
+
+
+class _Gated(torch.autograd.Function):
+    """h ⊙ z as one step of the tape: a third of the kernels of its parts, and nothing kept but h, z and ε.
+
+    dh = g⊙z, and with s = Σ_positions g⊙h: dμ = Σ_n s, d log σ² = ½σ ⊙ Σ_n s⊙ε. Derivatives of these are those of the
+    plain expression.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, h: Tensor, mu: Tensor, log_var: Tensor, open_: Tensor, noise: Tensor, shape: list[int]
+    ) -> Tensor:
+        z = _factor(mu, log_var, open_, noise).to(h.dtype).view(shape)
+        ctx.save_for_backward(h, mu, log_var, open_, noise, z)
+        return h * z
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        h, mu, log_var, open_, noise, z = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the caller wants to differentiate again
+            out = h * _factor(mu, log_var, open_, noise).to(h.dtype).view_as(z)
+            wanted = [t for t, needed in zip((h, mu, log_var), ctx.needs_input_grad, strict=False) if needed]
+            found = iter(torch.autograd.grad(out, wanted, g, create_graph=True))
+            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None, None, None
+        by_h, by_mu, by_log_var = ctx.needs_input_grad[:3]
+        dh = g * z if by_h else None
+        if not (by_mu or by_log_var):
+            return dh, None, None, None, None, None
+        positions = [axis for axis in range(1, h.ndim) if z.shape[axis] == 1 != h.shape[axis]]
+        s = g * h
+        if positions:
+            s = s.sum(positions, dtype=mu.dtype)
+        s = s.to(mu.dtype).view_as(noise)
+        passes = open_.to(mu.dtype)
+        dmu = s.sum(0) * passes
+        dlog_var = (s * noise).sum(0) * passes * torch.exp(0.5 * log_var) * 0.5
+        return dh, dmu, dlog_var, None, None, None
 
 
 def log1p_alpha(mu: Tensor, log_var: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from torch import nn
 
 from vibtheory.compression.metrics import compression
 from vibtheory.datasets.dataset import Dataset, from_arrays
-from vibtheory.networks.gates import LAWS, joint_information, objective
+from vibtheory.networks.gates import LAWS, add_information_gradient, objective
 from vibtheory.networks.likelihood import likelihood_loss
 from vibtheory.networks.vgg import _VGG16, _vgg
 from vibtheory.training.hardware import ACCELERATIONS
@@ -100,7 +100,7 @@ def stages(state: Loop, options: argparse.Namespace) -> dict[str, float]:
 
     def information() -> None:
         if state._prices is not None:
-            held["loss"] = held["loss"] + joint_information(state._vib, state._prices)
+            add_information_gradient(state._vib, state._prices)
         else:
             held["loss"] = objective(held["loss"], state.gates, 1e-5)
 
@@ -111,8 +111,9 @@ def stages(state: Loop, options: argparse.Namespace) -> dict[str, float]:
     def update() -> None:
         state.optimizer.step()
 
+    priced = (information, backward) if state._prices is None else (backward, information)  # or its gradient alone
     for _ in range(options.repeats + 1):
-        for stage in (data, forward, information, backward, update):
+        for stage in (data, forward, *priced, update):
             times.setdefault(stage.__name__, []).append(seconds(stage, device))
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 

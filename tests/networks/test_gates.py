@@ -13,7 +13,7 @@ from torch import nn
 
 from vibtheory import networks
 from vibtheory.errors import InvalidInputError
-from vibtheory.networks.gates import Gate, gate_information, log1p_alpha, named_gates, objective
+from vibtheory.networks.gates import Gate, gate_information, log1p_alpha, named_gates, normals, objective
 
 RNG = np.random.default_rng(5)
 MU = RNG.normal(scale=2.7, size=9)
@@ -152,6 +152,85 @@ def test_axis(axis: int, shape: tuple[int, ...], training: bool) -> None:
     h = torch.from_numpy(RNG.normal(size=shape).astype(np.float32))
     moved = np.moveaxis(h.numpy(), axis, -1) * MU
     np.testing.assert_allclose(np.moveaxis(gate(h).detach().numpy(), axis, -1), moved, rtol=1e-5)
+
+
+LAYOUTS = [
+    (1, (5, 9), torch.contiguous_format), (1, (5, 9, 3, 2), torch.contiguous_format),
+    (1, (5, 9, 3, 2), torch.channels_last), (-1, (5, 4, 9), torch.contiguous_format),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(1, (3, 2)), (1, (2, 2, 2, 1)), (-1, (2, 2, 2))])
+def test_derivatives_of_first_and_second_order(axis: int, shape: tuple[int, ...]) -> None:
+    """Central differences in float64, with the noise held; a closed unit has none."""
+    gate = Gate(2, axis=axis, mean=0.7, log_variance=-0.4).double()
+    gate.close(torch.tensor([1]))
+
+    def gated(h: torch.Tensor, mu: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(8)
+            return torch.func.functional_call(gate, {"mu": mu, "log_var": log_var}, (h,))
+
+    h = torch.from_numpy(RNG.normal(size=shape)).requires_grad_()
+    inputs = h, gate.mu.detach().requires_grad_(), gate.log_var.detach().requires_grad_()
+    assert torch.autograd.gradcheck(gated, inputs)
+    assert torch.autograd.gradgradcheck(gated, inputs)
+
+
+@pytest.mark.parametrize(("axis", "shape", "memory"), LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_gate_and_gradients_are_those_of_the_plain_expression(
+    axis: int, shape: tuple[int, ...], memory: torch.memory_format, dtype: torch.dtype
+) -> None:
+    """h⊙z from `sample`, by autograd, in the activation's precision (the gate's own stays float32, as under AMP)."""
+    gate = _gate(axis=axis).to(torch.float64 if dtype == torch.float64 else torch.float32)
+    gate.close(torch.tensor(CLOSED))
+    h = torch.from_numpy(RNG.normal(size=shape)).to(dtype).contiguous(memory_format=memory).requires_grad_()
+    upstream = torch.from_numpy(RNG.normal(size=shape)).to(dtype)
+    place = [5 if a == 0 else 9 if a == axis % len(shape) else 1 for a in range(len(shape))]
+    found = []
+    for plain in (False, True):
+        torch.manual_seed(8)
+        out = h * gate.sample(5).to(dtype).view(place) if plain else gate(h)
+        found.append([out.detach(), *torch.autograd.grad(out, (h, gate.mu, gate.log_var), upstream)])
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.dtype == theirs.dtype
+        tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.03}[dtype]
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_gates_under_vmap_are_those_of_single_nets() -> None:
+    h = torch.from_numpy(RNG.normal(size=(5, 9)).astype(np.float32))
+    gates = [_gate(), _gate()]
+    with torch.no_grad():
+        gates[1].mu.mul_(-0.5)
+    stacked = torch.func.stack_module_state(gates)  # type: ignore[arg-type]
+    torch.manual_seed(8)
+    both = torch.func.vmap(lambda p, b: torch.func.functional_call(gates[0], (p, b), (h,)), randomness="same")(*stacked)
+    for gate, out in zip(gates, both, strict=True):
+        torch.manual_seed(8)
+        torch.testing.assert_close(out, gate(h), rtol=1e-6, atol=1e-6)
+
+
+def test_compiled_normal_numbers_are_torch_s() -> None:
+    """From any place of the twister's block, for any number of numbers, and the generator afterwards."""
+    fill = normals._compiled()
+    assert fill or torch.backends.cpu.get_cpu_capability() != "AVX2"  # torch itself computes otherwise elsewhere
+    for before, n in ((0, 16), (7, 5000), (617, 1024), (623, 4099), (624, 2047)) if fill else ():
+        ours, theirs = torch.Generator().manual_seed(n), torch.Generator().manual_seed(n)
+        for generator in (ours, theirs):
+            torch.rand(before, generator=generator)
+        assert torch.equal(normals._draw(fill, ours, torch.empty(n)), torch.randn(n, generator=theirs))
+        assert torch.equal(ours.get_state(), theirs.get_state())
+
+
+def test_the_switch_to_compiled_normal_numbers_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    h, drawn = torch.rand(200, 9), []
+    for already in (0, 10**12):
+        monkeypatch.setattr(normals, "_drawn", already)
+        torch.manual_seed(8)
+        drawn.append(_gate()(h))
+    assert torch.equal(*drawn)
 
 
 def test_information_has_no_side_effects() -> None:

@@ -9,14 +9,14 @@ import torch
 
 from vibtheory import networks
 from vibtheory.errors import InvalidInputError
-from vibtheory.networks.gates import joint_information, named_gates, objective, unit_prices
+from vibtheory.networks.gates import add_information_gradient, named_gates, objective, unit_prices
 from vibtheory.training.hardware import GraphedStep, check_acceleration
 
 
 @pytest.mark.parametrize(
     "price", [0.03, {"conv1": 0.5, "conv2": 0.02, "flat": 1.5, "fc1": 0.0}], ids=["one", "by layer"]
 )
-def test_joint_information_is_the_sum_over_gates(price: Any) -> None:
+def test_the_gradient_of_all_gates_at_once_is_that_of_the_sum_over_gates(price: Any) -> None:
     torch.manual_seed(0)
     gates = named_gates(networks.lenet_5_caffe())
     for gate in gates.values():
@@ -26,13 +26,12 @@ def test_joint_information_is_the_sum_over_gates(price: Any) -> None:
     with torch.no_grad():
         gates["fc1"].mu[7] = 0.0
     parameters = [p for gate in gates.values() for p in gate.parameters()]
-    expected = objective(torch.zeros(()), gates, price)
-    joint = joint_information(gates, unit_prices(gates, price))
-    torch.testing.assert_close(joint, expected, rtol=1e-5, atol=1e-6)
-    for ours, theirs in zip(
-        torch.autograd.grad(joint, parameters), torch.autograd.grad(expected, parameters), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+    parameters[0].grad = torch.full_like(parameters[0], 0.25)  # what the loss has left there
+    expected = torch.autograd.grad(objective(torch.zeros(()), gates, price), parameters)
+    add_information_gradient(gates, unit_prices(gates, price))
+    torch.testing.assert_close(parameters[0].grad, 0.25 + expected[0], rtol=1e-5, atol=1e-7)
+    for ours, theirs in zip(parameters[1:], expected[1:], strict=True):
+        torch.testing.assert_close(ours.grad, theirs, rtol=1e-5, atol=1e-7)
 
 
 def test_steps_before_and_beside_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ class Examples:
     def take(self, batch: Tensor, mine: slice = slice(None)) -> Tensor:
         """Inputs [n, ...] of the part `mine` of a batch of indices; random changes are drawn for the whole batch."""
         if not self.images:
-            return self._now[batch[mine]]
+            return self._now.index_select(0, batch[mine])
         return self._without_closed(self.images.take(batch[mine], self.images.draw(len(batch))[:, mine]))
 
     def _without_closed(self, x: Tensor) -> Tensor:

@@ -19,13 +19,13 @@ from torch.nn import functional
 
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import DivergedError, reject
-from vibtheory.networks.gates import joint_information, named_gates, objective, unit_prices, vib_gates
+from vibtheory.networks.gates import add_information_gradient, named_gates, objective, unit_prices, vib_gates
 from vibtheory.networks.likelihood import check_fit, likelihood_loss
 from vibtheory.training.checkpoint import State, data_fingerprint, load_random_state, random_state, restore, snapshot
 from vibtheory.training.distributed import parallel, world
 from vibtheory.training.examples import Examples, batches_of, needs_two
 from vibtheory.training.hardware import GraphedStep, InTurns
-from vibtheory.training.optimizer import adam, initialise_gates, load_optimizer, optimizer_tensors
+from vibtheory.training.optimizer import adam, initialise_gates, load_optimizer, optimizer_tensors, update
 from vibtheory.training.progress import Progress
 from vibtheory.training.recipe import Recipe
 from vibtheory.training.run import Run, finished, measured
@@ -94,6 +94,7 @@ class Loop:
         self._vib = vib_gates(net) if all(gate.law == "vib" for gate in self.gates.values()) else {}
         own = [p for gate in self.gates.values() for p in gate.parameters()]
         self.optimizer = adam(net.parameters(), own, recipe, capturable="graph" in settings.accelerate)
+        self._parameters = list(net.parameters())
         self.rows: list[dict[str, Any]] = []
         self.shrinker: Shrinker | None = None
         self.teacher: Tensor | None = None  # logits [N, K] to follow, where the recipe distils
@@ -235,8 +236,7 @@ class Loop:
             if "compile" in self.settings.accelerate:
                 self._model = torch.compile(self._model)
         self._phase = (pretraining, price)
-        joint = self.examples.images and self._vib and price
-        self._prices = unit_prices(self._vib, price) if joint else None
+        self._prices = unit_prices(self._vib, price) if self._vib and price else None
 
         def step(batch: Tensor) -> Tensor:
             return self.step(batch, price)
@@ -261,7 +261,7 @@ class Loop:
             for gate in self.gates.values():
                 gate.union = (n, mine.start)
         inputs, batch = self.examples.take(batch, mine), batch[mine]
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16) if self.amp else nullcontext():
             outputs = self._model(inputs)
         outputs = outputs.float()
         fit = loss = likelihood_loss(outputs, self.y[batch], self.data.likelihood)
@@ -276,13 +276,14 @@ class Loop:
         if self.world.size > 1:  # the mean over processes is then the mean over the union batch
             weight = len(batch) * self.world.size / n
             loss, fit = weight * loss, weight * fit
+        if self._prices is None and price:
+            fit = objective(fit, self.gates, price)
+        for parameter in self._parameters:
+            parameter.grad = None
+        fit.backward()  # type: ignore[no-untyped-call]
         if self._prices is not None:
-            total = fit + joint_information(self._vib, self._prices)
-        else:
-            total = objective(fit, self.gates, price) if price else fit
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+            add_information_gradient(self._vib, self._prices)
+        update(self.optimizer)
         return loss.detach()
 
     def _speed(self, seconds: float) -> dict[str, float]:

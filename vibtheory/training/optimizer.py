@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam as functional_adam
 
 from vibtheory.networks.gates import Gate, GateLaw
 from vibtheory.training.recipe import Recipe
 
-__all__ = ["adam", "initialise_gates", "load_optimizer", "optimizer_tensors"]
+__all__ = ["adam", "initialise_gates", "load_optimizer", "optimizer_tensors", "update"]
 
 _ADAM = {"step", "exp_avg", "exp_avg_sq"}
 
@@ -43,6 +44,37 @@ def adam(
         {"params": second, "lr": recipe.gate_learning_rate, "weight_decay": recipe.gate_weight_decay},
     ]
     return torch.optim.Adam(groups, fused=True, capturable=capturable)
+
+
+@torch.no_grad()
+def update(optimizer: torch.optim.Optimizer) -> None:
+    """optimizer.step() of `adam`'s, without what that looks up, logs and checks anew each time."""
+    found = [[p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups]
+    if any(group["capturable"] for group in optimizer.param_groups) or any(
+        p not in optimizer.state for parameters in found for p in parameters
+    ):
+        optimizer.step()
+        return
+    for group, parameters in zip(optimizer.param_groups, found, strict=True):
+        if not parameters:
+            continue
+        states = [optimizer.state[p] for p in parameters]
+        functional_adam(
+            parameters,
+            [p.grad for p in parameters],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            eps=group["eps"],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+        )
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

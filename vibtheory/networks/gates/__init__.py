@@ -15,7 +15,7 @@ from vibtheory.networks.gates.law import named_gates as named_gates
 from vibtheory.networks.gates.law import objective as objective
 from vibtheory.networks.gates.sbp import SBPGate as SBPGate
 from vibtheory.networks.gates.vib import Gate as Gate
-from vibtheory.networks.gates.vib import joint_information as joint_information
+from vibtheory.networks.gates.vib import add_information_gradient as add_information_gradient
 from vibtheory.networks.gates.vib import log1p_alpha as log1p_alpha
 from vibtheory.networks.gates.vib import unit_prices as unit_prices
 from vibtheory.networks.gates.vib import vib_gates as vib_gates

@@ -17,7 +17,7 @@ from vibtheory.errors import reject
 from vibtheory.networks.gates.law import GateLaw, named_gates
 from vibtheory.networks.gates.normals import standard_normal
 
-__all__ = ["Gate", "joint_information", "log1p_alpha", "unit_prices", "vib_gates"]
+__all__ = ["Gate", "add_information_gradient", "log1p_alpha", "unit_prices", "vib_gates"]
 
 
 class Gate(GateLaw):
@@ -89,10 +89,11 @@ class Gate(GateLaw):
         return _factor(self.mu, self.log_var, self.open, standard_normal(n, self.features, self.mu)[rows])
 
     def _sampled(self, h: Tensor, n: int, rows: slice, shape: list[int]) -> Tensor:
-        if torch._C._functorch.is_functorch_wrapped_tensor(self.mu):
+        if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(self.mu):
             return super()._sampled(h, n, rows, shape)
         noise = standard_normal(n, self.features, self.mu)[rows]
-        gated: Tensor = _Gated.apply(h, self.mu, self.log_var, self.open, noise, [-1, *shape[1:]])
+        place = [-1, *shape[1:]]
+        gated: Tensor = _Gated.apply(h, self.mu, self.log_var, self.open, noise, place)  # type: ignore[no-untyped-call]
         return gated
 
     def _expectation(self) -> Tensor:
@@ -113,7 +114,7 @@ class _Gated(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, h: Tensor, mu: Tensor, log_var: Tensor, open_: Tensor, noise: Tensor, shape: list[int]
     ) -> Tensor:
         z = _factor(mu, log_var, open_, noise).to(h.dtype).view(shape)
@@ -121,7 +122,7 @@ class _Gated(torch.autograd.Function):
         return h * z
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         h, mu, log_var, open_, noise, z = ctx.saved_tensors
         if torch.is_grad_enabled():  # the caller wants to differentiate again
             out = h * _factor(mu, log_var, open_, noise).to(h.dtype).view_as(z)
@@ -139,7 +140,7 @@ class _Gated(torch.autograd.Function):
         s = s.to(mu.dtype).view_as(noise)
         passes = open_.to(mu.dtype)
         dmu = s.sum(0) * passes
-        dlog_var = (s * noise).sum(0) * passes * torch.exp(0.5 * log_var) * 0.5
+        dlog_var = s.mul_(noise).sum(0) * passes * torch.exp(0.5 * log_var) * 0.5
         return dh, dmu, dlog_var, None, None, None
 
 
@@ -181,13 +182,24 @@ def unit_prices(gates: Mapping[str, Gate], price: float | Mapping[str, float]) -
     return torch.cat(layers)
 
 
-def joint_information(gates: Mapping[str, Gate], prices: Tensor) -> Tensor:
-    """Σ_i γ_i s_i Σ_j ½ log(1 + α_ij), a scalar: what `objective` adds to the loss, in few kernels.
+@torch.no_grad()
+def add_information_gradient(gates: Mapping[str, Gate], prices: Tensor) -> None:
+    """Add to .grad of each μ and log σ² the gradient of Σ_i γ_i s_i Σ_j ½ log(1 + α_ij), in few kernels.
+
+    That of `log1p_alpha`, bit for bit: with p = α/(1 + α), ∂ log(1 + α) = 2p/μ by μ and −p by log σ².
 
     Args:
         gates: gates by layer name.
         prices: from `unit_prices`.
     """
-    mu = torch.cat([gate.mu for gate in gates.values()])
-    log_var = torch.cat([gate.log_var for gate in gates.values()])
-    return torch.dot(log1p_alpha(mu, log_var), prices)
+    parts: list[list[Tensor]] = [[gate.mu for gate in gates.values()], [gate.log_var for gate in gates.values()]]
+    mu, log_var = (torch.cat(part).float() for part in parts)
+    magnitude = mu.abs()
+    reached = magnitude.clamp_min(1e-30)
+    log_alpha = (2 * reached.log()).sub_(log_var)
+    by_log_var = torch.ops.aten.softplus_backward(prices * (magnitude >= 1e-30), log_alpha, 1, 20)
+    by_mu = (2 * by_log_var).div_(reached).mul_(mu.sgn())
+    for parameters, gradient in zip(parts, (by_mu, by_log_var.neg_()), strict=True):
+        for parameter, share in zip(parameters, gradient.split([len(p) for p in parameters]), strict=True):
+            share = share.to(parameter.dtype)
+            parameter.grad = share.clone() if parameter.grad is None else parameter.grad.add_(share)

@@ -75,8 +75,9 @@ def test_two_processes_follow_one(name: str, tmp_path: Path) -> None:
     for rank, report in enumerate(reports):
         assert report["norm"] == "BatchNorm2d"
         for ours, theirs in zip(report["rows"], alone.rows, strict=True):
-            for key in ("cross_entropy", "information", "test_loss"):
-                assert ours[key] == pytest.approx(theirs[key], rel=1e-5, abs=1e-5), key
+            # the test loss grows its rounding sixfold an epoch, to 1e-5 at the last: a wide margin
+            for key, within in (("cross_entropy", 1e-5), ("information", 1e-5), ("test_loss", 1e-4)):
+                assert ours[key] == pytest.approx(theirs[key], rel=within, abs=within), key
             assert ours["error"] == theirs["error"]
         state = torch.load(tmp_path / f"net{rank}.pt", weights_only=True)
         for key, tensor in alone.net.state_dict().items():

@@ -190,7 +190,7 @@ def add_information_gradient(gates: Mapping[str, Gate], prices: Tensor) -> None:
 
     Args:
         gates: gates by layer name.
-        prices: from `unit_prices`.
+        prices: from `unit_prices`, [Σd].
     """
     parts: list[list[Tensor]] = [[gate.mu for gate in gates.values()], [gate.log_var for gate in gates.values()]]
     mu, log_var = (torch.cat(part).float() for part in parts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from vibtheory.bridge.affine import MEMORY, AffineMap, entries, is_affine, matrix_of
 from vibtheory.bridge.branching import Branching
@@ -26,7 +27,7 @@ from vibtheory.bridge.downstream import Downstream, modules_after
 from vibtheory.bridge.lipschitz_constants import lipschitz_constant, uncertified
 from vibtheory.bridge.output_loss import OutputLoss
 from vibtheory.errors import InvalidInputError, reject
-from vibtheory.networks.forward import activation, evaluating, gate_held_at, in_float64
+from vibtheory.networks.forward import activation, evaluating, gate_held_at, in_float64, results_before, with_results
 from vibtheory.networks.gates import vib_gates
 
 __all__ = ["Batch", "GatedLayer"]
@@ -36,12 +37,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs x [n, ...] in the copy's type, f [n, d, ...] at the gate in float64, labels y, other results before it."""
+    """Inputs x [n, ...] in the copy's type, f [n, d, ...] at the gate in float64, labels y, other results before it.
+
+    Those are of the graph's nodes, or of calls of modules where there is no graph.
+    """
 
     x: Tensor
     f: Tensor
     y: Tensor
-    before: dict[Any, Any] = field(default_factory=dict)
+    before: Any = ()
 
 
 class GatedLayer:
@@ -105,6 +109,8 @@ class GatedLayer:
         self.tail: nn.Sequential | None = None
         self.branches: Branching | None = None
         self._cache: list[Batch] | None = None
+        self._repeated: list[nn.Module] = []  # whose results before the gate are used again
+        self._grows: list[bool] = []  # which of their tensors grow with the batch
         self.after = self._followed()
         self.reason = self.after.reason
         self.obstacle = self._obstacle()
@@ -149,16 +155,14 @@ class GatedLayer:
     def keep_in_memory(self) -> None:
         """Cache f for repeated passes where it fits in half of `memory`; otherwise it is recomputed on every pass."""
         size = self.n * (math.prod(self.shape) * 8 + self.x[0].size * 8)
-        if self._cache is None and not self.after.graph and 2 * size <= self.memory:
+        fits = 2 * size <= self.memory and (not self._repeated or len(self.x) <= self.batch)
+        if self._cache is None and not self.after.graph and fits:
             self._cache = list(self.batches())
 
     def output(self, batch: Batch, z: Tensor) -> Tensor:
         """Network output [n, K] with the gate's output replaced by f⊙z; z [d], or [n, d] one per example."""
-        if z.ndim == 1 and self.tail is not None and self.affine_map is not None and self._formed_is_cheaper:
-            return self._stacked(batch, z[None])
         if self.tail is None and self.after.graph is None:
-            with gate_held_at(self.gate, z):
-                return _two_axes(self.net(batch.x))
+            return self._rerun(batch, z, 1)
         shape = [1] * batch.f.ndim
         shape[0], shape[self.gate.axis] = len(z) if z.ndim == 2 else 1, self.d
         gated = batch.f * z.reshape(shape)
@@ -220,8 +224,16 @@ class GatedLayer:
             return torch.cat([self.output(batch, one) for one in z])
         if self.affine_map is not None and self.tail is not None and self._formed_is_cheaper:
             return _two_axes(self.tail(self.affine_map.after(batch.f, z)))
-        x, f = (v.repeat(len(z), *(1,) * (v.ndim - 1)) for v in (batch.x, batch.f))
-        return self.output(Batch(x, f, batch.y), z.repeat_interleave(len(batch.f), 0))
+        each = z.repeat_interleave(len(batch.f), 0)
+        if self.tail is None:
+            return self._rerun(batch, each, len(z))
+        return self.output(Batch(batch.x, batch.f.repeat(len(z), *(1,) * (batch.f.ndim - 1)), batch.y), each)
+
+    def _rerun(self, batch: Batch, z: Tensor, times: int) -> Tensor:
+        """Outputs [times·n, K] of the net itself on the batch's examples `times` times, with z at the gate."""
+        x = batch.x.repeat(times, *(1,) * (batch.x.ndim - 1))
+        with with_results(batch.before, self._grows, times), gate_held_at(self.gate, z):
+            return _two_axes(self.net(x))
 
     def _batch(self, start: int, entropy: Sequence[int]) -> Batch:
         x = self._inputs(slice(start, start + self.batch))
@@ -232,8 +244,10 @@ class GatedLayer:
             return Batch(x, f.double(), y, before)
         gates = vib_gates(self.net).values() if self.samples else ()
         with evaluating(self.net, (gate for gate in gates if gate is not self.gate), entropy if self.samples else None):
-            f = activation(self.net, self.gate, x, stop=self.tail is not None)
-        return Batch(x, f.double(), y)
+            if self.tail is not None:
+                return Batch(x, activation(self.net, self.gate, x, stop=True).double(), y)
+        calls, f = results_before(self.net, self.gate, x)
+        return Batch(x, f.double(), y, calls if [module for module, _ in calls] == self._repeated else ())
 
     def _inputs(self, rows: slice) -> Tensor:
         return torch.as_tensor(self.x[rows]).to(self.device, self.dtype)
@@ -265,6 +279,7 @@ class GatedLayer:
             cut = next((i for i, module in enumerate(chain) if not is_affine(module)), len(chain))
             self.prefix, self.tail = nn.Sequential(*chain[:cut]), nn.Sequential(*chain[cut:])
         if after.modules is None and after.graph is None:
+            self._remember()
             return after
         z = torch.linspace(0.5, 1.5, self.d, dtype=torch.float64, device=self.device)
         with torch.no_grad(), gate_held_at(self.gate, z):
@@ -281,7 +296,21 @@ class GatedLayer:
                 self.branches = Branching(after, three.flip(0), z, self.likelihood, self.memory)
             return after
         self.prefix = self.tail = None
+        self._remember()
         return Downstream(None, "its trace does not compute what the network does")
+
+    def _remember(self) -> None:
+        """Let results of modules before the gate be used again, where two z beside each other show that they can be."""
+        x, z = self._inputs(slice(2)), torch.linspace(0.5, 1.5, 2 * self.d, dtype=torch.float64, device=self.device)
+        (calls, f), (twice, _) = (results_before(self.net, self.gate, v) for v in (x, torch.cat([x, x])))
+        once, more = (tree_leaves([result for _, result in found]) for found in (calls, twice))
+        grows = [len(v) < len(w) for v, w in zip(once, more, strict=True) if isinstance(v, Tensor)]
+        with torch.no_grad():
+            truth = torch.cat([self._rerun(Batch(x, f, x), one, 1) for one in z.reshape(2, -1)])
+            self._grows = grows
+            found = self._rerun(Batch(x, f, x, calls), z.reshape(2, -1).repeat_interleave(len(x), 0), 2)
+        if torch.allclose(found, truth, 1e-9 + self.rounding, (1e-9 + self.rounding) * float(truth.abs().max())):
+            self._repeated = [module for module, _ in calls]
 
     def _obstacle(self) -> str:
         if self.branches is not None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from vibtheory.compression.fixed_modules import Select
 from vibtheory.networks.gates import Gate
@@ -64,21 +66,23 @@ def is_affine(module: nn.Module) -> bool:
 
 
 def entries(module: nn.Module, x: Tensor) -> int:
-    """Numbers in the results of all modules in a forward pass on x [1, ...]: above what it holds, or autograd keeps."""
-    total = x.numel()
+    """Numbers in the results of all operations in a forward pass on x [1, ...]: above what it or autograd holds."""
+    with torch.no_grad(), _Counter() as counter:
+        module(x)
+    return x.numel() + counter.total
 
-    def count(_: nn.Module, __: Any, output: Any) -> None:
-        nonlocal total
-        total += output.numel() if isinstance(output, Tensor) else 0
 
-    watches = [part.register_forward_hook(count) for part in module.modules()]
-    try:
-        with torch.no_grad():
-            module(x)
-    finally:
-        for watch in watches:
-            watch.remove()
-    return total
+class _Counter(TorchFunctionMode):
+    """Entries of what torch's functions return inside a `with` block; of a vmapped one, for one example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.total += sum(v.numel() for v in pytree.tree_leaves(result) if isinstance(v, Tensor))
+        return result
 
 
 def matrix_of(affine: nn.Module, shape: Sequence[int], memory: int = MEMORY) -> tuple[Tensor, Tensor]:
@@ -95,19 +99,19 @@ def matrix_of(affine: nn.Module, shape: Sequence[int], memory: int = MEMORY) -> 
     backward = 0 < rows < size
     count = rows if backward else size
     chunk = max(1, memory // (16 * (entries(affine, zero) + size + rows)))
-    parts = []
+    v = torch.empty(rows, size, dtype=torch.float64, device=device)
     for start in range(0, count, chunk):
         units = torch.zeros(min(chunk, count - start), count, dtype=torch.float64, device=device)
         units.diagonal(start)[:] = 1
         if backward:
             x = zero.expand(len(units), *shape).clone().requires_grad_(True)
             with torch.enable_grad():
-                output = affine(x).reshape(len(units), -1)
-            parts.append(torch.autograd.grad(output, x, units)[0].reshape(len(units), -1))
+                picked = (affine(x).reshape(len(units), -1) * units).sum()  # a scalar: torch imports no sympy for it
+            v[start : start + chunk] = torch.autograd.grad(picked, x)[0].reshape(len(units), -1)
         else:
             with torch.no_grad():
-                parts.append(affine(units.reshape(-1, *shape)).reshape(len(units), -1) - offset)
-    return torch.cat(parts) if backward else torch.cat(parts).T.contiguous(), offset
+                v[:, start : start + chunk] = (affine(units.reshape(-1, *shape)).reshape(len(units), -1) - offset).T
+    return v, offset
 
 
 def channel_scale(module: nn.Module) -> Tensor | None:

@@ -83,7 +83,7 @@ def _pulled_back(module: nn.Module, at: Tensor, mask: Tensor) -> Tensor:
         if response is None:
             return torch.ones_like(at, dtype=torch.bool)
         # non-negative weights: a sum is zero only where every term is
-        (reached,) = torch.autograd.grad(response, probe, mask.to(response.dtype))
+        (reached,) = torch.autograd.grad((response * mask).sum(), probe)
     return reached > 0
 
 

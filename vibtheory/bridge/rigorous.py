@@ -100,13 +100,16 @@ def _weights(total: Tensor, variance: Tensor, slope: Tensor, curvature: float, r
 
 
 def _accumulator(layer: GatedLayer, seen: Callable[[Tensor], Tensor] = lambda v: v) -> _Flat | _ByChannel:
-    """Sums Q = Σ_n c_n⟨v_nj, v_nk⟩, v_nj = V(f_n⊙e_j), in the cheaper of two ways that fits in the layer's memory.
+    """Sums Q = Σ_n c_n⟨v_nj, v_nk⟩, v_nj = V(f_n⊙e_j), in the cheapest of three ways that fits in the layer's memory.
+
+    V is not formed where its rows or columns are more than the n·d vectors that are asked for.
 
     `seen` maps V's rows to what the loss sees of them; those that cannot reach the loss (behind closed gates) are left
     out.
     """
-    size, formed = math.prod(layer.shape), layer.affine_map
-    if formed is None:
+    size = math.prod(layer.shape)
+    few = layer.n * layer.d < min(size, layer.listened.numel())
+    if few or (formed := layer.affine_map) is None:
         return _ByChannel(layer, seen, None)
     v = seen(formed.v)
     fits = size == layer.d or 32 * size * size <= layer.memory  # else Q is as large

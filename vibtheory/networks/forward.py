@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from vibtheory.errors import reject
 from vibtheory.networks.gates import GateLaw, named_gates
@@ -20,9 +21,13 @@ __all__ = [
     "evaluating",
     "gate_held_at",
     "in_float64",
+    "results_before",
     "take_float_tokens",
     "takes_float_tokens",
+    "with_results",
 ]
+
+Call = tuple[nn.Module, Any]
 
 
 class _Reached(Exception):
@@ -117,18 +122,79 @@ def activation(net: nn.Module, module: nn.Module, x: Tensor, *, stop: bool = Fal
 def gate_held_at(gate: GateLaw, z: Tensor) -> Iterator[None]:
     """Inside a `with` block `gate` multiplies by z: [d], or [N, d] with a row for each example of the batch."""
 
-    def put_in(_: nn.Module, inputs: tuple[Any, ...], __: Tensor) -> Tensor:
-        h: Tensor = inputs[0]
+    def put_in(h: Tensor) -> Tensor:
         shape = [1] * h.ndim
         shape[gate.axis] = gate.features
         shape[0] = len(z) if z.ndim == 2 else 1
         return (h * z.reshape(shape)).to(h.dtype)
 
-    handle = gate.register_forward_hook(put_in, prepend=True)  # hooks of the user's own see what it puts in
+    with _forwards({gate: put_in}):  # hooks of the user's own see what it puts in
+        yield
+
+
+@contextmanager
+def _forwards(own: dict[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Inside a `with` block those modules compute with other functions."""
+    before = {module: vars(module).get("forward") for module in own}
     try:
+        for module, function in own.items():
+            module.forward = function
         yield
     finally:
-        handle.remove()
+        for module, function in before.items():
+            vars(module).pop("forward")
+            if function is not None:
+                module.forward = function
+
+
+def results_before(net: nn.Module, gate: nn.Module, x: Tensor) -> tuple[list[Call], Tensor]:
+    """What the modules return whose calls end before `gate` is called (outermost ones alone), and f, what enters it.
+
+    One forward pass on x [N, ...], which ends there, without gradients; results are copies.
+    """
+    unfinished: list[list[Call]] = [[]]
+    entered: list[Tensor] = []
+
+    def watched(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if module is gate:
+                entered.append(args[0])
+                raise _Reached
+            unfinished.append([])
+            result = forward(*args, **kwargs)
+            unfinished.pop()
+            unfinished[-1].append((module, pytree.tree_map_only(Tensor, Tensor.clone, result)))
+            return result
+
+        return run
+
+    parts = {module: watched(module, module.forward) for module in net.modules() if module is not net}
+    with torch.no_grad(), _forwards(parts), suppress(_Reached):
+        net(x)
+    return [call for calls in unfinished for call in calls], entered[0]
+
+
+@contextmanager
+def with_results(calls: Iterable[Call], grows: Iterable[bool] = (), times: int = 1) -> Iterator[None]:
+    """Inside a `with` block those calls of modules, in one forward pass, return copies of what is given.
+
+    Args:
+        calls: from `results_before`. times: how many times the batch is repeated; `grows`: whether a tensor is too.
+    """
+    left: dict[nn.Module, list[Any]] = {}
+    growing = iter(grows)
+
+    def copied(v: Tensor) -> Tensor:
+        return v.repeat(times, *(1,) * (v.ndim - 1)) if times > 1 and next(growing) else v.clone()
+
+    for module, result in calls:
+        left.setdefault(module, []).append(pytree.tree_map_only(Tensor, copied, result))
+
+    def first(results: list[Any], forward: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: results.pop(0) if results else forward(*args, **kwargs)
+
+    with _forwards({module: first(results, module.forward) for module, results in left.items()}):
+        yield
 
 
 def embeddings(net: nn.Module) -> list[nn.Module]:

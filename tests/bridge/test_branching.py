@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from tests.attack import worst_gap
 from vibtheory.bridge import branching
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.checking import quadratic_bound, verify_bound
+from vibtheory.bridge.downstream import Downstream
 from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import Gate
@@ -231,3 +235,53 @@ def test_operations_without_a_certificate_are_named(what: str) -> None:
     with pytest.raises(InvalidInputError, match=f"{words}.*Remedy"):
         quadratic_bound(net, _data(VECTORS), "gate", "lipschitz", gamma=0.1)
     assert quadratic_bound(net, _data(VECTORS), "gate", gamma=0.1, samples=5).guarantee.kind == "tangent"
+
+
+class _Asked(TorchFunctionMode):
+    """Entries of what torch's functions return, all examples of a vmapped one counted."""
+
+    total = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in pytree.tree_leaves(result):
+            while isinstance(value, Tensor) and torch._C._functorch.is_batchedtensor(value):
+                value = torch._C._functorch.get_unwrapped(value)
+            self.total += value.numel() if isinstance(value, Tensor) else 0
+        return result
+
+
+class Scaled(nn.Module):
+    """Many operations without a module on maps [n, 4, 8, 8] after a gate, then a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(8)
+        self.enter, self.gate = nn.Conv2d(2, 4, 3, padding=1), _gate(4)
+        self.next, self.leave = nn.Conv2d(8, 4, 3, padding=1), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.gate(torch.tanh(self.enter(x)))
+        for k in range(12):
+            h = h * (1.0 + 0.01 * k)
+        return self.leave(functional.relu(self.next(torch.cat([h, -h], 1))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("examples", [60, 200], ids=["by channel", "V formed"])
+def test_no_more_is_asked_for_at_once_than_the_budget(examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    for owner, name in ((branching._Map, "forward"), (Downstream, "finish")):
+
+        def counted(*args: Any, original: Any = getattr(owner, name)) -> Any:
+            with _Asked() as mode:
+                result = original(*args)
+            asked.append(mode.total)
+            return result
+
+        monkeypatch.setattr(owner, name, counted)
+    generator, net = np.random.default_rng(4), Scaled()
+    x, y = generator.standard_normal((examples, 2, 8, 8)), np.arange(examples) % 3
+    memory = 1 << 19
+    bound = quadratic_bound(net, from_arrays(x, y, x[:2], y[:2], classes=3), "gate", "lipschitz", 0.1, memory=memory)
+    assert 0.2 * memory < 8 * max(asked) <= memory
+    assert bound.guarantee.kind == "lipschitz"

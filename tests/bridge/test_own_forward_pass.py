@@ -14,6 +14,7 @@ from vibtheory.bridge.verification import own_losses
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.insertion import insert_gates
 from vibtheory.networks.likelihood import likelihood_loss
 
 RNG = np.random.default_rng(5)
@@ -137,3 +138,32 @@ def test_a_network_that_insists_on_float32_is_compared_in_float32() -> None:
     check = verify_bound(bound, net, CLASSES, samples=50)
     assert check.violations == 0
     assert check.tolerance > 1e-6
+
+
+class _Blocks(nn.Module):
+    """Three blocks with a branch that no trace takes; with `time_first`, after a layer that wants it so."""
+
+    def __init__(self, time_first: bool) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.rnn, self.time_first = nn.GRU(2, 6), time_first
+        self.blocks = nn.ModuleList([nn.Linear(6, 6) for _ in range(3)])
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.rnn(x.reshape(-1, 3, 2).transpose(0, 1))[0][-1] if self.time_first else x
+        for block in self.blocks:
+            h = torch.relu(block(h)) + h if bool(h.isfinite().all()) else h
+        out: torch.Tensor = self.head(h)
+        return out
+
+
+@pytest.mark.parametrize("time_first", [False, True])
+def test_what_runs_once_before_a_gate_leaves_g_as_it_is(time_first: bool) -> None:
+    net = insert_gates(_Blocks(time_first), torch.zeros(2, 6)).double().eval()
+    points = RNG.normal(scale=2.0, size=(7, 6))
+    for k, name in enumerate(named_gates(net)):
+        view = GatedLayer(net, name, CLASSES.x_train, CLASSES.y_train, "multinomial", batch=16)
+        np.testing.assert_allclose(view.mean_loss(points), _truth(net, CLASSES, name, points), rtol=1e-6)
+        used = [] if time_first else [nn.Linear, Gate, nn.Linear, Gate, nn.Linear][: 2 * k + 1]
+        assert [type(module) for module in view._repeated] == used

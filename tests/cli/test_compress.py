@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from vibtheory.cli.inputs import places
+
 from .conftest import Call
 
 SHORT = ("--data", "points.npz", "--out", "small", "--epochs", 2, "--fine-tune-epochs", 1, "--trials", 2)
@@ -46,3 +48,33 @@ def test_refusals_name_the_option(here: Path, call: Call) -> None:
     assert answer.code == 2
     assert answer.err.startswith("error: --r-w: got 120")
     assert "exactly one of r_w, flop, error" in call("compress", "tiny_models:plain", *SHORT).err
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("heads", "--where: got heads, expected something that this model has: 1 (mlp)"),
+        ("1=neurons", "--where: got '1': 'neurons', expected one of mlp, channels, heads"),
+        ("1,axis=5", "--where: got 5, expected an axis of [2, 5] other than 0"),
+        ("1,multiplier=-1", "--where: got smallest entry -1"),
+        ("1,size=3", "--where: got size, expected of multiplier"),
+        ("1,law=none", "--where: got 'none', expected one of vib"),
+        ("1,threshold", "--where: got '1,threshold', expected NAME, NAME=KIND or NAME,option=value"),
+    ],
+)
+def test_where_is_refused_by_its_own_name(here: Path, call: Call, where: str, said: str) -> None:
+    answer = call("compress", "tiny_models:plain", *SHORT, "--error", 80, "--where", where)
+    assert (answer.code, answer.err[: 7 + len(said)]) == (2, f"error: {said}")
+
+
+def test_where_the_gates_stand(here: Path, call: Call) -> None:
+    typed = ["heads", "layers.*=mlp,log_variance=-3.5", "rnn,axis=-1,law=l0,multiplier=feature_map"]
+    assert places(nn.Linear(2, 2), typed) == {
+        "where": {
+            "heads": {}, "layers.*": {"kind": "mlp", "log_variance": -3.5},
+            "rnn": {"axis": -1, "law": "l0", "multiplier": "feature_map"},
+        }
+    }  # fmt: skip
+    command = ("--data", "points.npz", "--gamma", 0.1, "--where", "1=mlp,multiplier=2")
+    assert "0_gate" in call("check", "tiny_models:plain", *command).out
+    assert call("check", "tiny_models:gated", *command).err.startswith("error: --where: got 1=mlp,multiplier=2, expec")

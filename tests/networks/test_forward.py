@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from vibtheory import networks
 from vibtheory.errors import InvalidInputError
-from vibtheory.networks.forward import activation, evaluating, gate_held_at
+from vibtheory.networks.forward import activation, evaluating, gate_held_at, results_before, with_results
 from vibtheory.networks.gates import Gate, named_gates
 
 
@@ -88,3 +90,32 @@ def test_a_gate_called_twice_is_refused() -> None:
     net = Twice()
     with pytest.raises(InvalidInputError, match=r"layer: got 'gate', called 2 times.*gate of its own"):
         activation(net, net.gate, X)
+
+
+class _Repeats(nn.Module):
+    """On sequences [n, 6, 2]: a recurrent layer with time first, positions, one layer twice, a gate, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.rnn, self.places = nn.GRU(2, 5), nn.Embedding(6, 5)
+        self.twice, self.gate, self.head = nn.Linear(5, 5), Gate(5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.rnn(x.transpose(0, 1))[0].transpose(0, 1) + self.places(torch.arange(6))
+        out: Tensor = self.head(self.gate(self.twice(torch.tanh(self.twice(h)))[:, 0]))
+        return out
+
+
+def test_what_is_before_a_gate_runs_once() -> None:
+    net = _Repeats().double().eval()
+    x = torch.randn(4, 6, 2, dtype=torch.float64)
+    calls, f = results_before(net, net.gate, x)
+    assert [module for module, _ in calls] == [net.rnn, net.places, net.twice, net.twice]
+    for part in (net.rnn, net.places, net.twice):
+        for parameter in part.parameters():
+            parameter.data.fill_(math.nan)  # whoever computes with them shows it
+    z = torch.linspace(-1, 1, 5, dtype=torch.float64)
+    with torch.no_grad(), with_results(calls), gate_held_at(net.gate, z):
+        again = net(x)
+    torch.testing.assert_close(again, (f * z) @ net.head.weight.T + net.head.bias)

@@ -303,13 +303,19 @@ class GatedLayer:
         """Let results of modules before the gate be used again, where two z beside each other show that they can be."""
         x, z = self._inputs(slice(2)), torch.linspace(0.5, 1.5, 2 * self.d, dtype=torch.float64, device=self.device)
         (calls, f), (twice, _) = (results_before(self.net, self.gate, v) for v in (x, torch.cat([x, x])))
-        once, more = (tree_leaves([result for _, result in found]) for found in (calls, twice))
-        grows = [len(v) < len(w) for v, w in zip(once, more, strict=True) if isinstance(v, Tensor)]
+        once, more = (
+            [v for v in tree_leaves([result for _, result in found]) if isinstance(v, Tensor)]
+            for found in (calls, twice)
+        )
+        grows = [v.shape != w.shape for v, w in zip(once, more, strict=True)]
+        if any(v.shape[1:] != w.shape[1:] for v, w in zip(once, more, strict=True)):  # time first, say
+            return
         with torch.no_grad():
             truth = torch.cat([self._rerun(Batch(x, f, x), one, 1) for one in z.reshape(2, -1)])
             self._grows = grows
             found = self._rerun(Batch(x, f, x, calls), z.reshape(2, -1).repeat_interleave(len(x), 0), 2)
-        if torch.allclose(found, truth, 1e-9 + self.rounding, (1e-9 + self.rounding) * float(truth.abs().max())):
+        near = 1e-9 + self.rounding
+        if torch.allclose(found, truth, near, near * float(truth.abs().max())):
             self._repeated = [module for module, _ in calls]
 
     def _obstacle(self) -> str:

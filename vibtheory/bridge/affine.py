@@ -69,7 +69,7 @@ def entries(module: nn.Module, x: Tensor) -> int:
     """Numbers in the results of all operations in a forward pass on x [1, ...]: above what it or autograd holds."""
     with torch.no_grad(), _Counter() as counter:
         module(x)
-    return x.numel() + counter.total
+    return int(x.numel() + counter.total)
 
 
 class _Counter(TorchFunctionMode):
@@ -77,7 +77,7 @@ class _Counter(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.total = 0
+        self.total: int = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE, VIOLATED
-from vibtheory.cli.options import DataIfRecorded, Root, State
+from vibtheory.cli.options import DataIfRecorded, Root, State, Where
 from vibtheory.errors import as_seed, check_choice, reject
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def check(
         typer.Option(help="Quadratic bound: auto, exact, bohning, lipschitz, fitted, tangent; or all, side by side."),
     ] = "auto",
     gamma: Annotated[float | None, typer.Option(help="Price of information γ, if none is recorded.")] = None,
+    where: Where = None,
     examples: Annotated[int | None, typer.Option(help="Use so many random training examples.")] = None,
     samples: Annotated[int | None, typer.Option(help="Of z, for kinds fitted and tangent.")] = None,
     points: Annotated[int, typer.Option(help="With --kind all: z on which each rigorous bound is verified.")] = 100_000,
@@ -50,7 +51,7 @@ def check(
 ) -> None:
     """Decide the sparsity bounds (at most rank[A] + 1 gates survive, and two tighter ones) on every gated layer.
 
-    A model without gates gets one after each activation. Exit code: 0 holds, 1 violated, 2 bad input, 3 not applicable
+    A model without gates gets them after each activation, or --where. Exit code: 0 holds, 1 violated, 2 bad input, 3 not applicable
     (with --trained: not at a minimum, or not resolved).
     """
     if figure is not None:
@@ -59,9 +60,12 @@ def check(
     for option, number in (("--points", points), ("--samples", samples)):
         if number is not None and not 1 <= number <= _MOST:
             reject(option, number, f"a whole number from 1 to {_MOST}", "leave it out for the default")
+    import torch
+
     from vibtheory.bridge.checking import check_network
     from vibtheory.cli import inputs
     from vibtheory.cli.output import drawn
+    from vibtheory.networks.insertion import insert_gates
     from vibtheory.storage import write_bytes, write_text
 
     net, trained_on = inputs.trained_model(model, state)
@@ -69,6 +73,8 @@ def check(
     if name is None:
         reject("--data", "none", "the data that the model was trained on", "pass --data mnist, or an .npz file")
     loaded = inputs.dataset(name, root, examples, seed)
+    if where:
+        net = insert_gates(net, torch.as_tensor(loaded.x_train[:2]), **inputs.places(net, where))
     report: NetworkReport | BoundTable | TrainedNetworkReport
     if trained:
         from vibtheory.bridge.trained import check_trained

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE
-from vibtheory.cli.options import Data, Device, Recipe, Root, State
+from vibtheory.cli.options import Data, Device, Recipe, Root, State, Where
 
 __all__ = ["compress"]
 
@@ -25,6 +25,7 @@ def compress(
     fine_tune_epochs: Annotated[int, typer.Option(help="Of the small model, in the end.")] = 3,
     trials: Annotated[int, typer.Option(help="Prices tried.")] = 7,
     seed: Annotated[int, typer.Option(help="Of the held-out examples, batches and noise.")] = 0,
+    where: Where = None,
     recipe: Recipe = None,
     state: State = None,
     device: Device = "auto",
@@ -54,7 +55,7 @@ def compress(
     found = compress_to(
         net, loaded, r_w=r_w, flop=flop, error=error, epochs=epochs, fine_tune_epochs=fine_tune_epochs, trials=trials,
         recipe=None if recipe is None else inputs.recipe(recipe), seed=seed, device=device,
-        checkpoint=out / "checkpoint", progress=sys.stderr.isatty(),
+        checkpoint=out / "checkpoint", progress=sys.stderr.isatty(), **inputs.places(net, where),
     )  # fmt: skip
     typer.echo(str(found))
     typer.echo(str(export_onnx(found.net.cpu(), torch.as_tensor(loaded.x_test[:2]), out / "small.onnx")))

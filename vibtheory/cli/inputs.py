@@ -10,7 +10,7 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vibtheory.errors import CheckpointError, check_choice, reject, shown
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vibtheory.datasets import Dataset
     from vibtheory.training.recipe import Recipe
 
-__all__ = ["NETWORKS", "dataset", "network", "recipe", "trained_model"]
+__all__ = ["NETWORKS", "dataset", "network", "places", "recipe", "trained_model"]
 
 NETWORKS = ("lenet_300_100", "lenet_5_caffe", "vgg16_cifar", "vgg19_cifar")
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -61,6 +61,29 @@ def trained_model(name: str, state: Path | None = None) -> tuple[nn.Module, str 
     if state is not None:
         _fill(net, state)
     return net.eval(), None
+
+
+def places(net: nn.Module, where: list[str] | None) -> dict[str, Any]:
+    """--where as `insert_gates` takes it: {} without one; its entries "NAME", "NAME=KIND", "NAME,option=value"."""
+    from vibtheory.networks.gates import named_gates
+
+    if not where:
+        return {}
+    if named_gates(net):
+        reject("--where", ", ".join(where), "a model without gates", "leave it out: this model has its gates already")
+    rules: dict[str, dict[str, Any]] = {}
+    for entry in where:
+        head, *options = entry.split(",")
+        name, _, kind = head.partition("=")
+        if not name or not all(option.partition("=")[2] for option in options):
+            reject("--where", repr(entry), "NAME, NAME=KIND or NAME,option=value", 'write --where "rnn,axis=-1", say')
+        rules[name] = {"kind": kind} if kind else {}
+        for key, _, value in (option.partition("=") for option in options):
+            try:
+                rules[name][key] = int(value) if value.lstrip("-").isdigit() else float(value)
+            except ValueError:  # a word
+                rules[name][key] = value
+    return {"where": rules}
 
 
 # Whatever a caller's own module may end in, sys.exit included.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Accelerate", "Data", "DataIfRecorded", "Device", "Jobs", "Recipe", "Root", "Runs", "State"]
+__all__ = ["Accelerate", "Data", "DataIfRecorded", "Device", "Jobs", "Recipe", "Root", "Runs", "State", "Where"]
 
 _DATA = typer.Option(help="Data set, or an .npz file with x_train, y_train, x_test, y_test.")
 Data = Annotated[str, _DATA]
@@ -19,3 +19,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Accelerate = Annotated[str, typer.Option(help="none, compile, graph or compile+graph.")]
 Jobs = Annotated[int, typer.Option(help="Runs side by side.")]
 Runs = Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not repeated.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Where gates stand: mlp, channels, heads, or modules by name (with *), NAME=KIND and NAME,option=value too; "
+        "may be repeated. Without it: behind every activation."
+    ),
+]

@@ -135,7 +135,7 @@ def gate_held_at(gate: GateLaw, z: Tensor) -> Iterator[None]:
 @contextmanager
 def _forwards(own: dict[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Inside a `with` block those modules compute with other functions."""
-    before = {module: vars(module).get("forward") for module in own}
+    before: dict[nn.Module, Any] = {module: vars(module).get("forward") for module in own}
     try:
         for module, function in own.items():
             module.forward = function

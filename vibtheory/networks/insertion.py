@@ -93,7 +93,16 @@ def insert_gates(
     modes = {name: module.training for name, module in model.named_modules()}
 
     def make(shape: torch.Size, axis: int, own: Mapping[str, Any] | None = None) -> GateLaw:
-        chosen: dict[str, Any] = {"law": law, "multiplier": multiplier} | options | dict(own or {})
+        try:
+            return gate_at(shape, axis, own or {})
+        except InvalidInputError as error:
+            argument, _, rest = str(error).removeprefix("feature_").partition(":")
+            if not own or argument not in {"options", *own}:
+                raise
+            raise InvalidInputError(f"where[{argument}]:{rest}") from error
+
+    def gate_at(shape: torch.Size, axis: int, own: Mapping[str, Any]) -> GateLaw:
+        chosen: dict[str, Any] = {"law": law, "multiplier": multiplier} | options | dict(own)
         axis = chosen.pop("axis", axis if feature_axis is None else feature_axis)
         if not -len(shape) < axis < len(shape) or axis == 0:
             reject("feature_axis", axis, f"an axis of {list(shape)} other than 0", "pass 1 or -1")

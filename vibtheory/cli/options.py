@@ -22,7 +22,7 @@ Runs = Annotated[Path, typer.Option(help="Folder for the runs; finished ones are
 Where = Annotated[
     list[str] | None,
     typer.Option(
-        help="Where gates stand: mlp, channels, heads, or modules by name (with *), NAME=KIND, NAME,option=value; may be "
-        "repeated. Without it: behind every activation."
+        help="Where gates stand: mlp, channels, heads, or modules by name (with *), NAME=KIND, NAME,option=value; may "
+        "be repeated. Without it: behind every activation."
     ),
 ]

@@ -270,15 +270,18 @@ class Scaled(nn.Module):
 @pytest.mark.parametrize("examples", [60, 200], ids=["by channel", "V formed"])
 def test_no_more_is_asked_for_at_once_than_the_budget(examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    for owner, name in ((branching._Map, "forward"), (Downstream, "finish")):
 
-        def counted(*args: Any, original: Any = getattr(owner, name)) -> Any:
+    def watched(original: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
             with _Asked() as mode:
                 result = original(*args)
             asked.append(mode.total)
             return result
 
-        monkeypatch.setattr(owner, name, counted)
+        return run
+
+    monkeypatch.setattr(branching._Map, "forward", watched(branching._Map.forward))
+    monkeypatch.setattr(Downstream, "finish", watched(Downstream.finish))
     generator, net = np.random.default_rng(4), Scaled()
     x, y = generator.standard_normal((examples, 2, 8, 8)), np.arange(examples) % 3
     memory = 1 << 19

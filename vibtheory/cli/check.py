@@ -51,8 +51,8 @@ def check(
 ) -> None:
     """Decide the sparsity bounds (at most rank[A] + 1 gates survive, and two tighter ones) on every gated layer.
 
-    A model without gates gets them after each activation, or --where. Exit code: 0 holds, 1 violated, 2 bad input, 3 not
-    applicable (with --trained: not at a minimum, or not resolved).
+    A model without gates gets them after each activation, or --where. Exit code: 0 holds, 1 violated, 2 bad input, 3
+    not applicable (with --trained: not at a minimum, or not resolved).
     """
     if figure is not None:
         check_choice("--figure", figure.suffix, (".png", ".pdf", ".svg"))

@@ -147,7 +147,7 @@ def null_component(A: Array | None, gram: Array | None, w: Array, b: Array) -> A
     size = float(np.linalg.norm(scaled_b))
     if size == 0:
         return None
-    if A is not None and len(A) < len(w) and _reached(A / np.sqrt(w), scaled_b, _SHARE * size):
+    if A is not None and len(A) < len(w) and _reached(A, np.sqrt(w), scaled_b, _SHARE * size):
         return None
     if A is not None and min(A.shape) <= SVD_LIMIT:
         _, _, rows = _unit_column_svd(A, w)
@@ -169,20 +169,24 @@ def null_component(A: Array | None, gram: Array | None, w: Array, b: Array) -> A
     return rest if float(np.linalg.norm(rest)) > share * size else None
 
 
-def _reached(unit: Array, scaled_b: Array, allowed: float) -> bool:
-    """Whether Ã [m, d] clearly has rank m < d and ‖b̃ + 2Ãᵀβ‖ ≤ `allowed` for some β: from ÃÃᵀ alone, no SVD."""
-    square = unit @ unit.T
-    try:
-        factor = scipy.linalg.cho_factor(square, lower=True, check_finite=False)
-    except scipy.linalg.LinAlgError:
+def _reached(A: Array, root: Array, scaled_b: Array, allowed: float) -> bool:
+    """Whether Ã [m, d] clearly has rank m < d and ‖b̃ + 2Ãᵀβ‖ ≤ `allowed` for some β: from ÃÃᵀ alone, no SVD.
+
+    ÃÃᵀ in float32 costs half; the remainder is taken in float64, so that what it proves is as good.
+    """
+    for kind, clear in ((np.float32, 1e-4), (np.float64, 1e-10)):
+        unit = np.divide(A, root, out=np.empty(A.shape, kind), casting="same_kind")
+        square = unit @ unit.T
+        factor, failed = (lapack.spotrf if kind is np.float32 else lapack.dpotrf)(square, lower=1)
+        condition = lapack.spocon if kind is np.float32 else lapack.dpocon
+        if failed or condition(factor, np.abs(square).sum(axis=0).max(), uplo="L")[0] < clear:
+            continue
+        rest = scaled_b
+        for _ in range(4):  # once more where rounding was left
+            rest = rest - scipy.linalg.cho_solve((factor, True), A @ (rest / root), check_finite=False) @ A / root
+            if float(np.linalg.norm(rest)) <= allowed:
+                return True
         return False
-    if lapack.dpocon(factor[0], float(np.abs(square).sum(axis=0).max()), uplo="L")[0] < 1e-10:
-        return False
-    rest = scaled_b
-    for _ in range(2):  # once more where rounding was left
-        rest = rest - scipy.linalg.cho_solve(factor, unit @ rest, check_finite=False) @ unit
-        if float(np.linalg.norm(rest)) <= allowed:
-            return True
     return False
 
 

@@ -18,21 +18,19 @@ from vibtheory.networks.gates import named_gates
 from vibtheory.studies import methods
 from vibtheory.studies.experiment_runs import run_experiment
 from vibtheory.studies.experiments import Experiment
-from vibtheory.studies.methods import METHODS, Method, chosen, method_table
+from vibtheory.studies.methods import BUDGETS, METHODS, Method, chosen, method_table
 from vibtheory.training import single as training
+from vibtheory.training.recipe import Recipe
 
 
-def _invented(plan: Experiment, mode: str, **options: object) -> pd.DataFrame:
-    """Rows of runs that never took place: dearer nets are smaller and worse; nets at a price above 1 collapse."""
-    rows = []
-    for recipe, seed in plan.jobs(mode):
-        gamma = float(recipe.gamma)  # type: ignore[arg-type]
-        error, r_w = 1.0 + 100 * gamma + 0.01 * (seed % 2), 1e-2 / gamma
-        row = {"table": 1, "network": "n", "gamma": gamma, "seed": seed, "stage": "pruned", "error_last": error + 1,
-               "error_best": error, "r_w": r_w, "r_n": 1.0, "flop": 9, "architecture": f"{seed}", "epochs": 1,
-               "status": "completed" if gamma < 1 else "collapsed", "seconds": 1.0, "mode": mode}  # fmt: skip
-        rows += [row] if gamma > 1 else [row, {**row, "stage": "finetuned", "error_last": error}]
-    return pd.DataFrame(rows)
+def _invented(plan: Experiment, mode: str, recipe: Recipe, seed: int) -> pd.DataFrame:
+    """Rows of a run that never took place: dearer nets are smaller and worse; nets at a price above 1 collapse."""
+    gamma = float(recipe.gamma) or plan.share / 1e3  # type: ignore[arg-type]
+    error, r_w = 1.0 + 100 * gamma + 0.01 * (seed % 2), 1e-2 / gamma
+    row = {"table": 1, "network": "n", "gamma": gamma, "seed": seed, "stage": "pruned", "error_last": error + 1,
+           "error_best": error, "r_w": r_w, "r_n": 1.0, "flop": 9, "architecture": f"{seed}", "epochs": 1,
+           "status": "completed" if gamma < 1 else "collapsed", "seconds": 1.0, "mode": mode}  # fmt: skip
+    return pd.DataFrame([row] if gamma > 1 else [row, {**row, "stage": "finetuned", "error_last": error}])
 
 
 def test_methods_are_chosen_on_held_out_images_and_run_once(
@@ -41,31 +39,81 @@ def test_methods_are_chosen_on_held_out_images_and_run_once(
     monkeypatch.chdir(tmp_path)
     plans = []
 
-    def watched(plan: Experiment, mode: str, **options: object) -> pd.DataFrame:
-        plans.append((plan, mode))
-        return _invented(plan, mode, **options)
+    def watched(planned: list[tuple[Experiment, str, Recipe, int]], **options: object) -> pd.DataFrame:
+        ((plan, mode, recipe, seed),) = planned
+        plans.append((plan, mode, seed))
+        return _invented(plan, mode, recipe, seed)
 
-    monkeypatch.setattr(methods, "run_experiment", watched)
+    monkeypatch.setattr(methods, "run_together", watched)
     monkeypatch.setitem(METHODS, "doomed", Method("doomed", "vib", 1e4, 1e5))
-    answer = call("methods", "--only", "VIBNet,L0-sep,doomed")
+    answer = call("methods", "--methods", "VIBNet,L0-sep,doomed,magnitude")
     assert answer.code == 0, answer.err
     assert "doomed: collapsed at every price" in answer.err
-    assert [(plan.held_out, mode) for plan, mode in plans] == [(5000, "choose")] * 3 + [(0, "test")] * 2
-    assert all(len(plan.jobs("choose")) == 8 for plan, mode in plans if mode == "choose")
-    assert len({(plan.finetune, plan.recipe.epochs, plan.dataset) for plan, _ in plans}) == 1  # the same for all
+    assert [(p.held_out, m) for p, m, _ in plans] == [(5000, "choose")] * 4 * 8 + [(0, "test")] * 3 * 3
+    assert len({(plan.finetune, plan.recipe.epochs, plan.dataset) for plan, *_ in plans}) == 1  # the same for all
+    ranked = [plan for plan, mode, _ in plans if plan.ranking and mode == "choose"]
+    assert [plan.share for plan in ranked] == pytest.approx(list(np.linspace(0.3, 0.93, 8)))
+    assert {plan.jobs("choose")[0][0].gamma for plan in ranked} == {0.0}
     rows = pd.read_csv("figures/methods_table1.csv")
     assert Path("figures/methods_table1.png").read_bytes().startswith(b"\x89PNG")
     # Errors rise by 100 γ: within 0.3 of the best (at γ = 1e-4) is the largest price below 3.1e-3.
-    assert chosen(rows) == {"VIBNet": 2e-3, "L0-sep": pytest.approx(3e-4 * (1e-2 / 3e-4) ** (4 / 7), rel=1e-3)}
+    assert chosen(rows) == {
+        "VIBNet": 2e-3, "L0-sep": pytest.approx(3e-4 * (1e-2 / 3e-4) ** (4 / 7), rel=1e-3), "magnitude": 0.93,
+    }  # fmt: skip
     test = rows[rows["phase"] == "test"].groupby("method")
     assert {name: tuple(sorted(set(mine["seed"]))) for name, mine in test} == dict.fromkeys(
-        ("L0-sep", "VIBNet"), (31, 32, 33)
+        ("L0-sep", "VIBNet", "magnitude"), (31, 32, 33)
     )
     assert "| VIBNet | 0.002 | 5.00 ± 0.00 | 1.21 ± 0.01 | 31 | 3 | 3.59 | 1.6 |" in answer.out
     assert "| BC-GNJ |  | not run |" in answer.out
-    again = call("methods", "--only", "VIBNet")  # the others' rows stay
+    again = call("methods", "--methods", "VIBNet")  # the others' rows stay
     assert again.out == answer.out
     assert len(pd.read_csv("figures/methods_table1.csv")) == len(rows)
+
+
+def test_stopped_and_side_by_side_it_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran, most = [], [5]
+
+    def run(planned: list[tuple[Experiment, str, Recipe, int]], **options: object) -> pd.DataFrame:
+        if len(ran) == most[0]:
+            raise KeyboardInterrupt
+        ran.append(planned)
+        return _invented(*planned[0])
+
+    def backwards(function, items, jobs, cluster):  # type: ignore[no-untyped-def]
+        yield from ((place, function(items[place])) for place in reversed(range(len(items))))
+
+    monkeypatch.setattr(methods, "run_together", run)
+    options = {"budget": "quick", "methods": ["L0", "VIBNet", "GL"]}
+    with pytest.raises(KeyboardInterrupt):
+        methods.compare_methods(1, out=tmp_path / "a", **options)
+    kept = methods.methods_table(1, "quick", tmp_path / "a").read()
+    assert kept is not None
+    assert set(kept["method"]) == {"VIBNet"}  # in the methods' own order; what is whole is kept
+    most[0] = 1000
+    methods.compare_methods(1, out=tmp_path / "a", **options)
+    monkeypatch.setattr(methods, "side_by_side", backwards)
+    methods.compare_methods(1, out=tmp_path / "b", **options)
+    whole = (tmp_path / "b/methods_table1_quick.csv").read_bytes()
+    assert (tmp_path / "a/methods_table1_quick.csv").read_bytes() == whole
+    assert len(ran) == 5 + 2 * (3 * 3 + 3 * 2)
+
+
+def test_the_plan_says_what_it_would_cost(call: Call) -> None:  # noqa: F811
+    answer = call("methods", "--quick", "--plan", "--methods", "GL,magnitude")
+    assert answer.code == 0, answer.err
+    assert "| GL | 5 | 3600 |" in answer.out  # 3 prices and 2 seeds of 2 + 8 + 2 epochs of 60 batches
+    assert "10 runs, at most" in answer.out
+
+
+def test_units_cut_by_rank_are_measured_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "load", lambda name, root: from_arrays(**points(), name="mnist"))
+    monkeypatch.setitem(building._BUILDERS, "lenet_300_100", lambda law: networks.mlp((4, 6, 2), law=law))
+    plan = METHODS["magnitude"].plan(1, "test", 0.5, BUDGETS["quick"])
+    plan = replace(plan, examples=0, recipe=replace(plan.recipe, epochs=1, pretrain_epochs=0, prune_every=0))
+    rows = run_experiment(plan, "test", runs=tmp_path)
+    assert set(rows["architecture"]) == {"4-3"}
+    assert rows["r_w"].tolist() == [50.0] * 4
 
 
 def test_a_plan_trains_on_what_is_not_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +126,7 @@ def test_a_plan_trains_on_what_is_not_held_out(tmp_path: Path, monkeypatch: pyte
         return in_turns(net, data, recipe, settings)
 
     monkeypatch.setattr(training, "in_turns", watched)
-    plan = METHODS["GL"].plan(1, "choose", [1e-4], [30], True)
+    plan = METHODS["GL"].plan(1, "choose", 1e-4, BUDGETS["quick"])
     plan = replace(plan, held_out=10, examples=20, recipe=replace(plan.recipe, epochs=1, pretrain_epochs=0))
     first = run_experiment(plan, "choose", runs=tmp_path)
     assert seen == [(True, 20, 10), (False, 20, 10)]  # with gates, and the small net that is fine-tuned
@@ -115,22 +163,29 @@ def test_the_table_has_the_printed_row_beside_ours() -> None:
 def test_a_price_is_spread_over_units_or_weights() -> None:
     net = networks.lenet_5_caffe()
     gates = named_gates(net)
+    quick = {"conv1": 10.0, "conv2": 5.0, "flat": 1.0, "fc1": 1.0}  # the authors' factors of their first two blocks
     leaving = {"conv1": 25 * 50, "conv2": 16 * 500, "flat": 500, "fc1": 10}
-    for spread, sizes in (("unit", dict.fromkeys(leaving, 1.0)), ("weights", leaving)):
-        recipe = Method("x", "l0", 1e-4, 1e-3, spread).plan(2, "test", [1e-3], [1], False).recipe
+    for spread, sizes in (("unit", dict.fromkeys(leaving, 1.0)), ("weights", leaving), ("acceleration", quick)):
+        recipe = Method("x", "l0", 1e-4, 1e-3, spread).plan(2, "test", 1e-3, BUDGETS["full"]).recipe
         assert recipe.layer_weights is not None
         prices = {name: recipe.layer_weights[name] * gates[name].multiplier for name in sizes}
         total = sum(prices[name] * gates[name].features for name in sizes)
         assert total / sum(gate.features for gate in gates.values()) == pytest.approx(1)  # the mean unit's is the price
         ratios = [prices[name] / size for name, size in sizes.items()]
         assert np.ptp(ratios) < 1e-9 * ratios[0]
-    recorded = METHODS["VIBNet"].plan(2, "test", [1e-3], [1], False)
+    recorded = METHODS["VIBNet"].plan(2, "test", 1e-3, BUDGETS["full"])
     assert recorded.recipe.layer_weights == {"conv1": 0.048, "conv2": 0.11, "flat": 1.1, "fc1": 1.1}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"table": 3}, "table: got 3, expected 1 or 2"), ({"table": 1, "methods": ["vd"]}, "methods: got 'vd'")],
+    [
+        ({"table": 3}, "table: got 3, expected 1 or 2"),
+        ({"table": 1, "methods": ["vd"]}, "methods: got 'vd'"),
+        ({"table": 1, "methods": ["PF"]}, "PF on Table 1, expected Table 2: it needs convolutions"),
+        ({"table": 1, "budget": "none"}, "budget: got 'none'"),
+        ({"table": 1, "jobs": 0}, "jobs: got 0"),
+    ],
 )
 def test_bad_input(arguments: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=message):

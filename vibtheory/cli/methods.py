@@ -7,16 +7,19 @@ from typing import Annotated
 
 import typer
 
-from vibtheory.cli.options import Device, Jobs, Root, Runs
+from vibtheory.cli.options import Cluster, Device, Jobs, Root, Runs
 
 __all__ = ["methods"]
 
 
 def methods(
     table: Annotated[int, typer.Option(help="1 (LeNet-300-100) or 2 (LeNet-5-Caffe).")] = 1,
-    quick: Annotated[bool, typer.Option("--quick", help="Few prices, epochs and seeds: a look (minutes).")] = False,
-    only: Annotated[str, typer.Option(help="Methods with commas: VIBNet,L0,SBP; all if left out.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="The same as --budget quick: a look (minutes).")] = False,
+    budget: Annotated[str, typer.Option(help="quick, reduced (20 epochs on 10,000 images) or full.")] = "full",
+    plan: Annotated[bool, typer.Option("--plan", help="Only say how many runs and core-minutes.")] = False,
+    only: Annotated[str, typer.Option("--methods", help="Names with commas: VIBNet,L0,SBP; all if left out.")] = "",
     jobs: Jobs = 1,
+    cluster: Cluster = None,
     device: Device = "auto",
     root: Root = None,
     out: Annotated[Path, typer.Option(help="Folder for methods_tableN.csv and its figure.")] = Path("figures"),
@@ -30,14 +33,28 @@ def methods(
     from vibtheory.cli.output import drawn
     from vibtheory.figures import method_curves
     from vibtheory.storage import write_bytes
-    from vibtheory.studies.methods import compare_methods, method_table, methods_table
+    from vibtheory.studies.methods import compare_methods, expected_cost, method_table, methods_table
     from vibtheory.studies.tables import TITLES, markdown
 
+    names, budget = [name for name in only.split(",") if name], "quick" if quick else budget
+    if plan:
+        cost = expected_cost(table, budget, names)
+        total = f"{cost['runs'].sum()} runs, at most {cost['core_minutes'].sum():.0f} core-minutes"
+        typer.echo(f"{markdown(cost.astype(str))}\n{total} on this machine")
+        return
     results = compare_methods(
-        table, quick=quick, methods=[name for name in only.split(",") if name], out=out, runs=runs, jobs=jobs,
-        device=device, root=root, announce=lambda line: typer.echo(line, err=True),
-    )  # fmt: skip
-    typer.echo(f"{TITLES[table]}{', quick' * quick}\n\n{markdown(method_table(table, results))}", nl=False)
-    path = methods_table(table, quick, out).path
-    write_bytes(path.with_suffix(".png"), drawn(lambda: method_curves(results, table, quick), "png"))
+        table,
+        budget=budget,
+        methods=names,
+        out=out,
+        runs=runs,
+        jobs=jobs,
+        cluster=cluster,
+        device=device,
+        root=root,
+        announce=lambda line: typer.echo(line, err=True),
+    )
+    typer.echo(f"{TITLES[table]}, {budget}\n\n{markdown(method_table(table, results))}", nl=False)
+    path = methods_table(table, budget, out).path
+    write_bytes(path.with_suffix(".png"), drawn(lambda: method_curves(results, table, budget), "png"))
     typer.echo(f"wrote {path} and {path.with_suffix('.png')}", err=True)

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Accelerate", "Data", "DataIfRecorded", "Device", "Jobs", "Recipe", "Root", "Runs", "State", "Where"]
+__all__ = [
+    "Accelerate", "Cluster", "Data", "DataIfRecorded", "Device", "Jobs", "Recipe", "Root", "Runs", "State", "Where",
+]  # fmt: skip
 
 _DATA = typer.Option(help="Data set, or an .npz file with x_train, y_train, x_test, y_test.")
 Data = Annotated[str, _DATA]
@@ -18,6 +20,7 @@ Recipe = Annotated[str | None, typer.Option(help="Packaged recipe, or a TOML fil
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Accelerate = Annotated[str, typer.Option(help="none, compile, graph or compile+graph.")]
 Jobs = Annotated[int, typer.Option(help="Runs side by side.")]
+Cluster = Annotated[str | None, typer.Option(help="Address of a Dask scheduler (tcp://...) to use instead.")]
 Runs = Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not repeated.")]
 Where = Annotated[
     list[str] | None,

@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE
-from vibtheory.cli.options import Data, Device, Jobs, Recipe
+from vibtheory.cli.options import Cluster, Data, Device, Jobs, Recipe
 from vibtheory.errors import as_seed, reject
 
 __all__ = ["sweep"]
@@ -31,7 +31,7 @@ def sweep(
     n: Annotated[int, typer.Option("-n", help="Training inputs for the estimates.")] = 5000,
     batched: Annotated[bool, typer.Option("--batched", help="All runs take turns in one process: for GPUs.")] = False,
     jobs: Jobs = 1,
-    cluster: Annotated[str | None, typer.Option(help="Address of a Dask scheduler (tcp://...) to use instead.")] = None,
+    cluster: Cluster = None,
     device: Device = "auto",
 ) -> None:
     """Train a network for each price and seed; record size, error and I(h; x) of one layer.

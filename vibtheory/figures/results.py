@@ -19,6 +19,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from vibtheory.errors import check_choice, reject
+from vibtheory.figures.figure2_shape import mean_interval
 from vibtheory.figures.style import COLORS, needs, style
 from vibtheory.studies.tables import DECAYED, TITLES, published, summarise
 
@@ -115,28 +116,37 @@ def _labels(axes: Axes, points: list[tuple[str, float, float, str]]) -> None:
 
 
 @style()
-def method_curves(results: DataFrame, table: int, quick: bool = False) -> Figure:
-    """Every compared method's trade-off: held-out error against size over its prices, and its test seeds as points.
+def method_curves(results: DataFrame, table: int, budget: str = "full") -> Figure:
+    """Every compared method's trade-off: held-out error against size over its prices, and its test seeds.
 
     Args:
         results: as `vibtheory.studies.methods.compare_methods` returns.
         table: 1 (r_W) or 2 (r_W, and multiply-adds).
-        quick: says so in the title.
+        budget: named in the title.
 
     Returns:
-        A figure: size (logarithmic) against the fine-tuned error in percent; published points as crosses.
+        A figure: size (logarithmic) against the fine-tuned error in percent. Lines: one seed over the prices, their
+        bands 95 % intervals of 5,000 held-out images; diamonds: means over test seeds with 95 % intervals of the mean;
+        crosses: published points.
     """
     panels = [("r_w", "$r_W$ (% of weights kept)", 1.0)]
     panels += [("flop", "multiply-adds (millions)", 1e-6)] if table == 2 else []
-    figure, grid = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 4.2), sharey=True, squeeze=False)
+    figure, grid = plt.subplots(1, len(panels), figsize=(5.6 * len(panels) + 1.6, 4.2), sharey=True, squeeze=False)
     tuned = results[results["stage"] == "finetuned"]
-    colors = dict(zip(dict.fromkeys(tuned["method"]), plt.get_cmap("tab10").colors, strict=False))  # type: ignore[attr-defined]
+    colors = dict(zip(dict.fromkeys(tuned["method"]), plt.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]
     for axes, (column, label, scale) in zip(grid[0], panels, strict=True):
         for name, color in colors.items():
             own = tuned[tuned["method"] == name]
             curve, test = (own[own["phase"] == phase].sort_values(column) for phase in ("choose", "test"))
-            axes.plot(scale * curve[column], curve["error_last"], "o-", ms=3, lw=1, color=color, alpha=0.6, label=name)
-            axes.plot(scale * test[column], test["error_last"], "D", ms=5, color=color, mec="black", zorder=4)
+            error = curve["error_last"].to_numpy()
+            half = 1.96 * np.sqrt(error * (100 - error) / 5000)
+            axes.plot(scale * curve[column], error, "o-", ms=3, lw=1, color=color, label=name)
+            axes.fill_between(scale * curve[column], error - half, error + half, color=color, alpha=0.1, lw=0)
+            if len(test) > 1:
+                (x, *xs), (y, *ys) = (mean_interval(test[key].to_numpy(float)) for key in (column, "error_last"))
+                bars = [scale * np.abs(np.array(xs)[:, None] - x), np.abs(np.array(ys)[:, None] - y)]
+                bars[0][0] = np.minimum(bars[0][0], 0.99 * scale * x)  # the axis is logarithmic
+                axes.errorbar(scale * x, y, bars[1], bars[0], "D", ms=5, color=color, mec="black", zorder=4)
         printed = published(table).dropna(subset=["r_w"])
         size = printed["r_w"] if column == "r_w" else printed["flop_mil"]
         axes.plot(size, printed["error"], "x", color=COLORS["grey"], label="printed")
@@ -144,9 +154,9 @@ def method_curves(results: DataFrame, table: int, quick: bool = False) -> Figure
         axes.set(xlabel=label)
         _one_two_five(axes.xaxis)
     grid[0][0].set(ylabel="error (%), fine-tuned: held out (lines), test (diamonds)", yscale="log")
-    grid[0][-1].legend(ncols=2, fontsize=7)
+    grid[0][-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     _one_two_five(grid[0][0].yaxis)
-    figure.suptitle(f"{TITLES[table]}: methods rerun{' (quick: few epochs)' * quick}", fontsize=10)
+    figure.suptitle(f"{TITLES[table]}: methods rerun, budget {budget}", fontsize=10)
     return figure
 
 

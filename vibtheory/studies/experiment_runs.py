@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vibtheory.datasets.dataset import Dataset
     from vibtheory.training.hardware import InTurns
 
-__all__ = ["run_experiment", "run_together"]
+__all__ = ["Row", "run_experiment", "run_together"]
 
 _CHECKPOINT_SECONDS = 60.0  # Tables 3 and 4: big nets in short epochs; their checkpoints would take longer than those
 _EVALUATE_EVERY = 10  # and so would their evaluations
@@ -165,6 +165,7 @@ def _one(
     # Fine-tuning has a key of its own: changing it must not train again.
     network: list[Any] = [plan.network, plan.arguments] if plan.arguments else [plan.network]
     network += [plan.held_out, plan.examples] if plan.held_out or plan.examples else []
+    network += [plan.ranking, plan.share] if plan.ranking else []
     trained = fingerprint([*network, plan.dataset, recipe.to_dict()])
     finetune = plan.tuning(mode)
     tuned_as = finetune and finetune.to_dict()
@@ -196,6 +197,8 @@ def _one(
     run = yield from in_turns(net, data, recipe, settings)
     run.save(folder)
     rows = [_row(plan, run.history, recipe, seed, run.status, device)]
+    if plan.ranking and run.status == "completed":
+        rows[0] |= _ranked(plan, net, data)
     if finetune is not None and run.status == "completed":
         teacher = _trained_teacher(plan, runs, False, device, root)
         tuning_settings = replace(settings, folder=folder / f"finetune-{tuning}", teacher=teacher)
@@ -204,6 +207,27 @@ def _one(
         rows.append({**rows[0], **tuned_row, **(_speed(tuned.history) if plan.row else {})})
     write_sealed(finished, {"rows": rows}, indent=1)
     return [{**row, "mode": mode} for row in rows]
+
+
+def _ranked(plan: Experiment, net: nn.Module, data: Dataset) -> dict[str, Any]:
+    """Cut by rank what training left whole; error and sizes then."""
+    import torch
+
+    from vibtheory.compression.ranking import close_ranked
+    from vibtheory.networks.gates import named_gates
+    from vibtheory.training.run import measured
+
+    x, y = torch.from_numpy(data.x_test), torch.from_numpy(data.y_test)
+    net.cpu()
+    if plan.ranking == "filters":
+        for gate in named_gates(net).values():
+            gate.threshold = plan.share
+    else:
+        assert isinstance(net, torch.nn.Sequential)
+        close_ranked(net, x[:2], plan.share, plan.ranking)
+    found = measured(net, (x, y), data.likelihood)
+    error = {"error_last": found["error"], "error_best": found["error"]}
+    return {**error, **{key: found[key] for key in ("r_w", "r_n", "flop", "architecture")}}
 
 
 def _finished_rows(path: Path) -> list[dict[str, Any]]:

@@ -38,6 +38,8 @@ class Experiment:
             with weight `finetune.distill`; None: no teacher. All runs have the same one.
         held_out: so many training examples are the test set (`Dataset.split`), for choices; 0: the true test set.
         examples: train on a random part of so many; 0: all.
+        ranking, share: units cut by rank after training, "filters" (the law "pf") or one of `compression.ranking`'s,
+            and which share of them; "": none.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Experiment:
     teacher: Recipe | None = None
     held_out: int = 0
     examples: int = 0
+    ranking: str = ""
+    share: float = 0.0
 
     def jobs(self, mode: str) -> list[tuple[Recipe, int]]:
         """(recipe, seed) of every run of a mode, γ by γ. Raises InvalidInputError for an unknown mode."""

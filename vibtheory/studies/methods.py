@@ -1,14 +1,18 @@
 """The compared methods rerun: each law on one net, data, recipe and fine-tuning; the price chosen on held-out images.
 
-Every method gets the same budget: 8 prices, one seed, 5,000 held-out training images. Chosen is the smallest net whose
-fine-tuned held-out error stays within `SLACK` of the least that any method reached; then fresh seeds, once, on the
-test set. What differs between methods is the law, the range of its prices, and how a price is spread over the layers.
+Every method gets the same `Budget`: 8 prices (or shares of units to cut), one seed, 5,000 held-out training images.
+Chosen is the smallest net whose fine-tuned held-out error stays within `SLACK` of the least that any method reached;
+then fresh seeds, once, on the test set. What differs between methods is the law, the range of its prices, and how a
+price is spread over the layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,29 +20,57 @@ import numpy as np
 
 from vibtheory.errors import check_choice, reject
 from vibtheory.storage.run_store import RecordedTable
-from vibtheory.studies.experiment_runs import Row, run_experiment
+from vibtheory.studies.experiment_runs import Row, run_together
 from vibtheory.studies.experiments import Experiment, experiment
+from vibtheory.studies.side_by_side import side_by_side
 from vibtheory.studies.tables import published
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["METHODS", "SLACK", "Method", "chosen", "compare_methods", "method_table", "methods_table"]
+__all__ = [
+    "BUDGETS", "METHODS", "SLACK", "Budget", "Method", "chosen", "compare_methods", "expected_cost", "method_table",
+    "methods_table",
+]  # fmt: skip
 
 SLACK = 0.3
 """Points of held-out error above the best by which a method may buy a smaller net."""
 
 _BASES = {1: "lenet_300_100", 2: "lenet_5_caffe"}
-_HELD_OUT, _CHOOSING_SEED, _TEST_SEEDS = 5000, 30, (31, 32, 33)
-_QUICK: dict[str, Any] = {
-    "epochs": 8,
-    "pretrain_epochs": 2,
-    "gate_learning_rate": 5e-2,
-    "prune_every": 1,
-    "prune_from": 2,
-    "shift": 0,
+_HELD_OUT, _CHOOSING_SEED = 5000, 30
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every method may spend.
+
+    Attributes:
+        prices: how many are tried.
+        seeds: of the runs on the test set.
+        examples: training images; 0: all.
+        recipe, finetune: changes to the record's.
+    """
+
+    prices: int = 8
+    seeds: tuple[int, ...] = (31, 32, 33)
+    examples: int = 0
+    recipe: dict[str, Any] = field(default_factory=dict)
+    finetune: dict[str, Any] = field(default_factory=dict)
+
+
+def _short(epochs: int, pretrain: int, rate: float) -> dict[str, Any]:
+    schedule = {"epochs": epochs, "pretrain_epochs": pretrain, "prune_from": 2, "prune_every": 1, "shift": 0}
+    return {**schedule, "gate_learning_rate": rate}
+
+
+BUDGETS = {
+    "quick": Budget(3, (31, 32), 6_000, _short(8, 2, 5e-2), {"epochs": 2, "shift": 0}),
+    "reduced": Budget(8, (31, 32, 33), 10_000, _short(20, 3, 2e-2), {"epochs": 6, "shift": 0}),
+    "full": Budget(),
 }
-_QUICK_EXAMPLES = 6_000
+"""By name: a look; 20 epochs on 10,000 images without augmentation; the record's recipe."""
+
+_ACCELERATION = {"conv1": 10.0, "conv2": 5.0}
 
 
 @dataclass(frozen=True)
@@ -48,9 +80,12 @@ class Method:
     Attributes:
         name: as the tables print it.
         law: of `vibtheory.networks.gates.LAWS`.
-        lowest, highest: the range of its prices, per unit of its penalty.
-        spread: of a price over the layers: "recipe" (the record's factors), "unit" (every unit alike, also channels) or
-            "weights" (in proportion to the weights that leave a unit).
+        lowest, highest: the range of its prices, per unit of its penalty; of shares to cut where it ranks.
+        spread: of a price over the layers: "recipe" (the record's factors), "unit" (every unit alike, also channels),
+            "weights" (in proportion to the weights that leave a unit) or "acceleration" (10 times on the first
+            convolution, 5 times on the second: what the authors' script for SBPa has on its first two blocks).
+        ranking: units are cut by rank after training without a price; see `Experiment`.
+        tables: those whose net it works on.
     """
 
     name: str
@@ -58,26 +93,27 @@ class Method:
     lowest: float
     highest: float
     spread: str = "unit"
+    ranking: str = ""
+    tables: tuple[int, ...] = (1, 2)
 
-    def plan(self, table: int, phase: str, prices: Sequence[float], seeds: Sequence[int], quick: bool) -> Experiment:
-        """The runs of one phase, "choose" (on held-out images) or "test", as an experiment of one mode.
+    def values(self, budget: Budget) -> list[float]:
+        """The prices, or shares, that are tried."""
+        space = np.linspace if self.ranking else np.geomspace
+        return list(map(float, space(self.lowest, self.highest, budget.prices).round(9)))
 
-        Args:
-            table: 1 or 2.
-            phase: the mode's name; "choose" holds out 5,000 images.
-            prices, seeds: a run for each pair.
-            quick: the short version's epochs and examples.
-        """
+    def plan(self, table: int, phase: str, value: float, budget: Budget) -> Experiment:
+        """The runs at one price (or share): on held-out images ("choose"), or one for each seed ("test")."""
         base = experiment(_BASES[table])
         assert base.finetune is not None
-        recipe = replace(base.recipe, layer_weights=self._layer_weights(base), **(_QUICK if quick else {}))
-        short: dict[str, Any] = {"epochs": 2, "shift": 0} if quick else {}
-        tuning = replace(base.finetune, distill=0.0, **short)
+        layer_weights = None if self.ranking else self._layer_weights(base)
+        recipe = replace(base.recipe, layer_weights=layer_weights, **budget.recipe)
+        price = 0.0 if self.ranking else value
+        seeds = [_CHOOSING_SEED] if phase == "choose" else list(budget.seeds)
         return replace(
-            base, name=f"methods{table}-{self.name}", recipe=recipe, finetune=tuning, teacher=None,
-            arguments={"law": self.law}, held_out=_HELD_OUT if phase == "choose" else 0,
-            examples=_QUICK_EXAMPLES if quick else 0,
-            modes={phase: {"gammas": list(prices), "seeds": list(seeds)}},
+            base, name=f"methods{table}-{self.name}", recipe=recipe, teacher=None, arguments={"law": self.law},
+            finetune=replace(base.finetune, distill=0.0, **budget.finetune), examples=budget.examples,
+            held_out=_HELD_OUT if phase == "choose" else 0, modes={phase: {"gammas": [price], "seeds": seeds}},
+            ranking=self.ranking, share=value if self.ranking else 0.0,
         )  # fmt: skip
 
     def _layer_weights(self, base: Experiment) -> dict[str, float] | None:
@@ -95,7 +131,8 @@ class Method:
         for place, (name, gate) in enumerate(modules):
             if isinstance(gate, GateLaw):
                 after = next(m for _, m in modules[place:] if isinstance(m, nn.Linear | nn.Conv2d))
-                found[name] = gate, after.weight.numel() / gate.features if self.spread == "weights" else 1.0
+                sizes = {"weights": after.weight.numel() / gate.features, "acceleration": _ACCELERATION.get(name, 1.0)}
+                found[name] = gate, sizes.get(self.spread, 1.0)
         units = sum(gate.features for gate, _ in found.values())
         mean = sum(size * gate.features for gate, size in found.values()) / units
         return {name: size / mean / gate.multiplier for name, (gate, size) in found.items()}
@@ -105,17 +142,22 @@ METHODS = {
     method.name: method
     for method in (
         Method("VIBNet", "vib", 1e-4, 2e-3, "recipe"),
+        Method("VD", "vd", 1e-5, 5e-4),
         Method("L0", "l0", 3e-4, 1e-2),
         Method("L0-sep", "l0", 3e-4, 1e-2, "weights"),
         Method("SBP", "sbp", 3e-5, 2e-3),
+        Method("SBPa", "sbp", 3e-5, 2e-3, "acceleration", tables=(2,)),
         Method("BC-GNJ", "bc-gnj", 1e-4, 2e-3),
         Method("BC-GHS", "bc-ghs", 3e-5, 2e-3),
         Method("GD", "gd", 1e-4, 3e-3),
         Method("GL", "gl", 3e-4, 1e-2),
         Method("DN", "dn", 3e-4, 1e-2),
+        Method("PF", "pf", 0.2, 0.9, ranking="filters", tables=(2,)),
+        Method("magnitude", "open", 0.3, 0.93, ranking="magnitude"),
+        Method("group norm", "open", 0.3, 0.93, ranking="group"),
     )
 }
-"""By name. NS needs BatchNorm, PF is a row of Table 3, SBPa, VD, RNP and torch-pruning's are not run here."""
+"""By name; the last two are torch-pruning's. NS needs BatchNorm: its rows are of Tables 3 and 4, as RNP's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,28 +168,43 @@ class _MethodRow(Row):
     phase: str
 
 
-def methods_table(table: int, quick: bool, out: str | Path = "figures") -> RecordedTable:
-    """`out`/methods_tableN.csv, or methods_tableN_quick.csv, which `compare_methods` adds to.
+def methods_table(table: int, budget: str = "full", out: str | Path = "figures") -> RecordedTable:
+    """`out`/methods_tableN.csv, or methods_tableN_BUDGET.csv, which `compare_methods` adds to.
 
     Args:
-        table: 1 or 2. Raises InvalidInputError otherwise.
-        quick: the short version's.
+        table: 1 or 2.
+        budget: a name in `BUDGETS`.
         out: its folder.
+
+    Raises:
+        InvalidInputError: another table or budget.
     """
     if table not in _BASES:
         reject("table", table, "1 or 2", "the VGG rows are recipes of their own: `vibtheory table 3`")
-    name = f"methods_table{table}{'_quick' if quick else ''}.csv"
+    check_choice("budget", budget, BUDGETS)
+    name = f"methods_table{table}{'' if budget == 'full' else '_' + budget}.csv"
     return RecordedTable(Path(out) / name, _MethodRow, ("method", "phase"))
+
+
+def _on(table: int, names: Sequence[str]) -> list[Method]:
+    """The named methods, or all, that work on a table's net."""
+    for name in names:
+        check_choice("methods", name, METHODS)
+        if table not in METHODS[name].tables:
+            reject("methods", f"{name} on Table {table}", f"Table {METHODS[name].tables[0]}: it needs convolutions",
+                   "leave it out there")  # fmt: skip
+    return [method for method in METHODS.values() if table in method.tables and (not names or method.name in names)]
 
 
 def compare_methods(
     table: int,
     *,
-    quick: bool = False,
+    budget: str = "full",
     methods: Sequence[str] = (),
     out: str | Path = "figures",
     runs: str | Path = "runs",
     jobs: int = 1,
+    cluster: str | None = None,
     device: str = "auto",
     root: str | Path | None = None,
     announce: Callable[[str], None] = lambda line: None,
@@ -156,46 +213,128 @@ def compare_methods(
 
     Args:
         table: 1 (LeNet-300-100) or 2 (LeNet-5-Caffe).
-        quick: 3 prices, 6,000 examples, 8 epochs, 2 of fine-tuning, 2 seeds, no augmentation: a look, no comparison.
+        budget: a name in `BUDGETS`: "quick" is a look, no comparison.
         methods: names in `METHODS`; none: all. The bar on the error is that of all methods recorded so far.
         out, runs: folders of the table and of the runs.
         jobs: processes side by side.
+        cluster: address of a Dask scheduler to use instead; its workers must see `runs`.
         device: as in `vibtheory.train`.
         root: folder with the data set's files; None: where `vibtheory.datasets.load` looks.
-        announce: called with a line before each method's runs.
+        announce: called with a line as each method's runs are done.
 
     Returns:
-        All recorded rows: those of `run_experiment`, method, and phase ("choose", errors on held-out images; "test").
+        All recorded rows: those of `run_experiment` (gamma: the price, or the share to cut), method, and phase
+        ("choose", errors on held-out images; "test").
 
     Raises:
-        InvalidInputError: another table, an unknown method; as `run_experiment`.
+        InvalidInputError: another table or budget, an unknown method or one that the table's net does not take; jobs.
+        MissingDependencyError: torch-pruning, or Dask, is needed and missing.
         DataError, CheckpointError, DivergedError: from the runs.
     """
-    store = methods_table(table, quick, out)
-    for name in methods:
-        check_choice("methods", name, METHODS)
+    store = methods_table(table, budget, out)
+    todo = _on(table, methods)
+    if jobs < 1:
+        reject("jobs", jobs, "an integer >= 1", "pass the number of processes")
     store.check()
-    todo = [METHODS[name] for name in methods or METHODS]
-    results = None
-    picked: dict[str, float] = {}
-    for phase in ("choose", "test"):
-        for method in todo:
-            prices = list(map(float, np.geomspace(method.lowest, method.highest, 3 if quick else 8).round(9)))
-            seeds: Sequence[int] = (_CHOOSING_SEED,)
-            if phase == "test":
-                if method.name not in picked:
-                    announce(f"{method.name}: collapsed at every price")
-                    continue
-                prices, seeds = [picked[method.name]], _TEST_SEEDS[:2] if quick else _TEST_SEEDS
-            plan = method.plan(table, phase, prices, seeds, quick)
-            announce(f"{method.name}, {phase}: {len(prices) * len(seeds)} runs of {plan.recipe.epochs} epochs")
-            rows = run_experiment(plan, phase, runs=runs, jobs=jobs, device=device, root=root)
-            rows = rows.drop(columns="mode").assign(method=method.name, phase=phase)
-            results, _ = store.add(rows)
-        assert results is not None
-        picked = chosen(results)  # the same after the second phase
-    assert results is not None
-    return results
+    spend = BUDGETS[budget]
+    results = _phase(store, "choose", [(m, table, v, spend) for m in todo for v in m.values(spend)], announce,
+                     runs, jobs, cluster, device, root)  # fmt: skip
+    picked = chosen(results)
+    for method in todo:
+        if method.name not in picked:
+            announce(f"{method.name}: collapsed at every price")
+    left = [(m, table, picked[m.name], spend) for m in todo if m.name in picked]
+    return _phase(store, "test", left, announce, runs, jobs, cluster, device, root)
+
+
+def _phase(
+    store: RecordedTable, phase: str, points: Sequence[tuple[Method, int, float, Budget]],
+    announce: Callable[[str], None], runs: str | Path, jobs: int, cluster: str | None, device: str,
+    root: str | Path | None,
+) -> DataFrame:  # fmt: skip
+    """All runs of a phase, side by side; a method's rows are written when its last run has ended."""
+    import pandas as pd
+
+    plans = [(method, value, method.plan(table, phase, value, budget)) for method, table, value, budget in points]
+    planned = [(*point, recipe, seed) for point in plans for recipe, seed in point[2].jobs(phase)]
+    threads = 1 if cluster else max(1, (os.cpu_count() or 1) // jobs)
+    work = partial(run_together, runs=runs, threads=threads, device=device, root=root)
+    items = [[(plan, phase, recipe, seed)] for _, _, plan, recipe, seed in planned]
+    left = defaultdict(set)
+    for place, (method, *_) in enumerate(planned):
+        left[method.name].add(place)
+    found: dict[int, DataFrame] = {}
+
+    def table_of(names: Iterable[str]) -> DataFrame:
+        parts = [found[place].assign(gamma=value, method=method.name, phase=phase)
+                 for place, (method, value, *_) in enumerate(planned) if method.name in names]  # fmt: skip
+        return pd.concat(parts, ignore_index=True).drop(columns="mode")
+
+    for place, rows in side_by_side(work, items, jobs, cluster):
+        found[place] = rows
+        name = planned[place][0].name
+        left[name].discard(place)
+        if not left[name]:
+            store.add(table_of([name]))
+            announce(f"{name}, {phase}: done")
+    if found:
+        return store.add(table_of(left))[0]  # in the methods' order, whichever ended first
+    recorded = store.read()
+    assert recorded is not None
+    return recorded
+
+
+def expected_cost(table: int, budget: str = "full", methods: Sequence[str] = ()) -> DataFrame:
+    """What `compare_methods` with the same arguments would run, before it does, from a few measured training steps.
+
+    Returns:
+        One row per method: method, runs, steps (of training and fine-tuning, in all), milliseconds (processor time of
+        one step of the whole gated net), core_minutes. An upper bound: units that close early make steps cheaper.
+
+    Raises:
+        InvalidInputError: as `compare_methods`.
+    """
+    import pandas as pd
+
+    methods_table(table, budget)
+    spend, rows = BUDGETS[budget], []
+    for method in _on(table, methods):
+        value = method.values(spend)[0]
+        plan = method.plan(table, "choose", value, spend)
+        assert plan.finetune is not None
+        epochs = plan.recipe.pretrain_epochs + plan.recipe.epochs + plan.finetune.epochs
+        images = spend.examples or 60_000
+        runs, step = spend.prices + len(spend.seeds), _step_seconds(plan)
+        steps = runs * epochs * -(-images // plan.recipe.batch_size)
+        rows.append({"method": method.name, "runs": runs, "steps": steps, "milliseconds": round(1e3 * step, 2),
+                     "core_minutes": round(steps * step / 60, 1)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _step_seconds(plan: Experiment, repeats: int = 5) -> float:
+    """Median processor seconds of a training step of the gated net, on random images."""
+    import time
+
+    import torch
+
+    from vibtheory.datasets.dataset import from_arrays
+    from vibtheory.networks.registry import build
+    from vibtheory.training.loop import Loop, Settings
+
+    rng, batch = np.random.default_rng(0), plan.recipe.batch_size
+    x, y = rng.random((batch, 1, 28, 28), dtype=np.float32), rng.integers(0, 10, batch)
+    net = build({"builder": plan.network, "arguments": plan.arguments})
+    data = from_arrays(x, y, x[:10], y[:10], classes=10, name="random")
+    loop = Loop(net, data, replace(plan.recipe, shift=0), Settings(device=torch.device("cpu")))
+    net.train()
+    loop.set_learning_rates(1.0)
+    loop.enter_phase(False, plan.recipe.price(0))
+    taken = []
+    for _ in range(repeats + 1):
+        started = time.process_time()
+        loop.take_step(torch.arange(batch))
+        taken.append(time.process_time() - started)
+    return float(np.median(taken[1:]))
 
 
 def chosen(results: DataFrame) -> dict[str, float]:
@@ -230,7 +369,7 @@ def method_table(table: int, results: DataFrame) -> DataFrame:
     printed = published(table).drop_duplicates("method").set_index("method")
     tuned = results[(results["phase"] == "test") & (results["stage"] == "finetuned")]
     rows: list[dict[str, Any]] = []
-    for name in dict.fromkeys([*METHODS, *printed.index]):
+    for name in dict.fromkeys([*(m.name for m in _on(table, ())), *printed.index]):
         mine = tuned[tuned["method"] == name]
         row = {"method": name, "price": "", "r_W (%)": "not run", "error (%)": "", "net": "", "seeds": ""}
         if len(mine):

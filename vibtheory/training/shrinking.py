@@ -176,6 +176,8 @@ def _plan(net: nn.Module, multiple: int) -> dict[str, Axes]:
             inputs = None if kept is None else _spread(kept, width, module.weight.shape[1])
             kept, width = _surviving_outputs(modules[place + 1 :], multiple), len(module.weight)
             plan[f"{name}.weight"] = [kept, inputs]
+            if noise := getattr(module, "noise", None):  # VD: log σ² of these weights, a parameter of a gate
+                plan[noise[2]] = [kept, inputs]
             if module.bias is not None:
                 plan[f"{name}.bias"] = [kept]
         elif kept is not None and isinstance(module, GateLaw | nn.BatchNorm1d | nn.BatchNorm2d):

@@ -14,6 +14,7 @@ from vibtheory.networks.gates.law import gate_information as gate_information
 from vibtheory.networks.gates.law import named_gates as named_gates
 from vibtheory.networks.gates.law import objective as objective
 from vibtheory.networks.gates.sbp import SBPGate as SBPGate
+from vibtheory.networks.gates.vd import VDGate as VDGate
 from vibtheory.networks.gates.vib import Gate as Gate
 from vibtheory.networks.gates.vib import add_information_gradient as add_information_gradient
 from vibtheory.networks.gates.vib import log1p_alpha as log1p_alpha
@@ -22,5 +23,6 @@ from vibtheory.networks.gates.vib import vib_gates as vib_gates
 from vibtheory.networks.gates.weights import DNGate as DNGate
 from vibtheory.networks.gates.weights import GLGate as GLGate
 from vibtheory.networks.gates.weights import NSGate as NSGate
+from vibtheory.networks.gates.weights import OpenGate as OpenGate
 from vibtheory.networks.gates.weights import PFGate as PFGate
 from vibtheory.networks.gates.weights import WeightLaw as WeightLaw

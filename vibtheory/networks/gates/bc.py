@@ -2,13 +2,13 @@
 
 Only the group variable z of a unit is stochastic here; the weights are learned as ever (the paper adds noise to them).
 
-GNJ: z ~ N(μ, σ²), prior 1/|z|. With l = log α = log μ²/σ² the approximation of section 4.1 (from Molchanov et al. 2017)
-reads KL ≈ k₁ sigmoid(k₃ l − k₂) + ½ log(1 + α): VIB's price, and a bounded reward of noise on top. The exact KL is
-E log|ε| + ½ l + ½(γ_E + log 2), ε ~ N(1, 1/α), with the constant at which it vanishes for α → 0. The largest error of
-the approximation, against quadrature over −12 ≤ l ≤ 12: 0.0094 nats, at l = 3.5.
+GNJ: z ~ N(μ, σ²), prior 1/|z|. With l = log α = log μ²/σ² the approximation of Molchanov et al. (2017), which the
+paper takes over, reads KL ≈ k₁ sigmoid(k₃ l − k₂) + ½ log(1 + α): VIB's price, and a bounded reward of noise on top.
+The exact KL is E log|ε| + ½ l + ½(γ_E + log 2), ε ~ N(1, 1/α), with the constant at which it vanishes for α → 0. The
+largest error of the approximation, against quadrature over −12 ≤ l ≤ 12: 0.0094 nats, at l = 3.5.
 
 GHS: z = √(s_a s_b a b), s shared by the layer, a and b of the unit: s_a ~ Γ(½, τ₀²), a ~ Γ(½, 1), s_b, b ~ Γ⁻¹(½, 1),
-posteriors log-normal with location m, variance v (4.2). Exact: KL to Γ(½, τ²) is
+posteriors log-normal with location m, variance v. Exact: KL to Γ(½, τ²) is
 −½m − ½ log(2πev) + e^{m + v/2}/τ² + ½ log π + log τ, to Γ⁻¹(½, 1) it is ½m − ½ log(2πev) + e^{−m + v/2} + ½ log π.
 log z is normal, its variance v_z a quarter of the sum; a unit is kept while its signal-to-noise ratio Ez/√Var z =
 (e^v_z − 1)^-½ exceeds 1, where the paper compares the mode of z with a threshold set by eye. The paper's τ₀ = 1e-5
@@ -18,7 +18,8 @@ presumes weights that grow by 1/z; here τ₀ = 1.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -70,23 +71,17 @@ class GHSGate(GateLaw):
     """
 
     law: ClassVar[str] = "bc-ghs"
+    usual_threshold: ClassVar[float] = 1.0
+    options: ClassVar[Mapping[str, float]] = {"log_variance": -9.0, "scale": 1.0}
 
-    def __init__(
-        self,
-        features: int,
-        *,
-        multiplier: float = 1.0,
-        threshold: float = 1.0,
-        axis: int = 1,
-        log_variance: float = -9.0,
-        scale: float = 1.0,
-    ) -> None:
-        super().__init__(features, multiplier=multiplier, threshold=threshold, axis=axis)
-        self.log_scale = math.log(as_positive("scale", scale))
+    def __init__(self, features: int, **options: Any) -> None:
+        super().__init__(features, **options)
+        self.log_scale = math.log(as_positive("scale", self.given["scale"]))
         for prefix, shape in (("", (features,)), ("layer_", ())):
             for name in ("gamma", "inverse"):
                 setattr(self, f"{prefix}{name}_location", nn.Parameter(torch.zeros(shape)))
-                setattr(self, f"{prefix}{name}_log_var", nn.Parameter(torch.full(shape, float(log_variance))))
+                log_var = torch.full(shape, float(self.given["log_variance"]))
+                setattr(self, f"{prefix}{name}_log_var", nn.Parameter(log_var))
 
     def _factor(self, name: str) -> tuple[Tensor, Tensor]:
         """Location and variance of log of a factor, in float32, where no exponential overflows."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from vibtheory.errors import reject
@@ -11,12 +10,13 @@ from vibtheory.networks.gates.gd import GDGate
 from vibtheory.networks.gates.l0 import L0Gate
 from vibtheory.networks.gates.law import GateLaw
 from vibtheory.networks.gates.sbp import SBPGate
+from vibtheory.networks.gates.vd import VDGate
 from vibtheory.networks.gates.vib import Gate
-from vibtheory.networks.gates.weights import DNGate, GLGate, NSGate, PFGate
+from vibtheory.networks.gates.weights import DNGate, GLGate, NSGate, OpenGate, PFGate
 
 __all__ = ["LAWS", "make_gate"]
 
-_KINDS = (Gate, L0Gate, SBPGate, GDGate, GNJGate, GHSGate, GLGate, DNGate, NSGate, PFGate)
+_KINDS = (Gate, L0Gate, SBPGate, GDGate, GNJGate, GHSGate, VDGate, GLGate, DNGate, NSGate, PFGate, OpenGate)
 LAWS: dict[str, type[GateLaw]] = {kind.law: kind for kind in _KINDS}
 """The laws by name."""
 
@@ -25,7 +25,8 @@ def make_gate(law: str, features: int, **options: Any) -> GateLaw:
     """A gate of a named law on `features` units.
 
     Args:
-        law: one of `LAWS`: "vib", "l0", "sbp", "gd", "bc-gnj", "bc-ghs"; of the weights "gl", "dn", "ns", "pf".
+        law: one of `LAWS`: "vib", "l0", "sbp", "gd", "bc-gnj", "bc-ghs"; of the weights "vd", "gl", "dn", "ns", "pf";
+            "open", which only passes on.
         features: number of gated units d.
         options: arguments of the law's class; those left out, or None, are its own.
 
@@ -34,8 +35,4 @@ def make_gate(law: str, features: int, **options: Any) -> GateLaw:
     """
     if law not in LAWS:
         reject("law", repr(law), "one of " + ", ".join(LAWS), "name one of them")
-    given = {name: value for name, value in options.items() if value is not None}
-    known = list(inspect.signature(LAWS[law]).parameters)[1:]
-    if unknown := [name for name in given if name not in known]:
-        reject("options", ", ".join(unknown), f"of {', '.join(known)}, for {law!r}", "leave the others out")
-    return LAWS[law](features, **given)
+    return LAWS[law](features, **{name: value for name, value in options.items() if value is not None})

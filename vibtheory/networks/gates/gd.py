@@ -9,7 +9,8 @@ unit is kept while θ > ½ (the paper rounds θ there).
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,22 +39,14 @@ class GDGate(GateLaw):
     """
 
     law: ClassVar[str] = "gd"
+    usual_threshold: ClassVar[float] = 0.5
+    options: ClassVar[Mapping[str, float]] = {"logit": 3.0, "prior_open": 0.1, "prior_closed": 1.0}
+    starts: ClassVar[Mapping[str, str]] = {"logit": "logit"}
+    logit: nn.Parameter
 
-    def __init__(
-        self,
-        features: int,
-        *,
-        multiplier: float = 1.0,
-        threshold: float = 0.5,
-        axis: int = 1,
-        logit: float = 3.0,
-        prior_open: float = 0.1,
-        prior_closed: float = 1.0,
-    ) -> None:
-        super().__init__(features, multiplier=multiplier, threshold=threshold, axis=axis)
-        self.prior = tuple(float(as_positive(name, value)) for name, value in
-                           (("prior_open", prior_open), ("prior_closed", prior_closed)))  # fmt: skip
-        self.logit = nn.Parameter(torch.full((features,), float(logit)))
+    def __init__(self, features: int, **options: Any) -> None:
+        super().__init__(features, **options)
+        self.prior = tuple(float(as_positive(name, self.given[name])) for name in ("prior_open", "prior_closed"))
 
     def _draw(self, n: int, rows: slice) -> Tensor:
         theta = self._expectation()

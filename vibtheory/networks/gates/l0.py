@@ -1,14 +1,15 @@
-"""L0: hard-concrete gates (Louizos, Welling, Kingma, ICLR 2018, eqs. 10–12): the penalty is the expected open units.
+"""L0: hard-concrete gates (Louizos, Welling, Kingma, ICLR 2018): the penalty is the expected number of open units.
 
 u ~ U(0, 1);  s = sigmoid((log u − log(1 − u) + a)/β);  z = min(1, max(0, s(ζ − γ) + γ)), β = 2/3, γ = −0.1, ζ = 1.1.
-P(z ≠ 0) = sigmoid(a − β log(−γ/ζ)) is exact (eq. 12). Evaluation takes ẑ = min(1, max(0, sigmoid(a)(ζ − γ) + γ))
-(eq. 13: without noise and temperature), and a unit is kept while ẑ exceeds the threshold 0. "L0-sep" is the same law
+P(z ≠ 0) = sigmoid(a − β log(−γ/ζ)) is exact. Evaluation takes ẑ = min(1, max(0, sigmoid(a)(ζ − γ) + γ)) (as in the
+paper: without noise and temperature), and a unit is kept while ẑ exceeds the threshold 0. "L0-sep" is the same law
 with a price per layer (`Recipe.layer_weights`). All weights decay as the recipe says, in the paper the kept ones.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -38,12 +39,9 @@ class L0Gate(GateLaw):
     """
 
     law: ClassVar[str] = "l0"
-
-    def __init__(
-        self, features: int, *, multiplier: float = 1.0, threshold: float = 0.0, axis: int = 1, logit: float = 2.0
-    ) -> None:
-        super().__init__(features, multiplier=multiplier, threshold=threshold, axis=axis)
-        self.logit = nn.Parameter(torch.full((features,), float(logit)))
+    options: ClassVar[Mapping[str, float]] = {"logit": 2.0}
+    starts: ClassVar[Mapping[str, str]] = {"logit": "logit"}
+    logit: nn.Parameter
 
     def _draw(self, n: int, rows: slice) -> Tensor:
         u = torch.rand(n, self.features, device=self.logit.device)[rows].clamp(1e-6, 1 - 1e-6)

@@ -24,11 +24,14 @@ class GateLaw(nn.Module):
         features: number of gated units d.
         multiplier: s ≥ 0, the layer's weight on its penalty in `objective`: 1 for a dense layer, H·W of the
             convolution's output (times a recipe's factor) for a convolution. "One convention for the price".
-        threshold: ≥ 0; a unit is kept while its law's measure exceeds it.
+        threshold: ≥ 0; a unit is kept while its law's measure exceeds it; None: the law's own, `usual_threshold`.
         axis: the units' axis in the activation: 1 for [N, d, ...], -1 for token models, [N, T, d].
+        options: the law's further arguments, numbers; `options` of its class has their usual values.
 
     Attributes:
         law: its name, as `make_gate` and `insert_gates` take it.
+        usual_threshold, options: the law's own threshold; its further arguments with their usual values.
+        starts: which option each of its parameters [d] starts at.
         active: boolean buffer [d]; False where `close` has shut a gate for good: z = 0 there, and no penalty.
         sample_in_eval: `eval()` multiplies by `mean()`; set True to sample z on the kept units instead, and average
             the outputs of several passes.
@@ -36,14 +39,23 @@ class GateLaw(nn.Module):
             batch of n thus use the noise that one process would; None: the batch is all there is.
 
     Raises:
-        InvalidInputError: features < 1, multiplier < 0, threshold < 0 or axis 0.
+        InvalidInputError: features < 1, multiplier < 0, threshold < 0, axis 0, or an option that the law lacks.
     """
 
     law: ClassVar[str]
+    usual_threshold: ClassVar[float] = 0.0
+    options: ClassVar[Mapping[str, float]] = {}
+    starts: ClassVar[Mapping[str, str]] = {}
     active: Tensor
 
-    def __init__(self, features: int, *, multiplier: float = 1.0, threshold: float = 0.0, axis: int = 1) -> None:
+    def __init__(
+        self, features: int, *, multiplier: float = 1.0, threshold: float | None = None, axis: int = 1, **options: float
+    ) -> None:
         super().__init__()
+        threshold = self.usual_threshold if threshold is None else threshold
+        if unknown := [name for name in options if name not in self.options]:
+            known = ", ".join(("multiplier", "threshold", "axis", *self.options))
+            reject("options", ", ".join(unknown), f"of {known}, for {self.law!r}", "leave the others out")
         if isinstance(features, bool) or not isinstance(features, int) or features < 1:
             reject("features", features, "an integer >= 1", "pass the number of units or channels")
         if not multiplier >= 0:
@@ -59,6 +71,9 @@ class GateLaw(nn.Module):
         self.sample_in_eval = False
         self.union: tuple[int, int] | None = None
         self.register_buffer("active", torch.ones(features, dtype=torch.bool))
+        self.given = {**self.options, **options}
+        for name, option in self.starts.items():
+            setattr(self, name, nn.Parameter(torch.full((features,), float(self.given[option]))))
 
     def _draw(self, n: int, rows: slice) -> Tensor:
         """z [rows, d] before closed units are set to 0; noise is drawn for n examples."""
@@ -99,7 +114,7 @@ class GateLaw(nn.Module):
         """A scalar, differentiable: the sum over the units that are not closed (the multiplier is not included)."""
         return (self._unit_penalty() * self.active).sum()
 
-    def close(self, units: Tensor) -> None:
+    def close(self, units: Tensor | list[int]) -> None:
         """Shut `units` (boolean [d] or indices) for good: they pass nothing on and cost nothing from now on."""
         self.active[units] = False
 

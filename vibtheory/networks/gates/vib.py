@@ -33,26 +33,15 @@ class Gate(GateLaw):
         log_var: Parameter [d], log σ².
 
     Raises:
-        InvalidInputError: features < 1, multiplier < 0, threshold < 0 or axis 0.
+        InvalidInputError: as `GateLaw`.
     """
 
     law: ClassVar[str] = "vib"
+    usual_threshold: ClassVar[float] = 1.0
+    options: ClassVar[Mapping[str, float]] = {"mean": 1.0, "log_variance": -9.0}
+    starts: ClassVar[Mapping[str, str]] = {"mu": "mean", "log_var": "log_variance"}
     mu: nn.Parameter
     log_var: nn.Parameter
-
-    def __init__(
-        self,
-        features: int,
-        *,
-        multiplier: float = 1.0,
-        threshold: float = 1.0,
-        axis: int = 1,
-        mean: float = 1.0,
-        log_variance: float = -9.0,
-    ) -> None:
-        super().__init__(features, multiplier=multiplier, threshold=threshold, axis=axis)
-        self.mu = nn.Parameter(torch.full((features,), float(mean)))
-        self.log_var = nn.Parameter(torch.full((features,), float(log_variance)))
 
     @property
     def sigma(self) -> Tensor:

@@ -5,15 +5,16 @@ tells each gate which layers hold them; the packaged networks and `insert_gates`
 are functions of the weights. A norm comes near 0 under Adam, never to it, hence the thresholds: GL and DN
 keep a unit while |in_j||out_j|, which no rescaling of a ReLU's unit changes, exceeds that share of its layer's largest.
 
-GL: Σ_j |in_j| + |out_j|, filters and columns (Wen et al., NIPS 2016, eq. 2).
+GL: Σ_j |in_j| + |out_j|, filters and columns (Wen et al., structured sparsity learning, NIPS 2016).
 DN: the same, li + lo, and `l1` times the sum of the sizes of out_j's entries (Pan, Dong, Guo, DropNeuron, 2016).
-NS: Σ_j |γ_j|, the scale of the BatchNorm before the gate (Liu et al., ICCV 2017, eq. 1); kept while |γ_j| > threshold.
+NS: Σ_j |γ_j|, the scale of the BatchNorm before the gate (Liu et al., ICCV 2017); kept while |γ_j| > threshold.
 PF: no penalty; the threshold is the share of filters to cut, those of least Σ|in_j| (Li et al., ICLR 2017).
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from vibtheory.errors import as_positive, reject
 from vibtheory.networks.gates.law import GateLaw
 
-__all__ = ["DNGate", "GLGate", "NSGate", "PFGate", "WeightLaw"]
+__all__ = ["DNGate", "GLGate", "NSGate", "OpenGate", "PFGate", "WeightLaw"]
 
 _WEIGHTS = (nn.Linear, nn.Conv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -45,20 +46,24 @@ class WeightLaw(GateLaw):
         """
         self.around = before, after
 
-    def _incoming(self) -> Tensor | None:
-        """in_j as rows [d, …]; None where no weights stand between the gate before and this one."""
-        layer = next((m for m in reversed(self.around[0]) if isinstance(m, _WEIGHTS)), None)
-        return None if layer is None else layer.weight.flatten(1)
+    def _neighbour(self, side: int) -> nn.Linear | nn.Conv2d | None:
+        """The layer whose weights end at this gate's units (0), or start from them (1); None: there is none."""
+        modules = self.around[1] if side else reversed(self.around[0])
+        return next((m for m in modules if isinstance(m, _WEIGHTS)), None)
 
-    def _outgoing(self) -> Tensor | None:
-        """out_j as rows [d, …]; after a Flatten those of all positions of a channel."""
-        layer = next((m for m in self.around[1] if isinstance(m, _WEIGHTS)), None)
-        if layer is None:
-            return None
-        return layer.weight.reshape(len(layer.weight), self.features, -1).transpose(0, 1).flatten(1)
+    def _by_unit(self, side: int, weight: Tensor) -> Tensor:
+        """A tensor shaped as a neighbour's weight as rows [d, …]; after a Flatten with all positions of a channel."""
+        if side == 0:
+            return weight.flatten(1)
+        return weight.reshape(len(weight), self.features, -1).transpose(0, 1).flatten(1)
+
+    def _weight(self, side: int) -> Tensor | None:
+        """in_j or out_j as rows [d, …]; None where no weights stand there."""
+        layer = self._neighbour(side)
+        return None if layer is None else self._by_unit(side, layer.weight)
 
     def _norms(self) -> list[Tensor]:
-        sides = (self._incoming(), self._outgoing())
+        sides = (self._weight(0), self._weight(1))
         return [torch.linalg.vector_norm(side.float(), dim=1) for side in sides if side is not None]
 
     def _draw(self, n: int, rows: slice) -> Tensor:
@@ -72,9 +77,7 @@ class GLGate(WeightLaw):
     """Group lasso on filters and columns. Arguments and errors as of `GateLaw`; threshold: relative to the layer's."""
 
     law: ClassVar[str] = "gl"
-
-    def __init__(self, features: int, *, multiplier: float = 1.0, threshold: float = 0.01, axis: int = 1) -> None:
-        super().__init__(features, multiplier=multiplier, threshold=threshold, axis=axis)
+    usual_threshold: ClassVar[float] = 0.01
 
     def _unit_penalty(self) -> Tensor:
         return torch.stack([*self._norms(), torch.zeros_like(self.active, dtype=torch.float32)]).sum(0)
@@ -88,15 +91,14 @@ class DNGate(GLGate):
     """DropNeuron. Arguments and errors as of `GLGate`; l1 > 0: weight of the sizes of single outgoing weights."""
 
     law: ClassVar[str] = "dn"
+    options: ClassVar[Mapping[str, float]] = {"l1": 0.1}
 
-    def __init__(
-        self, features: int, *, multiplier: float = 1.0, threshold: float = 0.01, axis: int = 1, l1: float = 0.1
-    ) -> None:
-        super().__init__(features, multiplier=multiplier, threshold=threshold, axis=axis)
-        self.l1 = float(as_positive("l1", l1))
+    def __init__(self, features: int, **options: Any) -> None:
+        super().__init__(features, **options)
+        self.l1 = float(as_positive("l1", self.given["l1"]))
 
     def _unit_penalty(self) -> Tensor:
-        outgoing = self._outgoing()
+        outgoing = self._weight(1)
         single = 0.0 if outgoing is None else self.l1 * outgoing.float().abs().sum(1)
         return super()._unit_penalty() + single
 
@@ -109,9 +111,7 @@ class NSGate(WeightLaw):
     """
 
     law: ClassVar[str] = "ns"
-
-    def __init__(self, features: int, *, multiplier: float = 1.0, threshold: float = 0.01, axis: int = 1) -> None:
-        super().__init__(features, multiplier=multiplier, threshold=threshold, axis=axis)
+    usual_threshold: ClassVar[float] = 0.01
 
     def join(self, name: str, before: tuple[nn.Module, ...], after: tuple[nn.Module, ...]) -> None:
         """As `WeightLaw.join`."""
@@ -127,7 +127,19 @@ class NSGate(WeightLaw):
     _unit_penalty = _measure = _scale
 
 
-class PFGate(WeightLaw):
+class OpenGate(WeightLaw):
+    """Gates that only pass on: no penalty, all units kept until closed (`compression.close_ranked`). As `GLGate`."""
+
+    law: ClassVar[str] = "open"
+
+    def _unit_penalty(self) -> Tensor:
+        return torch.zeros_like(self.active, dtype=torch.float32)
+
+    def _measure(self) -> Tensor:
+        return torch.full_like(self.active, torch.inf, dtype=torch.float32)
+
+
+class PFGate(OpenGate):
     """Filters ranked by their ℓ1 norm. Arguments as of `GLGate`; threshold: the share of each layer's filters to cut.
 
     Gates that no convolution feeds keep all their units.
@@ -137,17 +149,12 @@ class PFGate(WeightLaw):
     """
 
     law: ClassVar[str] = "pf"
-
-    def __init__(self, features: int, *, multiplier: float = 1.0, threshold: float = 0.5, axis: int = 1) -> None:
-        super().__init__(features, multiplier=multiplier, threshold=threshold, axis=axis)
-
-    def _unit_penalty(self) -> Tensor:
-        return torch.zeros_like(self.active, dtype=torch.float32)
+    usual_threshold: ClassVar[float] = 0.5
 
     def _measure(self) -> Tensor:
-        incoming = self._incoming()
+        incoming = self._weight(0)
         if incoming is None or not any(isinstance(m, nn.Conv2d) for m in self.around[0]):
-            return torch.full_like(self.active, torch.inf, dtype=torch.float32)
+            return super()._measure()
         order = incoming.detach().float().abs().sum(1).argsort(stable=True)
         rank = torch.empty_like(order)
         rank[order] = torch.arange(1, len(order) + 1, device=order.device)

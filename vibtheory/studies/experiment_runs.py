@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vibtheory.datasets.dataset import Dataset
     from vibtheory.training.hardware import InTurns
 
-__all__ = ["Row", "run_experiment", "run_together"]
+__all__ = ["run_experiment", "run_together"]
 
 _CHECKPOINT_SECONDS = 60.0  # Tables 3 and 4: big nets in short epochs; their checkpoints would take longer than those
 _EVALUATE_EVERY = 10  # and so would their evaluations

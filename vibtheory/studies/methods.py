@@ -97,12 +97,12 @@ class Method:
     tables: tuple[int, ...] = (1, 2)
 
     def values(self, budget: Budget) -> list[float]:
-        """The prices, or shares, that are tried."""
+        """The prices, or shares, that are tried within `budget`."""
         space = np.linspace if self.ranking else np.geomspace
         return list(map(float, space(self.lowest, self.highest, budget.prices).round(9)))
 
     def plan(self, table: int, phase: str, value: float, budget: Budget) -> Experiment:
-        """The runs at one price (or share): on held-out images ("choose"), or one for each seed ("test")."""
+        """`table`'s runs of a `phase` at a price (or share) `value` within `budget`: "choose" holds images out, "test" none."""
         base = experiment(_BASES[table])
         assert base.finetune is not None
         layer_weights = None if self.ranking else self._layer_weights(base)
@@ -286,6 +286,9 @@ def _phase(
 
 def expected_cost(table: int, budget: str = "full", methods: Sequence[str] = ()) -> DataFrame:
     """What `compare_methods` with the same arguments would run, before it does, from a few measured training steps.
+
+    Args:
+        table, budget, methods: as in `compare_methods`.
 
     Returns:
         One row per method: method, runs, steps (of training and fine-tuning, in all), milliseconds (processor time of

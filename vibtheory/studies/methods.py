@@ -102,7 +102,7 @@ class Method:
         return list(map(float, space(self.lowest, self.highest, budget.prices).round(9)))
 
     def plan(self, table: int, phase: str, value: float, budget: Budget) -> Experiment:
-        """`table`'s runs of a `phase` ("choose": on held-out images; "test") at a price or share `value` in `budget`."""
+        """`table`'s runs of a `phase` ("choose": images held out; "test") at a price or share `value` in `budget`."""
         base = experiment(_BASES[table])
         assert base.finetune is not None
         layer_weights = None if self.ranking else self._layer_weights(base)

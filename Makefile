@@ -4,7 +4,8 @@ JOBS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c requirements.lock
 # One thread per process: the tests run in JOBS processes, and small matrices gain nothing from more.
-ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# Threads that wait do so asleep: those of two processes would else keep both cores busy.
+ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 # glibc keeps what a layer's output occupied: without, benchmarks/latency.py times page faults.
 KEEP_PAGES := MALLOC_MMAP_THRESHOLD_=500000000 MALLOC_TRIM_THRESHOLD_=2000000000

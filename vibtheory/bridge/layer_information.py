@@ -28,6 +28,7 @@ _UPPER = {
     "rows": ("pairwise", "variational", "per_unit", "gaussian_tight"),
     "population": ("leave_one_out", "variational", "per_unit", "gaussian_tight"),
 }
+_BLOCK_ENTRIES = 2**22  # 32 MiB of float64 per block of log densities
 _QUADRATURE = 10**6  # N·d up to which the units' quadrature is worth its cost
 
 
@@ -210,9 +211,13 @@ def _averaged_infonce(channels: list[GatedChannel], seed: int) -> MutualInformat
     """InfoNCE whose critic is log mean_s p(h|f_s(x)), with noise upstream drawn apart from that which made h."""
     first, n = channels[0], channels[0].n
     h = first.sample(as_generator("seed", seed, "infonce, noise upstream"))
-    score = np.full((n, n), -np.inf)
-    for channel in channels[1:]:
-        np.logaddexp(score, channel.log_density(h), out=score)
+    score, size = np.empty((n, n)), max(1, _BLOCK_ENTRIES // (n * len(channels)))
+    for start in range(0, n, size):
+        densities = np.stack([channel.log_density(h[start : start + size]) for channel in channels[1:]])
+        top = densities.max(axis=0)
+        top[np.isneginf(top)] = 0.0
+        with np.errstate(divide="ignore"):  # log 0 where no draw could have made this h
+            score[start : start + size] = top + np.log(np.exp(densities - top, out=densities).sum(axis=0))
     own = np.diag(score)
     usable = np.isfinite(own)  # else: a zero pattern that no draw had; a critic may say 0 there
     score[~usable] = 0.0

@@ -6,6 +6,7 @@ import gc
 from functools import cache
 
 import matplotlib.pyplot as plt
+import pandas
 from torch import _dynamo
 
 import vibtheory as vt
@@ -17,7 +18,7 @@ __all__ = ["warm"]
 @cache
 def warm() -> None:
     """torch's and numba's lazy halves, matplotlib's fonts, MNIST's bytes; nothing that depends on a test."""
-    _ = vt.networks.mlp, vt.check_network, vt.train, vt.information, _dynamo
+    _ = vt.networks.mlp, vt.check_network, vt.train, vt.information, pandas, _dynamo
     vt.find_local_minimum(vt.QuadraticBound([[1.0, 0.5], [0.5, 2.0]], [-2.0, -1.0], 2.0, 0.1))
     figure, axes = plt.subplots()
     axes.set(title="$\\log\\alpha$", xlabel="x", yscale="log")

@@ -39,6 +39,12 @@ class Answer:
 Call = Callable[..., Answer]
 
 
+@pytest.fixture(autouse=True)
+def no_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands' figures are drawn without the search for a layout, most of the time; tests/figures has it."""
+    monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda *_: None)
+
+
 @pytest.fixture
 def call() -> Call:
     def run(*arguments: object) -> Answer:

@@ -22,6 +22,7 @@ import nbformat
 from coverage import Coverage
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.utils.capture import capture_output
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from tests.forks import warm
 from vibtheory.teaching import notebooks, pictures
@@ -98,7 +99,8 @@ def run(notebook: Any, path: Path) -> Any:
         if child == 0:
             try:
                 os.environ |= {"VIBTHEORY_LIVE": "", "IPYTHONDIR": profile}
-                pictures._DPI = 20  # only a picture's text is compared
+                # Of a picture only the text is compared: it is drawn small, and without a search for its layout.
+                pictures._DPI, ConstrainedLayoutEngine.execute = 20, lambda *_: None
                 os.chdir(path.parent)
                 with _covered():
                     found = _outputs(notebook, notebooks.solutions(path))

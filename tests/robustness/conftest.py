@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import warm
 from tests.robustness.families import prepare
 
 
@@ -15,6 +16,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here, folder = Path.cwd(), tmp_path_factory.mktemp("prepared")
     try:
         prepare(folder)
+        warm()
     finally:
         os.chdir(here)
     return folder

@@ -75,7 +75,8 @@ def test_it_is_the_objective_that_training_minimises_and_its_gradient() -> None:
     assert len(mine.mu) == 6 + 4 + 4
     kept, unit = np.arange(14) % 2 == 0, mine.sigma.copy()
     point = np.concatenate([mine.mu / np.where(kept, unit, mine.sigma), 2 * np.log(mine.sigma)])
-    value, slope = mine._value(point, kept, unit, 50)
+    sides = mine.sides(50)
+    value, slope = mine._value(point, kept, unit, sides)
     net.train()
     x, y = (torch.as_tensor(part).repeat(50, *(1,) * (part.ndim - 1)) for part in (data.x_train, data.y_train))
     torch.manual_seed(0)
@@ -88,7 +89,7 @@ def test_it_is_the_objective_that_training_minimises_and_its_gradient() -> None:
     for j in (0, 9, 14, 23):
         step = np.zeros(28)
         step[j] = 1e-5
-        ends = [mine._value(point + sign * step, kept, unit, 50)[0] for sign in (1, -1)]
+        ends = [mine._value(point + sign * step, kept, unit, sides)[0] for sign in (1, -1)]
         assert slope[j] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-5)
 
 

@@ -18,11 +18,12 @@ linear network. What else H has is found in one of three ways:
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.optimize
@@ -34,9 +35,12 @@ from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.affine import MEMORY, is_affine
 from vibtheory.bridge.checking import Gamma, GatedNetwork, checked
 from vibtheory.bridge.kinds import BoundOptions
-from vibtheory.errors import as_generator, as_whole, reject
+from vibtheory.compression.chain import compress_chain, is_chain
+from vibtheory.compression.liveness import alive
+from vibtheory.errors import InvalidInputError, as_generator, as_whole, reject
 from vibtheory.networks.forward import gate_held_at
-from vibtheory.networks.gates import vib_gates
+from vibtheory.networks.gates import Gate, vib_gates
+from vibtheory.networks.sequential import ordered_modules
 from vibtheory.theory.trained_objective import ALL_LAYERS, TrainedNetworkReport, TrainedReport, check_trained_objective
 
 __all__ = ["check_trained"]
@@ -58,6 +62,7 @@ _FOUND = {
 }
 _ROUND = 40  # iterations of L-BFGS between changes of units
 _FLAT = 1e-9  # relative fall of F in a round at which nothing is left to gain
+_ENOUGH = 60_000  # draws of noise over all examples beyond which polishing needs no more of each
 
 
 def check_trained(
@@ -85,7 +90,7 @@ def check_trained(
         gamma: training's γ in nats, one number or one per layer; None takes the recorded one.
         draws: S ≥ 3 draws of the noise of every example, each with its antithetic one.
         polish: iterations of L-BFGS in (μ, log σ²) of the gates asked about, on a copy with weights held, on as many
-            other draws (common random numbers). The report then has the point before, too.
+            other draws, of 60,000 in all at most (common random numbers). The report then has the point before, too.
         tolerance: as in `check_trained_objective`.
         seed: of the noise.
         batch: examples per pass, at most. memory: bytes that a pass may take; neither changes more than random signs.
@@ -117,17 +122,52 @@ def _relus(view: GatedLayer) -> list[str]:
     return found if len(found) == len(bent) and all(found) else []
 
 
+def _cut(net: nn.Module, x: Tensor) -> tuple[list[nn.Module], dict[str, Gate], dict[str, Tensor]] | None:
+    """A chain without what is closed for good: its modules, its gates by layer, and which units they are of.
+
+    None where `net` is no chain that can be cut.
+    """
+    if not isinstance(net, nn.Sequential) or not is_chain(net, x, 1):
+        return None
+    whole = copy.deepcopy(net)
+    for gate in vib_gates(whole).values():  # what compression folds into the weights is then 1
+        gate.threshold, gate.mu.data, gate.log_var.data = 0.0, torch.ones_like(gate.mu), torch.zeros_like(gate.mu)
+    try:
+        small, left = dict(compress_chain(whole).named_children()), alive(whole)
+    except InvalidInputError:
+        return None
+    modules, gates = [], {}
+    for path, module in ordered_modules(net):
+        modules += [small[name] for name in (path.replace(".", "_"),) if name in small]
+        if isinstance(module, Gate):
+            gates[path] = Gate(int(left[path].sum())).to(module.mu.device).eval()
+            modules.append(gates[path])
+    return modules, gates, left
+
+
+class _Side(NamedTuple):
+    """A batch at one sign of its noise: what enters `net`, labels, and the noise of the gates in `net`."""
+
+    sign: float
+    f: Tensor
+    y: Tensor
+    noise: dict[str, Tensor]
+
+
 class _Objective:
     """F of the layers in `network.prices` as a function of (μ, σ) [D] of their open gates, one after the other.
 
     Attributes:
         parts: by layer (and for all of them) the places in [D]. ways: by part, how H is found. relus: in the network.
+        head, net: what comes before the first gate that is asked about, and what follows; no head where that is not
+            known. held: the gates in them, and fed: for each of its units the open one whose z it takes, last a 0.
     """
 
     def __init__(self, network: GatedNetwork, options: BoundOptions) -> None:
         views = {name: network.seen_from(name, options) for name in network.prices}
         first = next(iter(views.values()))
         self.net, self.likelihood, self.seed = first.net, first.likelihood, options.seed
+        self.memory = options.memory
         self.x, self.y, self.dtype, self.device = network.x, network.y, first.dtype, first.device
         self.rows = max(1, min(options.batch, min(view.rows for view in views.values()) // len(views)))
         self.gates = vib_gates(self.net)
@@ -144,18 +184,47 @@ class _Objective:
         self.ways = {
             name: "affine" if view.affine else "relu" if kinks[name] else "stein" for name, view in views.items()
         }
-        self.relus = [
-            self.net.get_submodule(name) for name in sorted({each for one in kinks.values() for each in one or ()})
-        ]
+        self.asked = list(views)
+        self._split(sorted({each for one in kinks.values() for each in one or ()}))
         for module in self.relus:
             module.inplace = False  # type: ignore[assignment] # what enters it is looked at afterwards
         self.joint = len(views) > 1 and start <= _JOINTLY
         if self.joint:
             self.parts[ALL_LAYERS] = slice(0, start)
             self.ways[ALL_LAYERS] = "stein"
-        self.asked = list(views)
         self.mu, self.sigma = self._gathered("mu"), self._gathered("sigma")
+        self.others = {
+            name: tuple(v.detach()[self.open[name]].double() for v in (gate.mu, gate.sigma))
+            for name, gate in self.gates.items()
+        }
         self.gamma = np.concatenate([np.full(len(self.open[name]), network.prices[name]) for name in views])
+
+    def _split(self, bent: list[str]) -> None:
+        """Sets head, net, held, fed and relus, on the smaller network where that has the same output."""
+        probe = torch.as_tensor(self.x[:2]).to(self.device, self.dtype)
+        rng = as_generator("seed", self.seed, "T8, probe")
+        z = {name: torch.as_tensor(rng.uniform(1, 2, (2, len(on)))).to(self.device) for name, on in self.open.items()}
+        self.head, self.held, self.fed = nn.Sequential(), self.gates, {}
+        for name, on in self.open.items():
+            self.fed[name] = torch.full((self.gates[name].features,), len(on), device=self.device)
+            self.fed[name][on] = torch.arange(len(on), device=self.device)
+        self.relus = [self.net.get_submodule(name) for name in bent]
+        found = _cut(self.net, probe)
+        if found is None:
+            return
+        with torch.no_grad():
+            whole = self.output(probe, z)
+            before = self.net, self.held, self.fed
+            modules, self.held, left = found
+            self.fed = {name: places[left[name].to(self.device)] for name, places in self.fed.items()}
+            self.net = nn.Sequential(*modules)
+            same = torch.allclose(self.output(probe, z), whole, rtol=1e-3 * math.sqrt(torch.finfo(self.dtype).eps))
+        if not same:  # a closed unit may leave a constant that a later gate scales
+            self.net, self.held, self.fed = before
+            return
+        start = min(modules.index(self.held[name]) for name in self.asked)
+        self.head, self.net = nn.Sequential(*modules[:start]), nn.Sequential(*modules[start:])
+        self.relus = [module for module in self.net if bent and isinstance(module, nn.ReLU)]
 
     def _gathered(self, name: str) -> Array:
         values = [getattr(self.gates[layer], name)[self.open[layer]].detach().double().cpu() for layer in self.asked]
@@ -179,31 +248,44 @@ class _Objective:
             noise = torch.as_tensor(rng.standard_normal((len(x), noises, sum(sizes)))).to(self.device)
             yield x, y, [dict(zip(self.open, torch.split(part, sizes, 1), strict=True)) for part in noise.unbind(1)]
 
-    def at(self, noise: dict[str, Tensor], mu: Array, sigma: Array, sign: float = 1.0) -> dict[str, Tensor]:
-        """z = μ ± σ⊙ε by layer; the layers that are not asked about are where the network has them."""
+    def z(self, noise: dict[str, Tensor], mu: Array, sigma: Array, sign: float = 1.0) -> dict[str, Tensor]:
+        """μ ± σ⊙ε by layer; the layers that are not asked about are where the network has them."""
         found = {}
-        for name, gate in self.gates.items():
+        for name in noise:
             if name in self.asked:
                 own = self.parts[name]
                 mean, spread = (torch.as_tensor(v[own], device=self.device) for v in (mu, sigma))
             else:
-                mean, spread = (v.detach()[self.open[name]].double() for v in (gate.mu, gate.sigma))
-            found[name] = mean + sign * spread * noise[name]
+                mean, spread = self.others[name]
+            found[name] = torch.addcmul(mean, spread, noise[name], value=sign)
         return found
 
-    def output(self, x: Tensor, z: dict[str, Tensor]) -> Tensor:
-        """The network's output [n, K] with every gate at its z [n, open gates]; closed ones pass nothing."""
-        with ExitStack() as stack:
-            for name, gate in self.gates.items():
-                whole = z[name].new_zeros(len(x), gate.features).index_copy(1, self.open[name], z[name])
-                stack.enter_context(gate_held_at(gate, whole))
-            found: Tensor = self.net(x)
-        return found.reshape(len(x), -1)
+    def at(
+        self, x: Tensor, noise: dict[str, Tensor], mu: Array, sigma: Array, sign: float = 1.0
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What enters `net`, and z."""
+        z = self.z(noise, mu, sigma, sign)
+        with torch.no_grad():
+            return self._run(self.head, x, z), z
 
-    def slopes(self, x: Tensor, y: Tensor, z: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _run(self, part: nn.Module, x: Tensor, z: dict[str, Tensor]) -> Tensor:
+        with ExitStack() as stack:
+            for name, given in z.items():
+                whole = given
+                if len(self.fed[name]) != given.shape[1]:
+                    whole = torch.cat([given, given.new_zeros(len(x), 1)], 1)[:, self.fed[name]]
+                stack.enter_context(gate_held_at(self.held[name], whole))
+            found: Tensor = part(x)
+        return found
+
+    def output(self, f: Tensor, z: dict[str, Tensor]) -> Tensor:
+        """The network's output [n, K] with every gate at its z [n, open gates]; closed ones pass nothing."""
+        return self._run(self.net, f, z).reshape(len(f), -1)
+
+    def slopes(self, f: Tensor, z: dict[str, Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [n] and their gradients in the asked gates' z [n, D]."""
         leaves = [z[name].requires_grad_(True) for name in self.asked]
-        losses = self.likelihood.loss(self.output(x, z), y)
+        losses = self.likelihood.loss(self.output(f, z), y)
         return losses.detach(), torch.cat(torch.autograd.grad(losses.sum(), leaves), 1)
 
     @contextmanager
@@ -223,7 +305,7 @@ class _Objective:
             for x, _, (noise,) in self.drawn("T8, widths") if self.relus else ():
                 with self.watching() as seen:
                     for sign in (1.0, -1.0):
-                        self.output(x, self.at(noise, self.mu, self.sigma, sign))
+                        self.output(*self.at(x, noise, self.mu, self.sigma, sign))
                 half = len(seen) // 2
                 found = [(ends[0][0] - ends[1][0]).double().div(2).square().sum(0)
                          for ends in zip(seen[:half], seen[half:], strict=True)]  # fmt: skip
@@ -231,7 +313,7 @@ class _Objective:
         return [_WIDTH * (each / len(self.x)).sqrt() for each in squares]
 
     def factors(
-        self, x: Tensor, y: Tensor, z: dict[str, Tensor], widths: list[Tensor], rng: np.random.Generator
+        self, f: Tensor, z: dict[str, Tensor], y: Tensor, widths: list[Tensor], rng: np.random.Generator
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """CᵀJ [n, K, D] with the loss's curvature CCᵀ in the output: its products are the Gauss–Newton matrices.
 
@@ -239,7 +321,7 @@ class _Objective:
         """
         leaves = [z[name].requires_grad_(True) for name in self.asked]
         with self.watching() as seen:
-            output = self.output(x, z)
+            output = self.output(f, z)
         columns = [torch.autograd.grad(each.sum(), leaves, retain_graph=True) for each in output.unbind(1)]
         jacobian = torch.stack([torch.cat(each, 1) for each in columns], 1)
         pairs = []
@@ -277,8 +359,8 @@ class _Objective:
         for s in range(draws):
             signs = as_generator("seed", self.seed, f"T8, signs {s}")
             for x, y, (apart, noise) in self.drawn(f"T8, draw {s}", 2):
-                half, pairs = self.factors(x, y, self.at(apart, self.mu, self.sigma), widths, signs)
-                ends = [self.slopes(x, y, self.at(noise, self.mu, self.sigma, sign))[1] for sign in (1.0, -1.0)]
+                half, pairs = self.factors(*self.at(x, apart, self.mu, self.sigma), y, widths, signs)
+                ends = [self.slopes(*self.at(x, noise, self.mu, self.sigma, sign), y)[1] for sign in (1.0, -1.0)]
                 slope[s] += (ends[0] + ends[1]).sum(0) / (2 * n)
                 unit = torch.cat([noise[name] for name in self.asked], 1)
                 for name, part in parts.items():
@@ -322,7 +404,7 @@ class _Objective:
             for s in range(draws):
                 for x, y, (noise,) in self.drawn(f"T8, bend {s}"):
                     for weight, mu in zip(weights, points, strict=True):
-                        losses = self.likelihood.loss(self.output(x, self.at(noise, mu, self.sigma)), y)
+                        losses = self.likelihood.loss(self.output(*self.at(x, noise, mu, self.sigma)), y)
                         found[s] += weight * float(losses.sum()) / len(self.x)
         log_variance = 2 * np.log(self.sigma)
         prices = [weight * self.price(mu, log_variance) for weight, mu in zip(weights, points, strict=True)]
@@ -330,13 +412,13 @@ class _Objective:
 
     def descend(self, iterations: int, draws: int) -> None:
         """L-BFGS on the mean over fixed noise, from the present point; in rounds, as the right units move with σ."""
-        last = np.inf
+        sides, last = self.sides(min(draws, -(-_ENOUGH // len(self.x)))), np.inf
         while iterations > 0:
             # a kept gate's F curves alike in μ/σ₀ and log σ², a closed one's in μ/σ and log σ²
             kept, unit = np.abs(self.mu) > self.sigma, self.sigma.copy()
             start = np.concatenate([self.mu / unit, 2 * np.log(unit)])
             found = scipy.optimize.minimize(
-                self._value, start, (kept, unit, draws), jac=True, method="L-BFGS-B",
+                self._value, start, (kept, unit, sides), jac=True, method="L-BFGS-B",
                 bounds=[(None, None)] * len(unit) + [(-60.0, 20.0)] * len(unit),
                 options={"maxiter": min(iterations, _ROUND), "ftol": 0.0, "gtol": 0.0, "maxcor": 30},
             )  # fmt: skip
@@ -350,17 +432,36 @@ class _Objective:
         sigma = np.exp(point[len(unit) :] / 2)
         return point[: len(unit)] * np.where(kept, unit, sigma), sigma
 
-    def _value(self, point: Array, kept: NDArray[np.bool_], unit: Array, draws: int) -> tuple[float, Array]:
+    def sides(self, draws: int) -> Callable[[], Iterable[_Side]]:
+        """What `_value` goes over: `draws` of noise and its antithetic one; computed once where it fits in memory."""
+        first = next(self._sides(1))
+        size = 2 * draws * len(self.x) / len(first.f) * (first.f.nbytes + sum(e.nbytes for e in first.noise.values()))
+        if size > self.memory:
+            return partial(self._sides, draws)
+        found = list(self._sides(draws))
+        return lambda: found
+
+    def _sides(self, draws: int) -> Iterator[_Side]:
+        inside = set(self.head)
+        for x, y, (noise,) in self.drawn("T8, polish", 1, draws):
+            behind = {name: noise[name] for name in noise if self.held[name] not in inside}
+            shared = self.at(x, noise, self.mu, self.sigma)[0] if len(behind) == len(noise) else None
+            for sign in (1.0, -1.0):
+                f = self.at(x, noise, self.mu, self.sigma, sign)[0] if shared is None else shared
+                yield _Side(sign, f, y, behind)
+
+    def _value(
+        self, point: Array, kept: NDArray[np.bool_], unit: Array, sides: Callable[[], Iterable[_Side]]
+    ) -> tuple[float, Array]:
         """F in nats and its gradient [2D] in `descend`'s coordinates, over fixed noise and its antithetic one."""
         mu, sigma = self._point(point, kept, unit)
-        total, slopes = 0.0, torch.zeros(2, len(mu), dtype=torch.float64, device=self.device)
-        for x, y, (noise,) in self.drawn("T8, polish", 1, draws):
-            own = torch.cat([noise[name] for name in self.asked], 1)
-            for sign in (1.0, -1.0):
-                losses, slope = self.slopes(x, y, self.at(noise, mu, sigma, sign))
-                total += float(losses.sum())
-                slopes += torch.stack([slope.sum(0), sign * (slope * own).sum(0)])
-        count, alpha = 2 * draws * len(self.x), (mu / sigma) ** 2
+        total, count, slopes = 0.0, 0, torch.zeros(2, len(mu), dtype=torch.float64, device=self.device)
+        for sign, f, y, noise in sides():
+            losses, slope = self.slopes(f, self.z(noise, mu, sigma, sign), y)
+            total, count = total + float(losses.sum()), count + len(y)
+            slopes[0] += slope.sum(0)
+            slopes[1] += sign * torch.cat([(slope[:, self.parts[name]] * noise[name]).sum(0) for name in self.asked])
+        alpha = (mu / sigma) ** 2
         along, across = slopes.cpu().numpy() / count
         in_mu = along + self.gamma * 2 * mu / (sigma**2 * (1 + alpha))
         in_log = sigma / 2 * across - self.gamma * alpha / (1 + alpha)

@@ -140,7 +140,8 @@ def histories(plan: Plan) -> None:
 BENCH = str(ROOT / "benchmarks")
 PARTS: dict[str, tuple[float, Callable[[Plan], bool]]] = {
     "step": (60, lambda plan: command(
-        plan, f"{BENCH}/train_step.py", "--device", "cuda", "--out", f"{plan.out}/train_step.csv",
+        plan, f"{BENCH}/train_step.py", "--device", "cuda", "--accelerate", "graph", "blocks+graph", "compile+graph",
+        "--out", f"{plan.out}/train_step.csv",
         tiny=(f"{BENCH}/train_step.py", "--thinner", "32", "--batch", "4", "--repeats", "1", "--out",
               f"{plan.out}/train_step.csv"))),
     "table 3, seed 0": (60, lambda plan: table(plan, 3, [0])),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from tests.tiny_cifar import seeded
 from vibtheory import networks
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import add_information_gradient, named_gates, objective, unit_prices
-from vibtheory.training.hardware import GraphedStep, check_acceleration
+from vibtheory.training.hardware import GraphedStep, check_acceleration, compiled_blocks, interleave
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,84 @@ def test_steps_before_and_beside_a_graph(monkeypatch: pytest.MonkeyPatch) -> Non
     graphed(torch.arange(3))
     assert events == ["step of 4"] * 4 + ["replay", "replay", "step of 3"]
     assert seen[3].tolist() == [4, 5, 6, 7]  # the captured tensor holds the latest batch
+
+
+class Device:
+    """A stand-in for a GPU: streams by number, and a generator whose state several holders may share."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.streams = [0]  # the current one last
+        self.made = 0
+        self.state = [100]
+        fakes = {"Stream": self._stream, "stream": self._on, "current_stream": lambda *_: self.streams[-1],
+                 "synchronize": lambda *_: None, "default_generators": [self]}  # fmt: skip
+        for name, fake in fakes.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+    def _stream(self, _: torch.device) -> Any:
+        self.made += 1
+        return SimpleNamespace(number=self.made, wait_stream=lambda _: None)
+
+    @contextmanager
+    def _on(self, stream: Any) -> Iterator[None]:
+        self.streams.append(stream.number)
+        yield
+        self.streams.pop()
+
+    def clone_state(self) -> list[int]:
+        return list(self.state)
+
+    def graphsafe_get_state(self) -> list[int]:
+        return self.state
+
+    def graphsafe_set_state(self, state: list[int]) -> None:
+        self.state = state
+
+    def draw(self) -> int:
+        self.state[0] += 1
+        return self.state[0]
+
+
+def test_each_run_has_a_stream_and_random_numbers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    device, seen = Device(monkeypatch), []
+
+    def run(name: str, steps: int) -> Any:
+        drawn = []
+        for _ in range(steps):
+            drawn.append((device.draw(), round(float(torch.rand(())), 6)))
+            seen.append((name, device.streams[-1]))
+            yield False
+        return drawn
+
+    torch.manual_seed(3)
+    numbers = [(101 + k, round(float(torch.rand(())), 6)) for k in range(3)]
+    torch.manual_seed(3)
+    assert interleave([run("a", 3), run("b", 1), run("c", 2)], torch.device("cuda")) == [
+        numbers, numbers[:1], numbers[:2],
+    ]  # fmt: skip
+    assert seen == [("a", 1), ("b", 2), ("c", 3), ("a", 1), ("c", 3), ("a", 1)]
+    assert (device.state, device.streams) == ([100], [0])  # what was there before is there again
+    assert interleave([run("alone", 2)], torch.device("cuda")) == [numbers[:2]]
+    assert device.state == [102]  # alone it draws from the device's own
+
+
+@pytest.mark.parametrize("gated", [True, False], ids=["gated epochs", "pretraining"])
+def test_compiled_blocks_are_the_net(gated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not compiled here, which takes a while: the same outputs, gradients and statistics with the same noise."""
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    x, results = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)), []
+    for make in (compiled_blocks, lambda net: net):
+        net = seeded(classes=3, size=8).train()
+        for gate in named_gates(net).values():
+            gate.close(torch.tensor([1, 4]))
+            gate.train(gated)
+        torch.manual_seed(1)
+        out = make(net)(x)
+        out.square().sum().backward()
+        results.append([out, *(p.grad for p in net.parameters() if p.grad is not None), *net.buffers()])
+    assert len(results[0]) == len(results[1]) > 15
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_checks() -> None:

@@ -18,7 +18,7 @@ State = Annotated[Path | None, typer.Option(help="Weights for a factory: a .safe
 Root = Annotated[Path | None, typer.Option(help="Folder with the data set's files.")]
 Recipe = Annotated[str | None, typer.Option(help="Packaged recipe, or a TOML file with its settings.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Accelerate = Annotated[str, typer.Option(help="none, compile, graph or compile+graph.")]
+Accelerate = Annotated[str, typer.Option(help="none, compile, graph, blocks+graph or compile+graph.")]
 Jobs = Annotated[int, typer.Option(help="Runs side by side.")]
 Cluster = Annotated[str | None, typer.Option(help="Address of a Dask scheduler (tcp://...) to use instead.")]
 Runs = Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not repeated.")]

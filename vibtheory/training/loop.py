@@ -24,7 +24,7 @@ from vibtheory.networks.likelihood import check_fit, likelihood_loss
 from vibtheory.training.checkpoint import State, data_fingerprint, load_random_state, random_state, restore, snapshot
 from vibtheory.training.distributed import parallel, world
 from vibtheory.training.examples import Examples, batches_of, needs_two
-from vibtheory.training.hardware import GraphedStep, InTurns
+from vibtheory.training.hardware import GraphedStep, InTurns, compiled_blocks
 from vibtheory.training.optimizer import adam, initialise_gates, load_optimizer, optimizer_tensors, update
 from vibtheory.training.progress import Progress
 from vibtheory.training.recipe import Recipe
@@ -233,7 +233,9 @@ class Loop:
             return
         if self._phase is None or self._phase[0] != pretraining:
             self._model = parallel(self.net, self.device, self.world)
-            if "compile" in self.settings.accelerate:
+            if "blocks" in self.settings.accelerate:
+                self._model = compiled_blocks(self.net)
+            elif "compile" in self.settings.accelerate:
                 self._model = torch.compile(self._model)
         self._phase = (pretraining, price)
         self._prices = unit_prices(self._vib, price) if self._vib and price else None

@@ -274,7 +274,7 @@ class Loop:
             target = (self.teacher[batch] / t).log_softmax(dim=1)
             student = (outputs / t).log_softmax(dim=1)
             divergence = functional.kl_div(student, target, reduction="batchmean", log_target=True)
-            fit = (1 - self.recipe.distill) * loss + self.recipe.distill * t * t * divergence
+            fit = (1 - self.recipe.distill) * fit + self.recipe.distill * t * t * divergence
         if self.world.size > 1:  # the mean over processes is then the mean over the union batch
             weight = len(batch) * self.world.size / n
             loss, fit = weight * loss, weight * fit

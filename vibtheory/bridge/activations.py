@@ -29,6 +29,7 @@ from vibtheory.bridge.output_loss import OutputLoss
 from vibtheory.errors import InvalidInputError, reject
 from vibtheory.networks.forward import activation, evaluating, gate_held_at, in_float64, results_before, with_results
 from vibtheory.networks.gates import vib_gates
+from vibtheory.networks.likelihood import outputs_of
 
 __all__ = ["Batch", "GatedLayer"]
 
@@ -256,16 +257,17 @@ class GatedLayer:
         """The shape of f and the number of outputs, from two examples; turns torch's complaints into ours."""
         try:
             with torch.no_grad():
-                output = _two_axes(self.net(self._inputs(slice(2))))
+                output = outputs_of(self.net, self._inputs(slice(2)))
             f = activation(self.net, self.gate, self._inputs(slice(2)))
         except (InvalidInputError, RuntimeError, ValueError, IndexError) as error:
-            if isinstance(error, InvalidInputError) and str(error).startswith("layer"):
+            if isinstance(error, InvalidInputError) and str(error).startswith(("layer", "net")):
                 raise
             got = f"shape {list(self.x.shape)} ({str(error)[:160]})"
             reject("data.x_train", got, "inputs that the network accepts",
                    "give the data the shape that the network was trained on")  # fmt: skip
-        self.likelihood.check(self.y, output.shape[1])
-        return tuple(f.shape[1:]), output.shape[1]
+        outputs = output[0].numel()
+        self.likelihood.check(self.y, outputs)
+        return tuple(f.shape[1:]), outputs
 
     def _followed(self) -> Downstream:
         """What follows the gate; sets `prefix` and `tail` where it is a chain that computes what the network does."""

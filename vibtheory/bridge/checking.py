@@ -19,9 +19,10 @@ from torch import nn
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.affine import MEMORY
 from vibtheory.bridge.kinds import KINDS, LEVEL, PROVED, BoundOptions, build, resolve, unfit
-from vibtheory.bridge.output_loss import LIKELIHOODS
+from vibtheory.bridge.output_loss import LIKELIHOODS, OutputLoss
 from vibtheory.bridge.verification import BoundCheck, compare, own_losses, sample_points
 from vibtheory.errors import as_array, as_generator, as_positive, as_whole, check_choice, reject
+from vibtheory.networks.forward import evaluating, in_float64
 from vibtheory.networks.gates import Gate, vib_gates
 from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 
@@ -308,15 +309,17 @@ def check_network(
     network = checked(net, data, layers, gamma, insert=True)
     shown = track(network.prices, "checking", console=Console(stderr=True), disable=not progress)
     reports = [check_sparsity_bound(bound_with_level(network, name, kind, options)[0]) for name in shown]
-    return NetworkReport(tuple(reports), remarks(network, options))
+    return NetworkReport(tuple(reports), remarks(network))
 
 
-def remarks(network: GatedNetwork, options: BoundOptions) -> tuple[str, ...]:
+def remarks(network: GatedNetwork) -> tuple[str, ...]:
     """What a reader of the verdict should know of the network: outputs that the likelihood misreads, no training."""
-    view = network.seen_from(next(iter(network.prices)), options)
-    found = []
-    with torch.no_grad():
-        outputs = view.output(next(view.batches()), torch.as_tensor(view.anchor, device=view.device))
+    net, likelihood = in_float64(network.net, network.x), OutputLoss(network.likelihood)
+    weight, found = next(net.parameters()), []
+    with torch.no_grad(), evaluating(net):
+        parts = [net(torch.as_tensor(part).to(weight)) for part in np.array_split(network.x, -(-len(network.x) // 100))]
+        outputs = torch.cat(parts).reshape(len(network.x), -1)
+        loss = float(likelihood.loss(outputs, torch.as_tensor(network.y, device=weight.device)).mean())
     y = network.y.reshape(len(network.y), -1)
     if network.likelihood == "multinomial":
         shares = np.bincount(network.y) / len(y)
@@ -330,7 +333,6 @@ def remarks(network: GatedNetwork, options: BoundOptions) -> tuple[str, ...]:
             )
     else:
         constant = 0.5 * float(y.var(axis=0).sum())
-    loss = float(view.mean_loss(view.anchor)[0])
     if loss > 0.97 * constant:
         found.append(
             f"the network predicts no better than a constant: mean loss {loss:.3g} nats on these data, the best "

@@ -56,6 +56,8 @@ def is_chain(net: nn.Sequential, example: Tensor, units_axis: int | None = None)
         modules = ordered_modules(_unshared(net))
     except InvalidInputError:
         return False
+    if not isinstance(example, Tensor):
+        return False
     h, tokens = example, False if units_axis == 1 else None
     with torch.no_grad():
         for _, module in modules:

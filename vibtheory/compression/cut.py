@@ -15,6 +15,7 @@ from vibtheory.compression.chain import compress_chain, is_chain
 from vibtheory.compression.graph import CutReport, compress_graph
 from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation, probes
+from vibtheory.networks.forward import as_example
 from vibtheory.networks.gates import GateLaw, named_gates
 
 __all__ = ["compress"]
@@ -46,8 +47,7 @@ def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool 
     if not named_gates(net):
         remedy = "compress networks of vibtheory.networks, or call vibtheory.insert_gates and train first"
         reject("net", f"{type(net).__name__} without gates", "a gated network", remedy)
-    given = example_input is not None
-    example = example_input if isinstance(example_input, tuple) else (example_input,) if given else _example_for(net)
+    example = _example_for(net) if example_input is None else as_example(example_input)
     chain = example is not None and isinstance(net, nn.Sequential) and is_chain(net, *example[:1])
     if fold_batchnorm and not chain:
         reject("fold_batchnorm", True, "False for a model that is not a chain", "leave it out")

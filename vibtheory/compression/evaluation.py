@@ -15,6 +15,7 @@ from torch.nn import functional
 from vibtheory.errors import check_choice, reject
 from vibtheory.networks.forward import embeddings, evaluating, takes_float_tokens
 from vibtheory.networks.gates import named_gates
+from vibtheory.networks.likelihood import outputs_of
 
 __all__ = ["Evaluation", "error", "evaluate"]
 
@@ -106,11 +107,7 @@ def evaluate(
 
 def _predict(net: nn.Module, inputs: Tensor, samples: int, likelihood: str) -> Tensor:
     """log q(y|x) [n, K], or the mean prediction [n, K]; averaged over gate samples."""
-    found = [net(inputs) for _ in range(max(samples, 1))]
-    if not isinstance(found[0], Tensor):
-        reject("net", f"outputs of type {type(found[0]).__name__}", "one tensor, [N, K]",
-               "wrap it in a module whose forward returns that tensor alone")  # fmt: skip
-    outputs: list[Tensor] = [output.double() for output in found]
+    outputs = [outputs_of(net, inputs).double() for _ in range(max(samples, 1))]
     if likelihood == "gaussian":
         return torch.stack(outputs).mean(dim=0)
     return torch.logsumexp(torch.stack([o.log_softmax(dim=1) for o in outputs]), dim=0) - math.log(len(outputs))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vibtheory.errors import MissingDependencyError, VibTheoryError, as_torch_seed, reject
-from vibtheory.networks.forward import embeddings
+from vibtheory.networks.forward import as_example, embeddings
 from vibtheory.networks.gates import named_gates
 from vibtheory.storage import write_bytes
 
@@ -87,7 +87,10 @@ def export_onnx(
     if path.exists() and not path.is_file():
         reject("path", str(path), "a file, new or old", "name the file to write, such as net.onnx")
     plain = copy.deepcopy(model).eval().cpu()
-    example = example_input.detach().cpu()
+    example, *more = as_example(example_input)
+    if more:
+        reject("example_input", f"{1 + len(more)} inputs", "one batch [N, ...]", "wrap the model so that it splits one")
+    example = example.detach().cpu()
     generator = torch.Generator().manual_seed(as_torch_seed("seed", seed, "inputs that test an export"))
     for free in (True, False):
         examples = len(example) + 3 if free else len(example)  # another batch size than the example's

@@ -22,6 +22,7 @@ from vibtheory.compression.evaluation import Evaluation, error, evaluate
 from vibtheory.compression.liveness import alive_units, spread
 from vibtheory.compression.sizes import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
 from vibtheory.errors import InvalidInputError, reject
+from vibtheory.networks.forward import as_example
 from vibtheory.networks.gates import GateLaw, named_gates
 
 __all__ = [
@@ -55,7 +56,7 @@ def compression(net: nn.Module, input_shape: Sequence[int] | None = None, *, exa
         InvalidInputError: neither of the two kinds of net, `input_shape` does not fit, or see `compress`.
     """
     if example_input is not None:
-        example = example_input if isinstance(example_input, tuple) else (example_input,)
+        example = as_example(example_input)
         if not (isinstance(net, nn.Sequential) and is_chain(net, example[0], units_axis=1)):
             return _by_counting(net, example)
         input_shape = example[0].shape[1:]

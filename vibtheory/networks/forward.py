@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -17,6 +18,7 @@ from vibtheory.networks.streams import random_stream
 
 __all__ = [
     "activation",
+    "as_example",
     "embeddings",
     "evaluating",
     "gate_held_at",
@@ -65,6 +67,20 @@ def evaluating(
                 gate.sample_in_eval = before
 
 
+def as_example(example_input: Any) -> tuple[Any, ...]:
+    """A batch, or a tuple of positional inputs, as such a tuple, arrays as tensors.
+
+    Raises:
+        InvalidInputError: no tensor among them, as in a DataLoader.
+    """
+    given = example_input if isinstance(example_input, tuple) else (example_input,)
+    found = tuple(torch.as_tensor(value) if isinstance(value, np.ndarray) else value for value in given)
+    if not any(isinstance(value, Tensor) for value in pytree.tree_leaves(found)):
+        reject("example_input", f"a {type(example_input).__name__}", "one batch [N, ...], or a tuple of inputs",
+               "pass x_train[:2]")  # fmt: skip
+    return found
+
+
 def in_float64(net: nn.Module, x: Any) -> nn.Module:
     """A copy of `net` in float64; in its own precision where its forward pass does not run in that on x [N, ...]."""
     exact = copy.deepcopy(net).double()
@@ -72,7 +88,7 @@ def in_float64(net: nn.Module, x: Any) -> nn.Module:
     try:
         with torch.no_grad(), evaluating(exact):
             exact(torch.as_tensor(x[:2]).to(place, torch.float64))
-    except (RuntimeError, ValueError, IndexError):  # it says so again, or runs, in its own precision
+    except (RuntimeError, ValueError, IndexError, TypeError):  # it says so again, or runs, in its own precision
         return copy.deepcopy(net)
     return exact
 

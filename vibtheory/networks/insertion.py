@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 
 from vibtheory.errors import InvalidInputError, as_positive, reject
 from vibtheory.networks.equivalence import deviation, probes, training_batches
-from vibtheory.networks.forward import take_float_tokens
+from vibtheory.networks.forward import as_example, take_float_tokens
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
 from vibtheory.networks.interception import UnitAxes, intercept, places_of
@@ -86,7 +86,7 @@ def insert_gates(
             lists them) or option, a multiplier that is no number >= 0, an example the model does not take, or a model
             that gates would change.
     """
-    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    inputs = as_example(example_input)
     if isinstance(model, torch.jit.ScriptModule):
         reject("model", "a scripted model", "the Python module that it was made from", "insert gates, then script")
     result = copy.deepcopy(model)

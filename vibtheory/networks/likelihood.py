@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from vibtheory.errors import VibTheoryError, reject
 
-__all__ = ["check_fit", "likelihood_loss"]
+__all__ = ["check_fit", "likelihood_loss", "outputs_of"]
 
 
 def likelihood_loss(outputs: Tensor, targets: Tensor, likelihood: str) -> Tensor:
@@ -18,6 +18,19 @@ def likelihood_loss(outputs: Tensor, targets: Tensor, likelihood: str) -> Tensor
     if likelihood == "gaussian":
         return 0.5 * (outputs - targets.reshape(outputs.shape)).square().sum(dim=1).mean()
     return functional.cross_entropy(outputs, targets)
+
+
+def outputs_of(net: nn.Module, x: Tensor) -> Tensor:
+    """net(x). InvalidInputError where its forward pass takes more than one tensor, or returns none."""
+    try:
+        outputs: Any = net(x)
+    except TypeError as error:
+        reject("net", f"a forward pass that does not take one tensor ({error})", "net(x) of one tensor x [N, ...]",
+               "wrap it in a module that splits its input")  # fmt: skip
+    if not isinstance(outputs, Tensor):
+        reject("net", f"outputs of type {type(outputs).__name__}", "one tensor, [N, K]",
+               "wrap it in a module whose forward returns that tensor alone")  # fmt: skip
+    return outputs
 
 
 def check_fit(net: nn.Module, x: Tensor, y: Tensor, likelihood: str) -> None:
@@ -29,14 +42,8 @@ def check_fit(net: nn.Module, x: Tensor, y: Tensor, likelihood: str) -> None:
     remedy = "check the input shape and number of outputs"
     try:
         with torch.no_grad():
-            outputs: Any = net(x[:2])
-        if not isinstance(outputs, Tensor):
-            reject("net", f"outputs of type {type(outputs).__name__}", "one tensor, [N, K]",
-                   "wrap it in a module whose forward returns that tensor alone")  # fmt: skip
+            outputs = outputs_of(net, x[:2])
         likelihood_loss(outputs.float(), torch.zeros_like(y[:2]), likelihood)
-    except TypeError as error:
-        reject("net", f"a forward pass that does not take one tensor ({error})", "net(x) of one tensor x [N, ...]",
-               "wrap it in a module that splits its input")  # fmt: skip
     except (RuntimeError, ValueError, IndexError, VibTheoryError) as error:
         if isinstance(error, VibTheoryError) and str(error).startswith("net: "):
             raise

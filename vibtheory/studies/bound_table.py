@@ -226,7 +226,7 @@ def compare_bounds(
                     check = verify_by_chain(same, net, few, points, seed + 1)
             rows.append(BoundRow(name, kind, report.reason, report, check, len(own.x_train), size,
                                  survivor_limit(bound), seconds))  # fmt: skip
-    return BoundTable(tuple(rows), remarks(network, whole))
+    return BoundTable(tuple(rows), remarks(network))
 
 
 def _part(data: Any, examples: int, seed: int) -> Any:

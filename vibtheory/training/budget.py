@@ -27,6 +27,7 @@ from vibtheory.networks.insertion import insert_gates
 from vibtheory.storage import write_sealed
 from vibtheory.storage.report import Report
 from vibtheory.storage.run_store import read_record
+from vibtheory.training.examples import check_dataset
 from vibtheory.training.recipe import Recipe
 from vibtheory.training.run import Run
 from vibtheory.training.single import train
@@ -148,6 +149,7 @@ def compress_to(
         InvalidInputError: not exactly one budget, one out of range, or as `insert_gates`, `train` and `compress`.
         CheckpointError: the checkpoint is another model's, or as `train`. DivergedError: as `train`.
     """
+    check_dataset(data)
     given = {name: value for name, value in (("r_w", r_w), ("flop", flop), ("error", error)) if value is not None}
     if len(given) != 1:
         reject("budget", ", ".join(given) or "none", "exactly one of r_w, flop, error", "pass r_w=10.0, say")

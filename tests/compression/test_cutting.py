@@ -70,12 +70,13 @@ def test_a_convolution_of_one_channel_is_not_depthwise() -> None:
     assert small_of(normed, 1, 8, 8)[0] == {"a.layer.weight": [3, 1], "b.layer.weight": [4, 3]}
 
 
-def test_a_transposed_depthwise_filter_stays_between_what_is_cut_alone() -> None:
+def test_a_transposed_depthwise_filter_leaves_where_either_of_its_gates_is_closed() -> None:
     net = Plain(a=nn.Conv2d(3, 6, 1), r=nn.ReLU(), g=gate(6, [2, 3]), dw=nn.ConvTranspose2d(6, 6, 2, 2, groups=6),
-                s=nn.ReLU(), h=gate(6, [2, 3]), pw=nn.Conv2d(6, 4, 1))  # fmt: skip
+                s=nn.ReLU(), h=gate(6, [2, 5]), pw=nn.Conv2d(6, 4, 1))  # fmt: skip
     shapes, small = small_of(net, 3, 5, 5)
-    assert shapes == {"a.layer.weight": [4, 3], "dw.weight": [6, 1], "pw.layer.weight": [4, 4]}
-    assert small.get_submodule("body.dw").groups == small.get_submodule("body.dw").in_channels == 6
+    assert shapes == {"a.weight": [3, 3], "dw.weight": [3, 1], "pw.weight": [4, 3]}  # 3 is a constant: pw takes it up
+    kept = small.get_submodule("body.dw")
+    assert kept.groups == kept.in_channels == kept.out_channels == 3
 
 
 def test_group_norm_keeps_a_group_until_all_of_it_is_closed() -> None:

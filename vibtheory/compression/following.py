@@ -608,7 +608,8 @@ class _Follower(fx.Interpreter):
         x, weight, bias, _, padding, _, transposed, _, groups = n.args
         if weight not in self.parameter or (bias is not None and bias not in self.parameter):
             return False
-        own = groups > 1 and tuple(self.env[weight].shape[:2]) == (groups, 1)  # a filter for each channel
+        sizes = tuple(self.env[weight].shape[:2])  # type: ignore[index]
+        own = groups != 1 and sizes == (groups, 1)  # a filter for each channel
         rows, columns = (1, 0) if transposed and not own else (0, 1)
         even = not transposed and not any(padding)  # type: ignore[arg-type]
         return self._map(n, outs[0], x, weight, bias, (rows, columns, 1, groups), even)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,6 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
         close_ranked(net, torch.ones(2, 5), 1)
     with pytest.raises(InvalidInputError, match="by: got 'taylor'"):
         close_ranked(net, torch.ones(2, 5), 0.5, "taylor")
-    monkeypatch.setitem(__import__("sys").modules, "torch_pruning", None)
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
     with pytest.raises(MissingDependencyError, match="pip install torch-pruning"):
         close_ranked(net, torch.ones(2, 5), 0.5)

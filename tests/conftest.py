@@ -8,8 +8,8 @@ import pytest
 SECONDS = {
     "notebooks/test_notebooks.py": 40, "robustness/test_torture.py": 28, "studies/test_sweep.py": 20,
     "information/test_from_samples.py": 19, "claims/test_planted.py": 18, "compression/test_compression.py": 16,
-    "cli/test_table.py": 15, "bridge/test_layer_information.py": 15, "test_mutations.py": 15, "bridge/test_bounds.py": 13,
-    "test_seeds.py": 11, "claims/test_ledger.py": 11, "cli/test_commands.py": 11, "networks/test_transformers.py": 10,
+    "cli/test_table.py": 15, "bridge/test_layer_information.py": 15, "test_mutations.py": 15,
+    "bridge/test_bounds.py": 13, "test_seeds.py": 11, "claims/test_ledger.py": 11, "cli/test_commands.py": 11, "networks/test_transformers.py": 10,
     "figures/test_figure2.py": 10, "test_security.py": 9, "compression/test_strangers.py": 8,
     "training/test_resume.py": 8, "training/test_shrinking.py": 8, "studies/test_vgg_end_to_end.py": 8,
     "training/test_distributed.py": 7, "bridge/test_checking.py": 7, "compression/test_zoo.py": 7,

@@ -191,11 +191,11 @@ def test_gates_start_as_the_recipe_says() -> None:
         assert 0.005 < float(values.std()) < 0.02
 
 
-TABLE = {  # of the issue: γ, learning rate, weight decay, augmentation, network, classes, hidden layers
-    "3.1": (1.4e-5, 1.4e-3, 5e-5, "flip", "vgg16_cifar", 10, 2),
+TABLE = {  # γ, learning rate, weight decay, augmentation (3.1, 4.1: ours), network, classes, hidden layers
+    "3.1": (1.4e-5, 1.4e-3, 5e-5, "crop+flip", "vgg16_cifar", 10, 2),
     "3.2": (3e-5, 1e-3, 5e-5, "crop+flip", "vgg16_cifar", 10, 1),
     "3.3": (1e-5, 1e-3, 5e-5, "crop+flip", "vgg19_cifar", 10, None),
-    "4.1": (1e-5, 1e-3, 1.2e-4, "none", "vgg16_cifar", 100, 1),
+    "4.1": (1e-5, 1e-3, 1.2e-4, "crop+flip", "vgg16_cifar", 100, 1),
     "4.2": (1.5e-5, 1e-3, 5e-5, "crop+flip", "vgg19_cifar", 100, None),
 }
 
@@ -210,6 +210,7 @@ def test_packaged_rows(row: str) -> None:
     assert (recipe.batch_size, recipe.epochs, recipe.gate_learning_rate) == (128, 300, recipe.learning_rate)
     assert (recipe.initial_log_variance, recipe.initial_spread, recipe.gate_weight_decay) == (-9.0, 0.01, 0.0)
     assert recipe.pretrain_epochs > 0
+    assert [e + 1 for e in range(300) if recipe.prunes_after(e)] == [2, 5, 10, 20, 40, 80]
     drops = [e for e in range(1, 300) if recipe.learning_rate_factor(e) != recipe.learning_rate_factor(e - 1)]
     assert drops == list(range(30, 300, 30))
     assert recipe.learning_rate_factor(299) == pytest.approx(0.5**9)

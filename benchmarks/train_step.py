@@ -1,5 +1,7 @@
 """One training step of VGG-16 on 32×32 images: images/s, multiply-add utilisation, the share of each stage.
 
+    python benchmarks/train_step.py --net lenet              # LeNet-300-100 against the reference code's layer; below
+
     python benchmarks/train_step.py                          # CPU: a VGG with a quarter of the channels, and the whole
     python benchmarks/train_step.py --device cuda            # GPU: the whole net, every way to accelerate a step
     python benchmarks/train_step.py --thinner 4 --laws vib l0 sbp gd bc-gnj bc-ghs gl dn pf --out …/train_step_laws.csv
@@ -8,6 +10,10 @@ Gated and dense nets take turns, so that other load on the machine hits both: th
 three times the forward multiply-adds (forward, and backward to inputs and to weights) against the rate of one large
 matrix product in the same precision, measured in the same run. The images are random bytes. On a CPU all times are CPU
 times of this process, which other load on the machine touches little; on a GPU they are those of the clock.
+
+`--net lenet`: batch 128 on the CPU, against the dense net (both by `train`'s step, with its fused Adam) and against the
+reference code's layer (rewritten here) in a plain loop with Adam as it comes; then Table 1's quick recipe on MNIST, 6 + 30
+epochs: `train`, which shrinks the net, against as many epochs of the plain loop (every 15th is run; the rest are alike).
 """
 
 from __future__ import annotations
@@ -26,15 +32,130 @@ import torch
 from torch import nn
 
 from vibtheory.compression.metrics import compression
+from vibtheory.datasets import load
 from vibtheory.datasets.dataset import Dataset, from_arrays
-from vibtheory.networks.gates import LAWS, add_information_gradient, objective
+from vibtheory.networks.gates import LAWS, add_information_gradient, normals, objective
+from vibtheory.networks.lenet import lenet_300_100
 from vibtheory.networks.likelihood import likelihood_loss
 from vibtheory.networks.vgg import _VGG16, _vgg
+from vibtheory.studies.experiments import experiment
+from vibtheory.training.examples import Examples
 from vibtheory.training.hardware import ACCELERATIONS
 from vibtheory.training.loop import Loop, Settings
 from vibtheory.training.recipe import Recipe
+from vibtheory.training.single import train
 
 RESULTS = Path(__file__).parent / "results" / "train_step.csv"
+
+
+class ReferenceGate(nn.Module):
+    """The layer of Dai et al.'s published code: z = μ + ε⊙σ per example, its information computed as it passes."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.mu = nn.Parameter(torch.ones(features))
+        self.log_var = nn.Parameter(torch.full((features,), -9.0))
+        self.information = torch.zeros(())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x * self.mu.view(1, -1)
+        sigma = self.log_var.mul(0.5).exp_()
+        noise = torch.FloatTensor(len(x), len(sigma)).normal_()
+        z = self.mu.view(1, -1) + noise * sigma.view(1, -1)
+        variance, mean = torch.exp(self.log_var.view(1, -1)), self.mu.view(1, -1)
+        self.information = 0.5 * torch.sum(torch.log(1 + mean.pow(2) / (variance + 1e-8)))
+        return x * z
+
+
+def reference_net() -> tuple[nn.Sequential, Callable[[torch.Tensor, torch.Tensor], None]]:
+    """A LeNet-300-100 with the reference's layers, and a step of a plain loop: inputs [n, 784], labels [n]."""
+    torch.manual_seed(0)
+    gates = [ReferenceGate(features) for features in (784, 300, 100)]
+    net = nn.Sequential(
+        gates[0], nn.Linear(784, 300), nn.ReLU(), gates[1], nn.Linear(300, 100), nn.ReLU(), gates[2], nn.Linear(100, 10)
+    )
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> None:
+        loss = nn.functional.cross_entropy(net(x), y)
+        if net.training:
+            for gate in gates:
+                loss = loss + 5.5e-4 * gate.information
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return net, step
+
+
+def lenet(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of one step, and of the whole recipe of Table 1 (CPU seconds of this process)."""
+    data, cpu = load("mnist"), torch.device("cpu")
+    recipe = experiment("lenet_300_100").jobs("quick")[0][0]
+    x, y = torch.from_numpy(data.x_train).flatten(1), torch.from_numpy(data.y_train)
+    states = {}
+    for gated in (False, True):
+        torch.manual_seed(0)
+        states[gated] = Loop(lenet_300_100(gated=gated), data, Recipe(gamma=5.5e-4), Settings(device=cpu))
+        states[gated].net.train()
+        states[gated].enter_phase(False, 5.5e-4 if gated else 0.0)
+    (net, plain), batch = reference_net(), torch.randperm(len(y))[:128]
+    normals._compiled()
+    normals._drawn = 10**12  # as after a run's first epochs
+    steps = {
+        "dense": lambda: states[False].take_step(batch), "vib": lambda: states[True].take_step(batch),
+        "reference": lambda: plain(x[batch], y[batch]),
+    }  # fmt: skip
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(60 * options.repeats):
+        for name, step in steps.items():
+            spent = seconds(step, cpu)
+            if turn >= options.repeats:
+                taken[name].append(spent)
+
+    rows = [
+        {"task": "step", "batch": 128, "net": name, "images_per_second": round(128 / statistics.median(own), 1),
+         "over_dense": round(ratio(own, taken["dense"]), 3), "reference_over": round(ratio(taken["reference"], own), 3)}
+        for name, own in taken.items()
+    ]  # fmt: skip
+    print(*rows, sep="\n", flush=True)
+    shifted, epochs = Examples(data.x_train, recipe, cpu), {True: [], False: []}
+
+    def one_epoch(training: bool) -> None:
+        shifted.begin_epoch()
+        net.train(training)
+        for part in torch.split(torch.randperm(len(y)), recipe.batch_size):
+            plain(shifted.take(part).flatten(1), y[part])
+        with torch.no_grad():
+            net.eval()(x_test).argmax(1)
+
+    def beside(_: nn.Module, done: int) -> None:
+        nonlocal others
+        if done % 15 == 0:
+            spent = {training: seconds(lambda t=training: one_epoch(t), cpu) for training in (True, False)}
+            for training, value in spent.items():
+                epochs[training].append(value)
+            others += sum(spent.values())
+
+    others, x_test = 0.0, torch.from_numpy(data.x_test).flatten(1)
+    torch.manual_seed(0)
+    gated = lenet_300_100()
+    normals._drawn = 0
+    own = seconds(lambda: train(gated, data, recipe, device="cpu", on_epoch=beside), cpu) - others
+    whole = recipe.epochs * statistics.mean(epochs[True]) + recipe.pretrain_epochs * statistics.mean(epochs[False])
+    images = len(y) * (recipe.epochs + recipe.pretrain_epochs)
+    rows += [
+        {"task": "recipe", "batch": recipe.batch_size, "net": name, "images_per_second": round(images / spent, 1),
+         "over_dense": "", "reference_over": round(whole / spent, 3)}
+        for name, spent in (("vib", own), ("reference", whole))
+    ]  # fmt: skip
+    return rows
+
+
+def ratio(a: list[float], b: list[float]) -> float:
+    """Median of a/b, turn by turn."""
+    return statistics.median(x / y for x, y in zip(a, b, strict=True))
 
 
 def build(law: str | None, thinner: int) -> nn.Sequential:
@@ -130,6 +251,7 @@ def peak_rate(options: argparse.Namespace) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--net", choices=("vgg", "lenet"), default="vgg")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--thinner", type=int, nargs="+", help="divide the channels by so much (4 and 1; 1 on a GPU)")
@@ -146,6 +268,9 @@ def main() -> None:
     options.accelerate = options.accelerate or (ACCELERATIONS if cuda else ("none",))
     options.repeats = options.repeats or (30 if cuda else 7)
     torch.set_num_threads(options.threads)
+    if options.net == "lenet":
+        write(options.out or RESULTS.with_stem("train_step_lenet"), lenet(options))
+        return
     device = torch.device(options.device)
     data = random_images(4 * options.batch)
     peak, rows = peak_rate(options), []

@@ -11,9 +11,9 @@ three times the forward multiply-adds (forward, and backward to inputs and to we
 matrix product in the same precision, measured in the same run. The images are random bytes. On a CPU all times are CPU
 times of this process, which other load on the machine touches little; on a GPU they are those of the clock.
 
-`--net lenet`: batch 128 on the CPU, against the dense net (both by `train`'s step, with its fused Adam) and against the
-reference code's layer (rewritten here) in a plain loop with Adam as it comes; then Table 1's quick recipe on MNIST, 6 + 30
-epochs: `train`, which shrinks the net, against as many epochs of the plain loop (every 15th is run; the rest are alike).
+`--net lenet`: batch 128 on the CPU, against the dense net (both by `train`'s step, with its fused Adam) and against
+the reference code's layer (rewritten here) in a plain loop with Adam as it comes; then Table 1's quick recipe on MNIST,
+6 + 30 epochs: `train`, which shrinks the net, against as many epochs of the plain loop (three of each kind are run).
 """
 
 from __future__ import annotations

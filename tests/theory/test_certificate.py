@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+import mpmath
 import numpy as np
 import pytest
 
+from tests.theory.strategies import draw, random_start
 from vibtheory.theory import certificate as certificate_module
 from vibtheory.theory.certificate import (
     CERTIFIED,
@@ -316,3 +318,63 @@ def test_a_large_support_certifies_alike(monkeypatch, solved):
     wrong[np.argmax(np.abs(wrong))] = 0.0
     smaller = find_local_minimum(bound, wrong, max_iterations=0)
     assert smaller.certificate.status == NOT_CONVERGED
+
+
+def _newton_in_fifty_digits(bound, mu):
+    """From `mu`, on its support: the exact stationary point's distance in x, its signs' agreement, its least slack."""
+    with mpmath.workdps(50):
+        A, support = mpmath.matrix(bound.A.tolist()), [int(j) for j in np.flatnonzero(mu)]
+        Q, gamma, b = A.T * A, mpmath.mpf(float(bound.gamma.min())), [mpmath.mpf(float(v)) for v in bound.b]
+        start = point = mpmath.matrix([float(mu[j]) for j in support])
+        for _ in range(30):
+            gradient, hessian = mpmath.matrix(len(support), 1), mpmath.matrix(len(support))
+            for i, j in enumerate(support):
+                t = abs(point[i]) * mpmath.sqrt(Q[j, j] / gamma)
+                v = 2 / (t + mpmath.sqrt(t * t + 4))
+                pull = sum(2 * Q[j, k] * point[c] for c, k in enumerate(support)) + b[j]
+                gradient[i] = pull + mpmath.sign(point[i]) * 2 * mpmath.sqrt(gamma * Q[j, j]) * v
+                for c, k in enumerate(support):
+                    hessian[i, c] = 2 * Q[j, k]
+                hessian[i, i] -= 2 * Q[j, j] * v**2 / (1 + v**2)
+            point = point - mpmath.lu_solve(hessian, gradient)
+        mpmath.cholesky(hessian)  # raises unless positive definite
+        moved = mpmath.sqrt(sum((point[i] - start[i]) ** 2 * Q[j, j] / gamma for i, j in enumerate(support)))
+        same = all(mpmath.sign(point[i]) == mpmath.sign(start[i]) for i in range(len(support)))
+        closed = [j for j in range(bound.d) if j not in support]
+        pulls = [abs(sum(2 * Q[j, k] * point[c] for c, k in enumerate(support)) + b[j]) for j in closed]
+        slack = min((2 * mpmath.sqrt(gamma * Q[j, j]) - pull for j, pull in zip(closed, pulls, strict=True)), default=1)
+        return float(moved), same, slack > 0, float(mpmath.norm(gradient))
+
+
+@pytest.mark.parametrize("index", [20681, 41777, 92960])
+def test_where_float64_is_too_coarse_long_double_certifies_what_fifty_digits_confirm(index):
+    """Vandermonde instances of the stress (seed 3) with λ_min(H) ~ 1e-8, uncertified before."""
+    rng = np.random.default_rng([3, index])
+    bound = draw(rng, "vandermonde", 20 if index % 20 == 0 else 8).bound
+    minimum = find_local_minimum(bound, random_start(rng, bound))
+    assert minimum.certificate.certified
+    assert 0 < minimum.certificate.min_eigenvalue < 1e-7
+    moved, same, open_slack, left = _newton_in_fifty_digits(bound, minimum.mu)
+    assert same and open_slack and left < 1e-30
+    assert moved <= minimum.certificate.radius
+
+
+def test_planted_ties_end_certified_with_the_tied_gate_closed():
+    """b from A and μ so that one closed gate's slope is exactly its threshold, up to rounding."""
+    for seed in range(30):
+        rng = np.random.default_rng([7, seed])
+        A, gamma, mu = rng.standard_normal((8, 6)), 10.0 ** rng.uniform(-3, 0), np.zeros(6)
+        unit = np.sqrt(gamma / (A**2).sum(axis=0))
+        mu[:3] = unit[:3] * rng.choice([-20.0, 20.0], 3)
+        threshold = 2 * gamma / unit
+        slope = threshold * np.array([0, 0, 0, *rng.uniform(-0.9, 0.9, 2), rng.choice([-1.0, 1.0])])
+        flat = QuadraticBound(A, np.zeros(6), 0.0, gamma)
+        b = np.where(mu != 0, -flat.gradient(mu), slope - 2 * A.T @ (A @ mu))
+        bound = QuadraticBound(A, b, 0.0, gamma)
+        near = mu * (1 + 1e-6 * rng.standard_normal(6))
+        near[5] = 1e-9 * unit[5]
+        minimum = find_local_minimum(bound, near)
+        assert minimum.certificate.certified, seed
+        if certify(bound, mu).certified:
+            assert minimum.alpha[5] == 0.0
+            np.testing.assert_allclose(minimum.mu, mu, rtol=1e-5, atol=1e-5 * unit.max())

@@ -19,7 +19,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from vibtheory.theory.certificate import NOT_CONVERGED, Certificate, certify_normalised
 from vibtheory.theory.normalised import EPS, NormalisedProblem
-from vibtheory.theory.polish import newton_on_support, step_along
+from vibtheory.theory.polish import certified_end, newton_on_support, step_along
 
 __all__ = ["continued_start", "descend", "ridge_start", "sweep"]
 
@@ -116,7 +116,7 @@ def descend(problem: NormalisedProblem, x: Array, max_iterations: int) -> tuple[
         value = problem.value(x, response)
         stalls = 0 if value < previous else stalls + 1
         if stalls > (_STALLS if certificate.status == NOT_CONVERGED else 0):
-            return x, certificate, used
+            return (*certified_end(problem, x, response), used)
         previous = min(value, previous)
 
 

@@ -20,10 +20,9 @@ import numpy as np
 
 from vibtheory.errors import reject
 from vibtheory.theory.branch_and_prune import DEGENERATE, stationary_points
-from vibtheory.theory.certificate import certify_normalised
 from vibtheory.theory.minima import LocalMinimum, as_local_minimum
 from vibtheory.theory.normalised import normalise
-from vibtheory.theory.polish import newton_on_support
+from vibtheory.theory.polish import certified_end, newton_on_support
 from vibtheory.theory.quadratic import QuadraticBound
 
 __all__ = ["MAX_ENUMERATED", "enumerate_local_minima"]
@@ -68,7 +67,7 @@ def enumerate_local_minima(bound: QuadraticBound) -> tuple[LocalMinimum, ...]:
     minima = []
     for x in found:
         polished, steps = newton_on_support(problem, x, 20) if x.any() else (x, 0)
-        certificate = certify_normalised(problem, polished)
+        polished, certificate = certified_end(problem, polished)
         if certificate.certified and (np.sign(polished) == np.sign(x)).all():
             minima.append(as_local_minimum(bound, problem, polished, certificate, "enumeration", steps))
     return tuple(sorted(minima, key=lambda minimum: minimum.value))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, check_choice, reject
 from vibtheory.storage.report import Report
-from vibtheory.theory.certificate import Certificate, certify_normalised
+from vibtheory.theory.certificate import Certificate
 from vibtheory.theory.coordinate_descent import continued_start, descend, ridge_start
 from vibtheory.theory.majorise_minimise import CVXPY_SOLVERS, majorise_minimise
 from vibtheory.theory.normalised import NormalisedProblem, normalise
@@ -110,11 +110,11 @@ def as_local_minimum(
     bound: QuadraticBound,
     problem: NormalisedProblem,
     x: Array,
-    certificate: Certificate | None,
+    certificate: Certificate,
     solver: str,
     iterations: int,
 ) -> LocalMinimum:
-    """The record of the point x [k]; certified here if `certificate` is None."""
+    """The record of the point x [k] with its certificate."""
     mu = problem.means(x)
     profile = bound._profile(mu)
     alpha = profile.alpha
@@ -123,7 +123,7 @@ def as_local_minimum(
         sigma=np.sqrt(profile.variance),
         alpha=alpha,
         value=float(bound._value(mu)) + float(np.sum(profile.value)),
-        certificate=certificate or certify_normalised(problem, x),
+        certificate=certificate,
         solver=solver,
         iterations=iterations,
         nonzeros=int(np.count_nonzero(alpha)),

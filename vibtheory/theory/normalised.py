@@ -53,6 +53,7 @@ class NormalisedProblem:
         gram: G [k, k]; None when `factor` is used.
         entry_error: bound on |fl(G_ij) − G_ij|.
         gamma_unit: γ₀ in nats.
+        bound: ḡ itself; None for a `part`.
     """
 
     d: int
@@ -65,6 +66,7 @@ class NormalisedProblem:
     gram: Array | None
     entry_error: float
     gamma_unit: float
+    bound: QuadraticBound | None
 
     @property
     def size(self) -> int:
@@ -108,6 +110,28 @@ class NormalisedProblem:
         slope = 2.0 * (self.entry_error + 8 * EPS) * np.sqrt(self.price)
         return np.asarray(quadratic + 4 * EPS * np.abs(self.linear) + slope)
 
+    def fine_gradient(self, x: Array, support: Index) -> tuple[Array, Array]:
+        """∇_S F [s] in long double from ḡ itself, and a bound [s] on its rounding, summation in any order."""
+        assert self.bound is not None
+        live, eps = self.live[support], float(np.finfo(np.longdouble).eps)
+        point = x[support].astype(np.longdouble)
+        if self.bound.A is not None:
+            columns = self.bound.A[:, live].astype(np.longdouble)
+            root = np.sqrt((columns**2).sum(axis=0))
+            columns /= root
+            product, terms = (columns @ point) @ columns, len(support) // 2 + len(columns) + 8
+            size = np.linalg.norm(np.asarray(np.abs(columns) @ np.abs(point), dtype=np.float64))
+        else:
+            gram = self.bound.gram[np.ix_(live, live)].astype(np.longdouble)
+            root = np.sqrt(np.diag(gram))
+            gram = gram / root[:, None] / root
+            product, terms, size = gram @ point, len(support) // 2 + 8, np.abs(gram) @ np.abs(point)
+        linear = self.bound.b[live] / root / np.sqrt(np.longdouble(self.gamma_unit))
+        edge = np.sqrt(self.bound.gamma[live].astype(np.longdouble) / self.gamma_unit)
+        gradient = 2.0 * (product + edge * root_noise(np.abs(point) / edge) * np.sign(point)) + linear
+        error = eps * (terms * (2.0 * size + np.abs(linear)) + 16.0 * edge)
+        return np.asarray(gradient, np.float64), np.asarray(error + EPS * np.abs(gradient), np.float64)
+
     def block(self, left: Index, right: Index) -> Array:
         """G[left, right]."""
         if self.factor is not None:
@@ -121,7 +145,7 @@ class NormalisedProblem:
         """The same problem in the coordinates `places` [s] alone, with their G [s, s] and linear term [s]."""
         return replace(
             self, d=len(places), live=np.arange(len(places)), scale=self.scale[places], price=self.price[places],
-            linear=linear, factor=None, root=self.root[places], gram=gram,
+            linear=linear, factor=None, root=self.root[places], gram=gram, bound=None,
         )  # fmt: skip
 
     def penalty_sum(self, x: Array) -> float:
@@ -162,4 +186,5 @@ def normalise(bound: QuadraticBound) -> NormalisedProblem:
         gram=gram,
         entry_error=entry_error,
         gamma_unit=unit,
+        bound=bound,
     )

@@ -22,7 +22,7 @@ from vibtheory.theory.certificate import support_hessian
 from vibtheory.theory.minima import LocalMinimum, as_local_minimum, find_local_minimum
 from vibtheory.theory.normalised import normalise
 from vibtheory.theory.penalty import root_noise
-from vibtheory.theory.polish import newton_on_support
+from vibtheory.theory.polish import certified_end, newton_on_support
 from vibtheory.theory.quadratic import QuadraticBound
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class _Walker:
             x[support] = newton_on_support(part, x[support], 30)[0]
             if (np.sign(x) != signs).any():
                 return None
-        found = as_local_minimum(there, problem, x, None, "path", 1)
+        found = as_local_minimum(there, problem, *certified_end(problem, x), "path", 1)
         return found if found.certificate.certified else None
 
     def _cross(self, target: float) -> None:

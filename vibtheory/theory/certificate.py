@@ -162,12 +162,8 @@ def certify_normalised(problem: NormalisedProblem, x: Array, response: Array | N
         return _failed(NOT_CONVERGED, reason, found, gradient_norm, smallest_slack)
     hessian, m, vector, blur = _curvature(problem, support, v)
     eta = gradient_norm / m if m > 0 else np.inf  # nothing open: gradient 0, m = inf, eta = 0
-    if (
-        hessian is not None
-        and m > 0
-        and len(support) <= LARGE
-        and eta > _COARSE * min(1.0, m, np.abs(x[support]).min())
-    ):
+    smallest = float(np.abs(x[support]).min(initial=np.inf))
+    if hessian is not None and m > 0 and len(support) <= LARGE and eta > _COARSE * min(m, smallest):
         gradient, rounding = problem.fine_gradient(x, support)
         step = np.linalg.solve(hessian, gradient)
         rest = float(np.linalg.norm(gradient - hessian @ step)) + 2.0 * blur * float(np.linalg.norm(step))
@@ -194,7 +190,7 @@ def certify_normalised(problem: NormalisedProblem, x: Array, response: Array | N
     lipschitz = float((4.0 * (near_v / (1.0 + near_v**2)) ** 3 / root).max()) if len(support) else 0.0
     ratio = eta * lipschitz / m if len(support) else 0.0
     numbers = (gradient_norm, smallest_slack, m, eta, ratio)
-    if ratio > 0.5 or (len(support) and 2.0 * eta >= np.abs(x[support]).min()):
+    if ratio > 0.5 or 2.0 * eta >= smallest:
         reason = f"too near singular for Kantorovich's test (eta {eta:.2g}, eta·l/m {ratio:.2g}); polish, or change γ"
         return _failed(STATIONARY, reason, found, *numbers)
 

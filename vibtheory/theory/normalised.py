@@ -120,12 +120,13 @@ class NormalisedProblem:
             root = np.sqrt((columns**2).sum(axis=0))
             columns /= root
             product, terms = (columns @ point) @ columns, len(support) // 2 + len(columns) + 8
-            size = np.linalg.norm(np.asarray(np.abs(columns) @ np.abs(point), dtype=np.float64))
+            size = np.full(len(support), np.linalg.norm(np.asarray(np.abs(columns) @ np.abs(point), np.float64)))
         else:
             gram = self.bound.gram[np.ix_(live, live)].astype(np.longdouble)
             root = np.sqrt(np.diag(gram))
-            gram = gram / root[:, None] / root
-            product, terms, size = gram @ point, len(support) // 2 + 8, np.abs(gram) @ np.abs(point)
+            gram /= np.outer(root, root)
+            product, terms = gram @ point, len(support) // 2 + 8
+            size = np.asarray(np.abs(gram) @ np.abs(point), np.float64)
         linear = self.bound.b[live] / root / np.sqrt(np.longdouble(self.gamma_unit))
         edge = np.sqrt(self.bound.gamma[live].astype(np.longdouble) / self.gamma_unit)
         gradient = 2.0 * (product + edge * root_noise(np.abs(point) / edge) * np.sign(point)) + linear

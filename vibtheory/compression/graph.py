@@ -23,8 +23,9 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from vibtheory.compression.chain import check_not_vanished
+from vibtheory.compression.facts import Units, Use
 from vibtheory.compression.fixed_modules import Expand, FixedScale, Select
-from vibtheory.compression.following import CONVOLUTIONS, Units, Use, follow
+from vibtheory.compression.following import CONVOLUTIONS, follow
 from vibtheory.compression.heads import cut_heads
 from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import subprocess
 import sys
 from functools import cache
@@ -123,6 +124,35 @@ def test_what_is_loaded(statement: str, absent: set[str]) -> None:
     code = f"import sys\n{statement}\nprint(*[m for m in {sorted(absent)!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+WITHOUT = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "cvxpy", "numba", "torch_pruning"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Absent())
+import numpy as np
+from vibtheory import figures, information, teaching, theory
+minimum = theory.find_local_minimum(theory.QuadraticBound(np.eye(2), b=[-3.0, 0.1], c=0.0, gamma=0.2))
+(m, _), (v, _) = minimum.mu, minimum.sigma**2
+coins = information.discrete_memoryless(np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([0.5, 0.5]))
+assert figures.gate_block().axes and teaching.check
+print(*(float(number) for number in (m, v, minimum.mu[1], coins)))
+"""
+
+
+def test_theory_information_figures_and_teaching_work_without_torch_cvxpy_and_numba() -> None:
+    """As in a browser; the minimum of μ² − 3μ + σ² + γ log(1 + μ²/σ²) by its two conditions, the coins by hand."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    mu, variance, closed, coins = map(float, done.stdout.split())
+    assert mu > 1
+    assert 2 * mu - 3 + 2 * 0.2 * mu / (mu**2 + variance) == pytest.approx(0, abs=1e-6)
+    assert 1 - 0.2 * mu**2 / (variance * (variance + mu**2)) == pytest.approx(0, abs=1e-6)
+    assert closed == 0
+    assert coins == pytest.approx(math.log(2) + 0.1 * math.log(0.1) + 0.9 * math.log(0.9), abs=1e-12)
 
 
 @pytest.mark.parametrize("stub", sorted(PACKAGE.rglob("*.pyi")), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -148,7 +148,7 @@ def gate_block() -> Figure:
     price = (
         r"price: $\gamma_i \sum_j \frac{1}{2}\log\left(1 + \alpha_{ij}\right),\quad "
         r"\alpha_{ij} = \mu_{ij}^2 / \sigma_{ij}^2;$"
-        r"$\quad$ a unit with $\alpha_{ij} = 0$ is cut out"
+        r"$\quad$ a unit with $\alpha_{ij} \leq 1$ is cut out"
     )
     for height, words in ((0.82, law), (0.22, price)):
         axes.text(6.6, height, words, ha="center", va="center", fontsize=9)

@@ -218,8 +218,14 @@ def sweep(gram: Array, response: Array, x: Array, price: Array, sweeps: int, tol
 
 @cache
 def compiled() -> Callable[[Array, Array, Array, Array, int, float], int]:
-    """`sweep`, compiled on first use and kept on disk: nothing that does not solve pays for numba."""
-    import numba
+    """`sweep`, compiled on first use and kept on disk: nothing that does not solve pays for numba.
+
+    Where numba is absent, as in a browser, `sweep` itself: the same numbers, slowly.
+    """
+    try:
+        import numba
+    except ImportError:
+        return sweep
 
     fast: Callable[[Array, Array, Array, Array, int, float], int] = numba.njit(cache=True)(sweep)
     return fast

@@ -29,8 +29,8 @@ help:
 	@echo "make lab         JupyterLab, opened on the first notebook"
 	@echo "make notebooks   execute all notebooks again, in place"
 	@echo "make whole-notebooks  execute all notebooks, and compare with what they say (make test does so on less data)"
-	@echo "make gallery     the notebooks as a static site whose sliders move, into build/gallery/"
-	@echo "make docs        the documentation site, into site/"
+	@echo "make gallery     the notebooks as a static site whose sliders move, into site/gallery/"
+	@echo "make docs        the documentation site with the notebooks, into site/"
 	@echo "make browser     documentation, notebooks and gallery in a real browser (needs chromium)"
 	@echo "make clean       remove caches and build leftovers (.venv, runs/ and figures/ stay)"
 
@@ -90,10 +90,11 @@ whole-notebooks: .venv/.dev
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) tests/notebooks/full_notebooks.py
 
 gallery: .venv/.notebooks
-	$(ONE_THREAD) $(BIN)/python -m vibtheory.teaching gallery --frames --out build/gallery
+	$(ONE_THREAD) $(BIN)/python -m vibtheory.teaching gallery --frames
 
-docs: .venv/.docs
+docs: .venv/.docs .venv/.notebooks
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	$(BIN)/python -m vibtheory.teaching gallery
 	@echo "open site/index.html; for its search: $(BIN)/python -m http.server --directory site"
 
 browser: .venv/.dev

@@ -36,9 +36,17 @@ def test_nothing_comes_from_elsewhere_and_the_reader_chooses_the_light(site):
         text = page.read_text(encoding="utf-8")
         assert "<script" not in text
         assert "<link" not in text
-        assert not re.search(r'(src|href)="(?!data:|[0-9a-z_]+\.html|#)', text)
+        assert not re.search(r'(src|href)="(?!data:|[0-9a-z_]+\.html|\.\./[a-z_/]+\.html|#)', text)
         assert "prefers-color-scheme: dark" in text
         assert 'name="viewport"' in text
+
+
+def test_links_lead_to_pages_of_the_documentation(site):
+    targets = {t for page in site.pages for t in re.findall(r'href="\.\./([^"#]+)', page.read_text(encoding="utf-8"))}
+    docs = NOTEBOOKS.parent / "docs"
+    assert {"index.html", "theory.html"} <= targets <= {
+        str(page.relative_to(docs).with_suffix(".html")) for page in docs.rglob("*.md")
+    }
 
 
 def test_pictures_keep_their_alternative_text_and_no_solution_is_shown(site):
@@ -50,12 +58,25 @@ def test_pictures_keep_their_alternative_text_and_no_solution_is_shown(site):
     assert all(re.search(r'alt="[^"]{30,}"', image) for image in images)
 
 
+def test_code_above_pictures_is_folded_and_contents_lead_to_headings(site):
+    text = (site.index.parent / "04_intrinsic_sparsity.html").read_text(encoding="utf-8")
+    cells = text.split('<div class="cell ')[1:]
+    pictures = [cell for cell in cells if "<img" in cell]
+    assert pictures
+    assert all("<summary>Code</summary>" in cell for cell in pictures)
+    assert text.count("<summary>Code</summary>") == len(pictures)
+    anchors = re.findall(r'<h2 id="([a-z0-9-]+)">', text)
+    assert len(anchors) == len(set(anchors)) == text.count("<h2") >= 4
+    assert re.findall(r'<li><a href="#([^"]+)">', text)[: len(anchors)] == anchors
+
+
 def test_formulas_are_typeset(site):
     text = (site.index.parent / "09_from_the_principle.html").read_text(encoding="utf-8")
     source = (NOTEBOOKS / "09_from_the_principle.ipynb").read_text(encoding="utf-8")
     assert text.count("<math") > 60
     assert text.count('display="block"') >= source.count("$$") / 2
-    prose = re.sub(r"<pre.*?</pre>", "", text, flags=re.DOTALL)
+    assert len(re.findall(r'<math alttext="[^"]+"', text)) == text.count("<math")
+    prose = re.sub(r'<pre.*?</pre>| alttext="[^"]*"', "", text, flags=re.DOTALL)
     assert not {"$", "\\"} & set(re.sub(r"<style.*?</style>", "", prose, flags=re.DOTALL))
     assert "FORMULA" not in text
 

@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     record.add_argument("names", nargs="*", help="default: all")
     record.add_argument("--folder", type=Path, default=Path("notebooks/recorded"))
     site = commands.add_parser("gallery", help="all notebooks as one static HTML site")
-    site.add_argument("--out", type=Path, default=Path("build/gallery"))
+    site.add_argument("--out", type=Path, default=Path("site/gallery"))
     site.add_argument("--notebooks", type=Path, default=Path("notebooks"))
     site.add_argument("--frames", action="store_true", help="execute them, so that the sliders move (minutes)")
     chosen = parser.parse_args(arguments)

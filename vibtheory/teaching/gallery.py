@@ -19,6 +19,7 @@ from vibtheory.teaching.mathml import mathml
 __all__ = ["Gallery", "build_gallery"]
 
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
+_CELL = re.compile(r'<div class="cell [^"]*code_cell.*?(?=<div class="cell |\Z)', re.DOTALL)
 _STYLE, _SCRIPT = (Path(__file__).with_name(name) for name in ("gallery.css", "gallery.js"))
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -55,13 +56,13 @@ class Gallery:
 
 
 def build_gallery(
-    folder: str | Path = "notebooks", out: str | Path = "build/gallery", *, frames: bool = False
+    folder: str | Path = "notebooks", out: str | Path = "site/gallery", *, frames: bool = False
 ) -> Gallery:
     """Render every notebook of `folder` as it is committed.
 
     Args:
         folder: holds the .ipynb files.
-        out: where the site goes; pages of the same name are replaced.
+        out: where the site goes, a folder of the documentation's site; pages of the same name are replaced.
         frames: execute the notebooks (minutes) and draw every setting of every slider ahead, so that they move.
 
     Raises:
@@ -115,8 +116,25 @@ def _body(exporter: Any, notebook: Any) -> str:
         if cell.cell_type == "markdown":
             cell.source = _MATH.sub(wait, cell.source)
     body, _ = exporter.from_notebook_node(notebook)
+    headings: dict[str, str] = {}  # by an anchor of ASCII letters, whatever the heading's
+
+    def anchored(found: re.Match[str]) -> str:
+        anchor = re.sub("[^a-z0-9]+", "-", re.sub(r"FORMULA\d+\.", "", found.group(1)).lower()).strip("-")
+        headings[anchor] = found.group(1)
+        return f'<h2 id="{anchor}">{found.group(1)}</h2>'
+
+    body = re.sub(r"<h2[^>]*>(.*?)(?:<a class=.anchor-link.*?</a>)?</h2>", anchored, body)
+    contents = "".join(f'<li><a href="#{anchor}">{heading}</a></li>' for anchor, heading in headings.items())
+    body = f"<details><summary>Contents</summary><ul>{contents}</ul></details>{_CELL.sub(_folded, body)}"
     body = re.sub(r"FORMULA(\d+)\.", lambda found: formulas[int(found.group(1))], body)
+    body = re.sub(r'href="\.\./docs/([^"#]+)\.md', r'href="../\1.html', body)  # the documentation lies above the gallery
     return f"<main>{body}</main>"
+
+
+def _folded(found: re.Match[str]) -> str:
+    """A cell; above a picture the code waits to be opened."""
+    code = r"\g<0>" if "<img" not in found.group() else r"<details><summary>Code</summary>\g<0></details>"
+    return re.sub(r'<div class="\s*highlight.*?</pre></div>', code, found.group(), count=1, flags=re.DOTALL)
 
 
 def _thumbnail(notebook: Any, path: Path) -> str:
@@ -131,7 +149,7 @@ def _thumbnail(notebook: Any, path: Path) -> str:
 
 
 def _navigation(before: Path | None, after: Path | None) -> str:
-    links = ['<a href="index.html">all notebooks</a>']
+    links = ['<a href="index.html">all notebooks</a>', '<a href="../index.html">documentation</a>']
     if before is not None:
         links.insert(0, f'<a href="{before.stem}.html">← {before.stem[:2]}</a>')
     if after is not None:

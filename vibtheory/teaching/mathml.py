@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 from vibtheory.teaching.notebooks import module
@@ -21,7 +22,7 @@ _BETTER = (
 
 
 def mathml(latex: str, *, inline: bool) -> str:
-    """The formula `latex` as a `<math>` element, in the line or on a line of its own.
+    """The formula `latex` as a `<math>` element, in the line or on a line of its own; its alternative text is LaTeX.
 
     Raises:
         MissingDependencyError: latex2mathml is not installed.
@@ -29,4 +30,4 @@ def mathml(latex: str, *, inline: bool) -> str:
     found: str = module("latex2mathml.converter").convert(latex.strip(), display="inline" if inline else "block")
     for pattern, better in _BETTER:
         found = re.sub(pattern, better, found)
-    return found
+    return found.replace("<math ", f'<math alttext="{html.escape(latex.strip())}" ', 1)

@@ -127,7 +127,7 @@ def _body(exporter: Any, notebook: Any) -> str:
     contents = "".join(f'<li><a href="#{anchor}">{heading}</a></li>' for anchor, heading in headings.items())
     body = f"<details><summary>Contents</summary><ul>{contents}</ul></details>{_CELL.sub(_folded, body)}"
     body = re.sub(r"FORMULA(\d+)\.", lambda found: formulas[int(found.group(1))], body)
-    body = re.sub(r'href="\.\./docs/([^"#]+)\.md', r'href="../\1.html', body)  # the documentation lies above the gallery
+    body = re.sub(r'href="\.\./docs/([^"#]+)\.md', r'href="../\1.html', body)  # the docs lie above
     return f"<main>{body}</main>"
 
 

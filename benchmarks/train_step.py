@@ -34,7 +34,7 @@ from torch import nn
 from vibtheory.compression.metrics import compression
 from vibtheory.datasets import load
 from vibtheory.datasets.dataset import Dataset, from_arrays
-from vibtheory.networks.gates import LAWS, add_information_gradient, normals, objective
+from vibtheory.networks.gates import LAWS, add_information_gradient, objective
 from vibtheory.networks.lenet import lenet_300_100
 from vibtheory.networks.likelihood import likelihood_loss
 from vibtheory.networks.vgg import _VGG16, _vgg
@@ -101,8 +101,6 @@ def lenet(options: argparse.Namespace) -> list[dict[str, Any]]:
         states[gated].net.train()
         states[gated].enter_phase(False, 5.5e-4 if gated else 0.0)
     (net, plain), batch = reference_net(), torch.randperm(len(y))[:128]
-    normals._compiled()
-    normals._drawn = 10**12  # as after a run's first epochs
     steps = {
         "dense": lambda: states[False].take_step(batch), "vib": lambda: states[True].take_step(batch),
         "reference": lambda: plain(x[batch], y[batch]),
@@ -141,7 +139,6 @@ def lenet(options: argparse.Namespace) -> list[dict[str, Any]]:
     others, x_test = 0.0, torch.from_numpy(data.x_test).flatten(1)
     torch.manual_seed(0)
     gated = lenet_300_100()
-    normals._drawn = 0
     own = seconds(lambda: train(gated, data, recipe, device="cpu", on_epoch=beside), cpu) - others
     whole = recipe.epochs * statistics.mean(epochs[True]) + recipe.pretrain_epochs * statistics.mean(epochs[False])
     images = len(y) * (recipe.epochs + recipe.pretrain_epochs)

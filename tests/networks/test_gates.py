@@ -13,7 +13,7 @@ from torch import nn
 
 from vibtheory import networks
 from vibtheory.errors import InvalidInputError
-from vibtheory.networks.gates import Gate, gate_information, log1p_alpha, named_gates, normals, objective
+from vibtheory.networks.gates import Gate, gate_information, log1p_alpha, named_gates, objective
 
 RNG = np.random.default_rng(5)
 MU = RNG.normal(scale=2.7, size=9)
@@ -210,27 +210,6 @@ def test_gates_under_vmap_are_those_of_single_nets() -> None:
     for gate, out in zip(gates, both, strict=True):
         torch.manual_seed(8)
         torch.testing.assert_close(out, gate(h), rtol=1e-6, atol=1e-6)
-
-
-def test_compiled_normal_numbers_are_torch_s() -> None:
-    """From any place of the twister's block, for any number of numbers, and the generator afterwards."""
-    fill = normals._compiled()
-    assert fill or torch.backends.cpu.get_cpu_capability() != "AVX2"  # torch itself computes otherwise elsewhere
-    for before, n in ((0, 16), (7, 5000), (617, 1024), (623, 4099), (624, 2047)) if fill else ():
-        ours, theirs = torch.Generator().manual_seed(n), torch.Generator().manual_seed(n)
-        for generator in (ours, theirs):
-            torch.rand(before, generator=generator)
-        assert torch.equal(normals._draw(fill, ours, torch.empty(n)), torch.randn(n, generator=theirs))
-        assert torch.equal(ours.get_state(), theirs.get_state())
-
-
-def test_the_switch_to_compiled_normal_numbers_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    h, drawn = torch.rand(200, 9), []
-    for already in (0, 10**12):
-        monkeypatch.setattr(normals, "_drawn", already)
-        torch.manual_seed(8)
-        drawn.append(_gate()(h))
-    assert torch.equal(*drawn)
 
 
 def test_information_has_no_side_effects() -> None:

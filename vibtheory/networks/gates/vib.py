@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from vibtheory.errors import reject
 from vibtheory.networks.gates.law import GateLaw, named_gates
-from vibtheory.networks.gates.normals import standard_normal
 
 __all__ = ["Gate", "add_information_gradient", "log1p_alpha", "unit_prices", "vib_gates"]
 
@@ -75,18 +74,23 @@ class Gate(GateLaw):
 
     def sample(self, n: int, rows: slice = slice(None)) -> Tensor:
         """z = μ + σ⊙ε [n, d] for n examples, or those of its `rows`; 0 where a unit is not open."""
-        return _factor(self.mu, self.log_var, self.open, standard_normal(n, self.features, self.mu)[rows])
+        return _factor(self.mu, self.log_var, self.open, _noise(n, self.mu)[rows])
 
     def _sampled(self, h: Tensor, n: int, rows: slice, shape: list[int]) -> Tensor:
         if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(self.mu):
             return super()._sampled(h, n, rows, shape)
-        noise = standard_normal(n, self.features, self.mu)[rows]
+        noise = _noise(n, self.mu)[rows]
         place = [-1, *shape[1:]]
         gated: Tensor = _Gated.apply(h, self.mu, self.log_var, self.open, noise, place)  # type: ignore[no-untyped-call]
         return gated
 
     def _expectation(self) -> Tensor:
         return self.mu
+
+
+def _noise(n: int, like: Tensor) -> Tensor:
+    """ε [n, d]."""
+    return torch.randn(n, len(like), dtype=like.dtype, device=like.device)
 
 
 def _factor(mu: Tensor, log_var: Tensor, open_: Tensor, noise: Tensor) -> Tensor:

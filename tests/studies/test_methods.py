@@ -13,12 +13,13 @@ from tests.cli.conftest import Call, call, points  # noqa: F401 (a fixture)
 from vibtheory import datasets, networks
 from vibtheory.datasets import from_arrays
 from vibtheory.errors import InvalidInputError
+from vibtheory.figures import method_information
 from vibtheory.networks import registry as building
 from vibtheory.networks.gates import named_gates
-from vibtheory.studies import methods
+from vibtheory.studies import method_nets, methods
 from vibtheory.studies.experiment_runs import run_experiment
 from vibtheory.studies.experiments import Experiment
-from vibtheory.studies.methods import BUDGETS, METHODS, Method, chosen, method_table
+from vibtheory.studies.methods import BUDGETS, METHODS, Budget, Method, chosen, method_table
 from vibtheory.training import single as training
 from vibtheory.training.recipe import Recipe
 
@@ -114,6 +115,33 @@ def test_units_cut_by_rank_are_measured_afterwards(tmp_path: Path, monkeypatch: 
     rows = run_experiment(plan, "test", runs=tmp_path)
     assert set(rows["architecture"]) == {"4-3"}
     assert rows["r_w"].tolist() == [50.0] * 4
+
+
+def test_nets_are_measured_at_each_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.random((80, 6), dtype=np.float32), rng.integers(0, 2, 80)
+    monkeypatch.setattr(datasets, "load", lambda name, root: from_arrays(x, y, x[:20], y[:20], name="mnist"))
+    monkeypatch.setitem(building._BUILDERS, "lenet_300_100", lambda law: networks.mlp((6, 5, 4, 2), law=law))
+    small = Budget(
+        1, (31,), 40, {"epochs": 1, "pretrain_epochs": 0, "shift": 0, "prune_every": 0}, {"epochs": 1, "shift": 0}
+    )
+    monkeypatch.setitem(BUDGETS, "quick", small)
+    monkeypatch.setattr(method_nets, "HELD_OUT", 20)
+    monkeypatch.setattr(methods, "HELD_OUT", 20)
+    options = {"budget": "quick", "methods": ["VIBNet", "magnitude"], "runs": tmp_path / "runs", "out": tmp_path}
+    with pytest.raises(InvalidInputError, match="runs: got"):
+        method_nets.measure_nets(1, n=30, **options)
+    methods.compare_methods(1, **options)
+    nets = method_nets.measure_nets(1, n=30, **options)
+    assert nets["method"].tolist() == ["VIBNet", "magnitude"]
+    assert (nets["soft_rank"] <= nets["rank"]).all()
+    assert (nets["rank"] <= nets["units"]).all()
+    assert (nets["lower"] <= nets["upper"]).all()
+    assert "at most" in nets["t8"][0]
+    assert nets["t8"][1] == ""
+    assert nets["units"][1] < 5 == nets["units"][0]  # 30 % of 9 units are cut
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "methods_nets_table1_quick.csv").fillna(""), nets)
+    assert len(method_information(nets).axes) == 2
 
 
 def test_a_plan_trains_on_what_is_not_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ def methods(
     quick: Annotated[bool, typer.Option("--quick", help="The same as --budget quick: a look (minutes).")] = False,
     budget: Annotated[str, typer.Option(help="quick, reduced (20 epochs on 10,000 images) or full.")] = "full",
     plan: Annotated[bool, typer.Option("--plan", help="Only say how many runs and core-minutes.")] = False,
+    nets: Annotated[bool, typer.Option("--nets", help="Also measure the nets: ranks, T8, I(h1; x).")] = False,
     only: Annotated[str, typer.Option("--methods", help="Names with commas: VIBNet,L0,SBP; all if left out.")] = "",
     jobs: Jobs = 1,
     cluster: Cluster = None,
@@ -58,3 +59,11 @@ def methods(
     path = methods_table(table, budget, out).path
     write_bytes(path.with_suffix(".png"), drawn(lambda: method_curves(results, table, budget), "png"))
     typer.echo(f"wrote {path} and {path.with_suffix('.png')}", err=True)
+    if nets:
+        from vibtheory.figures import method_information
+        from vibtheory.studies.method_nets import measure_nets
+
+        inside = measure_nets(table, budget=budget, methods=names, out=out, runs=runs, root=root)
+        typer.echo(f"\n{markdown(inside.round(3).astype(str))}", nl=False)
+        place = path.with_name(path.name.replace("table", "nets_table")).with_suffix(".png")
+        write_bytes(place, drawn(lambda: method_information(inside), "png"))

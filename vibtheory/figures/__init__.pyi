@@ -38,6 +38,7 @@ from .printed_figure2 import printed_curves as printed_curves
 from .printed_figure2 import printed_fit as printed_fit
 from .registry import plot as plot
 from .results import method_curves as method_curves
+from .results import method_information as method_information
 from .results import plot_training as plot_training
 from .results import threshold_figure as threshold_figure
 from .results import tradeoff as tradeoff

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["method_curves", "plot_training", "threshold_figure", "tradeoff", "width_figure"]
+__all__ = ["method_curves", "method_information", "plot_training", "threshold_figure", "tradeoff", "width_figure"]
 
 
 @style()
@@ -157,6 +157,29 @@ def method_curves(results: DataFrame, table: int, budget: str = "full") -> Figur
     grid[0][-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     _one_two_five(grid[0][0].yaxis)
     figure.suptitle(f"{TITLES[table]}: methods rerun, budget {budget}", fontsize=10)
+    return figure
+
+
+@style()
+def method_information(nets: DataFrame) -> Figure:
+    """I(h; x) of the compared methods' nets against r_W, and the soft rank of their activations against their units.
+
+    Args:
+        nets: as `vibtheory.studies.method_nets.measure_nets` returns.
+
+    Returns:
+        A figure: left, bars from the lower to the upper bound in nats, joined at the upper; right, soft rank.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 4.0))
+    colors = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
+    for color, (name, own) in zip(colors, nets.groupby("method", sort=False), strict=False):
+        own = own.sort_values("r_w")
+        left.vlines(own["r_w"], own["lower"], own["upper"], color=color, lw=1, alpha=0.5)
+        left.plot(own["r_w"], own["upper"], "o-", ms=3, lw=1, color=color, label=name)
+        right.plot(own["units"], own["soft_rank"], "o", ms=4, color=color)
+    left.set(xscale="log", yscale="log", xlabel="$r_W$ (% of weights kept)", ylabel="bounds on $I(h; x)$ (nats)")
+    right.set(xlabel="units kept", ylabel="soft rank of their activations")
+    left.legend(fontsize=7, ncols=2)
     return figure
 
 

@@ -114,7 +114,7 @@ def _expected(message: str) -> str:
 
 
 # What a column holds goes by its name, the same in every table of the project; the others hold finite numbers.
-_TEXT = frozenset({"layer", "kind", "level", "certificate", "verdict", "mode", "stage", "method", "network"})
+_TEXT = frozenset({"layer", "kind", "level", "certificate", "verdict", "mode", "stage", "phase", "method", "network"})
 _FLAGS = frozenset({"gated", "saturated", "vacuous"})
 _MAY_BE_INFINITE = frozenset({"nats", "ceiling"})
 

@@ -17,12 +17,12 @@ from vibtheory.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-    from torch import nn
+    from torch import Tensor, nn
 
     from vibtheory.datasets.dataset import Dataset
     from vibtheory.training.hardware import InTurns
 
-__all__ = ["run_experiment", "run_together"]
+__all__ = ["close_by_rank", "run_experiment", "run_folder", "run_together"]
 
 _CHECKPOINT_SECONDS = 60.0  # Tables 3 and 4: big nets in short epochs; their checkpoints would take longer than those
 _EVALUATE_EVERY = 10  # and so would their evaluations
@@ -163,14 +163,10 @@ def _one(
     from vibtheory.training.single import in_turns
 
     # Fine-tuning has a key of its own: changing it must not train again.
-    network: list[Any] = [plan.network, plan.arguments] if plan.arguments else [plan.network]
-    network += [plan.held_out, plan.examples] if plan.held_out or plan.examples else []
-    network += [plan.ranking, plan.share] if plan.ranking else []
-    trained = fingerprint([*network, plan.dataset, recipe.to_dict()])
     finetune = plan.tuning(mode)
     tuned_as = finetune and finetune.to_dict()
     tuning = fingerprint([tuned_as, plan.teacher.to_dict()] if tuned_as and plan.teacher else tuned_as)
-    folder = runs / f"{plan.name}-gamma{recipe.gamma:g}-seed{seed}-{trained}"
+    folder = run_folder(plan, recipe, seed, runs)
     finished = folder / f"rows-{tuning}.json"
     if finished.exists():
         rows = _finished_rows(finished)
@@ -209,22 +205,38 @@ def _one(
     return [{**row, "mode": mode} for row in rows]
 
 
+def run_folder(plan: Experiment, recipe: Recipe, seed: int, runs: Path) -> Path:
+    """Where in `runs` the run of `plan` with this `recipe` and `seed` is kept."""
+    network: list[Any] = [plan.network, plan.arguments] if plan.arguments else [plan.network]
+    network += [plan.held_out, plan.examples] if plan.held_out or plan.examples else []
+    network += [plan.ranking, plan.share] if plan.ranking else []
+    trained = fingerprint([*network, plan.dataset, recipe.to_dict()])
+    return runs / f"{plan.name}-gamma{recipe.gamma:g}-seed{seed}-{trained}"
+
+
+def close_by_rank(plan: Experiment, net: nn.Module, x: Tensor) -> None:
+    """Close the units of `net` that `plan` cuts by rank, if any; `x` is an example batch."""
+    from torch import nn
+
+    from vibtheory.compression.ranking import close_ranked
+    from vibtheory.networks.gates import named_gates
+
+    if plan.ranking == "filters":
+        for gate in named_gates(net).values():
+            gate.threshold = plan.share
+    elif plan.ranking:
+        assert isinstance(net, nn.Sequential)
+        close_ranked(net, x, plan.share, plan.ranking)
+
+
 def _ranked(plan: Experiment, net: nn.Module, data: Dataset) -> dict[str, Any]:
     """Cut by rank what training left whole; error and sizes then."""
     import torch
 
-    from vibtheory.compression.ranking import close_ranked
-    from vibtheory.networks.gates import named_gates
     from vibtheory.training.run import measured
 
     x, y = torch.from_numpy(data.x_test), torch.from_numpy(data.y_test)
-    net.cpu()
-    if plan.ranking == "filters":
-        for gate in named_gates(net).values():
-            gate.threshold = plan.share
-    else:
-        assert isinstance(net, torch.nn.Sequential)
-        close_ranked(net, x[:2], plan.share, plan.ranking)
+    close_by_rank(plan, net.cpu(), x[:2])
     found = measured(net, (x, y), data.likelihood)
     error = {"error_last": found["error"], "error_best": found["error"]}
     return {**error, **{key: found[key] for key in ("r_w", "r_n", "flop", "architecture")}}

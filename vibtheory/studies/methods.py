@@ -29,15 +29,17 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = [
-    "BUDGETS", "METHODS", "SLACK", "Budget", "Method", "chosen", "compare_methods", "expected_cost", "method_table",
-    "methods_table",
+    "BUDGETS", "HELD_OUT", "METHODS", "SLACK", "Budget", "Method", "chosen", "compare_methods", "expected_cost",
+    "method_table", "methods_on", "methods_table",
 ]  # fmt: skip
 
 SLACK = 0.3
 """Points of held-out error above the best by which a method may buy a smaller net."""
 
 _BASES = {1: "lenet_300_100", 2: "lenet_5_caffe"}
-_HELD_OUT, _CHOOSING_SEED = 5000, 30
+HELD_OUT = 5000
+"""Training images that prices are chosen on."""
+_CHOOSING_SEED = 30
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Method:
         return replace(
             base, name=f"methods{table}-{self.name}", recipe=recipe, teacher=None, arguments={"law": self.law},
             finetune=replace(base.finetune, distill=0.0, **budget.finetune), examples=budget.examples,
-            held_out=_HELD_OUT if phase == "choose" else 0, modes={phase: {"gammas": [price], "seeds": seeds}},
+            held_out=HELD_OUT if phase == "choose" else 0, modes={phase: {"gammas": [price], "seeds": seeds}},
             ranking=self.ranking, share=value if self.ranking else 0.0,
         )  # fmt: skip
 
@@ -186,8 +188,12 @@ def methods_table(table: int, budget: str = "full", out: str | Path = "figures")
     return RecordedTable(Path(out) / name, _MethodRow, ("method", "phase"))
 
 
-def _on(table: int, names: Sequence[str]) -> list[Method]:
-    """The named methods, or all, that work on a table's net."""
+def methods_on(table: int, names: Sequence[str]) -> list[Method]:
+    """The methods in `names`, or all, that work on the net of `table`.
+
+    Raises:
+        InvalidInputError: an unknown name, or a method that the net does not take.
+    """
     for name in names:
         check_choice("methods", name, METHODS)
         if table not in METHODS[name].tables:
@@ -232,7 +238,7 @@ def compare_methods(
         DataError, CheckpointError, DivergedError: from the runs.
     """
     store = methods_table(table, budget, out)
-    todo = _on(table, methods)
+    todo = methods_on(table, methods)
     if jobs < 1:
         reject("jobs", jobs, "an integer >= 1", "pass the number of processes")
     store.check()
@@ -301,7 +307,7 @@ def expected_cost(table: int, budget: str = "full", methods: Sequence[str] = ())
 
     methods_table(table, budget)
     spend, rows = BUDGETS[budget], []
-    for method in _on(table, methods):
+    for method in methods_on(table, methods):
         value = method.values(spend)[0]
         plan = method.plan(table, "choose", value, spend)
         assert plan.finetune is not None
@@ -372,7 +378,7 @@ def method_table(table: int, results: DataFrame) -> DataFrame:
     printed = published(table).drop_duplicates("method").set_index("method")
     tuned = results[(results["phase"] == "test") & (results["stage"] == "finetuned")]
     rows: list[dict[str, Any]] = []
-    for name in dict.fromkeys([*(m.name for m in _on(table, ())), *printed.index]):
+    for name in dict.fromkeys([*(m.name for m in methods_on(table, ())), *printed.index]):
         mine = tuned[tuned["method"] == name]
         row = {"method": name, "price": "", "r_W (%)": "not run", "error (%)": "", "net": "", "seeds": ""}
         if len(mine):

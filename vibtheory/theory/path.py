@@ -227,10 +227,10 @@ class _Walker:
             x = predicted if (np.sign(predicted) == signs).all() else x
             part = problem.part(support, problem.block(support, support), problem.linear[support])
             x[support] = newton_on_support(part, x[support], 30)[0]
-            if (np.sign(x) != signs).any():
-                return None
-        found = as_local_minimum(there, problem, *certified_end(problem, x), "path", 1)
-        return found if found.certificate.certified else None
+        x, certificate = certified_end(problem, x)
+        if not certificate.certified or (np.sign(x) != signs).any():  # a gate that has closed is an event
+            return None
+        return as_local_minimum(there, problem, x, certificate, "path", 1)
 
     def _cross(self, target: float) -> None:
         """Past an event: the minimum that descent finds just beyond, and what changed."""

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vibtheory.bridge.downstream import modules_after
-from vibtheory.networks.gates import Gate
+from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.insertion import insert_gates
 from vibtheory.networks.lenet import lenet_5_caffe
 
 
@@ -92,3 +93,15 @@ def test_networks_that_are_no_chain_say_why(net: nn.Module, words: str) -> None:
     chain = modules_after(net, "gate")
     assert chain.modules is None
     assert words in chain.reason
+
+
+def test_the_hook_by_which_embeddings_take_tokens_as_floats_hides_no_chain() -> None:
+    tokens = torch.randint(0, 20, (4, 5), generator=torch.Generator().manual_seed(0))
+    words = nn.Sequential(nn.EmbeddingBag(20, 8), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+    net = insert_gates(words, tokens).eval()
+    (name,) = named_gates(net)
+    chain = modules_after(net, name)
+    assert chain.modules is not None, chain.reason
+    assert [type(module) for module in chain.modules] == [nn.Linear]
+    words[0].register_forward_hook(lambda module, inputs, output: 2 * output)
+    assert modules_after(insert_gates(words, tokens).eval(), name).modules is None

@@ -87,6 +87,7 @@ def test_random_state_mode_and_gates_are_restored() -> None:
 
 BAD = {
     "lengths": lambda: metrics.evaluate(_net(), X, Y[:-1]),
+    "no array": lambda: metrics.evaluate(_net(), None, Y),
     "empty": lambda: metrics.evaluate(_net(), X[:0], Y[:0]),
     "likelihood": lambda: metrics.evaluate(_net(), X, Y, likelihood="poisson"),
     "batch": lambda: metrics.error(_net(), X, Y, batch=0),

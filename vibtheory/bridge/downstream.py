@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
+from vibtheory.networks.forward import as_indices
 from vibtheory.networks.gates import Gate
 
 __all__ = ["Downstream", "as_module", "modules_after", "name_of", "reached", "shape_value"]
@@ -71,7 +72,8 @@ def modules_after(net: nn.Module, layer: str) -> Downstream:
     graph.
     """
     for name, module in net.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        if any(hook is not as_indices for hook in hooks) or "forward" in vars(module):
             words = f"module {name!r} has a forward hook or a forward pass of its own, which no trace shows"
             return Downstream(None, words)
     options = inspect.signature(net.forward).parameters.values()

@@ -79,6 +79,9 @@ def evaluate(
             or outputs that are no tensor.
     """
     check_choice("likelihood", likelihood, ("multinomial", "gaussian"))
+    for name, values in (("x", x), ("y", y)):
+        if not isinstance(values, np.ndarray | Tensor):
+            reject(name, f"a {type(values).__name__}", "an array or a tensor [N, ...]", f"pass data.{name}_test")
     if len(x) != len(y) or len(x) == 0:
         reject("y", f"{len(y)} labels for {len(x)} inputs", "one label per input, at least one", "pass matching arrays")
     if batch < 1:

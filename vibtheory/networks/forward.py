@@ -19,6 +19,7 @@ from vibtheory.networks.streams import random_stream
 __all__ = [
     "activation",
     "as_example",
+    "as_indices",
     "embeddings",
     "evaluating",
     "gate_held_at",
@@ -221,7 +222,7 @@ def embeddings(net: nn.Module) -> list[nn.Module]:
 @contextmanager
 def takes_float_tokens(net: nn.Module) -> Iterator[None]:
     """Inside a `with` block `net` looks up tokens that come as floating point, as data sets hold them."""
-    handles = [module.register_forward_pre_hook(_as_indices) for module in embeddings(net)]
+    handles = [module.register_forward_pre_hook(as_indices) for module in embeddings(net)]
     try:
         yield
     finally:
@@ -232,8 +233,9 @@ def takes_float_tokens(net: nn.Module) -> Iterator[None]:
 def take_float_tokens(net: nn.Module) -> None:
     """As `takes_float_tokens`, for good."""
     for module in embeddings(net):
-        module.register_forward_pre_hook(_as_indices)
+        module.register_forward_pre_hook(as_indices)
 
 
-def _as_indices(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+def as_indices(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """The hook of `take_float_tokens`."""
     return (inputs[0].long(), *inputs[1:]) if inputs and inputs[0].is_floating_point() else None

@@ -71,6 +71,7 @@ SMALLER: dict[str, tuple[tuple[str, str], ...]] = {
 
 # Cells whose numbers follow from a changed one.
 FOLLOWING = {
+    "05_bounds_on_trained_networks": ("trained = vt.check_trained",),
     "06_figure2": ("print(caption(shape, GAMMA)",),
     "01_information_bottleneck": ("the package refuses to name a number",),
     "02_variational_bound": ("below = table", "zero patterns: {layer.patterns} of 1000"),

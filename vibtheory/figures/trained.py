@@ -40,6 +40,6 @@ def plot_trained(report: TrainedNetworkReport) -> Figure:
         panel.axhline(1, color=COLORS["black"], lw=1, ls="--")
         panel.set(xlabel="eigenvalue number")
         panel.set_yscale("symlog", linthresh=1)
-        panel.legend(loc="best")
+        panel.legend(loc="lower left")  # where a falling curve is not
     axes[0, 0].set_ylabel("eigenvalue of M½HM½")
     return figure

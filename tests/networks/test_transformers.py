@@ -210,7 +210,7 @@ def test_where_names_places_axes_and_prices() -> None:
     [
         ("heads", "where: got heads, expected something that this model has: 1 .mlp."),
         ({"0": "head"}, "where: got '0': 'head', expected one of mlp, channels, heads"),
-        ({"0": {"axes": 1}}, "options: got axes, expected of multiplier, threshold"),
+        ({"0": {"axes": 1}}, "where.options.: got axes, expected of multiplier, threshold, axis"),
         ([3], "expected names of modules"),
     ],
 )

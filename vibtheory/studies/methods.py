@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vibtheory.errors import check_choice, reject
+from vibtheory.errors import as_generator, check_choice, reject
 from vibtheory.storage.run_store import RecordedTable
 from vibtheory.studies.experiment_runs import Row, run_together
 from vibtheory.studies.experiments import Experiment, experiment
@@ -330,7 +330,7 @@ def _step_seconds(plan: Experiment, repeats: int = 5) -> float:
     from vibtheory.networks.registry import build
     from vibtheory.training.loop import Loop, Settings
 
-    rng, batch = np.random.default_rng(0), plan.recipe.batch_size
+    rng, batch = as_generator("seed", 0, "step time"), plan.recipe.batch_size
     x, y = rng.random((batch, 1, 28, 28), dtype=np.float32), rng.integers(0, 10, batch)
     net = build({"builder": plan.network, "arguments": plan.arguments})
     data = from_arrays(x, y, x[:10], y[:10], classes=10, name="random")

@@ -163,10 +163,11 @@ def as_module(net: nn.Module, node: fx.Node, source: fx.Node) -> nn.Module | Non
 
 
 def shape_value(node: fx.Node) -> bool:
-    """The node holds a size, not a tensor: x.size(0), x.shape[0]."""
+    """The node holds a size, not a tensor: x.size(0), x.shape[0], or Python's arithmetic on them."""
     if _only_shape(node):
         return True
-    return node.op == "call_function" and node.target is operator.getitem and _only_shape(node.all_input_nodes[0])
+    plain = node.op == "call_function" and getattr(node.target, "__module__", "") == operator.floordiv.__module__
+    return plain and bool(node.all_input_nodes) and all(map(shape_value, node.all_input_nodes))
 
 
 def _dropout(p: float = 0.5, training: bool = True) -> nn.Module:

@@ -102,7 +102,7 @@ DENSE: dict[str, tuple[Callable[[Dense, Tensor], Tensor], int]] = {
     "concatenated": (lambda n, h: n.leave(torch.cat([torch.relu(n.a(h)), n.skipped, 0.5 * h], 1).abs()), 15),
     "in place": (_in_place, 5),
     "twice": (lambda n, h: n.leave(torch.relu(h + h) - torch.sigmoid(n.b(h)).chunk(5, 1)[0]), 5),
-    "shuffled": (lambda n, h: n.leave(h + torch.relu(n.a(h)).view(-1, h.size(1) // 1, 1).transpose(1, 2).flatten(1)), 5),
+    "shuffled": (lambda n, h: n.leave(h + n.a(h).relu().view(-1, h.size(1) // 5, 5).transpose(1, 2).flatten(1)), 5),
     "affine": (lambda n, h: n.leave(n.skipped - n.a(h) / 3 + h[:, :5]), 5),
 }
 VECTORS, IMAGES = np.random.default_rng(2).normal(0.3, 2, (20, 6)), np.random.default_rng(3).normal(0, 2, (6, 2, 6, 6))

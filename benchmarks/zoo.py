@@ -633,8 +633,9 @@ def main() -> None:
             table[what].fillna("-").astype(str).str.partition(":")[0].value_counts().to_dict() if what in table else {}
         )
         print(what, found)
-    gone, closed = 100 - table["left_percent"], table["closed_percent"]
-    print(f"{len(table)} rows; at least half of what closed gates weigh is gone in {(gone >= closed / 2).mean():.0%}")
+    if "left_percent" in table:  # not with --only-check in a new file
+        enough = 100 - table["left_percent"] >= table["closed_percent"] / 2
+        print(f"{len(table)} rows; at least half of what closed gates weigh is gone in {enough.mean():.0%}")
 
 
 if __name__ == "__main__":

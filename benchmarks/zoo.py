@@ -18,8 +18,7 @@ results/zoo.csv, written after each step; what is there already is not run again
 - metrics: parameters and multiply-adds by ours and by torch's own counter agree. export: an ONNX file that gives the
   same outputs.
 - check: `check_network` of every gate (the first, middle and last of more than 6), half of each closed at random, on 8
-  examples ends with a verdict; `checked` says by which kinds of bound (where it is empty, an earlier run tried the last
-  gate alone, on 4 examples).
+  examples ends with a verdict; `checked` says by which kinds of bound.
 - torch_pruning: that tool at ratio 0.5, which keeps no outputs: the share of parameters left, or its error.
 """
 

@@ -89,8 +89,8 @@ def plot_descent(minimum: RealLossMinimum, of: str = "") -> Figure:
         if at.size:
             axes.scatter(at, height[at], s=16, color=COLORS[color], label=label, zorder=2)
     axes.set(xlabel="step", ylabel="J above its final value (nats)")
-    where = f"{of}: " if of else ""
-    axes.set_title(f"{where}J falls to {minimum.value:.4g} nats; {minimum.nonzeros} of {minimum.mu.size} gates open")
+    words = f"J falls to {minimum.value:.4g} nats; {minimum.nonzeros} of {minimum.mu.size} gates open"
+    axes.set_title(f"{of}\n{words}" if of else words)
     axes.legend()
     return figure
 

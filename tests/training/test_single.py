@@ -17,6 +17,7 @@ from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.errors import DivergedError, InvalidInputError
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.training.hardware import choose_device
+from vibtheory.training.loop import Loop, Settings
 from vibtheory.training.recipe import Recipe
 from vibtheory.training.run import Run
 from vibtheory.training.single import train
@@ -321,3 +322,17 @@ def test_a_recipe_object_and_its_changes() -> None:
     run = train(_net(), DATA, recipe, device="cpu", epochs=1)
     assert run.recipe == replace(recipe, epochs=1)
     assert len(run.rows) == 1
+
+
+def test_smoothed_labels_are_torch_s() -> None:
+    torch.manual_seed(0)
+    x, y = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32), np.arange(12) % 3
+    net = networks.mlp([5, 4, 3], gated=False)
+    truth = functional.cross_entropy(net(torch.as_tensor(x)), torch.as_tensor(y), label_smoothing=0.3)
+    expected = torch.autograd.grad(truth, list(net.parameters()))
+    loop = Loop(net, from_arrays(x, y, x, y), Recipe(label_smoothing=0.3), Settings(device=torch.device("cpu")))
+    loop.set_learning_rates(1.0)
+    loop.enter_phase(False, 0.0)
+    loop.take_step(torch.arange(12))
+    for parameter, gradient in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver, popen_forkserver
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,15 @@ def _epochs_done(out: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    """Workers are forks of one server, which imports what they need once."""
+    """Workers are forks of one server, which imports what they need once.
+
+    The server runs before Dask's threads ask for it: both at once have failed inside Python's own import.
+    """
     with pytest.MonkeyPatch.context() as patch, dask.config.set({METHOD: "forkserver"}):
         patch.setattr(utils, "_forkserver_preload_set", True)  # ours instead
         multiprocessing.set_forkserver_preload(["distributed.nanny", "vibtheory.studies.sweep_run", "torch._dynamo"])
+        assert popen_forkserver.Popen.method == "forkserver"
+        forkserver.ensure_running()
         with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as running:
             yield running
 

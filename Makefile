@@ -17,7 +17,7 @@ GPU_OUT ?= runs/gpu
 # The other benchmarks want a trained run or hours; their first lines say so.
 BENCHMARKS := latency train_step train_many pairwise enumeration solvers torture
 
-.PHONY: help reproduce test lint bench gpu lab notebooks whole-notebooks gallery docs browser setup clean
+.PHONY: help reproduce test lint bench gpu lab notebooks whole-notebooks gallery lite docs browser setup clean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make notebooks   execute all notebooks again, in place"
 	@echo "make whole-notebooks  execute all notebooks, and compare with what they say (make test does so on less data)"
 	@echo "make gallery     the notebooks as a static site whose sliders move, into site/gallery/"
+	@echo "make lite        notebooks that run in the reader's browser, without an installation, into site/lite/"
 	@echo "make docs        the documentation site with the notebooks, into site/"
 	@echo "make browser     documentation, notebooks and gallery in a real browser (needs chromium)"
 	@echo "make clean       remove caches and build leftovers (.venv, runs/ and figures/ stay)"
@@ -92,13 +93,17 @@ whole-notebooks: .venv/.dev
 gallery: .venv/.notebooks
 	$(ONE_THREAD) $(BIN)/python -m vibtheory.teaching gallery --frames
 
+lite: .venv/.docs .venv/.notebooks
+	$(BIN)/python -m vibtheory.teaching lite
+	@echo "$(BIN)/python -m http.server --directory site: opens it at http://localhost:8000/lite"
+
 docs: .venv/.docs .venv/.notebooks
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(BIN)/python -m vibtheory.teaching gallery
 	@echo "open site/index.html; for its search: $(BIN)/python -m http.server --directory site"
 
 browser: .venv/.dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -q tests/notebooks/browser_docs.py tests/notebooks/browser_notebooks.py
+	$(ONE_THREAD) $(BIN)/python -m pytest -q tests/notebooks/browser_*.py
 
 clean:
 	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage .coverage.*

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.server
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -31,3 +35,18 @@ def browser():
         window = play.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield window
         window.close()
+
+
+@pytest.fixture(scope="module")
+def served():
+    """A folder's address on this machine, as long as the module's tests run."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(folder):
+            handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+            server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield serve

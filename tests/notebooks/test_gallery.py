@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -12,6 +13,7 @@ import pytest
 from vibtheory.errors import DataError
 from vibtheory.teaching.__main__ import main
 from vibtheory.teaching.gallery import build_gallery
+from vibtheory.teaching.lite import browser_wheel
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -99,3 +101,12 @@ def test_command_line(tmp_path, capsys):
     assert main(["gallery", "--notebooks", str(folder), "--out", str(tmp_path / "site")]) == 0
     assert "1 notebooks" in capsys.readouterr().out
     assert (tmp_path / "site" / "index.html").exists()
+
+
+def test_the_browsers_wheel_asks_for_nothing_that_a_browser_lacks(tmp_path):
+    with zipfile.ZipFile(browser_wheel(tmp_path)) as wheel:
+        (metadata,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
+        assert re.findall("Requires-Dist: (.*)", wheel.read(metadata).decode()) == [
+            "numpy", "scipy", "pandas", "matplotlib", "lazy-loader", "ipywidgets"]  # fmt: skip
+        assert not [name for name in wheel.namelist() if "mnist/" in name and not name.endswith(".py")]
+        assert {"vibtheory/__init__.pyi", "vibtheory/teaching/gallery.js"} <= set(wheel.namelist())

@@ -1,4 +1,4 @@
-"""`python -m vibtheory.teaching run|record|gallery`: notebooks in place, recorded runs, the static site."""
+"""`python -m vibtheory.teaching run|record|gallery|lite`: notebooks in place, recorded runs, the static sites."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     site.add_argument("--out", type=Path, default=Path("site/gallery"))
     site.add_argument("--notebooks", type=Path, default=Path("notebooks"))
     site.add_argument("--frames", action="store_true", help="execute them, so that the sliders move (minutes)")
+    lite = commands.add_parser("lite", help="JupyterLite with the notebooks that need no torch")
+    lite.add_argument("--out", type=Path, default=Path("site/lite"))
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "run":
@@ -35,10 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
 
             for written in record_all(chosen.names or list(RECORDS), chosen.folder):
                 print(written)
-        else:
+        elif chosen.command == "gallery":
             from vibtheory.teaching.gallery import build_gallery
 
             print(build_gallery(chosen.notebooks, chosen.out, frames=chosen.frames))
+        else:
+            from vibtheory.teaching.lite import build_lite
+
+            print(build_lite(out=chosen.out))
     except VibTheoryError as error:
         print(error, file=sys.stderr)
         return 2

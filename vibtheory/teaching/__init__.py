@@ -7,7 +7,8 @@ Reading order:
 3. `exercises`: what a student's answer is compared with.
 4. `records`: small CSV files that stand for slow runs, and the functions that make them again.
 5. `notebooks`: run a notebook and its exercises' solutions (tests/notebooks compares with what is committed).
-6. `gallery`: all notebooks as one static HTML site, their formulas by `mathml`; `lite`: some of them as a JupyterLite site.
+6. `gallery`: all notebooks as one static HTML site, their formulas by `mathml`.
+7. `lite`: the notebooks that need no torch as a JupyterLite site.
 
 On the command line: `python -m vibtheory.teaching run|record|gallery|lite`.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 import vibtheory
 from vibtheory.teaching import notebooks
 
-__all__ = ["BROWSER_NOTEBOOKS", "build_lite", "browser_wheel"]
+__all__ = ["BROWSER_NOTEBOOKS", "browser_wheel", "build_lite"]
 
 BROWSER_NOTEBOOKS = ("03_gates", "04_intrinsic_sparsity", "09_from_the_principle")
 _REQUIRED = ("numpy", "scipy", "pandas", "matplotlib", "lazy-loader", "ipywidgets")

@@ -134,6 +134,25 @@ def test_weights_between_two_gates_count_once() -> None:
     assert kept == {"conv1": 10, "conv2": 25, "flat": 800, "fc1": 500}  # filters alone are ranked
 
 
+def test_slimmed_lenets_have_a_norm_before_each_hidden_gate() -> None:
+    for net, x, inputs in ((lenet_300_100(law="ns"), torch.rand(4, 784), "input"),
+                           (lenet_5_caffe(law="ns"), torch.rand(4, 1, 28, 28), "flat")):  # fmt: skip
+        norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+        assert {s for norm in norms for s in norm.weight.tolist()} == {0.5}
+        for norm in norms:
+            norm.weight.data[::3] = 0.009
+            norm.bias.data.uniform_(-0.5, 0.5)
+        net.train()(x)
+        gates = {name: gate for name, gate in named_gates(net.eval()).items() if name != inputs}
+        assert [gate.learned()[0] for gate in gates.values()] == [norm.weight for norm in norms]
+        assert all(gate.keep.tolist() == [j % 3 != 0 for j in range(gate.features)] for gate in gates.values())
+        small = vt.compress(net, x)
+        torch.testing.assert_close(small(x), net(x), rtol=1e-4, atol=1e-5)
+        assert {m.num_features for m in small.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)} == {
+            gate.features - -(-gate.features // 3) for gate in gates.values()
+        }
+
+
 def test_half_precision_and_zero_weights_stay_finite() -> None:
     for law in ("gl", "dn"):
         for dtype in (torch.float32, torch.bfloat16):
@@ -160,7 +179,8 @@ class Residual(nn.Module):
 
 
 BAD = {
-    "'ns' with no BatchNorm before the gate 'input'": lambda: lenet_300_100(law="ns"),
+    "'ns' with no BatchNorm before the gate '0_gate'": lambda: vt.insert_gates(
+        nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), torch.ones(2, 4), law="ns"),
     "'pf' without a convolution": lambda: lenet_300_100(law="pf"),
     "expected a torch.nn.Sequential": lambda: vt.insert_gates(Residual(), torch.ones(2, 4), law="gl"),
 }

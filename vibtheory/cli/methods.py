@@ -15,7 +15,7 @@ __all__ = ["methods"]
 def methods(
     table: Annotated[int, typer.Option(help="1 (LeNet-300-100) or 2 (LeNet-5-Caffe).")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="The same as --budget quick: a look (minutes).")] = False,
-    budget: Annotated[str, typer.Option(help="quick, reduced (20 epochs on 10,000 images) or full.")] = "full",
+    budget: Annotated[str, typer.Option(help="quick, reduced (7 epochs on 10,000 images) or full.")] = "full",
     plan: Annotated[bool, typer.Option("--plan", help="Only say how many runs and core-minutes.")] = False,
     nets: Annotated[bool, typer.Option("--nets", help="Also measure the nets: ranks, T8, I(h1; x).")] = False,
     only: Annotated[str, typer.Option("--methods", help="Names with commas: VIBNet,L0,SBP; all if left out.")] = "",

@@ -24,7 +24,8 @@ def mlp(sizes: Sequence[int], *, gated: bool = True, law: str = "vib") -> nn.Seq
     Args:
         sizes: units per layer, inputs first, outputs (classes, or regression targets) last; at least two entries.
         gated: False leaves the gates out: the regular net of the same shape.
-        law: of the gates; `vibtheory.networks.gates.LAWS` has them by name.
+        law: of the gates; `vibtheory.networks.gates.LAWS` has them by name. "ns" brings a BatchNorm, its scales ½ as in
+            that paper, before each activation; gates that none stands before (input) are "open" then.
 
     Returns:
         Sequential [N, ...] → [N, sizes[-1]]; gates named input, h1, h2, ….
@@ -36,10 +37,12 @@ def mlp(sizes: Sequence[int], *, gated: bool = True, law: str = "vib") -> nn.Seq
         reject("sizes", sizes, "at least two integers >= 1", "give inputs, hidden units and outputs")
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     if gated:
-        layers["input"] = make_gate(law, sizes[0])
+        layers["input"] = make_gate("open" if law == "ns" else law, sizes[0])
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
         layers[f"linear{i}"] = nn.Linear(fan_in, fan_out)
         if i < len(sizes) - 1:
+            if law == "ns":
+                layers[f"norm{i}"] = _halved(nn.BatchNorm1d(fan_out))
             layers[f"relu{i}"] = nn.ReLU()
             if gated:
                 layers[f"h{i}"] = make_gate(law, fan_out)
@@ -64,18 +67,27 @@ def lenet_5_caffe(*, gated: bool = True, law: str = "vib") -> nn.Sequential:
     """
     stages: list[tuple[str, nn.Module]] = [
         ("convolution1", nn.Conv2d(1, 20, 5)),  # [N, 20, 24, 24]
+        ("norm1", _halved(nn.BatchNorm2d(20))),
         ("relu1", nn.ReLU()),
         ("pool1", nn.MaxPool2d(2)),  # [N, 20, 12, 12]
         ("conv1", make_gate(law, 20, multiplier=24 * 24)),
         ("convolution2", nn.Conv2d(20, 50, 5)),  # [N, 50, 8, 8]
+        ("norm2", _halved(nn.BatchNorm2d(50))),
         ("relu2", nn.ReLU()),
         ("pool2", nn.MaxPool2d(2)),  # [N, 50, 4, 4]
         ("conv2", make_gate(law, 50, multiplier=8 * 8)),
         ("flatten", nn.Flatten()),
-        ("flat", make_gate(law, 800)),
+        ("flat", make_gate("open" if law == "ns" else law, 800)),
         ("linear1", nn.Linear(800, 500)),
+        ("norm3", _halved(nn.BatchNorm1d(500))),
         ("relu3", nn.ReLU()),
         ("fc1", make_gate(law, 500)),
         ("linear2", nn.Linear(500, 10)),
     ]
-    return join_weights(nn.Sequential(OrderedDict((n, m) for n, m in stages if gated or not isinstance(m, GateLaw))))
+    left_out = (() if gated else (GateLaw,)) + (() if law == "ns" else (nn.BatchNorm1d, nn.BatchNorm2d))
+    return join_weights(nn.Sequential(OrderedDict((n, m) for n, m in stages if not isinstance(m, left_out))))
+
+
+def _halved(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.BatchNorm1d | nn.BatchNorm2d:
+    nn.init.constant_(norm.weight, 0.5)
+    return norm

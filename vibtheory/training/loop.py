@@ -92,7 +92,7 @@ class Loop:
                        "leave prune_every and prune_at out there")  # fmt: skip
         initialise_gates(self.gates, recipe)
         self._vib = vib_gates(net) if all(gate.law == "vib" for gate in self.gates.values()) else {}
-        own = [p for gate in self.gates.values() for p in gate.parameters()]
+        own = [p for gate in self.gates.values() for p in gate.learned()]
         self.optimizer = adam(net.parameters(), own, recipe, capturable="graph" in settings.accelerate)
         self._parameters = list(net.parameters())
         self.rows: list[dict[str, Any]] = []

@@ -114,6 +114,10 @@ class GateLaw(nn.Module):
         """A scalar, differentiable: the sum over the units that are not closed (the multiplier is not included)."""
         return (self._unit_penalty() * self.active).sum()
 
+    def learned(self) -> list[nn.Parameter]:
+        """What a recipe's learning rate and decay of the gates are for."""
+        return list(self.parameters())
+
     def close(self, units: Tensor | list[int]) -> None:
         """Shut `units` (boolean [d] or indices) for good: they pass nothing on and cost nothing from now on."""
         self.active[units] = False

@@ -120,9 +120,12 @@ class NSGate(WeightLaw):
                    "use vgg19_cifar, or another law")  # fmt: skip
         super().join(name, before, after)
 
+    def learned(self) -> list[nn.Parameter]:
+        """The scales γ, [d]."""
+        return [next(m for m in reversed(self.around[0]) if isinstance(m, _NORMS)).weight]
+
     def _scale(self) -> Tensor:
-        norm = next(m for m in reversed(self.around[0]) if isinstance(m, _NORMS))
-        return norm.weight.float().abs()
+        return self.learned()[0].float().abs()
 
     _unit_penalty = _measure = _scale
 

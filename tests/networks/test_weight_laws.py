@@ -180,7 +180,8 @@ class Residual(nn.Module):
 
 BAD = {
     "'ns' with no BatchNorm before the gate '0_gate'": lambda: vt.insert_gates(
-        nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), torch.ones(2, 4), law="ns"),
+        nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), torch.ones(2, 4), law="ns"
+    ),
     "'pf' without a convolution": lambda: lenet_300_100(law="pf"),
     "expected a torch.nn.Sequential": lambda: vt.insert_gates(Residual(), torch.ones(2, 4), law="gl"),
 }

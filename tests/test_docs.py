@@ -33,7 +33,7 @@ ARRAY = re.compile(r"ArrayLike|NDArray|Tensor|\bArray\b")
 SHAPE = re.compile(
     r"\[[^\]]*\]|scalar|broadcast|shape|vector|matrix|diagonal|batch|arrays?\b|eigenvalues", re.IGNORECASE
 )
-SOURCE = re.compile(r"\bT\d[a-c]?\b|\bP[123]\b|\bProp\b|docs/theory.md|poster|\b(19|20)\d\d\b")
+SOURCE = re.compile(r"\bT\d[a-c]?\b|\bP[123]\b|\bProp\b|docs/theory.md|paper|\b(19|20)\d\d\b")
 OURS = re.compile(
     r"GatedChannel|QuadraticBound|SparsityPath|Report\b|Minimum|DataFrame|nn\.Module|Dataset|Solution|Figure"
 )

@@ -87,8 +87,8 @@ MUTATIONS = {
         "compression/test_metrics.py::test_table_2_rows_with_an_architecture",
     ),
     "T2: rank + 1": Mutation(
-        "theory/sparsity.py", '("T2 (poster): nonzeros <= rank[A] + 1", rank + 1)',
-        '("T2 (poster): nonzeros <= rank[A] + 1", rank - 1)',
+        "theory/sparsity.py", '("T2 (paper): nonzeros <= rank[A] + 1", rank + 1)',
+        '("T2 (paper): nonzeros <= rank[A] + 1", rank - 1)',
         "theory/test_sparsity.py::test_everything_closed_and_zero_columns",
     ),
     "T6: Kantorovich's radius 2 eta": Mutation(

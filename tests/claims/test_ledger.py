@@ -79,7 +79,7 @@ def test_every_claim_of_the_paper_is_there() -> None:
     assert set(wanted) <= set(numbers)
     for statement in STATEMENTS:
         assert statement.text
-        assert statement.source.startswith(("poster", "docs/theory.md"))
+        assert statement.source.startswith(("paper", "docs/theory.md"))
 
 
 def test_nothing_fails_on_few_instances(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

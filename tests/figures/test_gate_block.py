@@ -1,4 +1,4 @@
-"""Figure 1 draws what the poster's block shows, as vectors and reproducibly."""
+"""Figure 1 draws what the paper's block shows, as vectors and reproducibly."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_holds_with_counts_made_apart(m: int, d: int, gamma: float, decay: float
         limit = np.outer((1 + a) / (2 + a), (1 + a) / (2 + a))
         off = ~np.eye(kept.size, dtype=bool)
         assert (G[np.ix_(kept, kept)] ** 2 <= limit + 1e-9)[off].all()
-    assert [s.name.split(":")[0] for s in report.statements] == ["T2 (poster)", "T2 (tight)", "T3", "T3 (sharp)",
+    assert [s.name.split(":")[0] for s in report.statements] == ["T2 (paper)", "T2 (tight)", "T3", "T3 (sharp)",
                                                                   "T9", "T4a"]  # fmt: skip
     assert all(s.holds for s in report.statements)
 
@@ -166,7 +166,7 @@ def test_a_false_rank_is_reported_as_violated(monkeypatch: pytest.MonkeyPatch) -
     report = check_sparsity_bound(bound)
     assert report.verdict == "violated"
     assert report.slack == -1
-    assert "T2 (poster)" in report.reason
+    assert "T2 (paper)" in report.reason
     assert "BROKEN: T2 (tight)" in str(report)
 
 

@@ -18,7 +18,7 @@ LIKELIHOODS = ("multinomial", "gaussian")
 
 @dataclass(frozen=True)
 class OutputLoss:
-    """One of the two likelihoods of the poster; all losses in nats.
+    """One of the two likelihoods of the paper; all losses in nats.
 
     "multinomial": softmax cross-entropy on logits [n, K], labels [n]. "gaussian": ½‖y − ŷ‖² on predictions [n, K],
     that is −log q at unit variance without its constant, targets [n, K].

@@ -1,4 +1,4 @@
-"""The ledger of claims: does it hold? Asked of every claim of the poster, and of ours, and answered by computation.
+"""The ledger of claims: does it hold? Asked of every claim of the paper, and of ours, and answered by computation.
 
     ledger = vibtheory.claims.decide("quick")        # minutes; decide("full") for the record
     print(ledger)                                    # ledger["T2"], .to_json(), .to_html()

@@ -116,7 +116,7 @@ class Statement:
     Attributes:
         number: its name, such as "T2" or "Table 1".
         text: what is claimed.
-        source: poster or docs/theory.md, with the place.
+        source: paper or docs/theory.md, with the place.
         decide: from an `Effort` to a `Finding`.
         correction: the corrected statement in words, "" where none is known.
         command: what computes it afresh or records its runs; "" stands for `vibtheory claims --only NUMBER`.

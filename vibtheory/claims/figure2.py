@@ -1,6 +1,6 @@
 """Deciders of Figure 2, left and right, and of I(h₁; x) against size, from the table of `vibtheory figure 2`.
 
-Judged net by net. Which estimate the poster draws is not said: the bare claims ask for the printed shape from all.
+Judged net by net. Which estimate the paper draws is not said: the bare claims ask for the printed shape from all.
 """
 
 from __future__ import annotations

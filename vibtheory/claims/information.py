@@ -148,7 +148,7 @@ def relu_zeros(effort: Effort, bare: Method = plain, valid: Method = variational
         for method, outcomes in zip((bare, valid), tallies, strict=True):
             found = method(channel).nats
             outcomes.append((found >= truth - _TOLERANCE, f"I = {truth:.4f}, {method.__name__} says {found:.4f} nats"))
-    evidence: dict[str, Any] = {"channels on which the poster's KL is infinite": infinite}
+    evidence: dict[str, Any] = {"channels on which the paper's KL is infinite": infinite}
     trained = effort.rows("relu_zeros.csv", ["zero_share"])
     if trained:
         zeros = sum(row["zero_share"] > 0 for row in trained)

@@ -1,4 +1,4 @@
-"""Deciders of the poster's pictures on redundancy: Props 1 and 2, "redundant dimension ⇒ flat ḡ", and T4b."""
+"""Deciders of the paper's pictures on redundancy: Props 1 and 2, "redundant dimension ⇒ flat ḡ", and T4b."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every claim of the poster, and ours of docs/theory.md, in reading order, each with what decides it."""
+"""Every claim of the paper, and ours of docs/theory.md, in reading order, each with what decides it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vibtheory.theory.sparsity import SparsityReport
 
 __all__ = ["STATEMENTS"]
 
-_POSTER, _OURS = "poster", "docs/theory.md"
+_PAPER, _OURS = "paper", "docs/theory.md"
 
 
 def _survivors(limit: Callable[[SparsityReport], int], *, tight: bool = False) -> Callable[[Effort], Finding]:
@@ -47,17 +47,17 @@ def _table(table: int, row: str) -> Statement:
     named = f"Table {row or table}"
     device = f" --row {row} --device cuda" if row else ""
     text = "VIBNet reaches the printed r_W, r_N, FLOP and error"
-    return Statement(named, text, f"{_POSTER}, Table {table}", partial(printed_tables.table_row, table=table, row=row),
+    return Statement(named, text, f"{_PAPER}, Table {table}", partial(printed_tables.table_row, table=table, row=row),
                      "" if row else "after fine-tuning", f"vibtheory table {table} --full{device}")  # fmt: skip
 
 
 STATEMENTS: tuple[Statement, ...] = (
-    Statement("P1", "γ I(h_i; h_{i−1}) − I(h_i; y) ≤ its variational bound, up to H(y)", f"{_POSTER}, Method; P1",
+    Statement("P1", "γ I(h_i; h_{i−1}) − I(h_i; y) ≤ its variational bound, up to H(y)", f"{_PAPER}, Method; P1",
               information.layer_wise),
-    Statement("P2", "min over ξ of E KL = Σ ½[log(1 + α) + ψ], at ξ = (μ² + σ²) E f²", f"{_POSTER}, Method; P2",
+    Statement("P2", "min over ξ of E KL = Σ ½[log(1 + α) + ψ], at ξ = (μ² + σ²) E f²", f"{_PAPER}, Method; P2",
               information.best_prior),
     Statement("P2 zeros", "the objective (*), which charges log(1 + α) alone, comes from an upper bound on I(h; x)",
-              f"{_POSTER}, (*); P2", information.relu_zeros,
+              f"{_PAPER}, (*); P2", information.relu_zeros,
               "½ log(1 + α) alone is none; H(pattern) + Σ (π/2)[log(1 + α) + ψ⁺] is one, ReLU's zeros included"),
     Statement("P3", "h given x is a mixed measure: a sample can only come from inputs with its zero pattern",
               f"{_OURS}, P3", information.mixed_measure),
@@ -65,28 +65,28 @@ STATEMENTS: tuple[Statement, ...] = (
               f"{_OURS}, P3", information.ceiling),
     Statement("P3 sides", "every bound of I(h; x) stands on the side that it declares", f"{_OURS}, P3, F",
               information.sides),
-    Statement("Prop 1", "I(h_ij; h_{i−1}) = 0 ⇒ α_ij = 0", f"{_POSTER}, Theoretical Results; T4",
+    Statement("Prop 1", "I(h_ij; h_{i−1}) = 0 ⇒ α_ij = 0", f"{_PAPER}, Theoretical Results; T4",
               redundancy.silent_unit,
               "if f ≡ 0; if f ≡ c ≠ 0, at a global minimum with a bias downstream (without one: a counter-example)"),
-    Statement("Prop 1 converse", "α_ij = 0 ⇒ I(h_ij; h_{i−1}) = 0", f"{_POSTER}, Theoretical Results (dashed); T4",
+    Statement("Prop 1 converse", "α_ij = 0 ⇒ I(h_ij; h_{i−1}) = 0", f"{_PAPER}, Theoretical Results (dashed); T4",
               redundancy.converse,
               "I ≤ ½ψ (zeros: H_b(π) + (π/2)ψ⁺) at μ = 0 < σ; I = 0 for constant |f|, or if the loss rises with σ"),
-    Statement("Prop 2", "W_{i+1,·j} = 0 ⇒ α_ij = 0", f"{_POSTER}, Theoretical Results; T4", redundancy.unheard_unit),
-    Statement("Flat", "a redundant dimension makes ḡ flat", f"{_POSTER}, Theoretical Results",
+    Statement("Prop 2", "W_{i+1,·j} = 0 ⇒ α_ij = 0", f"{_PAPER}, Theoretical Results; T4", redundancy.unheard_unit),
+    Statement("Flat", "a redundant dimension makes ḡ flat", f"{_PAPER}, Theoretical Results",
               redundancy.flat_directions,
               "along a unit that is 0 or unheard; for a copy, along the difference that leaves the sum alone"),
     Statement("T1", "the profiled penalty's variance, SNR, value, slope and curvature in closed form", f"{_OURS}, T1",
               sparsity.profiled_penalty),
-    Statement("T2", "‖α*‖₀ ≤ rank[A] + 1 at any local minimum", f"{_POSTER}, Theoretical Results; T2",
+    Statement("T2", "‖α*‖₀ ≤ rank[A] + 1 at any local minimum", f"{_PAPER}, Theoretical Results; T2",
               _survivors(lambda report: report.rank_plus_one)),
-    Statement("T2 equality", "‖μ*‖₀ = ‖α*‖₀ at any local minimum", f"{_POSTER}, Theoretical Results; T2",
+    Statement("T2 equality", "‖μ*‖₀ = ‖α*‖₀ at any local minimum", f"{_PAPER}, Theoretical Results; T2",
               sparsity.equal_counts, "on columns of A that are not zero; on a zero column with b_j = 0, μ_j is free"),
     Statement("T2 tight", "‖α*‖₀ ≤ rank[A], and it is attained", f"{_OURS}, T2",
               _survivors(lambda report: report.rank, tight=True)),
     Statement("T2 coordinates", "local minima in (μ, σ) are those of Φ, with at most rank[A] open gates",
               f"{_OURS}, T2", sparsity.in_mean_and_variance),
     Statement("T2 trained", "the rank bound limits the open gates of trained networks",
-              f"{_POSTER}, Theoretical Results; T5", surrogates.trained_networks,
+              f"{_PAPER}, Theoretical Results; T5", surrogates.trained_networks,
               "it holds, vacuously: A has full rank (T3c); the sharp soft rank informs"),
     Statement("T3", "‖α*‖₀ ≤ soft rank = #{λ_i(G) ≥ 1/(2 + α_max)}", f"{_OURS}, T3",
               _survivors(lambda report: report.soft_rank)),
@@ -124,29 +124,29 @@ STATEMENTS: tuple[Statement, ...] = (
     Statement("T7 layers", "Σ_i ‖α_i‖₀ ≤ Σ_i rank A_i", f"{_OURS}, T7", layers.several_layers),
     Statement("T8", "#{α > 1} ≤ rank H and ≤ #{λ_i(M^½HM^½) ≥ 1}, with H the trained objective's own curvature",
               f"{_OURS}, T8", trained.trained_objective),
-    Statement("Width", "A becomes low-rank if the network is over-parameterised", f"{_POSTER}, Theoretical Results",
+    Statement("Width", "A becomes low-rank if the network is over-parameterised", f"{_PAPER}, Theoretical Results",
               width.low_rank, "the share of its sharp soft rank falls", "python benchmarks/width_study.py"),
     Statement("Width survivors", "at equal error, fewer gates survive in a wider net",
-              f"{_POSTER}, Theoretical Results, read for counts", width.survivors,
+              f"{_PAPER}, Theoretical Results, read for counts", width.survivors,
               command="python benchmarks/width_study.py"),
-    Statement("Larger base", "a larger base architecture is more accurate at equal size", f"{_POSTER}, Abstract",
+    Statement("Larger base", "a larger base architecture is more accurate at equal size", f"{_PAPER}, Abstract",
               width.larger_base,
               command="python benchmarks/width_study.py"),
-    Statement("Metrics", "the printed r_W, r_N and FLOP follow from the printed architectures", f"{_POSTER}, Tables; M",
+    Statement("Metrics", "the printed r_W, r_N and FLOP follow from the printed architectures", f"{_PAPER}, Tables; M",
               printed_tables.metrics, "in all rows but DN's, whose 542-83-61 gives r_W 19.03"),
-    Statement("State of the art", "no other printed method is smaller at an error as low", f"{_POSTER}, Abstract",
+    Statement("State of the art", "no other printed method is smaller at an error as low", f"{_PAPER}, Abstract",
               printed_tables.state_of_the_art, "in r_N and FLOP; in r_W BC-GHS is smaller in Table 2"),
     Statement("Smallest rerun", "of all methods rerun on LeNet-300-100, VIBNet's net is the smallest at equal error",
-              f"{_POSTER}, Abstract", methods.smallest_at_equal_error, command="vibtheory methods --table 1"),
+              f"{_PAPER}, Abstract", methods.smallest_at_equal_error, command="vibtheory methods --table 1"),
     Statement("Size and I", "over prices and seeds, the smaller VIBNet's I(h₁; x) is smaller",
-              f"{_POSTER}, Figure 2; F", figure2.size_and_information,
+              f"{_PAPER}, Figure 2; F", figure2.size_and_information,
               command="vibtheory figure 2 --full"),
-    Statement("Figure 2 left", "VIBNet's r_W falls from 1, the regular net's stays", f"{_POSTER}, Figure 2",
+    Statement("Figure 2 left", "VIBNet's r_W falls from 1, the regular net's stays", f"{_PAPER}, Figure 2",
               figure2.size, command="vibtheory figure 2 --full"),
-    Statement("Figure 2 right", "VIBNet's I(h₁; x) rises, turns and falls below its start", f"{_POSTER}, Figure 2",
+    Statement("Figure 2 right", "VIBNet's I(h₁; x) rises, turns and falls below its start", f"{_PAPER}, Figure 2",
               figure2.vibnet, "not for every estimate: for ½ log det(I + Cov/τ²), at the least noise τ",
               "vibtheory figure 2 --full"),
-    Statement("Figure 2 regular", "the regular net's I(h₁; x) rises", f"{_POSTER}, Figure 2", figure2.regular,
+    Statement("Figure 2 regular", "the regular net's I(h₁; x) rises", f"{_PAPER}, Figure 2", figure2.regular,
               "where its weights are not decayed, by ½ log det(I + Cov/τ²)", "vibtheory figure 2 --full"),
     *(_table(table, row) for table, row in _TABLES),
 )  # fmt: skip

@@ -21,7 +21,7 @@ __all__ = ["figure"]
 
 def figure(
     name: Annotated[
-        str, typer.Argument(metavar="1|2|plane", help="As on the paper's poster, or the information plane.")
+        str, typer.Argument(metavar="1|2|plane", help="As in the paper, or the information plane.")
     ],
     quick: Annotated[bool, typer.Option("--quick", help="Train the short version first (minutes).")] = False,
     full: Annotated[bool, typer.Option("--full", help="Train the record first (2: hours, plane: 10 minutes).")] = False,

@@ -14,7 +14,7 @@ __all__ = ["table"]
 
 
 def table(
-    number: Annotated[int, typer.Argument(metavar="N", help="1 to 4, as in the paper's poster.")],
+    number: Annotated[int, typer.Argument(metavar="N", help="1 to 4, as in the paper.")],
     network: Annotated[str | None, typer.Option(help="Packaged recipe of that table, or a TOML file.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Train the short version first (minutes).")] = False,
     full: Annotated[

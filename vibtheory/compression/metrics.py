@@ -1,6 +1,6 @@
 """What compression bought: r_W, r_N and FLOP of a gated network, and its test error.
 
-The rules are those of the poster's tables (docs/theory.md, M): `sizes` beside this file applies them to
+The rules are those of the paper's tables (docs/theory.md, M): `sizes` beside this file applies them to
 kept counts, this file to a network; a test holds the two to each other.
 """
 
@@ -40,9 +40,9 @@ __all__ = [
 
 
 def compression(net: nn.Module, input_shape: Sequence[int] | None = None, *, example_input: Any = None) -> Compression:
-    """r_W, r_N and FLOP of a gated net: by the poster's rules where they apply, else by torch's counter.
+    """r_W, r_N and FLOP of a gated net: by the paper's rules where they apply, else by torch's counter.
 
-    The poster's rules hold for Sequentials whose units stay on axis 1, and count the open gates after removing what is
+    The paper's rules hold for Sequentials whose units stay on axis 1, and count the open gates after removing what is
     dead in either direction. Any other model is compressed: its weights (tensors of two axes and more, a shared one
     once) and multiply-adds are those of what `compress` returns, and its r_N is the share of gated units that are open.
 

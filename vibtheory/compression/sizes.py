@@ -1,4 +1,4 @@
-"""r_W, r_N and FLOP from kept counts, exactly as in the poster's tables (docs/theory.md, M).
+"""r_W, r_N and FLOP from kept counts, exactly as in the paper's tables (docs/theory.md, M).
 
 Weights only, no biases and no batch normalisation; FLOP counts a multiply-add once.
 """

@@ -1,6 +1,6 @@
 """The *binary version* of CIFAR-10 and CIFAR-100: records of label bytes, then 3×32×32 pixel bytes (red, green, blue).
 
-Specification: Alex Krizhevsky's CIFAR page. CIFAR-100 has a coarse and a fine label byte; the fine one is used. The
+Format: Alex Krizhevsky's CIFAR page. CIFAR-100 has a coarse and a fine label byte; the fine one is used. The
 "python version" is pickled and never read.
 """
 

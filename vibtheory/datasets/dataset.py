@@ -23,7 +23,7 @@ class Dataset:
         x_train, x_test: float32 [N, ...] and [M, ...]; images are [N, channels, height, width] in [0, 1].
         y_train, y_test: int64 [N] class labels ("multinomial"), or float32 [N, K] targets ("gaussian").
         name: what reports call the data.
-        likelihood: "multinomial" (classification) or "gaussian" (regression), as on the poster.
+        likelihood: "multinomial" (classification) or "gaussian" (regression), as in the paper.
         classes: number of classes, None for regression.
     """
 

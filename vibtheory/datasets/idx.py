@@ -1,6 +1,6 @@
 """The idx format of MNIST: two zero bytes, a type code, the number of axes, their lengths (big-endian), the data.
 
-Specification: Yann LeCun's MNIST page. Only unsigned bytes (type 0x08) occur in the files read here.
+Format: Yann LeCun's MNIST page. Only unsigned bytes (type 0x08) occur in the files read here.
 """
 
 from __future__ import annotations

@@ -107,10 +107,10 @@ def plot_surviving_pixels(table: DataFrame) -> Figure:
 
 @style()
 def gate_block() -> Figure:
-    """The block structure of one gated layer (poster, Figure 1): deterministic path, noisy gate, product.
+    """The block structure of one gated layer (paper, Figure 1): deterministic path, noisy gate, product.
 
     Below the drawing stand the law of h_i given h_{i−1} and the gate's price,
-    with γ per nat as in training (the poster puts the ½ into its γ).
+    with γ per nat as in training (the paper puts the ½ into its γ).
     """
     figure, axes = plt.subplots(figsize=(6.6, 3.3))
     axes.set(xlim=(0, 13.2), ylim=(0, 6.6), aspect="equal")

@@ -1,6 +1,6 @@
 """Figures of the penalty ρ(μ; w) (docs/theory.md T1), and of Φ over two gates with its minima (T2, T6).
 
-The authors' slide plots 2|μ|/(|μ| + √(μ²+4λ)) + log(2λ + μ² + |μ|√(μ²+4λ)) over "activation strength" μ and a
+The authors' talk plots 2|μ|/(|μ| + √(μ²+4λ)) + log(2λ + μ² + |μ|√(μ²+4λ)) over "activation strength" μ and a
 "curvature metric" λ ∈ [0, 1]. That is ρ/γ + log 2λ with λ = γ/w: the metric is the *inverse* of the data term's
 curvature w in units of γ. So a flat direction (λ large) is penalised nearly linearly, a steep one like log|μ|.
 """
@@ -53,11 +53,11 @@ def classical_penalties(t: ArrayLike) -> dict[str, Array]:
 
 @style()
 def plot_penalty_surface() -> Figure:
-    """The slide's surface beside ρ(μ; w) at γ = 1."""
+    """The surface of the authors' talk beside ρ(μ; w) at γ = 1."""
     mu = np.linspace(-2, 2, 61)
     figure = plt.figure(figsize=(8.6, 3.7))
     panels = (
-        ("slide: ρ/γ + log 2λ", "curvature metric λ = γ/w", np.linspace(1e-3, 1, 41), slide_surface),
+        ("as in the talk: ρ/γ + log 2λ", "curvature metric λ = γ/w", np.linspace(1e-3, 1, 41), slide_surface),
         ("ρ(μ; w) at γ = 1 nat", "squared column norm w", np.linspace(0, 8, 41), lambda m, w: penalty(m, w, 1.0)),
     )
     for place, (title, label, values, surface) in enumerate(panels, start=1):

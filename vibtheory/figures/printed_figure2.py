@@ -1,4 +1,4 @@
-"""The printed Figure 2 as read off the poster, and how ours lies to it: one affine map of the axes, and ratios."""
+"""The printed Figure 2 as read off the paper, and how ours lies to it: one affine map of the axes, and ratios."""
 
 from __future__ import annotations
 

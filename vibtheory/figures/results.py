@@ -189,7 +189,7 @@ _COMPARISON_COLORS = ("blue", "orange", "purple")
 @style()
 def _two_panels(results: DataFrame | None, table: int, error: str) -> Figure:
     rows = published(table)
-    # A comparison ends with the poster's own row: 3.1, 3.2, 3.3 and 4.1, 4.2.
+    # A comparison ends with the paper's own row: 3.1, 3.2, 3.3 and 4.1, 4.2.
     part = rows["method"].eq("VIBNet").shift(fill_value=False).cumsum()
     rows["color"] = [COLORS[_COMPARISON_COLORS[i]] for i in part]
     ours = None if results is None else summarise(results, table)

@@ -1,6 +1,6 @@
 """Figures of the sparsity bounds (docs/theory.md T2, T3, T5), for one ḡ or for all kinds.
 
-Spectrum of G with thresholds, α*, counts side by side; and the poster's sketch with real numbers, ḡ above g along an
+Spectrum of G with thresholds, α*, counts side by side; and the paper's sketch with real numbers, ḡ above g along an
 active and along a redundant gate.
 """
 

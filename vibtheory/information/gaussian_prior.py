@@ -1,4 +1,4 @@
-"""P2: the best Gaussian prior of a gated layer, the term ψ that the poster drops, and the bound that ReLU leaves valid.
+"""P2: the best Gaussian prior of a gated layer, the term ψ that the paper drops, and the bound that ReLU leaves valid.
 
 Everything needs only a few averages of the activations f [N, d], gathered batch by batch. Logarithms in nats.
 """
@@ -169,7 +169,7 @@ def zero_share(f: ArrayLike | Iterable[ArrayLike]) -> Array:
 
 
 def expected_kl(f: ArrayLike, mu: ArrayLike, sigma: ArrayLike, xi: ArrayLike) -> float:
-    """E_n KL( N(f_n μ, diag f_n² σ²) ‖ N(0, diag ξ) ) in nats, the regulariser of the poster before it is minimised.
+    """E_n KL( N(f_n μ, diag f_n² σ²) ‖ N(0, diag ξ) ) in nats, the regulariser of the paper before it is minimised.
 
     Args:
         f: [N, d] activations. mu: [d]. sigma: [d], ≥ 0. xi: [d], prior variances > 0 in units of h².

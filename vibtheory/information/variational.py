@@ -92,7 +92,7 @@ def variational_factorised(channel: GatedChannel) -> MutualInformation:
 
 
 def plain(channel: GatedChannel) -> MutualInformation:
-    """½ Σ_j log(1+α_j), the sum that training uses (poster, eq. (*)): it drops ψ and the zero pattern.
+    """½ Σ_j log(1+α_j), the sum that training uses (paper, eq. (*)): it drops ψ and the zero pattern.
 
     Direction: none: it is neither above nor below I(h; x) in general. Assumes: σ > 0. Cost: d. Ceiling: none.
     """

@@ -1,4 +1,4 @@
-"""Gated networks: the gate, the poster's networks, gates for any torch model, and what a gate sees.
+"""Gated networks: the gate, the paper's networks, gates for any torch model, and what a gate sees.
 
 Read `gates` first, then `lenet` and `vgg`, then `insertion`.
 """

@@ -1,4 +1,4 @@
-"""The networks of the poster's tables, gated: a gate's module name is the layer's name (input, h1, h2; conv1, …)."""
+"""The networks of the paper's tables, gated: a gate's module name is the layer's name (input, h1, h2; conv1, …)."""
 
 from __future__ import annotations
 

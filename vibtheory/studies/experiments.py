@@ -26,7 +26,7 @@ class Experiment:
 
     Attributes:
         name: the file's name without suffix.
-        table: the poster's table that it belongs to.
+        table: the paper's table that it belongs to.
         network: a function of `vibtheory.networks` (or `vibtheory.networks.vgg`).
         dataset: a name for `vibtheory.datasets.load`.
         recipe: the record's recipe.

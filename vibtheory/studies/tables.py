@@ -1,4 +1,4 @@
-"""Tables 1-4: the poster's printed rows, ours as mean ± standard deviation over seeds, and both side by side.
+"""Tables 1-4: the paper's printed rows, ours as mean ± standard deviation over seeds, and both side by side.
 
 Printed numbers are never corrected; where they contradict themselves, a note says so beside them (docs/theory.md, M).
 """
@@ -47,7 +47,7 @@ def published(table: int) -> DataFrame:
     import pandas as pd
 
     if table not in TITLES:
-        reject("table", table, "1, 2, 3 or 4", "name one of the poster's tables")
+        reject("table", table, "1, 2, 3 or 4", "name one of the paper's tables")
     text = dict.fromkeys(("method", "architecture", "source", "note"), str)
     with resources.files("vibtheory").joinpath(f"studies/published/table{table}.csv").open(encoding="utf-8") as stream:
         frame = pd.read_csv(stream, dtype=text)
@@ -60,7 +60,7 @@ def summarise(results: DataFrame, table: int) -> DataFrame:
     Args:
         results: one row per run and stage, with columns table, network, gamma, seed, stage ("pruned" or "finetuned"),
             error_last, error_best, r_w, r_n (percent), flop (multiply-adds), architecture, epochs.
-        table: which of the poster's tables to take.
+        table: which of the paper's tables to take.
 
     Returns:
         Columns network, gamma, stage, seeds, epochs, architecture (of the seed with the least r_w), row (where the

@@ -79,7 +79,7 @@ class QuadraticBound:
     Raises:
         InvalidInputError: wrong shapes, NaN or infinity, γ ≤ 0, σ < 0, empty A, or entries that overflow when squared.
 
-    Source: poster, "quadratic upper bound"; docs/theory.md T1.
+    Source: paper, "quadratic upper bound"; docs/theory.md T1.
     """
 
     A: Array | None

@@ -83,7 +83,7 @@ class RealLossReport(Report):
         verdict: holds | violated | not applicable.
         reason: in words; names the remedy where the check does not apply.
         d: gates. nonzeros: ‖α‖₀ at the minimum.
-        rank: rank[A] of Böhning's A; the poster's bound is rank + 1, T2's is rank. Vacuous where rank = d (T3c).
+        rank: rank[A] of Böhning's A; the paper's bound is rank + 1, T2's is rank. Vacuous where rank = d (T3c).
         soft_rank: T3's sharper form.
         collinearity: T4a at the minimum; None where α overflowed.
     """

@@ -36,7 +36,7 @@ class Inequality(Report):
     """One inequality of docs/theory.md, as numbers: it holds where `slack` ≥ 0.
 
     Attributes:
-        name: e.g. "T2 (poster): nonzeros <= rank[A] + 1".
+        name: e.g. "T2 (paper): nonzeros <= rank[A] + 1".
         value, limit: its two sides.
         vacuous: it would hold for any α, because the limit is at least the number of live gates.
         rounding: what rounding can do to the slack, 0 for counts.
@@ -65,12 +65,12 @@ class Inequality(Report):
 
 @dataclass(frozen=True, eq=False)
 class SparsityReport(Report):
-    """The poster's theorem and ours, decided for one layer's ḡ. Counts have no unit; Φ is in nats.
+    """The paper's theorem and ours, decided for one layer's ḡ. Counts have no unit; Φ is in nats.
 
     Attributes:
         verdict: holds | violated | not applicable (the point is not certified, or the rank is beyond float64).
         reason: in words, with the remedy.
-        statements: T2 (poster), T2 (tight), T3, T3 (sharp), T9, T4a, each with both sides.
+        statements: T2 (paper), T2 (tight), T3, T3 (sharp), T9, T4a, each with both sides.
         minimum: the local minimum of Φ that was judged, with its certificate.
         rank_report, soft_rank_report: how rank and soft rank were found, and how far to trust them.
         a_priori: T9, the limit that needs no α*: both parts, and the prices at which it informs.
@@ -113,7 +113,7 @@ class SparsityReport(Report):
 
     @property
     def rank_plus_one(self) -> int:
-        """The poster's bound on ‖α*‖₀."""
+        """The paper's bound on ‖α*‖₀."""
         return self.rank + 1
 
     @property
@@ -128,7 +128,7 @@ class SparsityReport(Report):
 
     @property
     def slack(self) -> int:
-        """rank[A] + 1 − ‖α*‖₀ (poster)."""
+        """rank[A] + 1 − ‖α*‖₀ (paper)."""
         return self.rank_plus_one - self.nonzeros
 
     @property
@@ -245,7 +245,7 @@ def check_sparsity_bound(
         InvalidInputError: not a QuadraticBound, Φ unbounded below (direction named), bad start or solver.
         SolverError: cvxpy and its fallbacks failed.
 
-    Source: poster, theorem on ‖α*‖₀; docs/theory.md T2, T3, T4a, T6, T9.
+    Source: paper, theorem on ‖α*‖₀; docs/theory.md T2, T3, T4a, T6, T9.
     """
     if not isinstance(bound, QuadraticBound):
         reject(
@@ -286,7 +286,7 @@ def _statements(
     nonzeros: int, rank: int, soft: SoftRank, live: int, more: tuple[Inequality, ...], pairs: CollinearityReport | None
 ) -> tuple[Inequality, ...]:
     counts = [
-        ("T2 (poster): nonzeros <= rank[A] + 1", rank + 1),
+        ("T2 (paper): nonzeros <= rank[A] + 1", rank + 1),
         ("T2 (tight): nonzeros <= rank[A]", rank),
         ("T3: nonzeros <= soft rank", soft.plain),
         ("T3 (sharp): nonzeros <= sharp soft rank", soft.sharp),

@@ -161,7 +161,7 @@ def gate_information(net: nn.Module) -> dict[str, float]:
 def objective(loss: Tensor, gates: Mapping[str, GateLaw], gamma: float | Mapping[str, float]) -> Tensor:
     """The training objective: mean loss + Σ_i γ_i s_i penalty_i, a scalar in nats per example.
 
-    With VIB's penalty ½ Σ_j log(1 + α_ij) this is (*) of the poster divided by L: (*)'s γ is L γ_i s_i / 2 here ("One
+    With VIB's penalty ½ Σ_j log(1 + α_ij) this is (*) of the paper divided by L: (*)'s γ is L γ_i s_i / 2 here ("One
     convention for the price").
 
     Args:

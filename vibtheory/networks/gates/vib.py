@@ -1,4 +1,4 @@
-"""VIB's law: z = μ + σ⊙ε multiplies a layer's activation, and what a gate costs is information (poster, eq. (*)).
+"""VIB's law: z = μ + σ⊙ε multiplies a layer's activation, and what a gate costs is information (paper, eq. (*)).
 
 A unit survives where its signal-to-noise ratio α = μ²/σ² stays above a threshold. Everything is computed from
 log α = log μ² − log σ², so that σ → 0 and μ → 0 are safe in float32 and bfloat16.

@@ -20,9 +20,7 @@ __all__ = ["figure"]
 
 
 def figure(
-    name: Annotated[
-        str, typer.Argument(metavar="1|2|plane", help="As in the paper, or the information plane.")
-    ],
+    name: Annotated[str, typer.Argument(metavar="1|2|plane", help="As in the paper, or the information plane.")],
     quick: Annotated[bool, typer.Option("--quick", help="Train the short version first (minutes).")] = False,
     full: Annotated[bool, typer.Option("--full", help="Train the record first (2: hours, plane: 10 minutes).")] = False,
     jobs: Jobs = 2,

@@ -182,7 +182,7 @@ def _gate(law: str, points: list[Point]) -> GateLaw:
 
 
 def test_each_law_has_a_case() -> None:
-    assert {*CASES, *WEIGHT_LAWS, "vd", "open"} == set(LAWS)  # test_vd.py has those two
+    assert {*CASES, *WEIGHT_LAWS, "vd", "open", "rnp"} == set(LAWS)  # test_vd.py and test_rnp.py have those three
 
 
 @pytest.mark.parametrize("law", CASES)

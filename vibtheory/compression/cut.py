@@ -41,12 +41,15 @@ def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool 
         The small model in evaluation mode. Fine-tuning is ordinary training of it.
 
     Raises:
-        InvalidInputError: no gates, a layer would vanish (the message names it), `example_input` missing where it is
-            needed, or a model that cannot be cut without changing its outputs.
+        InvalidInputError: no gates, or some that decide per input; a layer would vanish (the message names it),
+            `example_input` missing where it is needed, or a model that cannot be cut without changing its outputs.
     """
     if not named_gates(net):
         remedy = "compress networks of vibtheory.networks, or call vibtheory.insert_gates and train first"
         reject("net", f"{type(net).__name__} without gates", "a gated network", remedy)
+    if per_input := [name for name, gate in named_gates(net).items() if gate.per_input]:
+        reject("net", f"gates that decide per input: {', '.join(per_input)}", "gates that are the same for all inputs",
+               "use it as it is; vibtheory.compression.metrics.average_flop counts it")  # fmt: skip
     example = _example_for(net) if example_input is None else as_example(example_input)
     chain = example is not None and isinstance(net, nn.Sequential) and is_chain(net, *example[:1])
     if fold_batchnorm and not chain:

@@ -23,11 +23,12 @@ from vibtheory.compression.liveness import alive_units, spread
 from vibtheory.compression.sizes import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
 from vibtheory.errors import InvalidInputError, reject
 from vibtheory.networks.forward import as_example
-from vibtheory.networks.gates import GateLaw, named_gates
+from vibtheory.networks.gates import GateLaw, RNPGate, named_gates
 
 __all__ = [
     "Compression",
     "Evaluation",
+    "average_flop",
     "compression",
     "error",
     "evaluate",
@@ -82,6 +83,48 @@ def compression(net: nn.Module, input_shape: Sequence[int] | None = None, *, exa
             kept.append(alive_out)
         before, mask_before = module, mask
     return compare(Size(*pruned), Size(*full), kept)
+
+
+def average_flop(net: nn.Module, x: torch.Tensor) -> float:
+    """Multiply-adds of one of `x`, on average: the poster's rule, where gates may decide per input (RNP).
+
+    A channel that is not computed for an input costs nothing there, neither in its convolution nor in the next layer;
+    a policy costs its own weights.
+
+    Args:
+        net: a gated Sequential of known layers; unchanged.
+        x: inputs [N, ...].
+
+    Raises:
+        InvalidInputError: as `compression`.
+    """
+    probe = copy.deepcopy(net).eval()
+    rows = alive_units(probe)
+    areas = _areas(probe, rows, x.shape[1:])
+    with torch.no_grad():
+        probe(x)  # each gate keeps what it saw
+    zero = torch.zeros(len(x), dtype=torch.long)
+    total = waiting = zero  # of each input; waiting: of the last weights for each of their outputs, not yet counted
+    reached: torch.Tensor | None = None  # boolean [N, units]: what arrives
+    for (_, module, mask), area in zip(rows, areas, strict=True):
+        if isinstance(module, GateLaw):
+            assert mask is not None
+            here, decided = mask.expand(len(x), -1), module.decide() if isinstance(module, RNPGate) else None
+            if isinstance(module, RNPGate) and decided is not None and module.policy is not None:
+                here, total = here & decided.cpu().bool(), total + module.policy.weight.numel()
+            if reached is not None:
+                positions = here.shape[1] // reached.shape[1]
+                here = here & reached.repeat_interleave(positions, dim=1)
+                total, waiting = total + waiting * (here if positions == 1 else reached).sum(1), zero
+            reached = here
+        elif isinstance(module, nn.Linear | nn.Conv2d):
+            assert mask is not None
+            kernel, fan_in = module.weight[0, 0].numel(), module.weight.shape[1]
+            inputs = zero + fan_in
+            if reached is not None:
+                total, inputs = total + waiting * reached.sum(1), reached.sum(1) * (fan_in // reached.shape[1])
+            waiting, reached = kernel * area * inputs, mask.expand(len(x), -1)
+    return float((total + (waiting if reached is None else waiting * reached.sum(1))).double().mean())
 
 
 def _by_counting(net: nn.Module, example: tuple[Any, ...]) -> Compression:

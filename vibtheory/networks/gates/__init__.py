@@ -13,6 +13,7 @@ from vibtheory.networks.gates.law import GateLaw as GateLaw
 from vibtheory.networks.gates.law import gate_information as gate_information
 from vibtheory.networks.gates.law import named_gates as named_gates
 from vibtheory.networks.gates.law import objective as objective
+from vibtheory.networks.gates.rnp import RNPGate as RNPGate
 from vibtheory.networks.gates.sbp import SBPGate as SBPGate
 from vibtheory.networks.gates.vd import VDGate as VDGate
 from vibtheory.networks.gates.vib import Gate as Gate

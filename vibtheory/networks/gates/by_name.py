@@ -9,6 +9,7 @@ from vibtheory.networks.gates.bc import GHSGate, GNJGate
 from vibtheory.networks.gates.gd import GDGate
 from vibtheory.networks.gates.l0 import L0Gate
 from vibtheory.networks.gates.law import GateLaw
+from vibtheory.networks.gates.rnp import RNPGate
 from vibtheory.networks.gates.sbp import SBPGate
 from vibtheory.networks.gates.vd import VDGate
 from vibtheory.networks.gates.vib import Gate
@@ -16,7 +17,8 @@ from vibtheory.networks.gates.weights import DNGate, GLGate, NSGate, OpenGate, P
 
 __all__ = ["LAWS", "make_gate"]
 
-_KINDS = (Gate, L0Gate, SBPGate, GDGate, GNJGate, GHSGate, VDGate, GLGate, DNGate, NSGate, PFGate, OpenGate)
+_KINDS = (Gate, L0Gate, SBPGate, GDGate, GNJGate, GHSGate, VDGate, GLGate, DNGate, NSGate, PFGate, RNPGate,
+          OpenGate)  # fmt: skip
 LAWS: dict[str, type[GateLaw]] = {kind.law: kind for kind in _KINDS}
 """The laws by name."""
 
@@ -25,8 +27,8 @@ def make_gate(law: str, features: int, **options: Any) -> GateLaw:
     """A gate of a named law on `features` units.
 
     Args:
-        law: one of `LAWS`: "vib", "l0", "sbp", "gd", "bc-gnj", "bc-ghs"; of the weights "vd", "gl", "dn", "ns", "pf";
-            "open", which only passes on.
+        law: one of `LAWS`: "vib", "l0", "sbp", "gd", "bc-gnj", "bc-ghs"; of the weights "vd", "gl", "dn", "ns", "pf",
+            "rnp"; "open", which only passes on.
         features: number of gated units d.
         options: arguments of the law's class; those left out, or None, are its own.
 

@@ -32,6 +32,7 @@ class GateLaw(nn.Module):
         law: its name, as `make_gate` and `insert_gates` take it.
         usual_threshold, options: the law's own threshold; its further arguments with their usual values.
         starts: which option each of its parameters [d] starts at.
+        per_input: whether z in `eval()` is a function of the input, so that no smaller net computes the same.
         active: boolean buffer [d]; False where `close` has shut a gate for good: z = 0 there, and no penalty.
         sample_in_eval: `eval()` multiplies by `mean()`; set True to sample z on the kept units instead, and average
             the outputs of several passes.
@@ -46,6 +47,7 @@ class GateLaw(nn.Module):
     usual_threshold: ClassVar[float] = 0.0
     options: ClassVar[Mapping[str, float]] = {}
     starts: ClassVar[Mapping[str, str]] = {}
+    per_input: ClassVar[bool] = False
     active: Tensor
 
     def __init__(

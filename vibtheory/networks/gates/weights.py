@@ -7,7 +7,8 @@ keep a unit while |in_j||out_j|, which no rescaling of a ReLU's unit changes, ex
 
 GL: Σ_j |in_j| + |out_j|, filters and columns (Wen et al., structured sparsity learning, NIPS 2016).
 DN: the same, li + lo, and `l1` times the sum of the sizes of out_j's entries (Pan, Dong, Guo, DropNeuron, 2016).
-NS: Σ_j |γ_j|, the scale of the BatchNorm before the gate (Liu et al., ICCV 2017); kept while |γ_j| > threshold.
+NS: Σ_j |γ_j|, the scale of the BatchNorm before the gate (Liu et al., ICCV 2017); kept while |γ_j| > threshold, where
+the paper cuts a share of all channels. γ moves at the gates' learning rate.
 PF: no penalty; the threshold is the share of filters to cut, those of least Σ|in_j| (Li et al., ICLR 2017).
 """
 

@@ -17,7 +17,8 @@ from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import RNPGate, make_gate, named_gates
 from vibtheory.networks.lenet import lenet_5_caffe
 
-IMAGES = torch.randn(12, 1, 9, 9, generator=torch.Generator().manual_seed(0)) + torch.linspace(-2, 2, 12).view(-1, 1, 1, 1)
+IMAGES = torch.randn(12, 1, 9, 9, generator=torch.Generator().manual_seed(0))
+IMAGES += torch.linspace(-2, 2, 12).view(-1, 1, 1, 1)
 SIZES = [2, 4, 5], [2, 3, 4]  # channels that each choice computes: 5 and 4 in 3 groups
 
 

@@ -31,6 +31,9 @@ def _recorded(folder: Path, nets: Nets, name: str = "methods_table1.csv", seeds:
         ({"VIBNet": (3.6, 1.6), "L0": (9.0, 1.6), "GL": (8.0, 1.5)}, "holds"),
         ({"VIBNet": (3.6, 1.6), "L0": (9.0, 1.6), "GL": (2.0, 1.6)}, "fails"),  # the planted lie
         ({"VIBNet": (3.6, 1.6), "L0": (9.0, 1.6), "GL": (2.0, 2.6)}, "holds"),  # smaller, and certainly worse
+        ({"VIBNet": (3.6, 1.6), "L0": (9.0, 1.6), "NS-Best": (2.0, 1.6), "VIBNet-BN": (1.0, 1.5)}, "holds"),
+        ({"VIBNet": (3.6, 1.6), "L0": (9.0, 1.6), "NS-Best": (4.0, 1.6), "VIBNet-BN": (5.0, 1.5)}, "fails"),
+        ({"VIBNet": (3.6, 1.6), "NS-Best": (9.0, 1.6)}, "not run"),  # another net
         ({"VIBNet": (3.6, 1.6), "GL": (3.65, 1.6)}, "not run"),  # undecided
         ({"VIBNet": (3.6, 1.6)}, "not run"),
         ({"L0": (3.6, 1.6), "GL": (3.6, 1.6)}, "not run"),

@@ -176,6 +176,9 @@ def test_the_smallest_within_the_bar_is_chosen_or_else_the_best() -> None:
         ("B", "choose", 1.0, 8.0, 2.4), ("B", "choose", 2.0, 7.0, 2.2), ("B", "choose", 3.0, 1.0, 9.0),
     )  # fmt: skip
     assert chosen(rows) == {"A": 2.0, "B": 2.0}
+    normed = rows.assign(method="NS-Best", error_last=rows["error_last"] - 0.5)  # another net: it sets no bar
+    assert chosen(pd.concat([rows, normed], ignore_index=True)) == {"A": 2.0, "B": 2.0, "NS-Best": 3.0}
+    assert chosen(normed)["NS-Best"] == 2.0
     pruned = rows.assign(stage="pruned", error_last=0.0)  # the error before fine-tuning does not count
     assert chosen(pd.concat([rows, pruned], ignore_index=True)) == {"A": 2.0, "B": 2.0}
 

@@ -57,8 +57,9 @@ def methods(
     )
     typer.echo(f"{TITLES[table]}, {budget}\n\n{markdown(method_table(table, results))}", nl=False)
     path = methods_table(table, budget, out).path
-    write_bytes(path.with_suffix(".png"), drawn(lambda: method_curves(results, table, budget), "png"))
-    typer.echo(f"wrote {path} and {path.with_suffix('.png')}", err=True)
+    for form in ("png", "pdf"):
+        write_bytes(path.with_suffix(f".{form}"), drawn(lambda: method_curves(results, table, budget), form))
+    typer.echo(f"wrote {path}, .png and .pdf", err=True)
     if nets:
         from vibtheory.figures import method_information
         from vibtheory.studies.method_nets import measure_nets

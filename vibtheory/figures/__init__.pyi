@@ -19,6 +19,8 @@ from .information import plot_layer_information as plot_layer_information
 from .information import plot_relu_bounds as plot_relu_bounds
 from .information import plot_sandwich as plot_sandwich
 from .information import relu_zeros as relu_zeros
+from .methods import method_curves as method_curves
+from .methods import method_information as method_information
 from .minima import plot_budget as plot_budget
 from .minima import plot_collinearity as plot_collinearity
 from .minima import plot_dead_unit as plot_dead_unit
@@ -37,8 +39,6 @@ from .printed_figure2 import PrintedFit as PrintedFit
 from .printed_figure2 import printed_curves as printed_curves
 from .printed_figure2 import printed_fit as printed_fit
 from .registry import plot as plot
-from .results import method_curves as method_curves
-from .results import method_information as method_information
 from .results import plot_training as plot_training
 from .results import threshold_figure as threshold_figure
 from .results import tradeoff as tradeoff

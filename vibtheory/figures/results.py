@@ -19,7 +19,6 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from vibtheory.errors import check_choice, reject
-from vibtheory.figures.figure2_shape import mean_interval
 from vibtheory.figures.style import COLORS, needs, style
 from vibtheory.studies.tables import DECAYED, TITLES, published, summarise
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["method_curves", "method_information", "plot_training", "threshold_figure", "tradeoff", "width_figure"]
+__all__ = ["plot_training", "threshold_figure", "tradeoff", "width_figure"]
 
 
 @style()
@@ -80,7 +79,7 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
     axes.scatter(rows["r_w"], rows["error"], marker="x", color=colors, zorder=5)
     axes.margins(x=0.1, y=0.15)
     axes.set_xscale("log")
-    _one_two_five(axes.xaxis)
+    one_two_five(axes.xaxis)
     which = "last" if error == "error_last" else "best"
     axes.set(xlabel="$r_W$ (% of weights kept)", ylabel=f"test error (%), {which} epoch", title=TITLES[table])
     figure.legend(loc="outside lower center", ncols=2)
@@ -113,74 +112,6 @@ def _labels(axes: Axes, points: list[tuple[str, float, float, str]]) -> None:
             if (dx, dy) != sides[-1]:
                 note.remove()
         taken.append(box)
-
-
-@style()
-def method_curves(results: DataFrame, table: int, budget: str = "full") -> Figure:
-    """Every compared method's trade-off: held-out error against size over its prices, and its test seeds.
-
-    Args:
-        results: as `vibtheory.studies.methods.compare_methods` returns.
-        table: 1 (r_W) or 2 (r_W, and multiply-adds).
-        budget: named in the title.
-
-    Returns:
-        A figure: size (logarithmic) against the fine-tuned error in percent. Lines: one seed over the prices, their
-        bands 95 % intervals of 5,000 held-out images; diamonds: means over test seeds with 95 % intervals of the mean;
-        crosses: published points.
-    """
-    panels = [("r_w", "$r_W$ (% of weights kept)", 1.0)]
-    panels += [("flop", "multiply-adds (millions)", 1e-6)] if table == 2 else []
-    figure, grid = plt.subplots(1, len(panels), figsize=(5.6 * len(panels) + 1.6, 4.2), sharey=True, squeeze=False)
-    tuned = results[results["stage"] == "finetuned"]
-    colors = dict(zip(dict.fromkeys(tuned["method"]), plt.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]
-    for axes, (column, label, scale) in zip(grid[0], panels, strict=True):
-        for name, color in colors.items():
-            own = tuned[tuned["method"] == name]
-            curve, test = (own[own["phase"] == phase].sort_values(column) for phase in ("choose", "test"))
-            error = curve["error_last"].to_numpy()
-            half = 1.96 * np.sqrt(error * (100 - error) / 5000)
-            axes.plot(scale * curve[column], error, "o-", ms=3, lw=1, color=color, label=name)
-            axes.fill_between(scale * curve[column], error - half, error + half, color=color, alpha=0.1, lw=0)
-            if len(test) > 1:
-                (x, *xs), (y, *ys) = (mean_interval(test[key].to_numpy(float)) for key in (column, "error_last"))
-                bars = [scale * np.abs(np.array(xs)[:, None] - x), np.abs(np.array(ys)[:, None] - y)]
-                bars[0][0] = np.minimum(bars[0][0], 0.99 * scale * x)  # the axis is logarithmic
-                axes.errorbar(scale * x, y, bars[1], bars[0], "D", ms=5, color=color, mec="black", zorder=4)
-        printed = published(table).dropna(subset=["r_w"])
-        size = printed["r_w"] if column == "r_w" else printed["flop_mil"]
-        axes.plot(size, printed["error"], "x", color=COLORS["grey"], label="printed")
-        axes.set_xscale("log")
-        axes.set(xlabel=label)
-        _one_two_five(axes.xaxis)
-    grid[0][0].set(ylabel="error (%), fine-tuned: held out (lines), test (diamonds)", yscale="log")
-    grid[0][-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    _one_two_five(grid[0][0].yaxis)
-    figure.suptitle(f"{TITLES[table]}: methods rerun, budget {budget}", fontsize=10)
-    return figure
-
-
-@style()
-def method_information(nets: DataFrame) -> Figure:
-    """I(h; x) of the compared methods' nets against r_W, and the soft rank of their activations against their units.
-
-    Args:
-        nets: as `vibtheory.studies.method_nets.measure_nets` returns.
-
-    Returns:
-        A figure: left, bars from the lower to the upper bound in nats, joined at the upper; right, soft rank.
-    """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 4.0))
-    colors = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
-    for color, (name, own) in zip(colors, nets.groupby("method", sort=False), strict=False):
-        own = own.sort_values("r_w")
-        left.vlines(own["r_w"], own["lower"], own["upper"], color=color, lw=1, alpha=0.5)
-        left.plot(own["r_w"], own["upper"], "o-", ms=3, lw=1, color=color, label=name)
-        right.plot(own["units"], own["soft_rank"], "o", ms=4, color=color)
-    left.set(xscale="log", yscale="log", xlabel="$r_W$ (% of weights kept)", ylabel="bounds on $I(h; x)$ (nats)")
-    right.set(xlabel="units kept", ylabel="soft rank of their activations")
-    left.legend(fontsize=7, ncols=2)
-    return figure
 
 
 _COMPARISON_COLORS = ("blue", "orange", "purple")
@@ -242,7 +173,7 @@ def _our_points(axes: Axes, ours: DataFrame, column: str, error: str, table: int
                       color=COLORS[_COMPARISON_COLORS[part]], **spread)  # fmt: skip
 
 
-def _one_two_five(axis: Axis) -> None:
+def one_two_five(axis: Axis) -> None:
     """Plain numbers at 1, 2, 5, 10, … of a logarithmic axis."""
     axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
@@ -272,7 +203,7 @@ def threshold_figure(table: DataFrame) -> Figure:
     left.legend()
     right.plot(table["threshold"], table["error"], "o-", color=COLORS["blue"], ms=4)
     right.set(ylabel="test error (%)", yscale="log", ylim=(0.8 * float(table["error"].min()), 130))
-    _one_two_five(right.yaxis)
+    one_two_five(right.yaxis)
     for axes in (left, right):
         axes.axvline(1.0, color=COLORS["grey"], linestyle="--", linewidth=1)
         axes.set(xscale="log", xlabel=r"threshold on $\alpha$")
@@ -316,8 +247,8 @@ def width_figure(table: DataFrame) -> Figure:
         _mean_std(errors, own.drop_duplicates(["seed", "gamma"]), "r_w_of_narrowest", "error", "o", color, f"×{width}")
     survivors.set(xlabel="test error (%)", ylabel="units kept: h1 squares, h2 circles", yscale="log")
     errors.set(xlabel="weights kept (% of the ×1 net's)", ylabel="test error (%)", xscale="log")
-    _one_two_five(survivors.yaxis)
-    _one_two_five(errors.xaxis)
+    one_two_five(survivors.yaxis)
+    one_two_five(errors.xaxis)
     survivors.legend()
     errors.legend()
     seeds = table.groupby("width")["seed"].nunique()

@@ -18,14 +18,15 @@ __all__ = ["lenet_5_caffe", "lenet_300_100", "mlp", "vgg16_cifar", "vgg19_cifar"
 
 
 @builder
-def mlp(sizes: Sequence[int], *, gated: bool = True, law: str = "vib") -> nn.Sequential:
+def mlp(sizes: Sequence[int], *, gated: bool = True, law: str = "vib", batch_norm: bool = False) -> nn.Sequential:
     """A fully connected ReLU network sizes[0]-…-sizes[-1] with gates on the input and on every hidden layer.
 
     Args:
         sizes: units per layer, inputs first, outputs (classes, or regression targets) last; at least two entries.
         gated: False leaves the gates out: the regular net of the same shape.
-        law: of the gates; `vibtheory.networks.gates.LAWS` has them by name. "ns" brings a BatchNorm, its scales ½ as in
-            that paper, before each activation; gates that none stands before (input) are "open" then.
+        law: of the gates; `vibtheory.networks.gates.LAWS` has them by name. "ns" brings its BatchNorm, and leaves gates
+            "open" that none stands before (input).
+        batch_norm: one before each activation; scales start at ½, as in network slimming.
 
     Returns:
         Sequential [N, ...] → [N, sizes[-1]]; gates named input, h1, h2, ….
@@ -41,7 +42,7 @@ def mlp(sizes: Sequence[int], *, gated: bool = True, law: str = "vib") -> nn.Seq
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
         layers[f"linear{i}"] = nn.Linear(fan_in, fan_out)
         if i < len(sizes) - 1:
-            if law == "ns":
+            if batch_norm or law == "ns":
                 layers[f"norm{i}"] = _halved(nn.BatchNorm1d(fan_out))
             layers[f"relu{i}"] = nn.ReLU()
             if gated:
@@ -50,20 +51,21 @@ def mlp(sizes: Sequence[int], *, gated: bool = True, law: str = "vib") -> nn.Seq
 
 
 @builder
-def lenet_300_100(*, gated: bool = True, law: str = "vib") -> nn.Sequential:
-    """LeNet-300-100: 784-300-100-10, gates on input, h1 and h2 unless gated=False (Table 1); law as `mlp`.
+def lenet_300_100(*, gated: bool = True, law: str = "vib", batch_norm: bool = False) -> nn.Sequential:
+    """LeNet-300-100: 784-300-100-10, gates on input, h1 and h2 unless gated=False (Table 1); law, batch_norm as `mlp`.
 
     Input [N, 784] or [N, 1, 28, 28].
     """
-    return mlp((784, 300, 100, 10), gated=gated, law=law)
+    return mlp((784, 300, 100, 10), gated=gated, law=law, batch_norm=batch_norm)
 
 
 @builder
-def lenet_5_caffe(*, gated: bool = True, law: str = "vib") -> nn.Sequential:
+def lenet_5_caffe(*, gated: bool = True, law: str = "vib", batch_norm: bool = False) -> nn.Sequential:
     """LeNet-5-Caffe 20-50-800-500 (Table 2): conv→ReLU→pool→gate twice, the flattened 800 gated, fc1→ReLU→gate.
 
     Input [N, 1, 28, 28]; gates conv1 [20], conv2 [50], flat [800], fc1 [500]. The convolutions' information is
-    multiplied by the size of their output map, 24² and 8²: without it conv1 hardly prunes. gated and law as `mlp`.
+    multiplied by the size of their output map, 24² and 8²: without it conv1 hardly prunes. gated, law
+    and batch_norm as `mlp`.
     """
     stages: list[tuple[str, nn.Module]] = [
         ("convolution1", nn.Conv2d(1, 20, 5)),  # [N, 20, 24, 24]
@@ -84,7 +86,7 @@ def lenet_5_caffe(*, gated: bool = True, law: str = "vib") -> nn.Sequential:
         ("fc1", make_gate(law, 500)),
         ("linear2", nn.Linear(500, 10)),
     ]
-    left_out = (() if gated else (GateLaw,)) + (() if law == "ns" else (nn.BatchNorm1d, nn.BatchNorm2d))
+    left_out = (() if gated else (GateLaw,)) + (() if batch_norm or law == "ns" else (nn.BatchNorm1d, nn.BatchNorm2d))
     return join_weights(nn.Sequential(OrderedDict((n, m) for n, m in stages if not isinstance(m, left_out))))
 
 

@@ -282,6 +282,7 @@ def test_no_more_is_asked_for_at_once_than_the_budget(examples: int, monkeypatch
         return run
 
     monkeypatch.setattr(branching._Map, "forward", watched(branching._Map.forward))
+    monkeypatch.setattr(branching._Map, "by_channel", watched(branching._Map.by_channel))
     monkeypatch.setattr(Downstream, "finish", watched(Downstream.finish))
     generator, net = np.random.default_rng(4), Scaled()
     x, y = generator.standard_normal((examples, 2, 8, 8)), np.arange(examples) % 3

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vibtheory.bridge.downstream import modules_after
+from vibtheory.bridge.downstream import modules_after, traced
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.insertion import insert_gates
 from vibtheory.networks.lenet import lenet_5_caffe
@@ -60,7 +60,7 @@ class Pair(Functional):
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "flat", "fc1"])
 def test_chain_of_a_sequential_is_its_tail(layer: str) -> None:
     net = lenet_5_caffe()
-    chain = modules_after(net.eval(), layer)
+    chain = modules_after(net.eval(), layer, traced(net))
     names = list(dict(net.named_children()))
     assert chain.modules is not None
     assert [id(m) for m in chain.modules] == [id(m) for m in list(net)[names.index(layer) + 1 :]]
@@ -69,7 +69,7 @@ def test_chain_of_a_sequential_is_its_tail(layer: str) -> None:
 def test_functions_and_methods_become_modules_that_compute_the_same() -> None:
     torch.manual_seed(0)
     net = Functional().eval()
-    chain = modules_after(net, "gate")
+    chain = modules_after(net, "gate", traced(net))
     assert chain.modules is not None
     x = torch.randn(5, 1, 6, 6)
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_functions_and_methods_become_modules_that_compute_the_same() -> None:
     ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else v,
 )
 def test_networks_that_are_no_chain_say_why(net: nn.Module, words: str) -> None:
-    chain = modules_after(net, "gate")
+    chain = modules_after(net, "gate", traced(net))
     assert chain.modules is None
     assert words in chain.reason
 
@@ -100,8 +100,9 @@ def test_the_hook_by_which_embeddings_take_tokens_as_floats_hides_no_chain() -> 
     words = nn.Sequential(nn.EmbeddingBag(20, 8), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
     net = insert_gates(words, tokens).eval()
     (name,) = named_gates(net)
-    chain = modules_after(net, name)
+    chain = modules_after(net, name, traced(net))
     assert chain.modules is not None, chain.reason
     assert [type(module) for module in chain.modules] == [nn.Linear]
     words[0].register_forward_hook(lambda module, inputs, output: 2 * output)
-    assert modules_after(insert_gates(words, tokens).eval(), name).modules is None
+    hooked = insert_gates(words, tokens).eval()
+    assert modules_after(hooked, name, traced(hooked)).modules is None

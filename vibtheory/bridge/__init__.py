@@ -1,14 +1,10 @@
 """A trained network and data become quadratic bounds ḡ, channels and reports: the only place where torch meets theory.
 
 Read `checking` first, then `kinds` (which ḡ exist, by strength of guarantee; docs/theory.md, T5), `trained` (T8:
-without any ḡ) and `channels`.
+without any ḡ) and `channels`. The names stand in `__init__.pyi`; each is loaded on first use: a check needs neither the
+channels nor T8.
 """
 
-from vibtheory.bridge.channels import layer_law as layer_law
-from vibtheory.bridge.checking import check_network as check_network
-from vibtheory.bridge.checking import quadratic_bound as quadratic_bound
-from vibtheory.bridge.checking import verify_bound as verify_bound
-from vibtheory.bridge.kinds import BoundOptions as BoundOptions
-from vibtheory.bridge.layer_information import LayerInformation as LayerInformation
-from vibtheory.bridge.layer_information import information_of as information_of
-from vibtheory.bridge.trained import check_trained as check_trained
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from vibtheory.bridge.affine import MEMORY, AffineMap, entries, is_affine, matrix_of
+from vibtheory.bridge.affine import MEMORY, AffineMap, is_affine, matrix_of
 from vibtheory.bridge.branching import Branching
 from vibtheory.bridge.closed_units import reaches_output, without_closed_units
 from vibtheory.bridge.downstream import Downstream, modules_after
+from vibtheory.bridge.frozen import FrozenNetwork
 from vibtheory.bridge.lipschitz_constants import lipschitz_constant, uncertified
 from vibtheory.bridge.output_loss import OutputLoss
-from vibtheory.errors import InvalidInputError, reject
-from vibtheory.networks.forward import activation, evaluating, gate_held_at, in_float64, results_before, with_results
+from vibtheory.errors import reject
+from vibtheory.networks.forward import activation, evaluating, gate_held_at, results_before, with_results
 from vibtheory.networks.gates import vib_gates
-from vibtheory.networks.likelihood import outputs_of
 
 __all__ = ["Batch", "GatedLayer"]
 
@@ -53,7 +53,7 @@ class GatedLayer:
     """A frozen copy of `net` in evaluation mode and float64 (its own precision where it insists), seen from one gate.
 
     Args:
-        net: gated network; copied, never changed.
+        net: gated network, copied and never changed; or such a copy, which several layers share.
         layer: name of the gate.
         x: inputs [N, ...].
         y: labels [N] or targets [N, K].
@@ -79,7 +79,7 @@ class GatedLayer:
 
     def __init__(
         self,
-        net: nn.Module,
+        net: nn.Module | FrozenNetwork,
         layer: str,
         x: NDArray[Any],
         y: NDArray[Any],
@@ -90,22 +90,18 @@ class GatedLayer:
         batch: int = 2000,
         memory: int = MEMORY,
     ) -> None:
-        self.net = in_float64(net, x).eval().requires_grad_(False)
+        self._frozen = net if isinstance(net, FrozenNetwork) else FrozenNetwork(net, x)
+        self.net, self.device, self.dtype = self._frozen.net, self._frozen.device, self._frozen.dtype
         self.likelihood = OutputLoss(likelihood)
         self.layer, self.x, self.y = layer, x, y
         self.samples, self.seed, self.memory = samples, seed, memory
-        gates = vib_gates(self.net)
-        for gate in gates.values():
-            gate.sample_in_eval = False
-        self.gate = gates[layer]
-        place = next(self.net.parameters())
-        self.device, self.dtype = place.device, place.dtype
+        self.gate = self._frozen.gates[layer]
         self.d = self.gate.features
         self.anchor: Array = self.gate.mean().double().cpu().numpy()
         self.sigma: Array = self.gate.sigma.double().cpu().numpy()
-        self.shape, outputs = self._tried()
-        numbers = entries(self.net, torch.as_tensor(x[:1]).to(self.device, self.dtype)) + 4 * outputs * self.d
-        self.rows = max(1, memory // (8 * numbers))
+        self.shape, outputs = self._frozen.shapes(layer)
+        self.likelihood.check(y, outputs)
+        self.rows = max(1, memory // (8 * (self._frozen.entries + 4 * outputs * self.d)))
         self.batch = min(batch, self.rows)
         self.tail: nn.Sequential | None = None
         self.branches: Branching | None = None
@@ -159,6 +155,20 @@ class GatedLayer:
         fits = 2 * size <= self.memory and (not self._repeated or len(self.x) <= self.batch)
         if self._cache is None and not self.after.graph and fits:
             self._cache = list(self.batches())
+
+    def outputs_at(self, anchor: Array) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """f, outputs [n, K] with the gates at `anchor` [d], and labels of every example once, as `batches`."""
+        known = None
+        if not self.samples and np.array_equal(anchor, self.anchor):
+            known = self._frozen.at_means(self.batch, self.memory)
+        if known is None:
+            z = torch.as_tensor(anchor, device=self.device)
+            yield from ((batch.f, self.output(batch, z), batch.y) for batch in self.batches())
+            return
+        start = 0
+        for entered, output in known:
+            yield entered[self.layer], output, self._labels(slice(start, start + len(output)))
+            start += len(output)
 
     def output(self, batch: Batch, z: Tensor) -> Tensor:
         """Network output [n, K] with the gate's output replaced by f⊙z; z [d], or [n, d] one per example."""
@@ -237,8 +247,7 @@ class GatedLayer:
             return _two_axes(self.net(x))
 
     def _batch(self, start: int, entropy: Sequence[int]) -> Batch:
-        x = self._inputs(slice(start, start + self.batch))
-        y = torch.as_tensor(self.y[start : start + self.batch]).to(self.device)
+        x, y = (part(slice(start, start + self.batch)) for part in (self._frozen.inputs, self._labels))
         if self.after.graph is not None:
             with torch.no_grad():
                 f, before = self.after.resume(x)
@@ -250,28 +259,12 @@ class GatedLayer:
         calls, f = results_before(self.net, self.gate, x)
         return Batch(x, f.double(), y, calls if [module for module, _ in calls] == self._repeated else ())
 
-    def _inputs(self, rows: slice) -> Tensor:
-        return torch.as_tensor(self.x[rows]).to(self.device, self.dtype)
-
-    def _tried(self) -> tuple[tuple[int, ...], int]:
-        """The shape of f and the number of outputs, from two examples; turns torch's complaints into ours."""
-        try:
-            with torch.no_grad():
-                output = outputs_of(self.net, self._inputs(slice(2)))
-            f = activation(self.net, self.gate, self._inputs(slice(2)))
-        except (InvalidInputError, RuntimeError, ValueError, IndexError) as error:
-            if isinstance(error, InvalidInputError) and str(error).startswith(("layer", "net")):
-                raise
-            got = f"shape {list(self.x.shape)} ({str(error)[:160]})"
-            reject("data.x_train", got, "inputs that the network accepts",
-                   "give the data the shape that the network was trained on")  # fmt: skip
-        outputs = output[0].numel()
-        self.likelihood.check(self.y, outputs)
-        return tuple(f.shape[1:]), outputs
+    def _labels(self, rows: slice) -> Tensor:
+        return torch.as_tensor(self.y[rows]).to(self.device)
 
     def _followed(self) -> Downstream:
         """What follows the gate; sets `prefix` and `tail` where it is a chain that computes what the network does."""
-        after = modules_after(self.net, self.layer)
+        after = modules_after(self.net, self.layer, self._frozen.trace)
         if after.modules is not None and self.gate.axis != 1:
             after = Downstream(None, f"the gate's units are on axis {self.gate.axis}, not 1")
         self.after = after
@@ -285,7 +278,7 @@ class GatedLayer:
             return after
         z = torch.linspace(0.5, 1.5, self.d, dtype=torch.float64, device=self.device)
         with torch.no_grad(), gate_held_at(self.gate, z):
-            truth = _two_axes(self.net(self._inputs(slice(2)))).double()
+            truth = _two_axes(self.net(self._frozen.inputs(slice(2)))).double()
         batch, self.batch, samples, self.samples = self.batch, 2, self.samples, 0
         two = self._batch(0, ())
         self.batch, self.samples = batch, samples
@@ -293,7 +286,7 @@ class GatedLayer:
         near = 1e-9 + self.rounding
         if torch.allclose(found, truth, near, near * float(truth.abs().nan_to_num(0, 0).max()), equal_nan=True):
             if after.graph is not None and not self.rounding and self.gate.axis == 1:
-                x = self._inputs(slice(2))
+                x = self._frozen.inputs(slice(2))
                 three = torch.cat([x, x[:1], x[:1] / 2])[-3:]  # the last is another example in any case
                 self.branches = Branching(after, three.flip(0), z, self.likelihood, self.memory)
             return after
@@ -303,7 +296,8 @@ class GatedLayer:
 
     def _remember(self) -> None:
         """Let results of modules before the gate be used again, where two z beside each other show that they can be."""
-        x, z = self._inputs(slice(2)), torch.linspace(0.5, 1.5, 2 * self.d, dtype=torch.float64, device=self.device)
+        x = self._frozen.inputs(slice(2))
+        z = torch.linspace(0.5, 1.5, 2 * self.d, dtype=torch.float64, device=self.device)
         (calls, f), (twice, _) = (results_before(self.net, self.gate, v) for v in (x, torch.cat([x, x])))
         once, more = (
             [v for v in tree_leaves([result for _, result in found]) if isinstance(v, Tensor)]

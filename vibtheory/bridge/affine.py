@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,15 +133,33 @@ def channel_contributions(affine: nn.Sequential, f: Tensor) -> Tensor:
         f = f * scale.reshape(-1, *(1,) * (f.ndim - 2))
         modules.pop(0)
     first = modules[0] if modules else None
-    if isinstance(first, nn.Conv2d) and first.groups == 1 and first.padding_mode == "zeros":
-        # one grouped convolution gives every channel's own share at the cost of the ordinary one
-        weight = first.weight.transpose(0, 1).reshape(-1, 1, *first.weight.shape[2:])  # [C·O, 1, k, k]
-        alone = functional.conv2d(f, weight, None, first.stride, first.padding, first.dilation, groups=channels)
-        alone = alone.reshape(n * channels, -1, *alone.shape[2:])  # [n·C, O, H, W]
-        modules.pop(0)
+    own: Callable[[Tensor], Tensor] | None = getattr(first, "by_channel", None)  # of a part of a graph
+    if own is not None:
+        return own(f).reshape(n, channels, -1)
+    alone = convolved_by_channel(first, f)
+    if alone is None:
+        alone = one_channel_each(f)
     else:
-        mask = torch.eye(channels, dtype=f.dtype, device=f.device).reshape(1, channels, channels, *(1,) * (f.ndim - 2))
-        alone = (f[:, None] * mask).reshape(n * channels, *f.shape[1:])
+        modules.pop(0)
     rest = nn.Sequential(*modules)
     v: Tensor = rest(alone) - rest(torch.zeros_like(alone[:1]))
     return v.reshape(n, channels, -1)
+
+
+def one_channel_each(f: Tensor) -> Tensor:
+    """[n·C, C, ...]: f [n, C, ...] with one channel left at a time."""
+    n, channels = f.shape[:2]
+    mask = torch.eye(channels, dtype=f.dtype, device=f.device).reshape(1, channels, channels, *(1,) * (f.ndim - 2))
+    return (f[:, None] * mask).reshape(n * channels, *f.shape[1:])
+
+
+def convolved_by_channel(module: nn.Module | None, f: Tensor) -> Tensor | None:
+    """[n·C, O, ...]: `module`(f) without its bias, from each channel of f [n, C, H, W] alone; None where unknown.
+
+    One product with every channel's own share, at the cost of the ordinary convolution.
+    """
+    if not isinstance(module, nn.Conv2d) or module.groups != 1 or module.padding_mode != "zeros":
+        return None
+    weight = module.weight.transpose(0, 1).reshape(-1, 1, *module.weight.shape[2:])  # [C·O, 1, k, k]
+    alone = functional.conv2d(f, weight, None, module.stride, module.padding, module.dilation, groups=f.shape[1])
+    return alone.reshape(len(f) * f.shape[1], -1, *alone.shape[2:])

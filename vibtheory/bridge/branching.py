@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from vibtheory.bridge.affine import channel_scale, is_affine, matrix_of
+from vibtheory.bridge.affine import channel_scale, convolved_by_channel, is_affine, matrix_of, one_channel_each
 from vibtheory.bridge.closed_units import is_elementwise
 from vibtheory.bridge.downstream import Downstream, as_module, name_of, reached, shape_value
 from vibtheory.bridge.lipschitz_constants import factored_norm, pointwise, spectral_norm, uncertified
@@ -232,13 +232,28 @@ class _Map(nn.Module):
         self.weights, self.centred = weights, centred
 
     def forward(self, u: Tensor) -> Tensor:
-        return torch.vmap(self._one)(u)
+        return torch.vmap(self._one)(u, {})
 
-    def _one(self, u: Tensor) -> Tensor:
-        run = fx.Interpreter(self.graph, garbage_collect_values=False)
-        run.env = {**self.values, self.source: u[None]}
+    def by_channel(self, f: Tensor) -> Tensor:
+        """What each channel of f [n, C, ...] adds to the map: [n·C, M]."""
+        known = {}
         for node in self.nodes:
-            run.env[node] = run.run_node(node)
+            alone = convolved_by_channel(as_module(self.graph, node, self.source), f)
+            if alone is not None:
+                known[node] = alone[:, None]
+        if all(node in known or self.source not in node.all_input_nodes for node in self.nodes):
+            u = f[:, :1].repeat_interleave(f.shape[1], 0)  # nothing reads it
+        else:
+            u = one_channel_each(f)
+        zero = {node: torch.zeros_like(alone[:1]) for node, alone in known.items()}
+        return torch.vmap(self._one)(u, known) - torch.vmap(self._one)(torch.zeros_like(u[:1]), zero)
+
+    def _one(self, u: Tensor, known: dict[fx.Node, Tensor]) -> Tensor:
+        run = fx.Interpreter(self.graph, garbage_collect_values=False)
+        run.env = {**self.values, self.source: u[None], **known}
+        for node in self.nodes:
+            if node not in known:
+                run.env[node] = run.run_node(node)
         parts = []
         for target, weight in self.weights.items():
             part = (run.env[target] * weight).reshape(-1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +19,11 @@ from torch import nn
 
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.affine import MEMORY
+from vibtheory.bridge.frozen import FrozenNetwork
 from vibtheory.bridge.kinds import KINDS, LEVEL, PROVED, BoundOptions, build, resolve, unfit
 from vibtheory.bridge.output_loss import LIKELIHOODS, OutputLoss
 from vibtheory.bridge.verification import BoundCheck, compare, own_losses, sample_points
 from vibtheory.errors import as_array, as_generator, as_positive, as_whole, check_choice, reject
-from vibtheory.networks.forward import evaluating, in_float64
 from vibtheory.networks.gates import Gate, vib_gates
 from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 
@@ -50,10 +51,15 @@ class GatedNetwork:
     likelihood: str
     prices: Mapping[str, float]
 
+    @cached_property
+    def frozen(self) -> FrozenNetwork:
+        """What the views of its layers share."""
+        return FrozenNetwork(self.net, self.x)
+
     def seen_from(self, layer: str, options: BoundOptions, others: int = 0) -> GatedLayer:
         """The network as a function of one layer's gates, with `others` samples of the gates before."""
         return GatedLayer(
-            self.net, layer, self.x, self.y, self.likelihood,
+            self.frozen, layer, self.x, self.y, self.likelihood,
             samples=others, seed=options.seed, batch=options.batch, memory=options.memory,
         )  # fmt: skip
 
@@ -314,12 +320,9 @@ def check_network(
 
 def remarks(network: GatedNetwork) -> tuple[str, ...]:
     """What a reader of the verdict should know of the network: outputs that the likelihood misreads, no training."""
-    net, likelihood = in_float64(network.net, network.x), OutputLoss(network.likelihood)
-    weight, found = next(net.parameters()), []
-    with torch.no_grad(), evaluating(net):
-        parts = [net(torch.as_tensor(part).to(weight)) for part in np.array_split(network.x, -(-len(network.x) // 100))]
-        outputs = torch.cat(parts).reshape(len(network.x), -1)
-        loss = float(likelihood.loss(outputs, torch.as_tensor(network.y, device=weight.device)).mean())
+    outputs, found = network.frozen.outputs(), []
+    labels = torch.as_tensor(network.y, device=outputs.device)
+    loss = float(OutputLoss(network.likelihood).loss(outputs, labels).mean())
     y = network.y.reshape(len(network.y), -1)
     if network.likelihood == "multinomial":
         shares = np.bincount(network.y) / len(y)

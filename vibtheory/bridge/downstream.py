@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from vibtheory.networks.forward import as_indices
 from vibtheory.networks.gates import Gate
 
-__all__ = ["Downstream", "as_module", "modules_after", "name_of", "reached", "shape_value"]
+__all__ = ["Downstream", "as_module", "modules_after", "name_of", "reached", "shape_value", "traced"]
 
 
 class Downstream(NamedTuple):
@@ -65,33 +65,20 @@ class _Tracer(fx.Tracer):
         return isinstance(m, Gate) or super().is_leaf_module(m, module_qualified_name)
 
 
-def modules_after(net: nn.Module, layer: str) -> Downstream:
-    """The chain after the gate `layer` of `net` (in evaluation mode), by symbolic tracing; options at their defaults.
+def traced(net: nn.Module) -> fx.GraphModule | str:
+    """`net` (in evaluation mode) by symbolic tracing, options at their defaults; or why there is no trace.
 
-    Residual connections, branches and functions without a module form give `modules=None` with the reason, and the
-    graph.
+    Operations that would write into their argument do not, so that results can be used again.
     """
     for name, module in net.named_modules():
         hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
         if any(hook is not as_indices for hook in hooks) or "forward" in vars(module):
-            words = f"module {name!r} has a forward hook or a forward pass of its own, which no trace shows"
-            return Downstream(None, words)
+            return f"module {name!r} has a forward hook or a forward pass of its own, which no trace shows"
     options = inspect.signature(net.forward).parameters.values()
     try:
         graph = _Tracer().trace(net, {p.name: p.default for p in options if p.default is not p.empty} or None)
     except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
-        return Downstream(None, f"the network cannot be traced ({type(error).__name__}: {str(error)[:120]})")
-    found = [n for n in graph.nodes if n.op == "call_module" and n.target == layer]
-    if len(found) != 1:
-        return Downstream(None, f"gate {layer!r} is called {len(found)} times in one forward pass")
-    modules = _chain(net, found[0])
-    if isinstance(modules, str):
-        return Downstream(None, modules, _out_of_place(net, graph), found[0])
-    return Downstream(tuple(modules))
-
-
-def _out_of_place(net: nn.Module, graph: fx.Graph) -> fx.GraphModule:
-    """The traced network without operations that write into their argument, so that results can be used again."""
+        return f"the network cannot be traced ({type(error).__name__}: {str(error)[:120]})"
     for node in graph.nodes:
         name = name_of(node)
         if node.target in (operator.iadd, operator.isub, operator.imul, operator.itruediv):
@@ -100,13 +87,28 @@ def _out_of_place(net: nn.Module, graph: fx.Graph) -> fx.GraphModule:
             node.target = name[:-1] if node.op == "call_method" else getattr(torch, name[:-1])
         if node.kwargs.get("inplace"):
             node.update_kwarg("inplace", False)
-    traced = fx.GraphModule(net, graph)
-    for name, module in list(traced.named_modules()):
+    found = fx.GraphModule(net, graph)
+    for name, module in list(found.named_modules()):
         if getattr(module, "inplace", False):
             module = copy.copy(module)
             module.inplace = False
-            traced.set_submodule(name, module)
-    return traced
+            found.set_submodule(name, module)
+    return found
+
+
+def modules_after(net: nn.Module, layer: str, trace: fx.GraphModule | str) -> Downstream:
+    """The chain after the gate `layer` of `net` in its trace (of `traced`).
+
+    Residual connections, branches and functions without a module form give `modules=None` with the reason, and the
+    graph.
+    """
+    if isinstance(trace, str):
+        return Downstream(None, trace)
+    found = [n for n in trace.graph.nodes if n.op == "call_module" and n.target == layer]
+    if len(found) != 1:
+        return Downstream(None, f"gate {layer!r} is called {len(found)} times in one forward pass")
+    modules = _chain(net, found[0])
+    return Downstream(None, modules, trace, found[0]) if isinstance(modules, str) else Downstream(tuple(modules))
 
 
 def _chain(net: nn.Module, node: fx.Node) -> list[nn.Module] | str:

@@ -54,14 +54,13 @@ def curvature_bound(layer: GatedLayer, anchor: Array) -> Quadratic:
     Returns:
         Q, b, c of zᵀQz + bᵀz + c, in nats of the data-set mean loss. One pass over the data, float64 sums.
     """
-    z, loss = torch.as_tensor(anchor, device=layer.device), 0.0
+    loss = 0.0
     with torch.no_grad():
         # a common shift of all logits changes neither the loss nor ḡ
         curvature = _accumulator(layer, layer.likelihood.project)
-        for batch in layer.batches():
-            output = layer.output(batch, z)
-            loss += float(layer.likelihood.loss(output, batch.y).sum())
-            curvature.add(batch.f, pull=layer.likelihood.gradient(output, batch.y))
+        for f, output, y in layer.outputs_at(anchor):
+            loss += float(layer.likelihood.loss(output, y).sum())
+            curvature.add(f, pull=layer.likelihood.gradient(output, y))
     gram = curvature.gram() * (layer.likelihood.half_curvature / layer.n)
     return about(gram.cpu().numpy(), curvature.slope.cpu().numpy() / layer.n, loss / layer.n, anchor)
 
@@ -79,15 +78,13 @@ def lipschitz_bound(layer: GatedLayer, anchor: Array, sigma: Array) -> Quadratic
     """
     with torch.no_grad():
         kappa = layer.constant
-        z = torch.as_tensor(anchor, device=layer.device)
         variance = torch.as_tensor(sigma**2, device=layer.device)
         steepest = layer.likelihood.half_curvature * kappa**2
         curvature, total = _accumulator(layer), torch.zeros((), dtype=torch.float64, device=layer.device)
-        for batch in layer.batches():
-            output = layer.output(batch, z)
-            total += layer.likelihood.loss(output, batch.y).sum()
-            slope = kappa * layer.likelihood.gradient(output, batch.y).norm(dim=1)  # κ‖∇_n‖ [n]
-            curvature.add(batch.f, partial(_weights, total, variance, slope, steepest))
+        for f, output, y in layer.outputs_at(anchor):
+            total += layer.likelihood.loss(output, y).sum()
+            slope = kappa * layer.likelihood.gradient(output, y).norm(dim=1)  # κ‖∇_n‖ [n]
+            curvature.add(f, partial(_weights, total, variance, slope, steepest))
     note = f"κ = {kappa:.4g} (certified), minimum at the anchor"
     return about(curvature.gram().cpu().numpy() / layer.n, np.zeros(layer.d), float(total) / layer.n, anchor, note)
 

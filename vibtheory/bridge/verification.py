@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy.special
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ def clopper_pearson_upper(violations: int, samples: int, confidence: float = 0.9
     """
     if violations >= samples:
         return 1.0
-    return float(scipy.stats.beta.ppf(confidence, violations + 1, samples - violations))
+    return float(scipy.special.betaincinv(violations + 1, samples - violations, confidence))
 
 
 def compare(

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import scipy.stats
+import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, as_positive, reject
@@ -227,7 +227,7 @@ def check_trained_objective(
     if gauss_newton is not None and kept.any():
         part = as_array("gauss_newton", gauss_newton, (d, d), remedy)[np.ix_(kept, kept)] * root[:, None] * root
         gauss = float(np.linalg.eigvalsh(part)[0])
-    t = float(scipy.stats.t.ppf(_CONFIDENCE, len(g) - 1)) if len(g) > 1 else 0.0
+    t = float(scipy.special.stdtrit(len(g) - 1, _CONFIDENCE)) if len(g) > 1 else 0.0
     below = least_above.value + t * least_above.stderr < 1
     bent = None
     if below and bend is not None:

@@ -1,0 +1,114 @@
+"""A gated network as a function, the same for all its gates: what they share, and are not made to find out again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from vibtheory.bridge.affine import entries
+from vibtheory.bridge.downstream import traced
+from vibtheory.errors import InvalidInputError, reject
+from vibtheory.networks.forward import activation, in_float64
+from vibtheory.networks.gates import vib_gates
+from vibtheory.networks.likelihood import outputs_of
+
+__all__ = ["FrozenNetwork"]
+
+
+class FrozenNetwork:
+    """A copy of `net` in evaluation mode and float64 (its own precision where it insists), gates at their masked means.
+
+    Attributes:
+        net: the copy. x: inputs [N, ...]. gates: by name. device, dtype: of its weights.
+    """
+
+    def __init__(self, net: nn.Module, x: NDArray[Any]) -> None:
+        self.net = in_float64(net, x).eval().requires_grad_(False)
+        self.x, self.gates = x, vib_gates(self.net)
+        for gate in self.gates.values():
+            gate.sample_in_eval = False
+        place = next(self.net.parameters())
+        self.device, self.dtype = place.device, place.dtype
+        self._means: list[tuple[dict[str, Tensor], Tensor]] | None = None
+
+    def inputs(self, rows: slice) -> Tensor:
+        """Inputs [n, ...] in the copy's type."""
+        return torch.as_tensor(self.x[rows]).to(self.device, self.dtype)
+
+    @cached_property
+    def trace(self) -> fx.GraphModule | str:
+        """Of `traced`."""
+        return traced(self.net)
+
+    @cached_property
+    def entries(self) -> int:
+        """Of `affine.entries`, for one example."""
+        return entries(self.net, self.inputs(slice(1)))
+
+    @cached_property
+    def _two(self) -> tuple[dict[str, list[Tensor]], Tensor]:
+        return self._entered(self.inputs(slice(2)))
+
+    def shapes(self, layer: str) -> tuple[tuple[int, ...], int]:
+        """The shape of f at a gate, without the batch axis, and the number of outputs.
+
+        Raises:
+            InvalidInputError: inputs that the network does not take, or a gate that is not called once.
+        """
+        try:
+            entered, output = self._two
+            if len(entered[layer]) != 1:
+                activation(self.net, self.gates[layer], self.inputs(slice(2)))
+        except (InvalidInputError, RuntimeError, ValueError, IndexError) as error:
+            if isinstance(error, InvalidInputError) and str(error).startswith(("layer", "net")):
+                raise
+            got = f"shape {list(self.x.shape)} ({str(error)[:160]})"
+            reject("data.x_train", got, "inputs that the network accepts",
+                   "give the data the shape that the network was trained on")  # fmt: skip
+        return tuple(entered[layer][0].shape[1:]), output[0].numel()
+
+    def at_means(self, batch: int, memory: int) -> list[tuple[dict[str, Tensor], Tensor]] | None:
+        """f [n, d, ...] at each gate and outputs [n, K], batch by batch; None where they take more than half `memory`.
+
+        For a float64 copy whose gates are called once each.
+        """
+        entered, output = self._two
+        numbers = output[0].numel() + sum(f[0].numel() for calls in entered.values() for f in calls)
+        fits = 16 * len(self.x) * numbers <= memory and self.dtype == torch.float64
+        if not fits or any(len(calls) != 1 for calls in entered.values()):
+            return None
+        if self._means is None:
+            self._means = []
+            for start in range(0, len(self.x), batch):
+                entered, output = self._entered(self.inputs(slice(start, start + batch)))
+                f = {name: calls[0] for name, calls in entered.items()}
+                self._means.append((f, output.reshape(len(output), -1)))
+        return self._means
+
+    def outputs(self) -> Tensor:
+        """Outputs [N, K]."""
+        if self._means is not None:
+            return torch.cat([output for _, output in self._means])
+        parts = (self.inputs(slice(start, start + 100)) for start in range(0, len(self.x), 100))
+        with torch.no_grad():
+            return torch.cat([outputs_of(self.net, part) for part in parts]).reshape(len(self.x), -1)
+
+    def _entered(self, x: Tensor) -> tuple[dict[str, list[Tensor]], Tensor]:
+        """What enters each gate, call by call, and the output."""
+        found: defaultdict[str, list[Tensor]] = defaultdict(list)
+
+        def catch(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            found[name].append(inputs[0].clone())
+
+        watches = [gate.register_forward_pre_hook(partial(catch, name)) for name, gate in self.gates.items()]
+        try:
+            with torch.no_grad():
+                return found, outputs_of(self.net, x)
+        finally:
+            for watch in watches:
+                watch.remove()

@@ -17,7 +17,7 @@ from vibtheory.figures import method_information
 from vibtheory.networks import registry as building
 from vibtheory.networks.gates import named_gates
 from vibtheory.studies import method_nets, methods
-from vibtheory.studies.experiment_runs import run_experiment
+from vibtheory.studies.experiment_runs import run_experiment, run_together
 from vibtheory.studies.experiments import Experiment
 from vibtheory.studies.methods import BUDGETS, METHODS, Budget, Method, chosen, method_table
 from vibtheory.training import single as training
@@ -163,6 +163,10 @@ def test_a_plan_trains_on_what_is_not_held_out(tmp_path: Path, monkeypatch: pyte
     run_experiment(replace(plan, held_out=0, examples=0), "choose", runs=tmp_path)
     assert seen[2:] == [(True, 40, 20), (False, 40, 20)]  # another run, of the true test set
     assert list(first["stage"]) == ["pruned", "finetuned"]
+    ((recipe, _),), loaded = plan.jobs("choose"), {}
+    for seed in (1, 2):
+        run_together([(plan, "choose", recipe, seed)], runs=tmp_path, loaded=loaded)
+        monkeypatch.delattr(datasets, "load", raising=False)  # the second finds what the first left
 
 
 def _rows(*rows: tuple[str, str, float, float, float]) -> pd.DataFrame:

@@ -110,6 +110,7 @@ def run_together(
     threads: int | None = None,
     progress: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    loaded: dict[Any, Dataset] | None = None,
 ) -> DataFrame:
     """As `run_experiment`, for runs of any plans in one process: they take turns, a training step each.
 
@@ -118,6 +119,7 @@ def run_together(
         runs, device, root, accelerate, progress: as in `run_experiment`.
         threads: torch's; None: one for each core.
         stop: asked at the end of each epoch of each run; True: that run writes its checkpoint and is left there.
+        loaded: data sets that earlier calls in this process left here; this one adds its own.
 
     Returns:
         The rows of the runs that were finished; none, without columns, if all were stopped.
@@ -133,8 +135,8 @@ def run_together(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or os.cpu_count() or 1)
     try:
-        data: dict[Any, Dataset] = {}  # that runs have in common
-        turns = [_one(*run, Path(runs), progress, device, root, accelerate, data) for run in planned]
+        loaded = {} if loaded is None else loaded  # runs have data in common
+        turns = [_one(*run, Path(runs), progress, device, root, accelerate, loaded) for run in planned]
         results = interleave(turns, choose_device(device), stop)
     finally:
         torch.set_num_threads(before)

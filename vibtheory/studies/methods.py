@@ -274,7 +274,7 @@ def _phase(
     plans = [(method, value, method.plan(table, phase, value, budget)) for method, table, value, budget in points]
     planned = [(*point, recipe, seed) for point in plans for recipe, seed in point[2].jobs(phase)]
     threads = 1 if cluster else max(1, (os.cpu_count() or 1) // jobs)
-    work = partial(run_together, runs=runs, threads=threads, device=device, root=root)
+    work = partial(run_together, runs=runs, threads=threads, device=device, root=root, loaded={})
     items = [[(plan, phase, recipe, seed)] for _, _, plan, recipe, seed in planned]
     left = defaultdict(set)
     for place, (method, *_) in enumerate(planned):

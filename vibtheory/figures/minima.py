@@ -40,8 +40,8 @@ def plot_path(path: SparsityPath) -> Figure:
     figure, (shares, counts) = plt.subplots(2, 1, figsize=(5.2, 4.4), sharex=True, height_ratios=[2, 1])
     share, gammas = path.alpha / (1 + path.alpha), path.gammas
     ever = np.flatnonzero(share.max(axis=0) > 0)  # the others would cover each other at 0
-    ever = ever if ever.size else np.array([0])
-    shades = plt.get_cmap("turbo")(np.linspace(0.03, 0.97, ever.size))
+    ever = ever[np.argsort((share[:, ever] > 0).sum(axis=0))] if ever.size else np.array([0])
+    shades = plt.get_cmap("viridis_r")(np.linspace(0.05, 1, ever.size))  # the longer open, the darker
     jumps = [event.gamma for event in path.events if event.kind == "jumps"]
     pieces = (gammas[:, None] <= np.array(jumps)).sum(axis=1)  # a line would claim what lies between
     for piece in sorted(set(pieces)):
@@ -70,14 +70,14 @@ def plot_path(path: SparsityPath) -> Figure:
 
 @style()
 def plot_descent(minimum: RealLossMinimum, of: str = "") -> Figure:
-    """J − J_end in nats after each step, by kind of step, on a log axis.
+    """J − J_end in nats after each step, by kind of step, on a log axis that ends at 1e-10 of J: below is rounding.
 
     Args:
         minimum: from `minimise_real_loss`.
         of: net and layer, for the title.
     """
     above = np.array(minimum.history) - minimum.history[-1]
-    floor = 1e-16 * max(1.0, abs(minimum.value))
+    floor = 1e-10 * abs(minimum.value)
     height = np.maximum(above, floor)
     kinds = np.array(("start", *minimum.steps))
     looks = (("start", "start", "black"), ("mm", "majorise–minimise", "blue"),
@@ -87,8 +87,8 @@ def plot_descent(minimum: RealLossMinimum, of: str = "") -> Figure:
     for kind, label, color in looks:
         at = np.flatnonzero(kinds == kind)
         if at.size:
-            axes.scatter(at, height[at], s=16, color=COLORS[color], label=label, zorder=2)
-    axes.set(xlabel="step", ylabel="J above its final value (nats)")
+            axes.scatter(at, height[at], s=16, color=COLORS[color], label=label, zorder=2, clip_on=False)
+    axes.set(xlabel="step", ylabel="J above its final value (nats)", ylim=(floor, None))
     words = f"J falls to {minimum.value:.4g} nats; {minimum.nonzeros} of {minimum.mu.size} gates open"
     axes.set_title(f"{of}\n{words}" if of else words)
     axes.legend()
@@ -169,7 +169,8 @@ def plot_solver_cost(table: DataFrame) -> Figure:
         axes[1].loglog(part["rank"], part["fast_s"], "o-", color=color, label=f"fast, d = {size:g}, γ = 0.1")
     axes[1].set(xlabel="rank of A")
     for axis, ticks in ((axes[0], by_size["d"]), (axes[1], several["rank"])):
-        places = sorted({place for place in ticks if place != 300})  # beside 400 it would be unreadable
+        every = np.unique(ticks)
+        places = every[np.append(True, every[1:] > 1.4 * every[:-1])]  # closer ones would be unreadable
         axis.set_xticks(places, [f"{place:g}" for place in places])
         axis.minorticks_off()
     axes[0].legend(loc="center right", bbox_to_anchor=(1.0, 0.62))

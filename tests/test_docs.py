@@ -15,6 +15,7 @@ docs/api/ shows.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import runpy
 from collections.abc import Iterator
@@ -213,6 +214,38 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_committed_picture_is_on_the_page_of_figures_with_its_command() -> None:
+    page = (ROOT / "docs/figures.md").read_text(encoding="utf-8")
+    shown = re.findall(r"!\[[^\]]+\]\(\.\./figures/([^)]+)\)\n\n[A-Z0-9α].+\n`(python|vibtheory) ([^ `]+)[^`]*`", page)
+    kept = {path.name for kind in ("png", "gif") for path in (ROOT / "figures").glob(f"*.{kind}")}
+    assert sorted(name for name, *_ in shown) == sorted(kept), "docs/figures.md: a picture, its sentence and command"
+    for name, program, word in shown:
+        assert (ROOT / (word if program == "python" else f"vibtheory/cli/{word}.py")).exists(), name
+
+
+def test_the_course_has_every_notebook_and_says_how_long_it_takes() -> None:
+    """The page's rule: a minute for a hundred words and for each cell of code, eight for an exercise."""
+    page = (ROOT / "docs/course.md").read_text(encoding="utf-8")
+    rows = re.findall(r"gallery/(\w+)\.html\">\d\d</a> \|[^|]+\| (\d+) \|", page)
+    notebooks = {path.stem: path for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert sorted(name for name, _ in rows) == sorted(notebooks)
+    for name, minutes in rows:
+        cells = json.loads(notebooks[name].read_text(encoding="utf-8"))["cells"]
+        texts = {kind: ["".join(c["source"]) for c in cells if c["cell_type"] == kind] for kind in ("markdown", "code")}
+        exercises = sum(text.startswith("answer") or "\ncheck(" in text for text in texts["code"])
+        rule = len(" ".join(texts["markdown"]).split()) / 100 + len(texts["code"]) + 8 * exercises
+        assert abs(int(minutes) - rule) < 10, f"{name}: {rule:.0f} minutes by the page's rule"
+
+
+def test_the_estimators_page_has_every_estimator() -> None:
+    from vibtheory.information import METHODS, SAMPLE_METHODS
+
+    page = (ROOT / "docs/api/estimators.md").read_text(encoding="utf-8").split("**samples only**")
+    for part, methods in zip(page, (METHODS, SAMPLE_METHODS), strict=True):
+        rows = [line.split("|")[1] for line in part.splitlines() if line.startswith("| `")]
+        assert {name for row in rows for name in re.findall("`(\\w+)`", row)} == set(methods)
 
 
 def test_the_site_needs_nothing_from_elsewhere() -> None:

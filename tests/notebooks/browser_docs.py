@@ -75,7 +75,7 @@ def test_no_page_is_wider_than_the_window(site, page):
 
 
 def test_formulas_are_drawn(site, page, shots):
-    """docs/mathml.py made MathML of each; the browser lays it out, with nothing of LaTeX left to read."""
+    """docs/hooks.py made MathML of each; the browser lays it out, with nothing of LaTeX left to read."""
     page.goto((site / "theory.html").as_uri())
     page.screenshot(path=shots / f"docs_theory_{page.viewport_size['width']}.png", full_page=True)
     assert page.locator("math").count() > 150
@@ -109,3 +109,22 @@ def test_the_menu_leads_to_the_how_to_pages(site, page):
     menu.get_by_role("link", name="Use a GPU", exact=True).click()
     page.wait_for_url("**/howto/gpu.html")
     assert page.locator(".md-content h1").is_visible()
+
+
+def test_no_page_of_the_api_is_a_wall(site, page):
+    for path in sorted((site / "api").glob("*.html")):
+        page.goto(path.as_uri())
+        assert len(page.locator(".md-content").inner_text().split()) < 4500, path.name
+
+
+def test_search_finds_a_word_where_the_site_is_served(site, served, browser, shots):
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{served(site)}/index.html")
+    page.get_by_role("textbox", name="Search").fill("Blahut")
+    page.locator(".md-search-result__item").first.wait_for()
+    page.screenshot(path=shots / "docs_search.png")
+    page.locator(".md-search-result__link").first.click()
+    page.wait_for_url("**/api/bottleneck.html**")
+    assert "Blahut" in page.locator(".md-content").inner_text()
+    page.close()

@@ -1,4 +1,4 @@
-"""LaTeX as MathML, which browsers draw by themselves: for the gallery and for the documentation (docs/mathml.py)."""
+"""LaTeX as MathML, which browsers draw by themselves: for the gallery and for the documentation (docs/hooks.py)."""
 
 from __future__ import annotations
 

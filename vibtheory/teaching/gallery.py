@@ -94,8 +94,8 @@ def build_gallery(
         )
     still = "" if frames else " Pictures with sliders show their first setting here (<code>make gallery</code>: all)."
     head = (
-        "<header><h1>vibtheory: notebooks</h1><p>From the information-bottleneck principle to a certified sparse network: "
-        f'<a href="../course.html">the course</a>, <a href="../figures.html">all figures</a>.{still}</p></header>'
+        "<header><h1>vibtheory: notebooks</h1><p>From the information-bottleneck principle to a certified sparse "
+        f'network: <a href="../course.html">the course</a>, <a href="../figures.html">all figures</a>.{still}</p></header>'
     )
     index = target / "index.html"
     size += _write(index, "vibtheory: notebooks", f'{head}<main class="cards">{"".join(cards)}</main>')

@@ -93,9 +93,10 @@ def build_gallery(
             f"<h2>{html.escape(path.stem[:2])} · {html.escape(title)}</h2><p>{_inline(sentence)}</p></a>"
         )
     still = "" if frames else " Pictures with sliders show their first setting here (<code>make gallery</code>: all)."
+    beside = '<a href="../course.html">the course</a>, <a href="../figures.html">all figures</a>'
     head = (
-        "<header><h1>vibtheory: notebooks</h1><p>From the information-bottleneck principle to a certified sparse "
-        f'network: <a href="../course.html">the course</a>, <a href="../figures.html">all figures</a>.{still}</p></header>'
+        "<header><h1>vibtheory: notebooks</h1><p>From the information-bottleneck principle to a certified "
+        f"sparse network: {beside}.{still}</p></header>"
     )
     index = target / "index.html"
     size += _write(index, "vibtheory: notebooks", f'{head}<main class="cards">{"".join(cards)}</main>')

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from vibtheory.bridge.affine import MEMORY, AffineMap, is_affine, matrix_of
@@ -277,18 +277,22 @@ class GatedLayer:
             self._remember()
             return after
         z = torch.linspace(0.5, 1.5, self.d, dtype=torch.float64, device=self.device)
+        x, results = self._frozen.inputs(slice(2)), list[dict[fx.Node, Any]]()
+        if after.graph is not None:
+            x = self._frozen.probes
+            results = [after.results(known, z, self.gate.axis) for known in self._frozen.results]
+            (output,) = after.graph.graph.find_nodes(op="output")
+            found = results[1][output]
+        else:
+            f = activation(self.net, self.gate, x, stop=True)
+            found = self.output(Batch(x, f.double(), x), z)
         with torch.no_grad(), gate_held_at(self.gate, z):
-            truth = _two_axes(self.net(self._frozen.inputs(slice(2)))).double()
-        batch, self.batch, samples, self.samples = self.batch, 2, self.samples, 0
-        two = self._batch(0, ())
-        self.batch, self.samples = batch, samples
-        found = self.output(two, z.expand(len(two.f), -1)).detach().double()
+            truth = _two_axes(self.net(x)).double()
         near = 1e-9 + self.rounding
-        if torch.allclose(found, truth, near, near * float(truth.abs().nan_to_num(0, 0).max()), equal_nan=True):
-            if after.graph is not None and not self.rounding and self.gate.axis == 1:
-                x = self._frozen.inputs(slice(2))
-                three = torch.cat([x, x[:1], x[:1] / 2])[-3:]  # the last is another example in any case
-                self.branches = Branching(after, three.flip(0), z, self.likelihood, self.memory)
+        size = float(truth.abs().nan_to_num(0, 0).max())
+        if torch.allclose(_two_axes(found).detach().double(), truth, near, near * size, equal_nan=True):
+            if results and not self.rounding and self.gate.axis == 1:
+                self.branches = Branching(after, results, self.likelihood, self.memory)
             return after
         self.prefix = self.tail = None
         self._remember()

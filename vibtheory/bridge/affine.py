@@ -153,13 +153,14 @@ def one_channel_each(f: Tensor) -> Tensor:
     return (f[:, None] * mask).reshape(n * channels, *f.shape[1:])
 
 
-def convolved_by_channel(module: nn.Module | None, f: Tensor) -> Tensor | None:
+def convolved_by_channel(module: nn.Module | None, f: Tensor, scale: Tensor | float = 1.0) -> Tensor | None:
     """[n·C, O, ...]: `module`(f) without its bias, from each channel of f [n, C, H, W] alone; None where unknown.
 
-    One product with every channel's own share, at the cost of the ordinary convolution.
+    Times `scale` [O]. One product with every channel's own share, at the cost of the ordinary convolution.
     """
     if not isinstance(module, nn.Conv2d) or module.groups != 1 or module.padding_mode != "zeros":
         return None
-    weight = module.weight.transpose(0, 1).reshape(-1, 1, *module.weight.shape[2:])  # [C·O, 1, k, k]
+    weight = module.weight * torch.as_tensor(scale).reshape(-1, 1, 1, 1)
+    weight = weight.transpose(0, 1).reshape(-1, 1, *module.weight.shape[2:])  # [C·O, 1, k, k]
     alone = functional.conv2d(f, weight, None, module.stride, module.padding, module.dilation, groups=f.shape[1])
     return alone.reshape(len(f) * f.shape[1], -1, *alone.shape[2:])

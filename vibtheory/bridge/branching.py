@@ -10,6 +10,7 @@ at most κ‖Δp‖ with κ² = Σ_v κ_v and p the p_v times √κ_v, one below
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -37,7 +38,7 @@ class Branching:
 
     Args:
         after: what follows the gate, with a graph whose parameters are float64.
-        x: examples [3, ...], on which it is seen that no operation mixes them. z: gates [d] there.
+        results: of all operations on one example and on three, where it is seen that no operation mixes them.
         likelihood: of the loss; what it cannot see of the output is left out.
         memory: bytes that intermediate results may take.
 
@@ -46,12 +47,14 @@ class Branching:
         affine: whether there are only affine ones.
     """
 
-    def __init__(self, after: Downstream, x: Tensor, z: Tensor, likelihood: OutputLoss, memory: int) -> None:
+    def __init__(
+        self, after: Downstream, results: Sequence[dict[fx.Node, Any]], likelihood: OutputLoss, memory: int
+    ) -> None:
         assert after.graph is not None
         assert after.gate is not None
         self.graph, self.gate, self.likelihood, self.memory = after.graph, after.gate, likelihood, memory
         nodes = self.graph.graph.nodes
-        self.values, several = _results(after, x[:1], z), _results(after, x, z)
+        self.values, several = results
         self.data = reached(self.graph.graph, [n for n in nodes if n.op == "placeholder"])
         self.active = {n: i for n, i in reached(self.graph.graph, [self.gate]).items() if not shape_value(n)}
         self.constants: dict[fx.Node, float | None] = {self.gate: 1.0}  # None: affine
@@ -229,6 +232,7 @@ class _Map(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.graph, self.values, self.source, self.nodes = graph, values, source, nodes
+        self.run = fx.Interpreter(graph, garbage_collect_values=False)
         self.weights, self.centred = weights, centred
 
     def forward(self, u: Tensor) -> Tensor:
@@ -236,40 +240,34 @@ class _Map(nn.Module):
 
     def by_channel(self, f: Tensor) -> Tensor:
         """What each channel of f [n, C, ...] adds to the map: [n·C, M]."""
-        known = {}
+        known: dict[fx.Node, Tensor] = {}
         for node in self.nodes:
-            alone = convolved_by_channel(as_module(self.graph, node, self.source), f)
+            module, users, ends = as_module(self.graph, node, self.source), list(node.users), [node]
+            after = as_module(self.graph, users[0], node) if len(users) == 1 and node not in self.weights else None
+            scale = None if after is None else channel_scale(after)
+            if scale is not None:  # a BatchNorm of this convolution alone goes into its kernel
+                ends += users
+            alone = convolved_by_channel(module, f, 1.0 if scale is None else scale)
             if alone is not None:
-                known[node] = alone[:, None]
+                known |= dict.fromkeys(ends, alone[:, None])
         if all(node in known or self.source not in node.all_input_nodes for node in self.nodes):
             u = f[:, :1].repeat_interleave(f.shape[1], 0)  # nothing reads it
         else:
             u = one_channel_each(f)
         zero = {node: torch.zeros_like(alone[:1]) for node, alone in known.items()}
-        return torch.vmap(self._one)(u, known) - torch.vmap(self._one)(torch.zeros_like(u[:1]), zero)
+        v, offset = torch.vmap(self._one)(u, known), torch.vmap(self._one)(torch.zeros_like(u[:1]), zero)
+        return v - offset if bool(offset.any()) else v
 
     def _one(self, u: Tensor, known: dict[fx.Node, Tensor]) -> Tensor:
-        run = fx.Interpreter(self.graph, garbage_collect_values=False)
-        run.env = {**self.values, self.source: u[None], **known}
+        env = self.run.env = {**self.values, self.source: u[None], **known}
         for node in self.nodes:
             if node not in known:
-                run.env[node] = run.run_node(node)
+                env[node] = self.run.run_node(node)
         parts = []
         for target, weight in self.weights.items():
-            part = (run.env[target] * weight).reshape(-1)
+            part = (env[target] * weight).reshape(-1)
             parts.append(part - part.mean() if target is self.centred else part)
         return torch.cat(parts)
-
-
-def _results(after: Downstream, x: Tensor, z: Tensor) -> dict[fx.Node, Any]:
-    """The result of every operation."""
-    assert after.graph is not None
-    assert after.gate is not None
-    with torch.no_grad():
-        f, before = after.resume(x)
-        run = fx.Interpreter(after.graph, garbage_collect_values=False)
-        run.run(initial_env={**before, after.gate: f * z.reshape(-1, *(1,) * (f.ndim - 2))})
-    return run.env
 
 
 def _alike(one: Any, several: Any) -> bool:

@@ -50,6 +50,20 @@ class Downstream(NamedTuple):
         assert self.gate is not None
         return fx.Interpreter(self.graph).run(initial_env={**before, self.gate: gated})
 
+    def results(self, known: dict[fx.Node, Any], z: Tensor, axis: int = 1) -> dict[fx.Node, Any]:
+        """The results of all operations with the gates at z [d], from those `known` at other ones."""
+        assert self.graph is not None
+        assert self.gate is not None
+        f = known[self.gate.all_input_nodes[0]]
+        shape = [1] * f.ndim
+        shape[axis] = len(z)
+        after = reached(self.graph.graph, [self.gate])
+        run = fx.Interpreter(self.graph, garbage_collect_values=False)
+        with torch.no_grad():
+            before = {node: value for node, value in known.items() if node not in after}
+            run.run(initial_env={**before, self.gate: (f * z.reshape(shape)).to(f.dtype)})
+        return run.env
+
 
 def reached(graph: fx.Graph, starts: Iterable[fx.Node]) -> dict[fx.Node, int]:
     """`starts` and what depends on them, in the order of the graph, numbered."""

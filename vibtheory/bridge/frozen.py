@@ -46,6 +46,22 @@ class FrozenNetwork:
         return traced(self.net)
 
     @cached_property
+    def probes(self) -> Tensor:
+        """Three examples [3, ...], the first unlike the others."""
+        x = self.inputs(slice(2))
+        return torch.cat([x, x[:1], x[:1] / 2])[-3:].flip(0)
+
+    @cached_property
+    def results(self) -> tuple[dict[fx.Node, Any], dict[fx.Node, Any]]:
+        """The results of the trace's operations on the first probe alone, and on all three."""
+        assert isinstance(self.trace, fx.GraphModule)
+        runs = [fx.Interpreter(self.trace, garbage_collect_values=False) for _ in range(2)]
+        with torch.no_grad():
+            for run, x in zip(runs, (self.probes[:1], self.probes), strict=True):
+                run.run(x)
+        return runs[0].env, runs[1].env
+
+    @cached_property
     def entries(self) -> int:
         """Of `affine.entries`, for one example."""
         return entries(self.net, self.inputs(slice(1)))

@@ -152,10 +152,11 @@ class _ByChannel:
         assert layer.prefix is not None
         self.prefix: nn.Sequential = layer.prefix
         self.d, self.seen, self.listened = layer.d, seen, layer.listened.reshape(-1)
-        self.columns = None if v is None else v.T.reshape(layer.d, v.shape[1] // layer.d, len(v))  # [C, P, m]
+        self.all_listened = bool(self.listened.all())
+        self.v = None if v is None else v.reshape(len(v), layer.d, v.shape[1] // layer.d).permute(1, 2, 0)  # [C, P, m]
         zero = torch.zeros(1, *layer.shape, dtype=torch.float64, device=layer.device)
         held = entries(layer.prefix, zero) if v is None else max(len(v), 1)
-        self.rows = max(1, min(_AT_ONCE, layer.memory // 32) // (layer.d * held))
+        self.rows = max(1, min(_AT_ONCE, layer.memory // 32) // (layer.d * max(held, layer.d)))
         self.total = torch.zeros(layer.d, layer.d, dtype=torch.float64, device=layer.device)
         self.slope = torch.zeros_like(self.total[0])
 
@@ -163,17 +164,17 @@ class _ByChannel:
         """As `_Flat.add`."""
         for start in range(0, len(f), self.rows):
             rows = slice(start, start + self.rows)
-            if self.columns is None:
-                v = channel_contributions(self.prefix, f[rows])[:, :, self.listened].transpose(0, 1)
-                v = self.seen(v.movedim(2, 0)).movedim(0, 2)
+            if self.v is None:
+                v = channel_contributions(self.prefix, f[rows])
+                v = self.seen((v if self.all_listened else v[:, :, self.listened]).movedim(2, 0)).movedim(0, 2)
             else:
-                v = f[rows].reshape(-1, self.d, self.columns.shape[1]).transpose(0, 1) @ self.columns  # [C, n, m]
-            if pull is not None:
-                self.slope += torch.einsum("cnm,nm->c", v, pull[rows])
+                v = (f[rows].reshape(-1, self.d, self.v.shape[1]).transpose(0, 1) @ self.v).transpose(0, 1)
+            if pull is not None:  # v [n, C, m]
+                self.slope += torch.einsum("ncm,nm->c", v, pull[rows])
+            grams = v @ v.mT
             if weigh is not None:
-                v = v * weigh(rows, v.square().sum(2)).sqrt()[:, None]
-            flat = v.flatten(1)
-            self.total.addmm_(flat, flat.T)
+                grams *= weigh(rows, grams.diagonal(0, 1, 2).T)[:, None, None]
+            self.total += grams.sum(0)
 
     def gram(self) -> Tensor:
         return self.total

@@ -18,7 +18,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from vibtheory.errors import as_whole, reject
 from vibtheory.information.channel import GatedChannel
-from vibtheory.networks.forward import activation, evaluating
+from vibtheory.networks.forward import activation, evaluating, is_dense
 from vibtheory.networks.gates import Gate, GateLaw, named_gates
 
 __all__ = ["Inputs", "LayerLaw", "as_batches", "layer_law"]
@@ -146,6 +146,8 @@ def as_batches(net: nn.Module, x: Inputs, batch: int) -> list[Tensor]:
 
 
 def _tensor(x: Any) -> Tensor:
+    if isinstance(x, Tensor) and x.ndim and not is_dense(x):
+        reject("x", f"a tensor, {x.layout} on {x.device}", "numbers [N, ...]", "pass x.to_dense(), with its values")
     try:
         return x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
     except (TypeError, ValueError) as error:

@@ -50,7 +50,7 @@ def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool 
     if per_input := [name for name, gate in named_gates(net).items() if gate.per_input]:
         reject("net", f"gates that decide per input: {', '.join(per_input)}", "gates that are the same for all inputs",
                "use it as it is; vibtheory.compression.metrics.average_flop counts it")  # fmt: skip
-    example = _example_for(net) if example_input is None else as_example(example_input)
+    example = _example_for(net) if example_input is None else as_example(example_input, net)
     chain = example is not None and isinstance(net, nn.Sequential) and is_chain(net, *example[:1])
     if fold_batchnorm and not chain:
         reject("fold_batchnorm", True, "False for a model that is not a chain", "leave it out")

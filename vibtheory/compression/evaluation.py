@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vibtheory.errors import check_choice, reject
-from vibtheory.networks.forward import embeddings, evaluating, takes_float_tokens
+from vibtheory.networks.forward import embeddings, evaluating, is_dense, takes_float_tokens
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.likelihood import outputs_of
 
@@ -80,7 +80,7 @@ def evaluate(
     """
     check_choice("likelihood", likelihood, ("multinomial", "gaussian"))
     for name, values in (("x", x), ("y", y)):
-        if not isinstance(values, np.ndarray | Tensor):
+        if not isinstance(values, np.ndarray | Tensor) or not is_dense(values):
             reject(name, f"a {type(values).__name__}", "an array or a tensor [N, ...]", f"pass data.{name}_test")
     if len(x) != len(y) or len(x) == 0:
         reject("y", f"{len(y)} labels for {len(x)} inputs", "one label per input, at least one", "pass matching arrays")

@@ -87,7 +87,7 @@ def export_onnx(
     if path.exists() and not path.is_file():
         reject("path", str(path), "a file, new or old", "name the file to write, such as net.onnx")
     plain = copy.deepcopy(model).eval().cpu()
-    example, *more = as_example(example_input)
+    example, *more = as_example(example_input, plain)
     if more:
         reject("example_input", f"{1 + len(more)} inputs", "one batch [N, ...]", "wrap the model so that it splits one")
     example = example.detach().cpu()

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from vibtheory.compression.proportionality import ProportionalGroup, proportional_groups
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import reject
+from vibtheory.networks.forward import as_example
 from vibtheory.networks.gates import Gate, vib_gates
 from vibtheory.networks.units import FeedingGate, gated_layers, inputs_of
 
@@ -139,6 +140,7 @@ def merge_redundant(
         reject("batch_size", batch_size, "an integer >= 1", "pass the number of examples per forward pass")
     merged = copy.deepcopy(net)
     layers, skipped = gated_layers(merged, layer)
+    as_example(inputs[:2], net, "data")
     before = _information(merged)
     groups: list[MergedGroup] = []
     for each in layers:

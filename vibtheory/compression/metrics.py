@@ -57,7 +57,7 @@ def compression(net: nn.Module, input_shape: Sequence[int] | None = None, *, exa
         InvalidInputError: neither of the two kinds of net, `input_shape` does not fit, or see `compress`.
     """
     if example_input is not None:
-        example = as_example(example_input)
+        example = as_example(example_input, net)
         if not (isinstance(net, nn.Sequential) and is_chain(net, example[0], units_axis=1)):
             return _by_counting(net, example)
         input_shape = example[0].shape[1:]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from vibtheory.errors import reject
+from vibtheory.errors import InvalidInputError, reject
 from vibtheory.networks.gates import GateLaw, named_gates
 from vibtheory.networks.streams import random_stream
 
@@ -24,7 +24,9 @@ __all__ = [
     "evaluating",
     "gate_held_at",
     "in_float64",
+    "is_dense",
     "results_before",
+    "run_on",
     "take_float_tokens",
     "takes_float_tokens",
     "with_results",
@@ -68,18 +70,53 @@ def evaluating(
                 gate.sample_in_eval = before
 
 
-def as_example(example_input: Any) -> tuple[Any, ...]:
-    """A batch, or a tuple of positional inputs, as such a tuple, arrays as tensors.
+def as_example(example_input: Any, net: nn.Module | None = None, argument: str = "example_input") -> tuple[Any, ...]:
+    """A batch, or a tuple of positional inputs, as such a tuple, arrays as tensors; in the precision that `net` takes.
 
     Raises:
-        InvalidInputError: no tensor among them, as in a DataLoader.
+        InvalidInputError: no tensor among them, as in a DataLoader; one without examples or values; or not what `net`
+            takes in evaluation mode.
     """
     given = example_input if isinstance(example_input, tuple) else (example_input,)
+    arrays = [value for value in pytree.tree_leaves(given) if isinstance(value, np.ndarray | Tensor)]
+    if not arrays or not is_dense(arrays[0]) or len(arrays[0]) == 0:
+        got = f"a {type(example_input).__name__}"
+        if arrays:
+            got += f" of shape {list(arrays[0].shape)}, {arrays[0].dtype}"
+            got += f", {arrays[0].layout} on {arrays[0].device}" if isinstance(arrays[0], Tensor) else ""
+        reject(argument, got, "one batch [N, ...] of numbers, or a tuple of inputs", "pass x_train[:2]")
     found = tuple(torch.as_tensor(value) if isinstance(value, np.ndarray) else value for value in given)
-    if not any(isinstance(value, Tensor) for value in pytree.tree_leaves(found)):
-        reject("example_input", f"a {type(example_input).__name__}", "one batch [N, ...], or a tuple of inputs",
-               "pass x_train[:2]")  # fmt: skip
+    if net is None:
+        return found
+    own = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+    cast: tuple[Any, ...] = pytree.tree_map_only(Tensor, lambda v: v.to(own) if v.is_floating_point() else v, found)
+    with evaluating(net), takes_float_tokens(net):
+        try:
+            run_on(net, found, argument)
+        except InvalidInputError:  # numpy's float64 for a float32 network, say
+            if all(v.dtype == w.dtype for v, w in zip(*map(pytree.tree_leaves, (cast, found)), strict=True)
+                   if isinstance(v, Tensor)):  # fmt: skip
+                raise
+            run_on(net, cast, argument)
+            return cast
     return found
+
+
+def is_dense(values: Any) -> bool:
+    """Whether an array or tensor [N, ...] holds numbers, one for each place: not text, not sparse, not on "meta"."""
+    if isinstance(values, Tensor):
+        return values.ndim > 0 and values.layout == torch.strided and not values.is_meta
+    return values.ndim > 0 and values.dtype.kind in "biufc"
+
+
+def run_on(net: nn.Module, inputs: tuple[Any, ...], argument: str = "example_input") -> Any:
+    """net(*inputs) without gradients. Raises InvalidInputError where it does not take them."""
+    try:
+        with torch.no_grad():
+            return net(*inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, KeyError, AttributeError) as failure:
+        detail = " ".join(str(failure).split())[:300]
+        reject(argument, f"an input the model does not take ({detail})", "one batch", "pass x_train[:2]")
 
 
 def in_float64(net: nn.Module, x: Any) -> nn.Module:

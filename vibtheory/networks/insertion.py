@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 
 from vibtheory.errors import InvalidInputError, as_positive, reject
 from vibtheory.networks.equivalence import deviation, probes, training_batches
-from vibtheory.networks.forward import as_example, take_float_tokens
+from vibtheory.networks.forward import as_example, run_on, take_float_tokens
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
 from vibtheory.networks.interception import UnitAxes, intercept, places_of
@@ -86,7 +86,6 @@ def insert_gates(
             lists them) or option, a multiplier that is no number >= 0, an example the model does not take, or a model
             that gates would change.
     """
-    inputs = as_example(example_input)
     if isinstance(model, torch.jit.ScriptModule):
         reject("model", "a scripted model", "the Python module that it was made from", "insert gates, then script")
     result = copy.deepcopy(model)
@@ -117,8 +116,8 @@ def insert_gates(
         return make_gate(chosen.pop("law"), shape[axis], axis=axis, **chosen).to(_device(inputs))
 
     take_float_tokens(result)
-    result.eval()
-    one = isinstance(_run(result, inputs), Tensor)
+    inputs = as_example(example_input, result.eval())
+    one = isinstance(run_on(result, inputs), Tensor)
     gates: list[Any] = []
     changed = "not tried"
     rules = rules_of(where)
@@ -172,14 +171,6 @@ def _trace(model: nn.Module) -> fx.Graph | None:
         return None  # control flow that depends on data, unpacking of proxies, …
 
 
-def _run(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
-    try:
-        with torch.no_grad():
-            return model(*inputs)
-    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as failure:
-        reject("example_input", f"an input the model does not take ({failure})", "one batch", "pass x_train[:2]")
-
-
 def _changes(model: nn.Module, gated: nn.Module, inputs: tuple[Any, ...]) -> str:
     """How `gated`, its gates passing everything on, differs from `model`; empty where it does not.
 
@@ -189,13 +180,13 @@ def _changes(model: nn.Module, gated: nn.Module, inputs: tuple[Any, ...]) -> str
     take_float_tokens(plain)
     for gate in named_gates(open_).values():
         gate.forward = partial(_pass_on, gate)  # type: ignore[method-assign]
-    with torch.random.fork_rng(devices=[]):  # `_run` draws too
+    with torch.random.fork_rng(devices=[]):  # `run_on` draws too
         try:
             if not deviation(plain.eval(), open_.eval(), probes(inputs, model), seed=0) <= _TOLERANCE:
                 return "in evaluation mode" + _why_fused(plain, open_, inputs)
             for batch in training_batches(inputs):
                 try:
-                    _run(copy.deepcopy(plain).train(), batch)
+                    run_on(copy.deepcopy(plain).train(), batch)
                 except InvalidInputError:
                     continue
                 if not deviation(plain.train(), open_.train(), probes(batch, model), seed=0) <= _TOLERANCE:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import as_array, reject
-from vibtheory.networks.forward import evaluating
+from vibtheory.networks.forward import evaluating, is_dense
 from vibtheory.networks.gates import Gate, vib_gates
 from vibtheory.networks.sequential import ordered_modules
 
@@ -108,7 +108,7 @@ def inputs_of(data: Dataset | Tensor) -> Tensor:
         data = torch.from_numpy(np.asarray(data.x_train))
     if not isinstance(data, Tensor):
         reject("data", type(data).__name__, "a Dataset or a tensor of inputs", "pass inputs [N, ...]")
-    if data.ndim < 2 or len(data) == 0:
+    if data.ndim < 2 or len(data) == 0 or not is_dense(data):
         reject("data", f"shape {list(data.shape)}", "at least one example, [N, ...]", "pass inputs [N, ...]")
     if not bool(torch.isfinite(data).all()):
         as_array("data", data.double().cpu().numpy())  # raises, and counts them

@@ -1,7 +1,7 @@
 """Solutions of notebook 02; each cell runs behind the notebook's own cells."""
 
 # %% 02.1
-# psi = log 5 - half of log 9. Doubling f leaves it as it is: it only sees the relative spread. The poster's dropped factor
+# psi = log 5 - half of log 9. Doubling f leaves it as it is: it only sees the relative spread. The dropped factor
 # 1/2 only rescales gamma, and is harmless; psi depends on the activations, hence on the weights: dropping it changes the
 # minimiser.
 v = shapes["uniform on [0, 2]"][:, None]

@@ -7,6 +7,7 @@ from typing import Any
 
 __all__ = ["differences", "printed"]
 
+_WITHIN = re.compile(r"within (\d+)")
 _NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _TINY = 1e-7
 
@@ -27,15 +28,17 @@ def printed(cell: Any) -> str:
 def differences(committed: Any, fresh: Any, *, relative: float = 1e-3, approximate: float = 0.05) -> list[str]:
     """One line per code cell whose text differs.
 
-    Cells tagged "varies" (timings) are left out; in cells tagged "approximate" (training, whose last digits depend on
-    the processor) numbers may differ by `approximate`, elsewhere by `relative`. Below 1e-7 all numbers are 0.
+    In cells tagged "within 2" (training, whose course depends on the processor) numbers may differ by that factor; in
+    those tagged "approximate" (its last digits) by `approximate`, elsewhere by `relative`. Below 1e-7 all numbers are 0.
+    Cells tagged "varies" are left out: headline tables, which hold each number to a range of its own.
     """
     found = []
     for place, (old, new) in enumerate(zip(committed.cells, fresh.cells, strict=True)):
         tags = old.metadata.get("tags", [])
         if old.cell_type != "code" or "varies" in tags:
             continue
-        tolerance = approximate if "approximate" in tags else relative
+        factors = [int(found[1]) for found in map(_WITHIN.fullmatch, tags) if found]
+        tolerance = 1 - 1 / factors[0] if factors else approximate if "approximate" in tags else relative
         before, after = printed(old), printed(new)
         if _words(before) != _words(after):
             found.append(f"cell {place}: the words changed from {before!r} to {after!r}")

@@ -8,12 +8,26 @@ from pathlib import Path
 
 import pytest
 
+import vibtheory as vt
 from tests.notebooks import comparing, executing
 from vibtheory.teaching import notebooks
 from vibtheory.teaching.exercises import EXERCISES
 
 ROOT = Path(__file__).parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# Numbers that prose says and no cell: MNIST's and the networks' sizes, and what was set or read off elsewhere.
+_GIVEN = {
+    "*": "784 300 100 60000 1.443",
+    "03": "20000 80",  # the record's recipe, Table 1's
+    "05": "10000",  # of check_trained.csv
+    "06": "550 770 2",  # the printed axis, and how well its curves can be read
+}
+_PROSE = re.compile(r"\$\$.*?\$\$|`[^`]*`|\]\([^)]*\)|^#.*$|^\*\*\d+\.\*\*|[Nn]otebooks? \d\d.*?(?=[ ,.:;)])", re.M | re.S)
+_NUMBER = re.compile(r"(?<![\w.{^_])\d[\d,_]*(?:\.\d+)?(?:e-?\d+)?(?![\w])")
+
+
+def _numbers(text):
+    return [number.rstrip(",_").replace(",", "").replace("_", "") for number in _NUMBER.findall(text)]
 
 
 def test_all_notebooks_are_there():
@@ -55,6 +69,28 @@ def test_is_small_stripped_and_has_exercises(path):
     for name, code in solutions.items():
         assert f'assert check("{name}", ' in code
     assert "<details>" not in text
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_each_number_in_prose_stands_in_a_cell_or_is_printed_by_one(path):
+    """To as many digits as the prose says; years and single digits aside. What cells print, runs are held to."""
+    notebook = notebooks.read(path)
+    known = [_GIVEN["*"], _GIVEN.get(path.stem[:2], ""), *notebooks.solutions(path).values()]
+    known += [vt.tables.published(table).to_string() for table in (1, 2)]
+    for cell in notebook.cells:
+        known += [cell.source, comparing.printed(cell)] if cell.cell_type == "code" else []
+    values = [float(number) for number in _numbers(re.sub(r"(?<!e)-", " ", " ".join(known)))]
+    for cell in notebook.cells:
+        for said in _numbers(_PROSE.sub(" ", cell.source)) if cell.cell_type == "markdown" else ():
+            digits = len(said.partition(".")[2])
+            if len(said) > 1 and not re.fullmatch(r"(19|20)\d\d", said):
+                assert any(abs(round(value, digits) - float(said)) < 1e-9 for value in values), said
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_only_the_headline_varies(path):
+    """Every other cell's numbers are compared, with a range where the machine decides; the headline has its own."""
+    assert [cell for cell in notebooks.read(path).cells[:-1] if "varies" in cell.metadata.get("tags", [])] == []
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

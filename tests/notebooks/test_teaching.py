@@ -140,6 +140,8 @@ def _notebook(text, tags=(), picture="words"):
         ("a 1.000 b", "a 1.010 b", [], 1),
         ("a 1.000 b", "a 1.010 b", ["approximate"], 0),
         ("a 1.000 b", "a 1.200 b", ["approximate"], 1),
+        ("a 100 b", "a 60 b", ["within 2"], 0),
+        ("a 100 b", "a 210 b", ["within 2"], 1),
         ("a 1e-12 b", "a 3e-16 b", [], 0),
         ("a −2 b", "a 2 b", [], 1),
         ("open", "closed", [], 1),

@@ -67,6 +67,86 @@ def test_gradient_and_curvature_against_quadrature_kinks_included() -> None:
     assert np.abs(truth - smooth).max() > 0.2 * np.abs(truth).max()  # without the kinks it would be wrong
 
 
+@pytest.fixture(scope="module")
+def two_layers() -> tuple[nn.Sequential, Dataset, np.ndarray, np.ndarray]:
+    """Two gates, ReLU, one gate; with E ∇g [3] and E ∇²g [3, 3] by Stein's identity on a grid of the three noises."""
+    torch.manual_seed(1)
+    gates, first, last = (Gate(2), Gate(1)), nn.Linear(2, 1), nn.Linear(1, 3)
+    net = nn.Sequential(gates[0], first, nn.ReLU(), gates[1], last).double()
+    mu, sigma = np.array([0.8, -0.6, 1.1]), np.array([0.5, 0.9, 0.4])
+    for gate, own in zip(gates, (slice(0, 2), slice(2, 3)), strict=True):
+        gate.mu.data, gate.log_var.data = torch.tensor(mu[own]), torch.tensor(2 * np.log(sigma[own]))
+    x, y = np.array([[1.5, -1.0], [-0.7, 2.0], [0.1, 0.2]]), np.array([0, 2, 1])
+    last.weight.data *= 3
+    w, c, v, e = (p.detach().numpy() for p in (first.weight, first.bias, last.weight, last.bias))
+    line = np.linspace(-5.5, 5.5, 91)
+    eps = np.stack(np.meshgrid(line, line, line), -1).reshape(-1, 3)
+    weight = np.exp(-0.5 * (eps**2).sum(1))
+    weight /= weight.sum()
+    z = mu + sigma * eps
+    slope, truth = np.zeros(3), np.zeros((3, 3))
+    for f, label in zip(x, y, strict=True):
+        logits = z[:, 2:] * np.maximum((f * z[:, :2]) @ w.T + c, 0) @ v.T + e
+        g = np.log(np.exp(logits - logits[:, [label]]).sum(1))
+        slope += (weight * g) @ eps / sigma / 3
+        truth += ((weight * g * eps.T) @ eps - (weight @ g) * np.eye(3)) / np.outer(sigma, sigma) / 3
+    return net, from_arrays(np.tile(x, (1500, 1)), np.tile(y, 1500), x, y, classes=3), slope, truth
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_all_layers_at_once_against_quadrature(
+    two_layers: tuple[nn.Sequential, Dataset, np.ndarray, np.ndarray], shared: bool
+) -> None:
+    net, data, slope, truth = two_layers
+    mine = _objective(net, data)
+    assert mine.ways["all layers"] == "chain"
+    if shared:
+        mine.share()
+        times = np.bincount(mine.index)
+        assert times.min() >= 1 and times.max() > times.min()  # noqa: PT018
+    slopes, found = mine.estimates(10)
+    hessians, gauss = found["all layers"]
+    for estimates, exact in ((slopes, slope), (hessians, truth)):
+        error = estimates.std(0, ddof=1) / np.sqrt(10)
+        assert (np.abs(estimates.mean(0) - exact) < 4 * error + 0.02 * np.abs(exact).max()).all()
+        assert error.max() < 0.08 * np.abs(exact).max()
+    assert np.abs(truth - gauss)[:2, 2].max() > 0.2 * np.abs(truth).max()  # without the products it would be wrong
+
+
+def test_the_kinks_of_a_pool_against_quadrature() -> None:
+    torch.manual_seed(3)
+    gate, first, last = Gate(2), nn.Conv2d(2, 1, (1, 1)), nn.Linear(1, 3)
+    net = nn.Sequential(gate, first, nn.ReLU(), nn.MaxPool2d((1, 3)), nn.Flatten(), last).double()
+    mu, sigma = np.array([0.9, -0.7]), np.array([0.6, 0.8])
+    gate.mu.data, gate.log_var.data = torch.tensor(mu), torch.tensor(2 * np.log(sigma))
+    first.bias.data.fill_(0.3)
+    last.weight.data *= 4
+    x, y = (
+        np.array([[[[1.5, -1.0, 0.2]], [[0.4, 1.2, -2.0]]], [[[-0.7, 2.0, 0.8]], [[1.0, 0.1, -0.6]]]]),
+        np.array([0, 2]),
+    )
+    w, v, e = first.weight.detach().numpy()[0, :, 0, 0], last.weight.detach().numpy()[:, 0], last.bias.detach().numpy()
+    line = np.linspace(-6, 6, 401)
+    eps = np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
+    weight = np.exp(-0.5 * (eps**2).sum(1))
+    weight /= weight.sum()
+    truth = np.zeros((2, 2))
+    for f, label in zip(x[:, :, 0], y, strict=True):
+        largest = np.maximum((((mu + sigma * eps) * w) @ f + 0.3).max(1), 0)
+        logits = largest[:, None] * v + e
+        g = np.log(np.exp(logits - logits[:, [label]]).sum(1))
+        truth += ((weight * g * eps.T) @ eps - (weight @ g) * np.eye(2)) / np.outer(sigma, sigma) / 2
+    mine = _objective(net, from_arrays(np.tile(x, (800, 1, 1, 1)), np.tile(y, 800), x, y, classes=3))
+    assert mine.ways == {"0": "relu"}
+    estimates, gauss = mine.estimates(10)[1]["0"]
+    error = estimates.std(0, ddof=1) / np.sqrt(10)
+    assert (np.abs(estimates.mean(0) - truth) < 4 * error + 0.02 * np.abs(truth).max()).all()
+    assert error.max() < 0.08 * np.abs(truth).max()
+    mine.pools = []
+    without = mine.estimates(10)[1]["0"][0].mean(0)
+    assert np.abs(without - truth).max() > 0.2 * np.abs(truth).max()  # a pool's kinks are not those of its ReLU
+
+
 def test_it_is_the_objective_that_training_minimises_and_its_gradient() -> None:
     net, data = small_net(), small_data(20)
     named_gates(net)["h1"].close(torch.tensor([2]))

@@ -5,12 +5,15 @@
 with noise of its own for every example and every gate that is not closed for good, as in training; weights are held,
 BatchNorm stays at its recorded statistics and dropout is off. E over the gates' noise makes F smooth, so that H exists
 where ReLU has its kinks. The Gauss–Newton share JᵀCJ is what automatic differentiation sees of one layer of a piecewise
-linear network. What else H has is found in one of three ways:
+linear network. What else H has is found in one of four ways:
 
 - affine: a gate that feeds an affine map to the output has no more.
-- relu: affine maps and ReLU modules behind the gate. H − E JᵀCJ = E Σ_h δ(p_h) ∂loss/∂a_h v_h v_hᵀ over all ReLUs,
+- relu: affine maps, ReLU modules and largest ones of their windows (max-pooling) behind the gate. H − E JᵀCJ = E Σ_h δ(p_h) ∂loss/∂a_h v_h v_hᵀ over all ReLUs,
   a_h = max(p_h, 0) and v_h = ∂p_h/∂z. δ is a kernel half as wide as the noise moves p_h, of third order; random signs
-  take the sum over h, at two backward passes for each set and not one for every h.
+  take the sum over h, at two backward passes for each set and not one for every h. Where two entries of a window are
+  equal, their difference is such a p_h.
+- chain: all layers of a chain at once. Gate m multiplies what the gates before it change, so H has in the block of the
+  earlier z and z_m also E Σ ∂loss/∂(z_m a_m) ∂a_m/∂z, found with random signs likewise.
 - stein: any network, without bias and with more noise: Stein's identity, JᵀCJ at another noise z′ taken out and put in,
 
     H ≈ JᵀCJ(z′) + sym[(½(∇loss(μ+σε) − ∇loss(μ−σε)) − JᵀCJ(z′)σε) (ε/σ)ᵀ]        (mean over the data).
@@ -32,7 +35,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vibtheory.bridge.activations import GatedLayer
-from vibtheory.bridge.affine import MEMORY, is_affine
+from vibtheory.bridge.affine import MEMORY, entries, is_affine
 from vibtheory.bridge.checking import Gamma, GatedNetwork, checked
 from vibtheory.bridge.kinds import BoundOptions
 from vibtheory.compression.chain import compress_chain, is_chain
@@ -58,11 +61,14 @@ _SIGNS = 4  # sets of random signs of each draw
 _FOUND = {
     "affine": "Gauss–Newton, exact as the output is affine in z",
     "relu": "Gauss–Newton and the kinks of the ReLUs",
+    "chain": "Gauss–Newton, the kinks of the ReLUs and the products of gates",
     "stein": "Gauss–Newton and, by Stein's identity, all the rest",
 }
 _ROUND = 40  # iterations of L-BFGS between changes of units
 _FLAT = 1e-9  # relative fall of F in a round at which nothing is left to gain
 _ENOUGH = 60_000  # draws of noise over all examples beyond which polishing needs no more of each
+_PILOT = 4  # draws that decide how many each example gets
+_MORE = 3  # times as many as examples, over those that have more than one
 
 
 def check_trained(
@@ -93,7 +99,7 @@ def check_trained(
             other draws, of 60,000 in all at most (common random numbers). The report then has the point before, too.
         tolerance: as in `check_trained_objective`.
         seed: of the noise.
-        batch: examples per pass, at most. memory: bytes that a pass may take; neither changes more than random signs.
+        batch: examples per pass, at most. memory: bytes that a pass may take.
 
     Returns:
         TrainedNetworkReport.
@@ -114,12 +120,30 @@ def check_trained(
     return TrainedNetworkReport(objective.reports(draws, tolerance), before)
 
 
-def _relus(view: GatedLayer) -> list[str]:
-    """The names of the ReLU modules behind a gate; none where something else there is not affine either."""
+def _bent(view: GatedLayer) -> list[str]:
+    """The names of the ReLU and pooling modules behind a gate; none where something else there is not affine either."""
     names = {id(module): name for name, module in view.net.named_modules()}
     bent = [module for module in view.after.modules or () if not is_affine(module)]
-    found = [names.get(id(module), "") for module in bent if type(module) is nn.ReLU]
+    found = [names.get(id(module), "") for module in bent if type(module) is nn.ReLU or _is_plain(module)]
     return found if len(found) == len(bent) and all(found) else []
+
+
+def _is_plain(module: nn.Module) -> bool:
+    return type(module) is nn.MaxPool2d and (module.padding, module.dilation, module.ceil_mode) == (0, 1, False)
+
+
+def _windows(p: Tensor, pool: nn.MaxPool2d) -> Tensor:
+    """What `pool` takes the largest of: [n, channels, entries of a window, windows]."""
+    n, c = p.shape[:2]
+    return nn.functional.unfold(p.reshape(n * c, 1, *p.shape[2:]), pool.kernel_size, stride=pool.stride).unflatten(
+        0, (n, c)
+    )
+
+
+def _gap(cells: Tensor, pair: Tensor) -> Tensor:
+    """The difference of two entries of each window, at `pair` [n, channels, 2, windows]."""
+    chosen = cells.gather(2, pair)
+    return chosen[:, :, 0] - chosen[:, :, 1]
 
 
 def _cut(net: nn.Module, x: Tensor) -> tuple[list[nn.Module], dict[str, Gate], dict[str, Tensor]] | None:
@@ -145,12 +169,22 @@ def _cut(net: nn.Module, x: Tensor) -> tuple[list[nn.Module], dict[str, Gate], d
     return modules, gates, left
 
 
+class _Drawn(NamedTuple):
+    """A batch: inputs, labels, each example's weight in the mean over the data [n], sets of ε by layer [n, open gates]."""
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor
+    noises: list[dict[str, Tensor]]
+
+
 class _Side(NamedTuple):
-    """A batch at one sign of its noise: what enters `net`, labels, and the noise of the gates in `net`."""
+    """A batch at one sign of its noise: what enters `net`, labels, weights [n], the noise of the gates in `net`."""
 
     sign: float
     f: Tensor
     y: Tensor
+    weight: Tensor
     noise: dict[str, Tensor]
 
 
@@ -169,7 +203,6 @@ class _Objective:
         self.net, self.likelihood, self.seed = first.net, first.likelihood, options.seed
         self.memory = options.memory
         self.x, self.y, self.dtype, self.device = network.x, network.y, first.dtype, first.device
-        self.rows = max(1, min(options.batch, min(view.rows for view in views.values()) // len(views)))
         self.gates = vib_gates(self.net)
         self.open = {name: gate.active.nonzero()[:, 0] for name, gate in self.gates.items()}
         self.parts: dict[str, slice] = {}
@@ -180,27 +213,35 @@ class _Objective:
                 reject("layer", f"{name!r} with {size} open gates", f"1 to {_LARGEST}", "choose another layer")
             self.parts[name] = slice(start, start + size)
             start += size
-        kinks = {name: None if view.affine else _relus(view) for name, view in views.items()}
-        self.ways = {
-            name: "affine" if view.affine else "relu" if kinks[name] else "stein" for name, view in views.items()
-        }
+        kinks = {name: None if view.affine else _bent(view) for name, view in views.items()}
         self.asked = list(views)
-        self._split(sorted({each for one in kinks.values() for each in one or ()}))
+        known = self._split(sorted({each for one in kinks.values() for each in one or ()}))
+        self.ways = {
+            name: "affine" if kinks[name] is None else "relu" if kinks[name] and known else "stein" for name in views
+        }
         for module in self.relus:
             module.inplace = False  # type: ignore[assignment] # what enters it is looked at afterwards
+        one = torch.as_tensor(self.x[:1]).to(self.device, self.dtype)
+        whole = nn.Sequential(self.head, self.net)
+        numbers = entries(whole, one) + start * (2 * whole(one).numel() + 4 * _SIGNS + 8)
+        self.rows = max(1, min(options.batch, options.memory // (8 * numbers)))
         self.joint = len(views) > 1 and start <= _JOINTLY
         if self.joint:
             self.parts[ALL_LAYERS] = slice(0, start)
-            self.ways[ALL_LAYERS] = "stein"
+            self.ways[ALL_LAYERS] = "stein" if "stein" in self.ways.values() or self.held is self.gates else "chain"
         self.mu, self.sigma = self._gathered("mu"), self._gathered("sigma")
         self.others = {
             name: tuple(v.detach()[self.open[name]].double() for v in (gate.mu, gate.sigma))
             for name, gate in self.gates.items()
         }
         self.gamma = np.concatenate([np.full(len(self.open[name]), network.prices[name]) for name in views])
+        self._equally()
 
-    def _split(self, bent: list[str]) -> None:
-        """Sets head, net, held, fed and relus, on the smaller network where that has the same output."""
+    def _split(self, bent: list[str]) -> bool:
+        """Sets head, net, held, fed, relus and pools, on the smaller network where that has the same output.
+
+        Whether the kinks of `bent` are known: a pool's where it follows a ReLU in a chain.
+        """
         probe = torch.as_tensor(self.x[:2]).to(self.device, self.dtype)
         rng = as_generator("seed", self.seed, "T8, probe")
         z = {name: torch.as_tensor(rng.uniform(1, 2, (2, len(on)))).to(self.device) for name, on in self.open.items()}
@@ -208,10 +249,12 @@ class _Objective:
         for name, on in self.open.items():
             self.fed[name] = torch.full((self.gates[name].features,), len(on), device=self.device)
             self.fed[name][on] = torch.arange(len(on), device=self.device)
-        self.relus = [self.net.get_submodule(name) for name in bent]
+        own = [self.net.get_submodule(name) for name in bent]
+        self.relus, self.pools = [each for each in own if type(each) is nn.ReLU], list[tuple[int, nn.MaxPool2d]]()
+        known = len(self.relus) == len(own)
         found = _cut(self.net, probe)
         if found is None:
-            return
+            return known
         with torch.no_grad():
             whole = self.output(probe, z)
             before = self.net, self.held, self.fed
@@ -222,10 +265,18 @@ class _Objective:
             same = torch.allclose(self.output(probe, z), whole, near, near * float(whole.abs().max()))
         if not same:  # a closed unit may leave a constant that a later gate scales
             self.net, self.held, self.fed = before
-            return
+            return known
         start = min(modules.index(self.held[name]) for name in self.asked)
         self.head, self.net = nn.Sequential(*modules[:start]), nn.Sequential(*modules[start:])
-        self.relus = [module for module in self.net if bent and isinstance(module, nn.ReLU)]
+        if not bent:
+            return True
+        self.relus = [module for module in self.net if isinstance(module, nn.ReLU)]
+        pairs = list(zip(self.net, list(self.net)[1:], strict=False))
+        after = [(first, pool) for first, pool in pairs if isinstance(pool, nn.MaxPool2d)]
+        if not all(isinstance(first, nn.ReLU) for first, _ in after):
+            return False
+        self.pools = [(self.relus.index(first), pool) for first, pool in after]  # type: ignore[arg-type]
+        return True
 
     def _gathered(self, name: str) -> Array:
         values = [getattr(self.gates[layer], name)[self.open[layer]].detach().double().cpu() for layer in self.asked]
@@ -236,18 +287,40 @@ class _Objective:
         with np.errstate(divide="ignore"):
             return float(self.gamma @ np.logaddexp(0.0, 2 * np.log(np.abs(mu)) - log_variance))
 
-    def drawn(
-        self, purpose: str, noises: int = 1, draws: int = 1
-    ) -> Iterator[tuple[Tensor, Tensor, list[dict[str, Tensor]]]]:
-        """The data `draws` times, in batches: inputs, labels, and `noises` sets of ε by layer, [n, open gates] each."""
+    def drawn(self, purpose: str, noises: int = 1, draws: int = 1) -> Iterator[_Drawn]:
+        """All `index` `draws` times, in batches, with `noises` sets of ε each."""
         rng = as_generator("seed", self.seed, purpose)
         sizes = [len(places) for places in self.open.values()]
-        for start in range(0, draws * len(self.x), self.rows):
-            rows = np.arange(start, min(start + self.rows, draws * len(self.x))) % len(self.x)
-            x = torch.as_tensor(self.x[rows]).to(self.device, self.dtype)
-            y = torch.as_tensor(self.y[rows]).to(self.device)
+        for start in range(0, draws * len(self.index), self.rows):
+            own = np.arange(start, min(start + self.rows, draws * len(self.index))) % len(self.index)
+            x, y = self.x[self.index[own]], self.y[self.index[own]]
             noise = torch.as_tensor(rng.standard_normal((len(x), noises, sum(sizes)))).to(self.device)
-            yield x, y, [dict(zip(self.open, torch.split(part, sizes, 1), strict=True)) for part in noise.unbind(1)]
+            yield _Drawn(
+                torch.as_tensor(x).to(self.device, self.dtype), torch.as_tensor(y).to(self.device),
+                torch.as_tensor(self.weight[own] / draws).to(self.device),
+                [dict(zip(self.open, torch.split(part, sizes, 1), strict=True)) for part in noise.unbind(1)],
+            )  # fmt: skip
+
+    def _equally(self) -> None:
+        self.index, self.weight = np.arange(len(self.x)), np.full(len(self.x), 1 / len(self.x))
+
+    def share(self) -> None:
+        """More draws for the examples whose losses move more, fewer weights for each of them: the mean stays F's.
+
+        Of a trained network's losses a few thousandths of the examples make up most, and most of the sampling error.
+        """
+        self._equally()
+        n = len(self.x)
+        pull = torch.zeros(n, dtype=torch.float64, device=self.device)
+        spread, start = torch.as_tensor(self.sigma, device=self.device), 0
+        for x, y, _, (noise,) in self.drawn("T8, shares", 1, _PILOT):
+            for sign in (1.0, -1.0):
+                slope = self.slopes(*self.at(x, noise, self.mu, self.sigma, sign), y)[1]
+                pull.index_add_(0, torch.arange(start, start + len(x)) % n, (slope * spread).square().sum(1))
+            start += len(x)
+        share = pull.sqrt().cpu().numpy()
+        times = np.maximum(np.ceil(_MORE * n * share / max(share.sum(), np.finfo(float).tiny)), 1).astype(np.int64)
+        self.index, self.weight = np.repeat(np.arange(n), times), np.repeat(1 / (n * times), times)
 
     def z(self, noise: dict[str, Tensor], mu: Array, sigma: Array, sign: float = 1.0) -> dict[str, Tensor]:
         """μ ± σ⊙ε by layer; the layers that are not asked about are where the network has them."""
@@ -272,12 +345,15 @@ class _Objective:
     def _run(self, part: nn.Module, x: Tensor, z: dict[str, Tensor]) -> Tensor:
         with ExitStack() as stack:
             for name, given in z.items():
-                whole = given
-                if len(self.fed[name]) != given.shape[1]:
-                    whole = torch.cat([given, given.new_zeros(len(x), 1)], 1)[:, self.fed[name]]
-                stack.enter_context(gate_held_at(self.held[name], whole))
+                stack.enter_context(gate_held_at(self.held[name], self._spread(name, given)))
             found: Tensor = part(x)
         return found
+
+    def _spread(self, name: str, given: Tensor) -> Tensor:
+        """From a layer's open gates [n, open gates] to all units of the gate in the network, 0 where closed."""
+        if len(self.fed[name]) == given.shape[1]:
+            return given
+        return torch.cat([given, given.new_zeros(len(given), 1)], 1)[:, self.fed[name]]
 
     def output(self, f: Tensor, z: dict[str, Tensor]) -> Tensor:
         """The network's output [n, K] with every gate at its z [n, open gates]; closed ones pass nothing."""
@@ -290,66 +366,92 @@ class _Objective:
         return losses.detach(), torch.cat(torch.autograd.grad(losses.sum(), leaves), 1)
 
     @contextmanager
-    def watching(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
-        """Inside, what enters and leaves each of `relus` in a forward pass."""
+    def watching(self, modules: Iterable[nn.Module]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """Inside, what enters and leaves each of `modules` in a forward pass, in the order of the calls."""
         seen: list[tuple[Tensor, Tensor]] = []
         with ExitStack() as stack:
-            for module in self.relus:
+            for module in modules:
                 hook = module.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
                 stack.callback(hook.remove)
             yield seen
 
     def widths(self) -> list[Tensor]:
-        """The kernel's width for each unit of `relus`: a share of the root mean square that noise moves it by."""
+        """The kernel's width for each unit of `relus`, then `pools`: a share of the root mean square that noise moves it."""
         squares: list[Tensor] = []
         with torch.no_grad():
-            for x, _, (noise,) in self.drawn("T8, widths") if self.relus else ():
-                with self.watching() as seen:
+            for x, _, weight, (noise,) in self.drawn("T8, widths") if self.relus else ():
+                with self.watching(self.relus) as seen:
                     for sign in (1.0, -1.0):
                         self.output(*self.at(x, noise, self.mu, self.sigma, sign))
                 half = len(seen) // 2
-                found = [(ends[0][0] - ends[1][0]).double().div(2).square().sum(0)
-                         for ends in zip(seen[:half], seen[half:], strict=True)]  # fmt: skip
+                ends = [[p.double() for p, _ in part] for part in (seen[:half], seen[half:])]
+                for i, pool in self.pools:
+                    cells = [_windows(end[i], pool) for end in ends]
+                    pair = cells[0].topk(2, 2).indices
+                    for end, own in zip(ends, cells, strict=True):
+                        end.append(_gap(own, pair))
+                found = [torch.tensordot(weight, ((a - b) / 2).square(), 1) for a, b in zip(*ends, strict=True)]
                 squares = [a + b for a, b in zip(squares, found, strict=True)] if squares else found
-        return [_WIDTH * (each / len(self.x)).sqrt() for each in squares]
+        return [_WIDTH * each.sqrt() for each in squares]
 
     def factors(
         self, f: Tensor, z: dict[str, Tensor], y: Tensor, widths: list[Tensor], rng: np.random.Generator
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]], list[tuple[slice, Tensor, Tensor]]]:
         """CᵀJ [n, K, D] with the loss's curvature CCᵀ in the output: its products are the Gauss–Newton matrices.
 
-        And pairs a, b [n, D]: the expectation of the mean of sym(abᵀ) is the kinks' matrix.
+        And pairs a, b [n, D]: the expectation of the mean of sym(abᵀ) is the kinks' matrix. And, where all layers are
+        asked about at once, by later layer its part and a [n, D], r [n, part]: E arᵀ is the block of H that stands off
+        the diagonal as z multiplies what earlier gates change.
         """
         leaves = [z[name].requires_grad_(True) for name in self.asked]
-        with self.watching() as seen:
+        later = self.asked[1:] if self.ways.get(ALL_LAYERS) == "chain" else []
+        with (
+            self.watching(self.relus) as seen,
+            self.watching(pool for _, pool in self.pools) as pooled,
+            self.watching(self.held[name] for name in later) as scaled,
+        ):
             output = self.output(f, z)
         columns = [torch.autograd.grad(each.sum(), leaves, retain_graph=True) for each in output.unbind(1)]
         jacobian = torch.stack([torch.cat(each, 1) for each in columns], 1)
-        pairs = []
-        if seen:
-            loss = self.likelihood.loss(output, y).sum()
-            slopes = torch.autograd.grad(loss, [a for _, a in seen], retain_graph=True)
-            entering, at, weights = [p for p, _ in seen], [p.detach().double() for p, _ in seen], []
-            for p, width, slope in zip(at, widths, slopes, strict=True):
-                t = (p / width).abs()
-                near = torch.exp(-0.5 * t**2) * (_KERNEL[0] + _KERNEL[1] * t + _KERNEL[2] * t**2) / width
-                weights.append(slope * torch.where(width > 0, near, 0.0))  # what no noise moves has no kink
-            for _ in range(_SIGNS):
-                roots = [
-                    w.abs().sqrt() * torch.as_tensor(rng.choice((-1.0, 1.0), w.shape), device=w.device) for w in weights
-                ]
+        loss = self.likelihood.loss(output, y).sum()
+        watched = seen + pooled + scaled
+        slopes = list(torch.autograd.grad(loss, [a for _, a in watched], retain_graph=True)) if watched else []
+        entering, weights = [p for p, _ in seen], []
+        for place, (i, pool) in enumerate(
+            self.pools, len(seen)
+        ):  # the pool of p₁ > p₂ > … behind a ReLU bends in p₁ − p₂
+            cells = _windows(entering[i], pool)
+            first, pair = cells.topk(2, 2)
+            entering.append(_gap(cells, pair))
+            slopes[place] = slopes[place].flatten(2) * (first[:, :, 0] > 0)
+        for p, width, slope in zip(entering, widths, slopes, strict=False):
+            t = (p.detach().double() / width).abs()
+            near = torch.exp(-0.5 * t**2) * (_KERNEL[0] + _KERNEL[1] * t + _KERNEL[2] * t**2) / width
+            weights.append(slope * torch.where(width > 0, near, 0.0))  # what no noise moves has no kink
+        pull = partial(torch.autograd.grad, retain_graph=True, allow_unused=True, materialize_grads=True)
+        sizes = [w[0].numel() for w in weights] + [z[name].shape[1] for name in later]
+        drawn = torch.as_tensor(rng.choice((-1.0, 1.0), (len(f), _SIGNS, sum(sizes))), device=self.device)
+        pairs, products = [], []
+        for each in drawn.unbind(1):
+            signs = each.split(sizes, 1)
+            roots = [w.abs().sqrt() * r.reshape(w.shape) for w, r in zip(weights, signs, strict=False)]
+            if roots:
                 both = [
-                    torch.autograd.grad(entering, leaves, [c.to(p.dtype) for c, p in zip(own, entering, strict=True)],
-                                        retain_graph=True, allow_unused=True, materialize_grads=True)
+                    torch.cat(pull(entering, leaves, [c.to(p.dtype) for c, p in zip(own, entering, strict=True)]), 1)
                     for own in (roots, [root * w.sign() for root, w in zip(roots, weights, strict=True)])
-                ]  # fmt: skip
-                pairs.append((torch.cat(both[0], 1), torch.cat(both[1], 1)))
-        return self.likelihood.curvature_root(output.detach()).transpose(1, 2) @ jacobian, pairs
+                ]
+                pairs.append((both[0], both[1]))
+            ends = zip(later, scaled, slopes[len(weights) :], signs[len(weights) :], strict=True)
+            for name, (entered, _), slope, r in ends:
+                with gate_held_at(self.held[name], self._spread(name, r)):
+                    moved = pull(entered, leaves, self.held[name](slope).to(entered.dtype))
+                products.append((self.parts[name], torch.cat(moved, 1), r))
+        return self.likelihood.curvature_root(output.detach()).transpose(1, 2) @ jacobian, pairs, products
 
     def estimates(self, draws: int) -> tuple[Array, dict[str, tuple[Array, Array]]]:
         """E∂g [S, D], and by part H [S, d, d] with its Gauss–Newton share [d, d]."""
         parts = {ALL_LAYERS: self.parts[ALL_LAYERS]} if self.joint else self.parts
-        d, n = len(self.mu), len(self.x)
+        d = len(self.mu)
         slope = torch.zeros(draws, d, dtype=torch.float64, device=self.device)
         sizes = {name: len(self.mu[part]) for name, part in parts.items()}
         gauss = {name: slope.new_zeros(draws, size, size) for name, size in sizes.items()}
@@ -359,21 +461,24 @@ class _Objective:
         stein, widths = "stein" in self.ways.values(), self.widths()
         for s in range(draws):
             signs = as_generator("seed", self.seed, f"T8, signs {s}")
-            for x, y, (apart, noise) in self.drawn(f"T8, draw {s}", 2):
-                half, pairs = self.factors(*self.at(x, apart, self.mu, self.sigma), y, widths, signs)
+            for x, y, weight, (apart, noise) in self.drawn(f"T8, draw {s}", 2):
+                half, pairs, products = self.factors(*self.at(x, apart, self.mu, self.sigma), y, widths, signs)
                 ends = [self.slopes(*self.at(x, noise, self.mu, self.sigma, sign), y)[1] for sign in (1.0, -1.0)]
-                slope[s] += (ends[0] + ends[1]).sum(0) / (2 * n)
+                slope[s] += weight @ (ends[0] + ends[1]) / 2
+                half *= weight.sqrt()[:, None, None]
+                for part, a, r in products:
+                    kinks[ALL_LAYERS][s][:, part].addmm_((a * weight[:, None]).T, r, alpha=2 / _SIGNS)
                 unit = torch.cat([noise[name] for name in self.asked], 1)
                 for name, part in parts.items():
                     own = half[:, :, part].reshape(-1, sizes[name])
-                    gauss[name][s].addmm_(own.T, own, alpha=1 / n)
+                    gauss[name][s].addmm_(own.T, own)
                     for a, b in pairs:
-                        kinks[name][s].addmm_(a[:, part].T, b[:, part], alpha=1 / (n * len(pairs)))
+                        kinks[name][s].addmm_((a[:, part] * weight[:, None]).T, b[:, part], alpha=1 / len(pairs))
                     if stein:
                         moved = unit[:, part] * spread[part]
-                        left = (ends[0] - ends[1])[:, part] / 2
+                        left = (ends[0] - ends[1])[:, part] / 2 * weight[:, None]
                         left -= (half[:, :, part].transpose(1, 2) @ (half[:, :, part] @ moved[:, :, None]))[:, :, 0]
-                        rest[name][s].addmm_(left.T, unit[:, part] / spread[part], alpha=1 / n)
+                        rest[name][s].addmm_(left.T, unit[:, part] / spread[part])
         found = {}
         for name, part in self.parts.items():
             block, inside = (name, slice(None)) if name in parts else (ALL_LAYERS, part)
@@ -384,6 +489,7 @@ class _Objective:
 
     def reports(self, draws: int, tolerance: float) -> tuple[TrainedReport, ...]:
         """T8 decided at the present point, part by part."""
+        self.share()
         slope, found = self.estimates(draws)
         return tuple(
             check_trained_objective(
@@ -403,17 +509,17 @@ class _Objective:
         weights, found = (1.0, 1.0, -2.0), np.zeros(draws)
         with torch.no_grad():
             for s in range(draws):
-                for x, y, (noise,) in self.drawn(f"T8, bend {s}"):
-                    for weight, mu in zip(weights, points, strict=True):
+                for x, y, weight, (noise,) in self.drawn(f"T8, bend {s}"):
+                    for each, mu in zip(weights, points, strict=True):
                         losses = self.likelihood.loss(self.output(*self.at(x, noise, mu, self.sigma)), y)
-                        found[s] += weight * float(losses.sum()) / len(self.x)
+                        found[s] += each * float(weight @ losses.double())
         log_variance = 2 * np.log(self.sigma)
-        prices = [weight * self.price(mu, log_variance) for weight, mu in zip(weights, points, strict=True)]
+        prices = [each * self.price(mu, log_variance) for each, mu in zip(weights, points, strict=True)]
         return found + sum(prices)
 
     def descend(self, iterations: int, draws: int) -> None:
         """L-BFGS on the mean over fixed noise, from the present point; in rounds, as the right units move with σ."""
-        sides, last = self.sides(min(draws, -(-_ENOUGH // len(self.x)))), np.inf
+        sides, last = self.sides(min(draws, -(-_ENOUGH // len(self.index)))), np.inf
         while iterations > 0:
             # a kept gate's F curves alike in μ/σ₀ and log σ², a closed one's in μ/σ and log σ²
             kept, unit = np.abs(self.mu) > self.sigma, self.sigma.copy()
@@ -436,7 +542,8 @@ class _Objective:
     def sides(self, draws: int) -> Callable[[], Iterable[_Side]]:
         """What `_value` goes over: `draws` of noise and its antithetic one; computed once where it fits in memory."""
         first = next(self._sides(1))
-        size = 2 * draws * len(self.x) / len(first.f) * (first.f.nbytes + sum(e.nbytes for e in first.noise.values()))
+        own = first.f.nbytes + sum(e.nbytes for e in first.noise.values())  # as a rule both signs have the same
+        size = draws * len(self.index) / len(first.f) * own
         if size > self.memory:
             return partial(self._sides, draws)
         found = list(self._sides(draws))
@@ -444,27 +551,28 @@ class _Objective:
 
     def _sides(self, draws: int) -> Iterator[_Side]:
         inside = set(self.head)
-        for x, y, (noise,) in self.drawn("T8, polish", 1, draws):
+        for x, y, weight, (noise,) in self.drawn("T8, polish", 1, draws):
             behind = {name: noise[name] for name in noise if self.held[name] not in inside}
             shared = self.at(x, noise, self.mu, self.sigma)[0] if len(behind) == len(noise) else None
             for sign in (1.0, -1.0):
                 f = self.at(x, noise, self.mu, self.sigma, sign)[0] if shared is None else shared
-                yield _Side(sign, f, y, behind)
+                yield _Side(sign, f, y, weight, behind)
 
     def _value(
         self, point: Array, kept: NDArray[np.bool_], unit: Array, sides: Callable[[], Iterable[_Side]]
     ) -> tuple[float, Array]:
         """F in nats and its gradient [2D] in `descend`'s coordinates, over fixed noise and its antithetic one."""
         mu, sigma = self._point(point, kept, unit)
-        total, count, slopes = 0.0, 0, torch.zeros(2, len(mu), dtype=torch.float64, device=self.device)
-        for sign, f, y, noise in sides():
+        total, slopes = 0.0, torch.zeros(2, len(mu), dtype=torch.float64, device=self.device)
+        for sign, f, y, weight, noise in sides():
             losses, slope = self.slopes(f, self.z(noise, mu, sigma, sign), y)
-            total, count = total + float(losses.sum()), count + len(y)
-            slopes[0] += slope.sum(0)
-            slopes[1] += sign * torch.cat([(slope[:, self.parts[name]] * noise[name]).sum(0) for name in self.asked])
+            total += float(weight @ losses.double()) / 2
+            slopes[0] += weight @ slope / 2
+            moved = torch.cat([slope[:, self.parts[name]] * noise[name] for name in self.asked], 1)
+            slopes[1] += sign * (weight @ moved) / 2
         alpha = (mu / sigma) ** 2
-        along, across = slopes.cpu().numpy() / count
+        along, across = slopes.cpu().numpy()
         in_mu = along + self.gamma * 2 * mu / (sigma**2 * (1 + alpha))
         in_log = sigma / 2 * across - self.gamma * alpha / (1 + alpha)
-        value = total / count + self.price(mu, 2 * np.log(sigma))
+        value = total + self.price(mu, 2 * np.log(sigma))
         return value, np.concatenate([in_mu * np.where(kept, unit, sigma), in_log + np.where(kept, 0, mu / 2 * in_mu)])

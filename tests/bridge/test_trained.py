@@ -119,7 +119,7 @@ def test_the_kinks_of_a_pool_against_quadrature() -> None:
     net = nn.Sequential(gate, first, nn.ReLU(), nn.MaxPool2d((1, 3)), nn.Flatten(), last).double()
     mu, sigma = np.array([0.9, -0.7]), np.array([0.6, 0.8])
     gate.mu.data, gate.log_var.data = torch.tensor(mu), torch.tensor(2 * np.log(sigma))
-    first.bias.data.fill_(0.3)
+    nn.init.constant_(first.bias, 0.3)  # type: ignore[arg-type]
     last.weight.data *= 4
     x, y = (
         np.array([[[[1.5, -1.0, 0.2]], [[0.4, 1.2, -2.0]]], [[[-0.7, 2.0, 0.8]], [[1.0, 0.1, -0.6]]]]),
@@ -138,7 +138,7 @@ def test_the_kinks_of_a_pool_against_quadrature() -> None:
         truth += ((weight * g * eps.T) @ eps - (weight @ g) * np.eye(2)) / np.outer(sigma, sigma) / 2
     mine = _objective(net, from_arrays(np.tile(x, (800, 1, 1, 1)), np.tile(y, 800), x, y, classes=3))
     assert mine.ways == {"0": "relu"}
-    estimates, gauss = mine.estimates(10)[1]["0"]
+    estimates, _ = mine.estimates(10)[1]["0"]
     error = estimates.std(0, ddof=1) / np.sqrt(10)
     assert (np.abs(estimates.mean(0) - truth) < 4 * error + 0.02 * np.abs(truth).max()).all()
     assert error.max() < 0.08 * np.abs(truth).max()

@@ -8,10 +8,10 @@ where ReLU has its kinks. The Gauss–Newton share JᵀCJ is what automatic diff
 linear network. What else H has is found in one of four ways:
 
 - affine: a gate that feeds an affine map to the output has no more.
-- relu: affine maps, ReLU modules and largest ones of their windows (max-pooling) behind the gate. H − E JᵀCJ = E Σ_h δ(p_h) ∂loss/∂a_h v_h v_hᵀ over all ReLUs,
-  a_h = max(p_h, 0) and v_h = ∂p_h/∂z. δ is a kernel half as wide as the noise moves p_h, of third order; random signs
-  take the sum over h, at two backward passes for each set and not one for every h. Where two entries of a window are
-  equal, their difference is such a p_h.
+- relu: affine maps, ReLU modules and max-pooling behind the gate. H − E JᵀCJ = E Σ_h δ(p_h) ∂loss/∂a_h v_h v_hᵀ over
+  all ReLUs, a_h = max(p_h, 0) and v_h = ∂p_h/∂z, and over the differences p_h of the two largest entries of a window.
+  δ is a kernel half as wide as the noise moves p_h, of third order; random signs take the sum over h, at two backward
+  passes for each set and not one for every h.
 - chain: all layers of a chain at once. Gate m multiplies what the gates before it change, so H has in the block of the
   earlier z and z_m also E Σ ∂loss/∂(z_m a_m) ∂a_m/∂z, found with random signs likewise.
 - stein: any network, without bias and with more noise: Stein's identity, JᵀCJ at another noise z′ taken out and put in,
@@ -26,7 +26,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import scipy.optimize
@@ -134,10 +134,8 @@ def _is_plain(module: nn.Module) -> bool:
 
 def _windows(p: Tensor, pool: nn.MaxPool2d) -> Tensor:
     """What `pool` takes the largest of: [n, channels, entries of a window, windows]."""
-    n, c = p.shape[:2]
-    return nn.functional.unfold(p.reshape(n * c, 1, *p.shape[2:]), pool.kernel_size, stride=pool.stride).unflatten(
-        0, (n, c)
-    )
+    cells = nn.functional.unfold(p.flatten(0, 1)[:, None], pool.kernel_size, stride=pool.stride)
+    return cells.reshape(*p.shape[:2], *cells.shape[1:])
 
 
 def _gap(cells: Tensor, pair: Tensor) -> Tensor:
@@ -170,7 +168,7 @@ def _cut(net: nn.Module, x: Tensor) -> tuple[list[nn.Module], dict[str, Gate], d
 
 
 class _Drawn(NamedTuple):
-    """A batch: inputs, labels, each example's weight in the mean over the data [n], sets of ε by layer [n, open gates]."""
+    """A batch: inputs, labels, weights in the mean over the data [n], and sets of ε by layer [n, open gates]."""
 
     x: Tensor
     y: Tensor
@@ -220,7 +218,7 @@ class _Objective:
             name: "affine" if kinks[name] is None else "relu" if kinks[name] and known else "stein" for name in views
         }
         for module in self.relus:
-            module.inplace = False  # type: ignore[assignment] # what enters it is looked at afterwards
+            module.inplace = False  # what enters it is looked at afterwards
         one = torch.as_tensor(self.x[:1]).to(self.device, self.dtype)
         whole = nn.Sequential(self.head, self.net)
         numbers = entries(whole, one) + start * (2 * whole(one).numel() + 4 * _SIGNS + 8)
@@ -275,7 +273,7 @@ class _Objective:
         after = [(first, pool) for first, pool in pairs if isinstance(pool, nn.MaxPool2d)]
         if not all(isinstance(first, nn.ReLU) for first, _ in after):
             return False
-        self.pools = [(self.relus.index(first), pool) for first, pool in after]  # type: ignore[arg-type]
+        self.pools = [(self.relus.index(cast(nn.ReLU, first)), pool) for first, pool in after]
         return True
 
     def _gathered(self, name: str) -> Array:
@@ -376,7 +374,7 @@ class _Objective:
             yield seen
 
     def widths(self) -> list[Tensor]:
-        """The kernel's width for each unit of `relus`, then `pools`: a share of the root mean square that noise moves it."""
+        """The kernel's width for each p_h of `relus`, then `pools`: a share of how far noise moves it (rms)."""
         squares: list[Tensor] = []
         with torch.no_grad():
             for x, _, weight, (noise,) in self.drawn("T8, widths") if self.relus else ():
@@ -417,9 +415,7 @@ class _Objective:
         watched = seen + pooled + scaled
         slopes = list(torch.autograd.grad(loss, [a for _, a in watched], retain_graph=True)) if watched else []
         entering, weights = [p for p, _ in seen], []
-        for place, (i, pool) in enumerate(
-            self.pools, len(seen)
-        ):  # the pool of p₁ > p₂ > … behind a ReLU bends in p₁ − p₂
+        for place, (i, pool) in enumerate(self.pools, len(seen)):  # a pool of ReLUs bends in p₁ − p₂
             cells = _windows(entering[i], pool)
             first, pair = cells.topk(2, 2)
             entering.append(_gap(cells, pair))
@@ -433,7 +429,7 @@ class _Objective:
         drawn = torch.as_tensor(rng.choice((-1.0, 1.0), (len(f), _SIGNS, sum(sizes))), device=self.device)
         pairs, products = [], []
         for each in drawn.unbind(1):
-            signs = each.split(sizes, 1)
+            signs = torch.split(each, sizes, 1)
             roots = [w.abs().sqrt() * r.reshape(w.shape) for w, r in zip(weights, signs, strict=False)]
             if roots:
                 both = [

@@ -1,4 +1,5 @@
-"""In a real browser: JupyterLab opens notebooks 01 and 04, runs all cells, a slider moves, the picture changes.
+"""In a real browser: JupyterLab opens notebooks 01 and 04, runs all cells, a slider moves, the picture changes; in
+notebook 09 an exercise answers.
 
 Not collected by default, since it needs a chromium. Run it with
 
@@ -79,6 +80,16 @@ def lab(tmp_path_factory):
         server.wait(30)
 
 
+def _open(page: Page, lab: tuple[int, str], name: str) -> None:
+    """The notebook in JupyterLab, its kernel at rest."""
+    port, token = lab
+    page.goto(f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}.ipynb?token={token}&reset")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    # The status bar names the kernel once it lives; the notebook's own indicator says idle before there is one, and
+    # running cells then asks which kernel to take.
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+
+
 def _picture(page: Page) -> str:
     """The address of the first live picture: a new one for new bytes."""
     return str(page.locator("img.vibtheory-picture").first.get_attribute("src"))
@@ -86,12 +97,7 @@ def _picture(page: Page) -> str:
 
 @pytest.mark.parametrize("name", ["01_information_bottleneck", "04_intrinsic_sparsity"])
 def test_runs_in_jupyterlab_and_the_slider_moves_the_picture(name, page, lab, shots):
-    port, token = lab
-    page.goto(f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}.ipynb?token={token}&reset")
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-    # The status bar names the kernel once it lives; the notebook's own indicator says idle before there is one, and
-    # running cells then asks which kernel to take.
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    _open(page, lab, name)
     page.locator(".lm-MenuBar-item", has_text="Run").first.click()
     page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
     page.wait_for_selector("img.vibtheory-picture", state="attached")
@@ -120,6 +126,20 @@ def test_runs_in_jupyterlab_and_the_slider_moves_the_picture(name, page, lab, sh
         page.locator('[data-mime-type="application/vnd.jupyter.error"], .jp-OutputArea-output.jp-mod-error').count()
         == 0
     )
+
+
+def test_an_exercise_hints_when_wrong_and_praises_when_right(page, lab, shots):
+    _open(page, lab, "09_from_the_principle")
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    page.keyboard.press("Control+Enter")  # the imports
+    exercise = page.locator(".jp-CodeCell").filter(has_text='check("09.2"')
+    for answer, words in (("0.35", "not yet, too small. Hint: ½ log(1 + α) is in nats"), ("0.5", "09.2: right.")):
+        exercise.locator(".cm-content").click()
+        page.keyboard.press("Control+a")
+        page.keyboard.insert_text(f'answer = {answer}\ncheck("09.2", answer)')
+        page.keyboard.press("Control+Enter")
+        exercise.locator(".jp-OutputArea-output", has_text=words).wait_for()
+        page.screenshot(path=shots / f"exercise_{answer}.png")
 
 
 @pytest.mark.parametrize(("device", "width"), [("phone", 390), ("desktop", 1280)])

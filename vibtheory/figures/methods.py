@@ -92,16 +92,20 @@ def method_information(nets: DataFrame) -> Figure:
         nets: as `vibtheory.studies.method_nets.measure_nets` returns.
 
     Returns:
-        A figure: left, bars from the lower to the upper bound in nats, joined at the upper; right, soft rank.
+        A figure: left, upper bounds in nats, for VIBNet's nets with a bar down to the lower; right, soft rank, and a
+        line where it is full.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.4, 4.4))
     for name, own in nets.groupby("method", sort=False):
         own, look = own.sort_values("r_w"), _look(str(name))
-        left.vlines(own["r_w"], own["lower"], own["upper"], color=look["color"], lw=1, alpha=0.4)
+        if str(name).startswith("VIBNet"):
+            left.vlines(own["r_w"], own["lower"], own["upper"], color=look["color"], lw=1, alpha=0.4)
         left.plot(own["r_w"], own["upper"], ms=4, label=name, **look)
         right.plot(own["units"], own["soft_rank"], ms=5, **{**look, "ls": "none"})
-    left.set(xscale="log", yscale="log", xlabel="$r_W$ (% of weights kept)", ylabel="bounds on $I(h; x)$ (nats)")
+    left.set(xscale="log", yscale="log", xlabel="$r_W$ (% of weights kept)", ylabel="upper bound on $I(h; x)$ (nats)")
     one_two_five(left.xaxis)
+    one_two_five(left.yaxis)
+    right.axline((0, 0), slope=1, color=COLORS["grey"], lw=0.8)
     right.set(xlabel="units kept", ylabel="soft rank of their activations")
     figure.legend(fontsize=7.5, loc="outside right center")
     return figure

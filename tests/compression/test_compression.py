@@ -264,3 +264,14 @@ def test_bad_input_is_refused(name: str) -> None:
     make, options, message = BAD[name]
     with pytest.raises(InvalidInputError, match=message):
         compress(make(), **options)  # type: ignore[arg-type]
+
+
+def test_a_gate_on_positions_before_a_linear_of_that_width_is_no_chain() -> None:
+    torch.manual_seed(3)
+    net = nn.Sequential(Gate(8), nn.Linear(8, 6), nn.ReLU(), Gate(6, axis=-1), nn.Linear(6, 3)).eval()
+    close(net[0], [0, 1, 2])  # type: ignore[arg-type]
+    close(net[3], [5])  # type: ignore[arg-type]
+    x = torch.randn(5, 8, 8)
+    small = compress(net, x[:2])
+    torch.testing.assert_close(small(x), net(x))
+    assert sum(p.numel() for p in small.parameters()) == 5 * 8 + 5 + 3 * 5 + 3

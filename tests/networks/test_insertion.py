@@ -275,3 +275,30 @@ BAD: list[tuple[nn.Module, Any, dict[str, Any], str]] = [
 def test_bad_input_is_refused(model: nn.Module, example: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         insert_gates(model, example, **options)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.GRU(5, 6, batch_first=True), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(torch.relu(self.rnn(x)[0]))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "axis"),
+    [
+        (nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2)), (4, 5), -1),
+        (Recurrent(), (4, 5), -1),
+        (nn.Sequential(nn.Conv1d(5, 6, 1), nn.ReLU(), nn.Conv1d(6, 2, 1)), (5, 4), 1),
+    ],
+    ids=["tokens", "recurrent", "convolution"],
+)
+def test_input_gate_is_on_the_axis_that_the_first_layer_sums(
+    model: nn.Module, shape: tuple[int, ...], axis: int
+) -> None:
+    gated = insert_gates(model, torch.randn(2, *shape), input_gate=True)
+    gate = next(iter(named_gates(gated).values()))
+    assert (gate.features, gate.axis) == (5, axis)

@@ -64,10 +64,9 @@ def is_chain(net: nn.Sequential, example: Tensor, units_axis: int | None = None)
             module = copy.deepcopy(module).eval()
             if isinstance(module, nn.Linear | GateLaw):
                 axis = h.ndim - 1 if isinstance(module, nn.Linear) else module.axis % h.ndim
-                fits = axis == (h.ndim - 1 if tokens else 1)
-                if tokens is None and h.ndim > 2 and axis == h.ndim - 1:
-                    tokens = fits = True
-                if not fits:
+                if tokens is None and h.ndim > 2:
+                    tokens = axis == h.ndim - 1
+                if axis != (h.ndim - 1 if tokens else 1):
                     return False
             elif isinstance(module, nn.Flatten):
                 if h.ndim > 2 and (tokens or module.start_dim != 1 or module.end_dim % h.ndim != h.ndim - 1):

@@ -73,7 +73,7 @@ def insert_gates(
             counts. Attention is `nn.MultiheadAttention` without extra keys, `scaled_dot_product_attention` on
             [N, heads, T, width], or a product with softmax weights [N, heads, T, S].
         input_gate: also a gate on the input's units ("input_gate"; after a leading flatten that is traced, on its
-            result).
+            result): the last axis where a Linear, a recurrent layer or attention reads it, else axis 1.
         multiplier: "feature_map": the number of positions that share a gate (H·W; T for tokens); or one number.
         law: what the gates are: VIB's "vib", or another of `vibtheory.networks.gates.LAWS`;
             those of the weights ("gl", "dn", "ns", "pf") take Sequentials.
@@ -119,19 +119,20 @@ def insert_gates(
     inputs = as_example(example_input, result.eval())
     one = isinstance(run_on(result, inputs), Tensor)
     gates: list[Any] = []
+    input_axis = _input_axis(result, inputs) if input_gate else None
     changed = "not tried"
     rules = rules_of(where)
     if one and isinstance(result, nn.Sequential) and all(_is_flat(m) for m in result._modules.values()):
         chosen = None if where is None else places_of(result, inputs, rules)[1]
-        result, gates = _into_sequential(result, inputs, input_gate, make, chosen)
+        result, gates = _into_sequential(result, inputs, input_axis, make, chosen)
         changed = _changes(model, result, inputs)
     elif where is None and not _has_options(model, len(inputs)) and (graph := _trace(result)) is not None:
-        result, gates = insert_into_graph(result, graph, inputs, input_gate, make)
+        result, gates = insert_into_graph(result, graph, inputs, input_axis, make)
         changed = _changes(model, result, inputs)
     if changed:
         result = copy.deepcopy(model).eval()
         take_float_tokens(result)
-        gates = intercept(result, inputs, input_gate, make, rules)
+        gates = intercept(result, inputs, input_axis, make, rules)
         changed = _changes(model, result, inputs)
     if changed:
         reject("model", f"{type(model).__name__}, which gates would change {changed}", "a model that runs the same "
@@ -219,6 +220,24 @@ def _pass_on(gate: GateLaw, h: Tensor) -> Tensor:
     return h
 
 
+def _input_axis(net: nn.Module, inputs: tuple[Any, ...]) -> int:
+    """Where the units of the first input are: the last axis for modules that work on that, else 1."""
+    readers: list[nn.Module] = []
+    last = (nn.Linear, nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.LayerNorm)
+
+    def watch(module: nn.Module, given: tuple[Any, ...]) -> None:
+        if isinstance(module, last) and given and given[0] is inputs[0]:
+            readers.append(module)
+
+    watches = [module.register_forward_pre_hook(watch) for module in net.modules()]
+    try:
+        run_on(net, inputs)
+    finally:
+        for each in watches:
+            each.remove()
+    return -1 if readers else 1
+
+
 # ---- Sequentials -----------------------------------------------------------------------------------------------------
 
 
@@ -230,7 +249,7 @@ def _is_flat(module: nn.Module | None) -> bool:
 
 
 def _into_sequential(
-    model: nn.Sequential, inputs: tuple[Any, ...], input_gate: bool, make: Any, chosen: dict[Place, Rule] | None
+    model: nn.Sequential, inputs: tuple[Any, ...], input_axis: int | None, make: Any, chosen: dict[Place, Rule] | None
 ) -> tuple[nn.Sequential, list[GateLaw]]:
     """Gates as further entries of the Sequentials, at the `chosen` places (None: each activation but the last layer's).
 
@@ -241,7 +260,7 @@ def _into_sequential(
     leaves = sum(1 for _ in _occurrences(model))
     gates: list[GateLaw] = []
     units = UnitAxes()
-    state = {"h": inputs[0], "seen": 0, "layer": "input", "pending": input_gate}
+    state = {"h": inputs[0], "seen": 0, "layer": "input", "pending": input_axis is not None}
 
     def rebuild(part: nn.Sequential) -> nn.Sequential:
         entries: OrderedDict[str, nn.Module] = OrderedDict()
@@ -272,7 +291,8 @@ def _into_sequential(
         unique, k = name, 2
         while unique in entries:
             unique, k = f"{name}_{k}", k + 1
-        entries[unique] = make(state["h"].shape, units.of(state["h"])[0], options)
+        axis = input_axis if state["pending"] and state["h"] is inputs[0] else units.of(state["h"])[0]
+        entries[unique] = make(state["h"].shape, axis, options)
         gates.append(entries[unique])  # type: ignore[arg-type]
         state["pending"] = False
 

@@ -50,7 +50,7 @@ def insert_into_graph(
     model: nn.Module,
     graph: fx.Graph,
     inputs: tuple[Any, ...],
-    input_gate: bool,
+    input_axis: int | None,
     make: Callable[[torch.Size, int], GateLaw],
 ) -> tuple[fx.GraphModule, list[GateLaw]]:
     """The traced `model` with gates made by `make(shape, axis)`, and those gates in order.
@@ -77,9 +77,10 @@ def insert_into_graph(
         gates.append(gate)
 
     for node in list(traced.graph.nodes):
-        if node.op == "placeholder" and input_gate and not gates:
+        if node.op == "placeholder" and input_axis is not None and not gates:
             only = next(iter(node.users)) if len(node.users) == 1 else node
-            add(only if _flattens(only, modules) else node, "input", 1)
+            flat = _flattens(only, modules)
+            add(only if flat else node, "input", 1 if flat else input_axis)
         elif node.op == "call_function" and node.target in _DROPOUTS:
             _dropout_module(traced, node)
         elif _is_activation(node, modules):

@@ -327,7 +327,7 @@ def places_of(
 
 
 def intercept(
-    net: nn.Module, inputs: tuple[Any, ...], input_gate: bool, make: Callable[..., nn.Module], rules: list[Rule]
+    net: nn.Module, inputs: tuple[Any, ...], input_axis: int | None, make: Callable[..., nn.Module], rules: list[Rule]
 ) -> list[Any]:
     """Gates made by `make(shape, axis, options)` in `net` (in place), "<layer>_gate" at its top; all, in order.
 
@@ -356,8 +356,8 @@ def intercept(
         break
     hooks = Hooks()
     _watch(net, hooks)
-    if input_gate:
-        seen = {_INPUT: Found(inputs[0], 1, "input", "input")} | seen
+    if input_axis is not None:
+        seen = {_INPUT: Found(inputs[0], input_axis, "input", "input")} | seen
         chosen[_INPUT] = Rule()
     gates = []
     for place, (value, axis, layer, _) in seen.items():

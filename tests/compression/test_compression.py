@@ -275,3 +275,16 @@ def test_a_gate_on_positions_before_a_linear_of_that_width_is_no_chain() -> None
     small = compress(net, x[:2])
     torch.testing.assert_close(small(x), net(x))
     assert sum(p.numel() for p in small.parameters()) == 5 * 8 + 5 + 3 * 5 + 3
+
+
+def test_what_a_linear_over_positions_makes_of_a_closed_channel_moves_into_the_next_bias() -> None:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Linear(16, 5), nn.Flatten(), nn.Linear(160, 3)
+    gated = insert_gates(nn.Sequential(*layers), torch.randn(2, 1, 4, 16)).eval()
+    (gate,) = named_gates(gated).values()
+    close(gate, [1, 2, 5, 7])  # type: ignore[arg-type]
+    x = torch.randn(5, 1, 4, 16)
+    small = compress(gated, x[:2])
+    torch.testing.assert_close(small(x), gated(x))
+    weights = 9 * 4 + 16 * 5 + (5 * 4) * 4 * 3  # a channel is 5 x 4 of the 160 columns
+    assert sum(p.numel() for p in small.parameters() if p.ndim > 1) == weights == 356

@@ -383,11 +383,13 @@ class Operations(Facts):
             constant[folds], droppable = first[folds], droppable | folds
         if bool(droppable.all()):  # one stays
             droppable, constant[0] = droppable & (torch.arange(d) > 0), 0.0
-        per_group = state.view(groups, d // groups).amax(1)
-        result = per_group if bias is None else per_group.clamp_min(CONSTANT)
-        result = result.repeat_interleave(outputs // groups)
+        if axis == -1:  # a Linear does not mix other places, so what is 0 in all its inputs gives its bias
+            result = fact.state.amax(-1, keepdim=True)
+        else:
+            per_group = state.view(groups, d // groups).amax(1)
+            result = along_axis(per_group.repeat_interleave(outputs // groups), axis, out.ndim)
         new_units = along_axis(torch.from_numpy(made.copy()), axis, out.ndim)
-        self.facts[n, 0] = Fact(new_units, along_axis(result, axis, out.ndim), out.shape)
+        self.facts[n, 0] = Fact(new_units, result if bias is None else result.clamp_min(CONSTANT), out.shape)
         use = Use(name, None if bias is None else self.parameter[bias], rows, columns, groups, droppable, constant,
                   torch.zeros(outputs, dtype=torch.bool), alone)  # fmt: skip
         self.found.uses.append(use)

@@ -4,10 +4,10 @@ A gated convolution's channels form k groups in order. A policy looks at the map
 over positions) and chooses a ∈ {1, …, k}: the first a groups are computed, the others are 0 for this input. No weight
 leaves the network; multiply-adds are an average over inputs, `compression.metrics.average_flop`.
 
-The paper learns Q-values of one recurrent policy by reinforcement, with a reward of −(a − 1) times a price and the
-loss at the end. Here each convolution has a linear policy, and the gradient of a sampled choice (Gumbel noise) is
-that of its probabilities (straight-through), so that the one objective of all laws trains it. The penalty is the
-number of channels that are computed, averaged over the batch: exact given its inputs.
+The paper learns the Q-values of one policy for all layers by reinforcement, its rewards falling with the cost of what
+is computed and with the loss at the end. Here each convolution has a linear policy, and the gradient of a sampled
+choice (Gumbel noise) is that of its probabilities (straight-through), so that the one objective of all laws trains it.
+The penalty is the number of channels that are computed, averaged over the batch: exact given its inputs.
 """
 
 from __future__ import annotations

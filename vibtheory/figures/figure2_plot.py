@@ -107,7 +107,7 @@ def figure2_estimates(table: DataFrame, gamma: float, shape: DataFrame | None = 
     shades = _shades(table, gamma)
     order = {name: place for place, name in enumerate(NAMES)}
     keys = sorted(estimates(table), key=lambda key: (order.get(key[0], len(order)), key[1]))
-    text = [line for sentence in caption(shape, gamma).split("\n") for line in textwrap.wrap(sentence, 145)]
+    text = [line for sentence in caption(shape, gamma).split("\n") for line in textwrap.wrap(sentence, 132)]
     columns = min(_COLUMNS, len(keys))
     lines = -(-len(keys) // columns)
     heights = [0.5 + 1.35 * lines, 0.1 + 0.125 * len(text)]

@@ -12,6 +12,8 @@ from mkdocs.structure.files import File
 from vibtheory.teaching.mathml import mathml
 
 _MATH = re.compile(r'<(span|div) class="arithmatex">(?:\\\((.*?)\\\)|\\\[(.*?)\\\])</\1>', re.DOTALL)
+# "mu, w, gamma: …" among a class's attributes, which the docstrings' reader takes for a name and its type.
+_SEVERAL = re.compile(r"<b><code>(?:<[^>]*>)*(\w+,)(?:<[^>]*>)*</code></b>\s*\(<code>(.*?)</code>\)", re.DOTALL)
 FIGURES = Path(__file__).resolve().parents[1] / "figures"
 
 
@@ -29,7 +31,12 @@ def on_page_markdown(text: str, **_: Any) -> str:
 
 def on_page_content(text: str, **_: Any) -> str:
     """Replace every formula of a page; a formula that cannot be read stops the build."""
-    return _MATH.sub(_formula, text)
+    return _SEVERAL.sub(_names, _MATH.sub(_formula, text))
+
+
+def _names(found: re.Match[str]) -> str:
+    others = re.sub(r"<[^>]+>|[()]", "", found.group(2)).replace("[", " [")
+    return f"<b><code>{found.group(1)} {others}</code></b>"
 
 
 def _formula(found: re.Match[str]) -> str:

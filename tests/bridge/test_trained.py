@@ -12,7 +12,7 @@ from torch import nn
 from tests.small_net import small_data, small_net
 from vibtheory.bridge.checking import checked
 from vibtheory.bridge.kinds import BoundOptions
-from vibtheory.bridge.trained import _Objective, check_trained
+from vibtheory.bridge.trained import _Curvature, check_trained
 from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import Gate, named_gates, objective
@@ -21,8 +21,8 @@ from vibtheory.networks.likelihood import likelihood_loss
 from vibtheory.theory.trained_objective import TrainedNetworkReport
 
 
-def _objective(net: nn.Module, data: Dataset, gamma: float = 0.01, **options: int) -> _Objective:
-    return _Objective(checked(net, data, None, gamma), BoundOptions(**options))  # type: ignore[arg-type]
+def _objective(net: nn.Module, data: Dataset, gamma: float = 0.01, **options: int) -> _Curvature:
+    return _Curvature(checked(net, data, None, gamma), BoundOptions(**options))  # type: ignore[arg-type]
 
 
 def test_gradient_and_curvature_against_quadrature_kinks_included() -> None:
@@ -151,12 +151,12 @@ def test_it_is_the_objective_that_training_minimises_and_its_gradient() -> None:
     net, data = small_net(), small_data(20)
     named_gates(net)["h1"].close(torch.tensor([2]))
     gamma = {"input": 0.02, "h1": 0.05, "h2": 0.1}
-    mine = _Objective(checked(net, data, None, gamma), BoundOptions())
+    mine = _Curvature(checked(net, data, None, gamma), BoundOptions())
     assert len(mine.mu) == 6 + 4 + 4
     kept, unit = np.arange(14) % 2 == 0, mine.sigma.copy()
     point = np.concatenate([mine.mu / np.where(kept, unit, mine.sigma), 2 * np.log(mine.sigma)])
     sides = mine.sides(50)
-    value, slope = mine._value(point, kept, unit, sides)
+    value, slope = mine.value(point, kept, unit, sides)
     net.train()
     x, y = (torch.as_tensor(part).repeat(50, *(1,) * (part.ndim - 1)) for part in (data.x_train, data.y_train))
     torch.manual_seed(0)
@@ -169,7 +169,7 @@ def test_it_is_the_objective_that_training_minimises_and_its_gradient() -> None:
     for j in (0, 9, 14, 23):
         step = np.zeros(28)
         step[j] = 1e-5
-        ends = [mine._value(point + sign * step, kept, unit, sides)[0] for sign in (1, -1)]
+        ends = [mine.value(point + sign * step, kept, unit, sides)[0] for sign in (1, -1)]
         assert slope[j] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-5)
 
 
@@ -178,7 +178,7 @@ def test_batches_do_not_matter_and_layers_are_blocks_of_the_whole() -> None:
     whole, small = (_objective(net, data, batch=batch).estimates(3) for batch in (2000, 7))
     np.testing.assert_allclose(whole[0], small[0], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(whole[1]["all layers"][0], small[1]["all layers"][0], rtol=1e-9, atol=1e-12)
-    alone = _Objective(checked(net, data, ["h1"], 0.01), BoundOptions()).estimates(3)
+    alone = _Curvature(checked(net, data, ["h1"], 0.01), BoundOptions()).estimates(3)
     np.testing.assert_allclose(alone[0], whole[0][:, 6:11], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(alone[1]["h1"][1], whole[1]["h1"][1], rtol=1e-9, atol=1e-12)
 
@@ -188,7 +188,7 @@ def test_the_bend_is_what_the_curvature_says() -> None:
     net = small_net()
     for name in ("input", "h1"):
         named_gates(net)[name].log_var.data.fill_(-60.0)
-    mine = _Objective(checked(net, data, ["h2"], 0.05), BoundOptions())
+    mine = _Curvature(checked(net, data, ["h2"], 0.05), BoundOptions())
     _, found = mine.estimates(3)
     alpha, delta = (mine.mu / mine.sigma) ** 2, 1e-3 * np.array([1.0, -2.0, 0.5, 1.0])
     price = 2 * 0.025 * (1 - alpha) / (mine.sigma**2 * (1 + alpha) ** 2)

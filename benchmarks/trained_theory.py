@@ -45,7 +45,7 @@ def main() -> None:
             cpu_s=round(time.process_time() - started, 1),
         )  # fmt: skip
         frame.to_csv(target, mode="a", header=not target.exists(), index=False)
-        save(report.plot(), arguments.out / "check_trained", ("png",))
+        save(report.plot(), arguments.out / "check_trained", ("png", "pdf"))
 
 
 if __name__ == "__main__":

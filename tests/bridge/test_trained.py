@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tests.small_net import small_data, small_net
+from vibtheory.bridge import trained as trained_module
 from vibtheory.bridge.checking import checked
 from vibtheory.bridge.kinds import BoundOptions
 from vibtheory.bridge.trained import _Curvature, check_trained
@@ -102,8 +103,8 @@ def test_all_layers_at_once_against_quadrature(
     assert mine.ways["all layers"] == "chain"
     if shared:
         mine.share()
-        times = np.bincount(mine.index)
-        assert times.min() >= 1 and times.max() > times.min()  # noqa: PT018
+        times = np.bincount(mine.index).reshape(-1, 3).mean(0)
+        assert 1 <= times[2] < 0.7 * min(times[:2])  # the third example's inputs are small
     slopes, found = mine.estimates(10)
     hessians, gauss = found["all layers"]
     for estimates, exact in ((slopes, slope), (hessians, truth)):
@@ -113,13 +114,14 @@ def test_all_layers_at_once_against_quadrature(
     assert np.abs(truth - gauss)[:2, 2].max() > 0.2 * np.abs(truth).max()  # without the products it would be wrong
 
 
-def test_the_kinks_of_a_pool_against_quadrature() -> None:
+def test_the_kinks_of_a_pool_against_quadrature(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trained_module, "_WIDTH", 0.2)  # much noise on two gates: the kernel's own error would show
     torch.manual_seed(3)
     gate, first, last = Gate(2), nn.Conv2d(2, 1, (1, 1)), nn.Linear(1, 3)
     net = nn.Sequential(gate, first, nn.ReLU(), nn.MaxPool2d((1, 3)), nn.Flatten(), last).double()
     mu, sigma = np.array([0.9, -0.7]), np.array([0.6, 0.8])
     gate.mu.data, gate.log_var.data = torch.tensor(mu), torch.tensor(2 * np.log(sigma))
-    nn.init.constant_(first.bias, 0.3)  # type: ignore[arg-type]
+    nn.init.constant_(first.bias, -0.5)  # type: ignore[arg-type]
     last.weight.data *= 4
     x, y = (
         np.array([[[[1.5, -1.0, 0.2]], [[0.4, 1.2, -2.0]]], [[[-0.7, 2.0, 0.8]], [[1.0, 0.1, -0.6]]]]),
@@ -132,7 +134,7 @@ def test_the_kinks_of_a_pool_against_quadrature() -> None:
     weight /= weight.sum()
     truth = np.zeros((2, 2))
     for f, label in zip(x[:, :, 0], y, strict=True):
-        largest = np.maximum((((mu + sigma * eps) * w) @ f + 0.3).max(1), 0)
+        largest = np.maximum((((mu + sigma * eps) * w) @ f - 0.5).max(1), 0)
         logits = largest[:, None] * v + e
         g = np.log(np.exp(logits - logits[:, [label]]).sum(1))
         truth += ((weight * g * eps.T) @ eps - (weight @ g) * np.eye(2)) / np.outer(sigma, sigma) / 2
@@ -144,7 +146,7 @@ def test_the_kinks_of_a_pool_against_quadrature() -> None:
     assert error.max() < 0.08 * np.abs(truth).max()
     mine.pools = []
     without = mine.estimates(10)[1]["0"][0].mean(0)
-    assert np.abs(without - truth).max() > 0.2 * np.abs(truth).max()  # a pool's kinks are not those of its ReLU
+    assert np.abs(without - truth).max() > 0.1 * np.abs(truth).max()  # a pool's kinks are not those of its ReLU
 
 
 def test_it_is_the_objective_that_training_minimises_and_its_gradient() -> None:

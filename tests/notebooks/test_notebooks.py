@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -88,6 +89,7 @@ def test_each_number_in_prose_stands_in_a_cell_or_is_printed_by_one(path):
         known = [*given, *([] if after else notebooks.solutions(path).values())]
         known += [f"{c.source} {comparing.printed(c)}" for place, c in cells if own[0] <= place < own[1] or c is cells[-1][1]]
         values = [float(number) for number in _numbers(re.sub(r"(?<!e)-", " ", " ".join(known)))]
+        values += [math.log(float(number)) for number in re.findall(r"log (\d+)", cell.source)]
         for said in _numbers(_PROSE.sub(" ", cell.source)):
             digits = len(said.partition(".")[2])
             if not re.fullmatch(r"(19|20)\d\d|\d|0\d", said):

@@ -20,6 +20,7 @@ from tests.small_net import small_data, small_net
 from vibtheory.bridge import BoundOptions
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.checking import check_network, quadratic_bound, theory_gamma, verify_bound
+from vibtheory.bridge.frozen import FrozenNetwork
 from vibtheory.bridge.verification import own_losses
 from vibtheory.datasets import from_arrays
 from vibtheory.errors import InvalidInputError
@@ -435,3 +436,24 @@ def test_progress_is_shown_where_asked(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == ""
     check_network(net, data, 0.1, layers=["h2"], progress=True)
     assert "checking" in capsys.readouterr().err
+
+
+def test_one_pass_over_the_data_serves_all_layers_and_the_remarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((50, 6)), generator.integers(0, 3, 50)
+    data, net, examples = from_arrays(x, y, x[:2], y[:2], classes=3), mlp((6, 8, 7, 5, 3)).double(), []
+    entered, outputs = FrozenNetwork._entered, FrozenNetwork.outputs
+
+    def watched(self: FrozenNetwork, part: Tensor) -> Any:
+        examples.append(len(part))
+        return entered(self, part)
+
+    monkeypatch.setattr(FrozenNetwork, "_entered", watched)
+    report = check_network(net, data, gamma=1e-3)
+    assert len(report) == len(named_gates(net)) == 4
+    assert sum(examples) == 2 + 50  # two on which it is tried
+    small = check_network(net, data, gamma=1e-3, memory=1)  # nothing is kept: each layer has passes of its own
+    assert sum(examples) == 52 + 2
+    assert [r.nonzeros for r in small] == [r.nonzeros for r in report]
+    monkeypatch.setattr(FrozenNetwork, "outputs", lambda self: outputs(self) * 0)
+    assert any("no better than a constant" in each for each in check_network(net, data, gamma=1e-3).remarks)

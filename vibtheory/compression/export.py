@@ -102,7 +102,9 @@ def export_onnx(
         try:
             content = _traced(plain, example, opset, free)
             onnx.checker.check_model(onnx.load_model_from_string(content))
-            session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            quiet = runtime.SessionOptions()
+            quiet.log_severity_level = 4  # what fails here is said below, or tried again
+            session = runtime.InferenceSession(content, quiet, providers=["CPUExecutionProvider"])
             with torch.no_grad():
                 wanted = plain(x).numpy()
             (got,) = session.run(None, {"input": x.numpy()})

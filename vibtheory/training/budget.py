@@ -88,7 +88,11 @@ class CompressedModel(Report):
         asked = f"{_WORDS[self.budget]} ≤ {self.limit:g} %"
         if self.met:
             return f"{asked}: met"
-        return f"{asked}: not met by any of {len(self.trials)} prices; allow more, or train longer (epochs=, trials=)"
+        closed = sum(trial.status == "collapsed" for trial in self.trials)
+        why = f", {closed} of which closed a whole layer" if closed else ""
+        return (
+            f"{asked}: not met by any of {len(self.trials)} prices{why}; allow more, or train longer (epochs=, trials=)"
+        )
 
     def row(self) -> dict[str, Any]:
         """One flat row: the budget, the size in percent, test losses in nats and errors in percent."""

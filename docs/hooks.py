@@ -25,8 +25,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(text: str, **_: Any) -> str:
-    """Lead pages of docs/ to the site's own copies of the pictures."""
-    return text.replace("](../figures/", "](figures/")
+    """Lead pages of docs/ to the site's own copies of the pictures, each a link to itself at full size."""
+    return re.sub(r"!\[([^]]*)\]\(\.\./(figures/[^)]+)\)", r"[![\1](\2)](\2)", text)
 
 
 def on_page_content(text: str, **_: Any) -> str:

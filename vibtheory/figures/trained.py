@@ -37,9 +37,11 @@ def plot_trained(report: TrainedNetworkReport) -> Figure:
                 panel.errorbar(place[-1:], part.spectrum[-1:], part.least.stderr, color=color, lw=1)
             panel.set_title(f"{part.layer}: {part.above_one} of {part.kept} are at least 1", loc="left")
     for panel in axes[0]:
+        positive = all(np.min(line.get_ydata(), initial=1.0) > 0 for line in panel.lines)
         panel.axhline(1, color=COLORS["black"], lw=1, ls="--")
         panel.set(xlabel="eigenvalue number")
-        panel.set_yscale("symlog", linthresh=1)
+        panel.set_yscale("log") if positive else panel.set_yscale("symlog", linthresh=1)
+        panel.margins(y=0.1)
         panel.legend(loc="lower left")  # where a falling curve is not
     axes[0, 0].set_ylabel("eigenvalue of M½HM½")
     return figure

@@ -42,6 +42,6 @@ def plot_trained(report: TrainedNetworkReport) -> Figure:
         panel.set(xlabel="eigenvalue number")
         panel.set_yscale("log") if positive else panel.set_yscale("symlog", linthresh=1)
         panel.margins(y=0.1)
-        panel.legend(loc="lower left")  # where a falling curve is not
+        panel.legend(loc="upper right" if positive else "lower left")  # where a falling curve is not
     axes[0, 0].set_ylabel("eigenvalue of M½HM½")
     return figure

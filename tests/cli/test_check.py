@@ -14,8 +14,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import vibtheory as vt
 from vibtheory.cli.exit_codes import DEFECT, INTERRUPTED
 from vibtheory.datasets import from_arrays
+from vibtheory.errors import CheckpointError
 from vibtheory.networks.lenet import mlp
 from vibtheory.training.single import train
 
@@ -98,6 +100,19 @@ def test_a_plain_model_with_its_state(here: Path, call: Call) -> None:
 def test_a_factory_with_the_folder_of_its_run(run: Path, call: Call) -> None:
     answer = call("check", "tiny_models:gated", "--state", run, "--data", "points.npz")  # γ from the run
     assert answer.code == 0, answer.err
+
+
+def test_a_run_of_ones_own_network_alone(here: Path, call: Call) -> None:
+    x, y = torch.randn(8, 4), torch.arange(8) % 2
+    data = from_arrays(x, y, x, y, classes=2)
+    plain = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))
+    train(vt.insert_gates(plain, x), data, vt.Recipe(gamma=1e-3, epochs=1, batch_size=4)).save(here / "own")
+    answer = call("check", here / "own", "--data", "points.npz")
+    assert answer.code == 2
+    assert "a run of a network of your own" in answer.err
+    assert f"Remedy: pass module:factory, and --state {here / 'own'}" in answer.err
+    with pytest.raises(CheckpointError, match=r"network of your own.*Remedy: build it.* net=…"):
+        vt.load(here / "own")
 
 
 def test_regression_data_use_the_exact_bound(here: Path, call: Call) -> None:

@@ -50,7 +50,13 @@ def trained_model(name: str, state: Path | None = None) -> tuple[nn.Module, str 
     if Path(name).is_dir():
         if state is not None:
             reject("--state", state, "none with a saved run", "leave it out: the folder holds the weights")
-        run = load(name)
+        try:
+            run = load(name)
+        except CheckpointError as error:
+            if "of your own" not in str(error):
+                raise
+            reject("MODEL", f"{name}, a run of a network of your own", "a run of one of ours, or what builds yours",
+                   f"pass module:factory, and --state {name}")  # fmt: skip
         return run.net, run.data
     if ":" not in name:
         reject("MODEL", name, "the folder of a saved run, or module:factory", "train first, or correct the path")

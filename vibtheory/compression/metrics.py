@@ -86,7 +86,7 @@ def compression(net: nn.Module, input_shape: Sequence[int] | None = None, *, exa
 
 
 def average_flop(net: nn.Module, x: torch.Tensor) -> float:
-    """Multiply-adds of one of `x`, on average: the poster's rule, where gates may decide per input (RNP).
+    """Multiply-adds of one of `x`, on average: the paper's rule, where gates may decide per input (RNP).
 
     A channel that is not computed for an input costs nothing there, neither in its convolution nor in the next layer;
     a policy costs its own weights.

@@ -47,6 +47,11 @@ def build(description: dict[str, Any] | None) -> nn.Sequential:
         CheckpointError: no description (a network of one's own), an unknown builder, or arguments it does not take.
     """
     name = description.get("builder") if isinstance(description, dict) else None
+    if name is None:
+        raise CheckpointError(
+            "net: got None for a run of a network of your own, which no name stands for. "
+            "Remedy: build it as it was for training and pass it as net=…"
+        )
     if name not in _BUILDERS:
         raise CheckpointError(
             f"net: this run's network was built by {name!r}, expected one of {', '.join(_BUILDERS)}. "

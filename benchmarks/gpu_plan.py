@@ -4,7 +4,8 @@
     python benchmarks/gpu_plan.py --rehearse --out DIR   # the same path on a CPU: tiny nets, packaged data, a minute
 
 The parts: how fast a step is (which decides how the tables' steps are accelerated), Tables 3.1 to 3.3 together and 4.1
-and 4.2 together with one seed, both with three, 64 LeNets at once, all pairs of N = 60,000, Figure 2. After each part
+and 4.2 together with one seed, both with three, 64 LeNets at once, all pairs of N = 60,000, the compared methods on
+Table 3.1's net, Figure 2. After each part
 the plan's state (plan.csv: "done", "stopped", "failed", or "no time"), the tables and the histories of all runs, also
 of those in progress, are written to --out, each file as a whole. Checkpoints are in --runs, at most a minute old; at
 the time limit the tables' runs write theirs at the end of their epoch. Nothing of a part that is done is run again.
@@ -156,6 +157,11 @@ PARTS: dict[str, tuple[float, Callable[[Plan], bool]]] = {
     "all pairs": (120, lambda plan: command(
         plan, f"{BENCH}/pairwise.py", "--full", "--device", "cuda", "--out", f"{plan.out}/pairwise.csv",
         tiny=(f"{BENCH}/pairwise.py", "--full", "--inputs", "100", "--out", f"{plan.out}/pairwise.csv"))),
+    "methods, table 3": (120, lambda plan: command(
+        plan, "-m", "vibtheory", "methods", "--table", "3", "--budget", "gpu", "--device", "cuda", "--accelerate",
+        plan.accelerate(), "--out", f"{plan.out}", "--runs", f"{plan.runs}/methods",
+        *(("--root", str(plan.root)) if plan.root else ()),
+        tiny=("-m", "vibtheory", "methods", "--table", "3", "--budget", "gpu", "--plan", "--methods", "PF"))),
     "figure 2": (60, lambda plan: command(
         plan, "-m", "vibtheory", "figure", "2", "--full", "--jobs", "4", "--out", f"{plan.out}", "--runs",
         f"{plan.runs}/figure2", tiny=("-m", "vibtheory", "figure", "1", "--out", f"{plan.out}"))),

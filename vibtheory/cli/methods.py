@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from vibtheory.cli.options import Cluster, Device, Jobs, Root, Runs
+from vibtheory.cli.options import Accelerate, Cluster, Device, Jobs, Root, Runs
 
 __all__ = ["methods"]
 
 
 def methods(
-    table: Annotated[int, typer.Option(help="1 (LeNet-300-100) or 2 (LeNet-5-Caffe).")] = 1,
+    table: Annotated[int, typer.Option(help="1 (LeNet-300-100), 2 (LeNet-5-Caffe) or 3 (VGG-16).")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="The same as --budget quick: a look (minutes).")] = False,
-    budget: Annotated[str, typer.Option(help="quick, reduced (7 epochs on 10,000 images) or full.")] = "full",
+    budget: Annotated[str, typer.Option(help="quick, reduced (7 epochs, 10,000 images), full, or gpu.")] = "full",
     plan: Annotated[bool, typer.Option("--plan", help="Only say how many runs and core-minutes.")] = False,
     nets: Annotated[bool, typer.Option("--nets", help="Also measure the nets: ranks, T8, I(h1; x).")] = False,
     only: Annotated[str, typer.Option("--methods", help="Names with commas: VIBNet,L0,SBP; all if left out.")] = "",
@@ -23,6 +23,7 @@ def methods(
     cluster: Cluster = None,
     device: Device = "auto",
     root: Root = None,
+    accelerate: Accelerate = "none",
     out: Annotated[Path, typer.Option(help="Folder for methods_tableN.csv and its figure.")] = Path("figures"),
     runs: Runs = Path("runs"),
 ) -> None:
@@ -53,6 +54,7 @@ def methods(
         cluster=cluster,
         device=device,
         root=root,
+        accelerate=accelerate,
         announce=lambda line: typer.echo(line, err=True),
     )
     typer.echo(f"{TITLES[table]}, {budget}\n\n{markdown(method_table(table, results))}", nl=False)

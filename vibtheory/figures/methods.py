@@ -42,7 +42,7 @@ def method_curves(results: DataFrame, table: int, budget: str = "full") -> Figur
 
     Args:
         results: as `vibtheory.studies.methods.compare_methods` returns.
-        table: 1 (r_W) or 2 (r_W, and multiply-adds).
+        table: 1 (r_W), 2 or 3 (r_W, and multiply-adds).
         budget: named in the title.
 
     Returns:
@@ -51,7 +51,7 @@ def method_curves(results: DataFrame, table: int, budget: str = "full") -> Figur
         over test seeds with 95 % intervals of the mean; crosses: published points.
     """
     panels = [("r_w", "$r_W$ (% of weights kept)", 1.0)]
-    panels += [("flop", "multiply-adds (millions)", 1e-6)] if table == 2 else []
+    panels += [("flop", "multiply-adds (millions)", 1e-6)] if table > 1 else []
     figure, grid = plt.subplots(1, len(panels), figsize=(6.4 * len(panels) + 1.6, 5.0), sharey=True, squeeze=False)
     tuned = results[results["stage"] == "finetuned"]
     for axes, (column, label, scale) in zip(grid[0], panels, strict=True):

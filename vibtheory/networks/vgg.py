@@ -32,7 +32,8 @@ def vgg16_cifar(classes: int = 10, hidden: int = 2, *, gated: bool = True, law: 
         classes: number of outputs.
         hidden: fully connected hidden layers, 1 or 2.
         gated: False leaves the gates out (the dense net).
-        law: of the gates; `vibtheory.networks.gates.LAWS` has them by name.
+        law: of the gates; `vibtheory.networks.gates.LAWS` has them by name. "ns" leaves fc1 and fc2 "open", which no
+            BatchNorm stands before.
 
     Returns:
         Sequential [N, 3, 32, 32] → logits [N, classes]; gates conv1_1 … conv5_3, then fc1 (and fc2).
@@ -83,7 +84,7 @@ def _vgg(
     for i in range(1, hidden + 1):
         layers[f"linear{i}"] = nn.Linear(fan_in, _HIDDEN)
         layers[f"relu{i}"] = nn.ReLU()
-        layers[f"fc{i}"] = make_gate(law, _HIDDEN)
+        layers[f"fc{i}"] = make_gate("open" if law == "ns" else law, _HIDDEN)
         fan_in = _HIDDEN
     layers["classifier"] = nn.Linear(fan_in, classes)
     net = nn.Sequential(OrderedDict((n, m) for n, m in layers.items() if gated or not isinstance(m, GateLaw)))

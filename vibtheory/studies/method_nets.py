@@ -50,7 +50,7 @@ def measure_nets(
         at α_max = 98), lower and upper (bounds on I(h; x) in nats), t8 (of VIBNet's gates, verdict and bound; else "").
 
     Raises:
-        InvalidInputError: as `compare_methods`; no finished run.
+        InvalidInputError: as `compare_methods`; Table 3; no finished run.
         DataError, CheckpointError: from the data set and the runs.
     """
     import pandas as pd
@@ -63,12 +63,14 @@ def measure_nets(
     from vibtheory.networks.forward import activation
     from vibtheory.training.run import load, measured
 
+    if table not in _LAYER:
+        reject("table", table, "1 or 2", "the LeNets' nets are measured: leave --nets out")
     table_path, spend = methods_table(table, budget, out).path, BUDGETS[budget]
     data = datasets.load("mnist", root).split(HELD_OUT)
     few, test = data.subset(n), (torch.from_numpy(data.x_test), torch.from_numpy(data.y_test))
     x, (gate, layer), rows = torch.from_numpy(few.x_train), _LAYER[table], []
     for method in methods_on(table, methods):
-        for value in method.values(spend):
+        for value in method.values(table, spend):
             plan = method.plan(table, "choose", value, spend)
             ((recipe, seed),) = plan.jobs("choose")
             folder = run_folder(plan, recipe, seed, Path(runs))

@@ -36,7 +36,8 @@ __all__ = [
 SLACK = 0.3
 """Points of held-out error above the best by which a method may buy a smaller net."""
 
-_BASES = {1: "lenet_300_100", 2: "lenet_5_caffe"}
+_BASES = {1: "lenet_300_100", 2: "lenet_5_caffe", 3: "vgg_3_1"}
+_SCALES = {3: 0.025}  # of the prices: VIBNet's own in that recipe over its in Table 1's, rounded; LeNets: 1
 HELD_OUT = 5000
 """Training images that prices are chosen on."""
 _CHOOSING_SEED = 30
@@ -69,8 +70,10 @@ BUDGETS = {
     "quick": Budget(3, (31, 32), 6_000, _short(8, 2, 5e-2), {"epochs": 2, "shift": 0}),
     "reduced": Budget(8, (31, 32, 33), 10_000, _short(6, 1, 5e-2), {"epochs": 2, "shift": 0}),
     "full": Budget(),
+    "gpu": Budget(4, (31,), 0, {"epochs": 40, "pretrain_epochs": 10}, {"epochs": 10}),
 }
-"""By name: a look; 7 epochs, and 2 of fine-tuning, on 10,000 images without augmentation; the record's recipe."""
+"""By name: a look; 7 epochs, and 2 of fine-tuning, on 10,000 images without augmentation; the record's recipe; 50 + 10
+epochs, for Table 3 on a GPU."""
 
 _ACCELERATION = {"conv1": 10.0, "conv2": 5.0}
 
@@ -84,12 +87,12 @@ class Method:
         law: of `vibtheory.networks.gates.LAWS`.
         lowest, highest: the range of its prices, per unit of its penalty; of shares to cut where it ranks.
         spread: of a price over the layers: "recipe" (the record's factors), "unit" (every unit alike, also channels),
-            "weights" (in proportion to the weights that leave a unit) or "acceleration" (10 times on the first
-            convolution, 5 times on the second: what the authors' script for SBPa has on its first two blocks).
+            "weights" (in proportion to the weights that leave a unit) or "acceleration" (10 times on the first block
+            of convolutions, 5 times on the second, as in the authors' script for SBPa).
         ranking: units are cut by rank after training without a price; see `Experiment`.
         tables: those whose net it works on.
         once: units are cut at the end of training, not after its epochs.
-        batch_norm: its net has one before each activation, which other methods' nets have not.
+        batch_norm: its LeNets have one before each activation, which other methods' have not.
     """
 
     name: str
@@ -102,10 +105,11 @@ class Method:
     once: bool = False
     batch_norm: bool = False
 
-    def values(self, budget: Budget) -> list[float]:
-        """The prices, or shares, that are tried within `budget`."""
+    def values(self, table: int, budget: Budget) -> list[float]:
+        """The prices, or shares, that are tried on `table`'s net within `budget`."""
         space = np.linspace if self.ranking else np.geomspace
-        return list(map(float, space(self.lowest, self.highest, budget.prices).round(9)))
+        scale = 1.0 if self.ranking else _SCALES.get(table, 1.0)
+        return list(map(float, (scale * space(self.lowest, self.highest, budget.prices)).round(9)))
 
     def plan(self, table: int, phase: str, value: float, budget: Budget) -> Experiment:
         """`table`'s runs of a `phase` ("choose": images held out; "test") at a price or share `value` in `budget`."""
@@ -115,7 +119,8 @@ class Method:
         recipe = replace(base.recipe, layer_weights=layer_weights, **budget.recipe)
         recipe = replace(recipe, prune_every=0) if self.once else recipe
         price = 0.0 if self.ranking else value
-        arguments = {"law": self.law, **({"batch_norm": True} if self.batch_norm else {})}
+        arguments = {**base.arguments, "law": self.law}
+        arguments |= {"batch_norm": True} if self.batch_norm and table < 3 else {}  # a VGG has them
         seeds = [_CHOOSING_SEED] if phase == "choose" else list(budget.seeds)
         return replace(
             base, name=f"methods{table}-{self.name}", recipe=recipe, teacher=None, arguments=arguments,
@@ -134,12 +139,13 @@ class Method:
         if self.spread == "recipe":
             factors = base.recipe.layer_weights
             return None if factors is None else dict(factors)
-        modules = ordered_modules(build({"builder": base.network, "arguments": {"law": self.law}}))
+        modules = ordered_modules(build({"builder": base.network, "arguments": {**base.arguments, "law": self.law}}))
         found: dict[str, tuple[GateLaw, float]] = {}
         for place, (name, gate) in enumerate(modules):
             if isinstance(gate, GateLaw):
                 after = next(m for _, m in modules[place:] if isinstance(m, nn.Linear | nn.Conv2d))
-                sizes = {"weights": after.weight.numel() / gate.features, "acceleration": _ACCELERATION.get(name, 1.0)}
+                block = name.partition("_")[0]
+                sizes = {"weights": after.weight.numel() / gate.features, "acceleration": _ACCELERATION.get(block, 1.0)}
                 found[name] = gate, sizes.get(self.spread, 1.0)
         units = sum(gate.features for gate, _ in found.values())
         mean = sum(size * gate.features for gate, size in found.values()) / units
@@ -149,21 +155,21 @@ class Method:
 METHODS = {
     method.name: method
     for method in (
-        Method("VIBNet", "vib", 1e-4, 2e-3, "recipe"),
+        Method("VIBNet", "vib", 1e-4, 2e-3, "recipe", tables=(1, 2, 3)),
         Method("VD", "vd", 1e-5, 5e-4),
         Method("L0", "l0", 3e-4, 1e-2),
         Method("L0-sep", "l0", 3e-4, 1e-2, "weights"),
-        Method("SBP", "sbp", 3e-5, 2e-3),
-        Method("SBPa", "sbp", 3e-5, 2e-3, "acceleration", tables=(2,)),
-        Method("BC-GNJ", "bc-gnj", 1e-4, 2e-3),
-        Method("BC-GHS", "bc-ghs", 3e-5, 2e-3),
+        Method("SBP", "sbp", 3e-5, 2e-3, tables=(1, 2, 3)),
+        Method("SBPa", "sbp", 3e-5, 2e-3, "acceleration", tables=(2, 3)),
+        Method("BC-GNJ", "bc-gnj", 1e-4, 2e-3, tables=(1, 2, 3)),
+        Method("BC-GHS", "bc-ghs", 3e-5, 2e-3, tables=(1, 2, 3)),
         Method("GD", "gd", 1e-4, 3e-3),
         Method("GL", "gl", 3e-4, 1e-2),
         Method("DN", "dn", 3e-4, 1e-2),
-        Method("NS-Single", "ns", 3e-4, 2e-2, once=True, batch_norm=True),
-        Method("NS-Best", "ns", 3e-4, 2e-2, batch_norm=True),
+        Method("NS-Single", "ns", 3e-4, 2e-2, tables=(1, 2, 3), once=True, batch_norm=True),
+        Method("NS-Best", "ns", 3e-4, 2e-2, tables=(1, 2, 3), batch_norm=True),
         Method("VIBNet-BN", "vib", 1e-4, 2e-3, "recipe", batch_norm=True),
-        Method("PF", "pf", 0.2, 0.9, ranking="filters", tables=(2,)),
+        Method("PF", "pf", 0.2, 0.9, ranking="filters", tables=(2, 3)),
         Method("magnitude", "open", 0.3, 0.93, ranking="magnitude"),
         Method("group norm", "open", 0.3, 0.93, ranking="group"),
     )
@@ -184,7 +190,7 @@ def methods_table(table: int, budget: str = "full", out: str | Path = "figures")
     """`out`/methods_tableN.csv, or methods_tableN_BUDGET.csv, which `compare_methods` adds to.
 
     Args:
-        table: 1 or 2.
+        table: 1, 2, or 3 (all methods on the net of its first comparison, VGG-16 with two hidden layers).
         budget: a name in `BUDGETS`.
         out: its folder.
 
@@ -192,7 +198,7 @@ def methods_table(table: int, budget: str = "full", out: str | Path = "figures")
         InvalidInputError: another table or budget.
     """
     if table not in _BASES:
-        reject("table", table, "1 or 2", "the VGG rows are recipes of their own: `vibtheory table 3`")
+        reject("table", table, "1, 2 or 3", "VIBNet's own rows of Table 4: `vibtheory table 4`")
     check_choice("budget", budget, BUDGETS)
     name = f"methods_table{table}{'' if budget == 'full' else '_' + budget}.csv"
     return RecordedTable(Path(out) / name, _MethodRow, ("method", "phase"))
@@ -207,7 +213,7 @@ def methods_on(table: int, names: Sequence[str]) -> list[Method]:
     for name in names:
         check_choice("methods", name, METHODS)
         if table not in METHODS[name].tables:
-            reject("methods", f"{name} on Table {table}", f"Table {METHODS[name].tables[0]}: it needs convolutions",
+            reject("methods", f"{name} on Table {table}", f"Table {' or '.join(map(str, METHODS[name].tables))}",
                    "leave it out there")  # fmt: skip
     return [method for method in METHODS.values() if table in method.tables and (not names or method.name in names)]
 
@@ -223,18 +229,19 @@ def compare_methods(
     cluster: str | None = None,
     device: str = "auto",
     root: str | Path | None = None,
+    accelerate: str = "none",
     announce: Callable[[str], None] = lambda line: None,
 ) -> DataFrame:
     """Choose each method's price on held-out images, then run fresh seeds on the test set; finished runs are read back.
 
     Args:
-        table: 1 (LeNet-300-100) or 2 (LeNet-5-Caffe).
+        table: 1 (LeNet-300-100), 2 (LeNet-5-Caffe) or 3 (VGG-16, CIFAR-10).
         budget: a name in `BUDGETS`: "quick" is a look, no comparison.
         methods: names in `METHODS`; none: all. The bar on the error is that of all methods recorded so far.
         out, runs: folders of the table and of the runs.
         jobs: processes side by side.
         cluster: address of a Dask scheduler to use instead; its workers must see `runs`.
-        device: as in `vibtheory.train`.
+        device, accelerate: as in `vibtheory.train`.
         root: folder with the data set's files; None: where `vibtheory.datasets.load` looks.
         announce: called with a line as each method's runs are done.
 
@@ -253,20 +260,19 @@ def compare_methods(
         reject("jobs", jobs, "an integer >= 1", "pass the number of processes")
     store.check()
     spend = BUDGETS[budget]
-    results = _phase(store, "choose", [(m, table, v, spend) for m in todo for v in m.values(spend)], announce,
-                     runs, jobs, cluster, device, root)  # fmt: skip
-    picked = chosen(results)
+    options = {"runs": runs, "device": device, "root": root, "accelerate": accelerate}
+    points = [(m, table, v, spend) for m in todo for v in m.values(table, spend)]
+    picked = chosen(_phase(store, "choose", points, announce, jobs, cluster, options))
     for method in todo:
         if method.name not in picked:
             announce(f"{method.name}: collapsed at every price")
     left = [(m, table, picked[m.name], spend) for m in todo if m.name in picked]
-    return _phase(store, "test", left, announce, runs, jobs, cluster, device, root)
+    return _phase(store, "test", left, announce, jobs, cluster, options)
 
 
 def _phase(
     store: RecordedTable, phase: str, points: Sequence[tuple[Method, int, float, Budget]],
-    announce: Callable[[str], None], runs: str | Path, jobs: int, cluster: str | None, device: str,
-    root: str | Path | None,
+    announce: Callable[[str], None], jobs: int, cluster: str | None, options: dict[str, Any],
 ) -> DataFrame:  # fmt: skip
     """All runs of a phase, side by side; a method's rows are written when its last run has ended."""
     import pandas as pd
@@ -274,7 +280,7 @@ def _phase(
     plans = [(method, value, method.plan(table, phase, value, budget)) for method, table, value, budget in points]
     planned = [(*point, recipe, seed) for point in plans for recipe, seed in point[2].jobs(phase)]
     threads = 1 if cluster else max(1, (os.cpu_count() or 1) // jobs)
-    work = partial(run_together, runs=runs, threads=threads, device=device, root=root, loaded={})
+    work = partial(run_together, threads=threads, loaded={}, **options)
     items = [[(plan, phase, recipe, seed)] for _, _, plan, recipe, seed in planned]
     left = defaultdict(set)
     for place, (method, *_) in enumerate(planned):
@@ -318,11 +324,11 @@ def expected_cost(table: int, budget: str = "full", methods: Sequence[str] = ())
     methods_table(table, budget)
     spend, rows = BUDGETS[budget], []
     for method in methods_on(table, methods):
-        value = method.values(spend)[0]
+        value = method.values(table, spend)[0]
         plan = method.plan(table, "choose", value, spend)
         assert plan.finetune is not None
         epochs = plan.recipe.pretrain_epochs + plan.recipe.epochs + plan.finetune.epochs
-        images = spend.examples or 60_000
+        images = spend.examples or {"mnist": 60_000, "cifar10": 50_000}[plan.dataset]
         runs, step = spend.prices + len(spend.seeds), _step_seconds(plan)
         steps = runs * epochs * -(-images // plan.recipe.batch_size)
         rows.append({"method": method.name, "runs": runs, "steps": steps, "milliseconds": round(1e3 * step, 2),
@@ -341,10 +347,11 @@ def _step_seconds(plan: Experiment, repeats: int = 5) -> float:
     from vibtheory.training.loop import Loop, Settings
 
     rng, batch = as_generator("seed", 0, "step time"), plan.recipe.batch_size
-    x, y = rng.random((batch, 1, 28, 28), dtype=np.float32), rng.integers(0, 10, batch)
+    shape = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}[plan.dataset]
+    x, y = rng.random((batch, *shape), dtype=np.float32), rng.integers(0, 10, batch)
     net = build({"builder": plan.network, "arguments": plan.arguments})
     data = from_arrays(x, y, x[:10], y[:10], classes=10, name="random")
-    loop = Loop(net, data, replace(plan.recipe, shift=0), Settings(device=torch.device("cpu")))
+    loop = Loop(net, data, replace(plan.recipe, shift=0, augment=None), Settings(device=torch.device("cpu")))
     net.train()
     loop.set_learning_rates(1.0)
     loop.enter_phase(False, plan.recipe.price(0))
@@ -359,13 +366,14 @@ def _step_seconds(plan: Experiment, repeats: int = 5) -> float:
 def chosen(results: DataFrame) -> dict[str, float]:
     """The price of each method: the smallest net within `SLACK` of the least held-out error of all; else its best.
 
-    All: those on the table's own net, without BatchNorm, where there are any.
+    All: those on the table's own net, where there are any; a LeNet with BatchNorm is another one.
 
     Args:
         results: as `compare_methods` returns; methods that collapsed at every price are left out.
     """
     tuned = results[(results["phase"] == "choose") & (results["stage"] == "finetuned")]
-    own_net = tuned[~tuned["method"].isin([method.name for method in METHODS.values() if method.batch_norm])]
+    normed = tuned["method"].isin([method.name for method in METHODS.values() if method.batch_norm])
+    own_net = tuned[~(normed & (tuned["table"] < 3))]
     bar = (own_net if len(own_net) else tuned)["error_last"].min() + SLACK
     picked = {}
     for name, rows in tuned.groupby("method", sort=False):
@@ -379,7 +387,7 @@ def method_table(table: int, results: DataFrame) -> DataFrame:
     """Each method's printed row beside ours, as text: mean ± standard deviation over the test seeds, fine-tuned.
 
     Args:
-        table: 1 or 2.
+        table: 1, 2 or 3.
         results: as `compare_methods` returns.
 
     Returns:

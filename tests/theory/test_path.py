@@ -9,6 +9,7 @@ import pytest
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from tests.theory.strategies import FAMILIES, draw
 from vibtheory.theory.certificate import certify
 from vibtheory.theory.minima import find_local_minimum
 from vibtheory.theory.path import SparsityPath, path_slope, sparsity_path
@@ -113,6 +114,24 @@ def test_gates_close_continuously_and_jumps_are_folds(rising: tuple[QuadraticBou
         elif len(event.opened) == 0:
             assert smallest < 1e-3  # λ_min(H_S) → 0 like the square root of the distance in γ
             assert event.distance > 1e-3
+
+
+def test_past_a_jump_it_is_where_plain_descent_lands_in_small_enough_steps() -> None:
+    """Descent that oversteps the fold starts beyond it, and here ends at another minimum."""
+    bound = draw(np.random.default_rng([7, 18]), FAMILIES[18 % 7]).bound
+    gammas = float(bound.gamma.max()) * np.geomspace(100, 1e-3, 60)[:12]
+    path = sparsity_path(bound, gammas)
+    assert [e.kind for e in path.events if e.gamma < gammas[10]] == ["jumps"]
+    before, after = path.minima[10:]
+    values = {}
+    for steps in (8, 200):
+        mu = before.mu
+        for gamma in np.geomspace(gammas[10], gammas[11], steps + 1)[1:]:
+            found = find_local_minimum(bound.with_gamma(gamma), mu)
+            mu = found.mu
+        values[steps] = found.value
+    assert values[200] == pytest.approx(after.value, rel=1e-12)
+    assert values[8] > after.value + 1
 
 
 def test_one_gate_follows_the_garrote_and_closes_where_it_must() -> None:

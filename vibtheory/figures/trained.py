@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from vibtheory.figures.style import COLORS, style
 
@@ -40,6 +41,7 @@ def plot_trained(report: TrainedNetworkReport) -> Figure:
         positive = all(np.min(line.get_ydata(), initial=1.0) > 0 for line in panel.lines)
         panel.axhline(1, color=COLORS["black"], lw=1, ls="--")
         panel.set(xlabel="eigenvalue number")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_yscale("log") if positive else panel.set_yscale("symlog", linthresh=1)
         panel.margins(y=0.1)
         panel.legend(loc="upper right" if positive else "lower left")  # where a falling curve is not

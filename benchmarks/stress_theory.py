@@ -10,10 +10,9 @@ enumeration's. Perturbed points, truncated runs and planted saddles must never c
 index of each instance that stayed uncertified (`one(seed, index)` repeats it).
 
 Tightness: T2's limit is rank[A]. `search_above_rank` looks for rank + 1 on purpose (rank 1 to 4, one to three columns
-more, ‖β‖ ~ 10, γ = 0.1; it climbs on the number of open gates by perturbing A and β). 100,000 instances
-of seed 0 (10 CPU minutes): of 10,000 steps 9,024 ended at a certified minimum with exactly rank[A] open
-gates and none above; of 89,991 certified random instances 40,299 were tight and none above; 9 ill-conditioned ones ended
-uncertified.
+more, ‖β‖ ~ 10, γ = 0.1; it climbs on the number of open gates by perturbing A and β). Seed 0 (10 CPU
+minutes): of 10,000 steps 9,024 ended at a certified minimum with exactly rank[A] open gates and none above; of 89,991
+certified random instances 40,299 were tight and none above; 9 ill-conditioned ones ended uncertified.
 """
 
 from __future__ import annotations

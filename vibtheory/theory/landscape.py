@@ -140,7 +140,7 @@ class BudgetReport(Report):
         identity_error: |spent − earned|, nats.
         allowed_error: what the gradient that is left explains, ½Σ|μ_j∇_j|, plus rounding in the terms summed; nats.
         level: a.
-        count: #{α_j ≥ a}.
+        count: gates with α_j ≥ a.
         count_limit: the a-priori bound on `count` (`survivor_limit`).
     """
 

@@ -5,10 +5,10 @@
 
 The parts: how fast a step is (which decides how the tables' steps are accelerated), Tables 3.1 to 3.3 together and 4.1
 and 4.2 together with one seed, both with three, 64 LeNets at once, all pairs of N = 60,000, the compared methods on
-Table 3.1's net, Figure 2. After each part
-the plan's state (plan.csv: "done", "stopped", "failed", or "no time"), the tables and the histories of all runs, also
-of those in progress, are written to --out, each file as a whole. Checkpoints are in --runs, at most a minute old; at
-the time limit the tables' runs write theirs at the end of their epoch. Nothing of a part that is done is run again.
+Table 3.1's net, Figure 2. After each part the plan's state (plan.csv: "done", "stopped", "failed", or "no time"), the
+tables and the histories of all runs, also of those in progress, are written to --out, each file as a whole.
+Checkpoints are in --runs, at most a minute old; at the time limit the tables' runs write theirs at the end of their
+epoch. Nothing of a part that is done is run again.
 """
 
 from __future__ import annotations

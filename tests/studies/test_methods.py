@@ -235,6 +235,11 @@ def test_a_price_is_spread_over_units_or_weights() -> None:
         assert total / sum(gate.features for gate in gates.values()) == pytest.approx(1)  # the mean unit's is the price
         ratios = [prices[name] / size for name, size in sizes.items()]
         assert np.ptp(ratios) < 1e-9 * ratios[0]
+    price = METHODS["SBPa"].plan(3, "test", 1e-4, BUDGETS["gpu"]).recipe.layer_weights
+    assert price is not None
+    own = {name: price[name] * gate.multiplier for name, gate in named_gates(networks.vgg16_cifar()).items()}
+    blocks = [("conv1_1", 10.0), ("conv1_2", 10.0), ("conv2_1", 5.0), ("conv2_2", 5.0), ("conv3_1", 1.0), ("fc2", 1.0)]
+    assert [own[name] / own["fc1"] for name, _ in blocks] == pytest.approx([times for _, times in blocks])
     recorded = METHODS["VIBNet"].plan(2, "test", 1e-3, BUDGETS["full"])
     assert recorded.recipe.layer_weights == {"conv1": 0.048, "conv2": 0.11, "flat": 1.1, "fc1": 1.1}
 

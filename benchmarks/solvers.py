@@ -2,10 +2,10 @@
 
 Times are CPU seconds of one run, from A, b, γ to the certified minimum: the test that Φ is bounded below is counted in
 for our solvers. Medians over several seeds; `over_skglm` and `over_ridge` (the start that was the default before
-continuation) are medians of ratios within one run. In the committed table rows whose `certified` (the share of seeds)
-is empty are an earlier run of one seed, as are cvxpy's times at d = 784. skglm's accelerated coordinate descent
-(Bertrand et al. 2022), with the penalty written for it, is timed from its own layout of A, compiled, to the point where
-it stops (tol 1e-8), which nothing certifies. Set OMP_NUM_THREADS=1, so that they are those of one core.
+continuation) are medians of ratios within one run; `certified` is the share of the seeds. skglm's accelerated
+coordinate descent (Bertrand et al. 2022), with the penalty written for it, is timed from its own layout of A, compiled,
+to the point where it stops (tol 1e-8), which nothing certifies. Set OMP_NUM_THREADS=1, so that they are those of one
+core.
 
 python benchmarks/solvers.py            # everything, about ten minutes
 python benchmarks/solvers.py --quick    # small sizes only

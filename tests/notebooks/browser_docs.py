@@ -10,7 +10,6 @@ Screenshots of the theory page go to build/browser/.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,6 @@ import yaml
 from playwright.sync_api import expect
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 1000 * int(os.environ.get("VIBTHEORY_BROWSER_SECONDS", "240"))
 
 # What MathML asks for: a base and its scripts; a browser draws anything else as one row, too small.
 CHILDREN = {"msub": 2, "msup": 2, "msubsup": 3, "munder": 2, "mover": 2, "munderover": 3, "mfrac": 2, "mroot": 2}
@@ -43,18 +41,16 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(params=[1200, 390], ids=["desktop", "phone"])
-def page(request, browser):
+def page(request, window):
     """A window for one test, which fails afterwards if the console complained or anything but a file was asked for."""
-    context = browser.new_context(viewport={"width": request.param, "height": 900})
+    opened = window(viewport={"width": request.param, "height": 900})
+    context = opened.context
     wrong: list[str] = []
     context.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else wrong.append(asked.url))
     context.on("requestfailed", lambda asked: None if "ABORTED" in str(asked.failure) else wrong.append(asked.url))
     context.on("weberror", lambda error: wrong.append(str(error.error)))
     context.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
-    window = context.new_page()
-    window.set_default_timeout(PATIENCE)
-    yield window
-    context.close()
+    yield opened
     assert wrong == []
 
 
@@ -108,7 +104,7 @@ def test_the_menu_leads_to_the_how_to_pages(site, page):
         assert link.get_attribute("href") == Path(file).with_suffix(".html").as_posix()
     menu.get_by_role("link", name="Use a GPU", exact=True).click()
     page.wait_for_url("**/howto/gpu.html")
-    assert page.locator(".md-content h1").is_visible()
+    expect(page.locator(".md-content h1")).to_be_visible()
 
 
 def test_no_page_of_the_api_is_a_wall(site, page):
@@ -117,14 +113,12 @@ def test_no_page_of_the_api_is_a_wall(site, page):
         assert len(page.locator(".md-content").inner_text().split()) < 4500, path.name
 
 
-def test_search_finds_a_word_where_the_site_is_served(site, served, browser, shots):
-    page = browser.new_page(viewport={"width": 1200, "height": 900})
-    page.set_default_timeout(PATIENCE)
+def test_search_finds_a_word_where_the_site_is_served(site, served, window, shots):
+    page = window(viewport={"width": 1200, "height": 900})
     page.goto(f"{served(site)}/index.html")
     page.get_by_role("textbox", name="Search").fill("Blahut")
     page.locator(".md-search-result__item").first.wait_for()
     page.screenshot(path=shots / "docs_search.png")
     page.locator(".md-search-result__link").first.click()
     page.wait_for_url("**/api/bottleneck.html**")
-    assert "Blahut" in page.locator(".md-content").inner_text()
-    page.close()
+    expect(page.locator(".md-content")).to_contain_text("Blahut")

@@ -23,22 +23,19 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from vibtheory.teaching.gallery import build_gallery
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 1000 * int(os.environ.get("VIBTHEORY_BROWSER_SECONDS", "240"))
 
 
 @pytest.fixture
-def page(browser, request, shots):
+def page(window, request, shots):
     """A window for one test; what it showed last stays as a screenshot, which is what a failure is told by."""
-    window = browser.new_page(viewport={"width": 1280, "height": 1000})
-    window.set_default_timeout(PATIENCE)
-    yield window
-    window.screenshot(path=shots / f"{re.sub(r'[^A-Za-z0-9_]+', '_', request.node.name)}_last.png")
-    window.close()
+    opened = window(viewport={"width": 1280, "height": 1000})
+    yield opened
+    opened.screenshot(path=shots / f"{re.sub(r'[^A-Za-z0-9_]+', '_', request.node.name)}_last.png")
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +119,8 @@ def test_runs_in_jupyterlab_and_the_slider_moves_the_picture(name, page, lab, sh
     headline = page.locator(".jp-Notebook .jp-OutputArea-output").filter(has_text="expected").last
     headline.scroll_into_view_if_needed()
     page.screenshot(path=shots / f"{name}_headline.png")
-    assert (
-        page.locator('[data-mime-type="application/vnd.jupyter.error"], .jp-OutputArea-output.jp-mod-error').count()
-        == 0
-    )
+    errors = page.locator('[data-mime-type="application/vnd.jupyter.error"], .jp-OutputArea-output.jp-mod-error')
+    expect(errors).to_have_count(0)
 
 
 def test_an_exercise_hints_when_wrong_and_praises_when_right(page, lab, shots):
@@ -144,12 +139,11 @@ def test_an_exercise_hints_when_wrong_and_praises_when_right(page, lab, shots):
 
 @pytest.mark.parametrize(("device", "width"), [("phone", 390), ("desktop", 1280)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_gallery_without_network(device, width, scheme, browser, tmp_path, shots):
+def test_gallery_without_network(device, width, scheme, window, tmp_path, shots):
     gallery = build_gallery(ROOT / "notebooks", tmp_path)
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = window(viewport={"width": width, "height": 900}, color_scheme=scheme)
     wanted: list[str] = []
-    context.on("request", lambda request: wanted.append(request.url))
-    page = context.new_page()
+    page.on("request", lambda request: wanted.append(request.url))
     for path in (gallery.index, *gallery.pages):
         page.goto(path.as_uri())
         inside = page.evaluate("document.documentElement.scrollWidth")
@@ -161,7 +155,6 @@ def test_gallery_without_network(device, width, scheme, browser, tmp_path, shots
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
         "rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 26)"
     )
-    context.close()
 
 
 def test_a_slider_of_the_gallery_moves_from_a_file(page, tmp_path, shots):
@@ -185,10 +178,10 @@ Explorer(draw, "a bar", height=Slider("height", [1, 5, 9]), width=Slider("width"
     before = picture.get_attribute("src")
     hand.focus()
     page.keyboard.press("ArrowRight")
-    assert picture.get_attribute("src") != before
-    assert hand.get_attribute("aria-valuetext") == page.locator(".explorer output").first.text_content() == "5"
-    assert page.locator(".explorer output").last.text_content() == "1"
+    expect(picture).not_to_have_attribute("src", before)
+    expect(hand).to_have_attribute("aria-valuetext", "5")
+    expect(page.locator(".explorer output")).to_have_text(["5", "1"])
     page.screenshot(path=shots / "gallery_slider.png")
     page.keyboard.press("ArrowLeft")
-    assert picture.get_attribute("src") == before
-    assert page.evaluate("document.querySelector('.explorer img').naturalWidth") > 100
+    expect(picture).to_have_attribute("src", before)
+    page.wait_for_function("document.querySelector('.explorer img').naturalWidth > 100")

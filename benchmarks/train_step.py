@@ -4,7 +4,7 @@
 
     python benchmarks/train_step.py                          # CPU: a VGG with a quarter of the channels, and the whole
     python benchmarks/train_step.py --device cuda            # GPU: the whole net, every way to accelerate a step
-    python benchmarks/train_step.py --thinner 4 --laws vib l0 sbp … rnp --out …/train_step_laws.csv   # all but ns
+    python benchmarks/train_step.py --thinner 4 --laws vib l0 sbp … open --out …/train_step_laws.csv   # each law
 
 Gated and dense nets take turns, so that other load on the machine hits both: the ratio is what is meant. Utilisation is
 three times the forward multiply-adds (forward, and backward to inputs and to weights) against the rate of one large

@@ -47,6 +47,7 @@ def _probabilities(gate: RNPGate, entering: torch.Tensor) -> np.ndarray:
     assert gate.policy is not None
     weight, bias = (p.detach().double().numpy() for p in (gate.policy.weight, gate.policy.bias))
     logits = entering.detach().double().numpy().mean((2, 3)) @ weight.T + bias
+    logits = 4 * np.tanh(logits / 4)
     odds = np.exp(logits - logits.max(1, keepdims=True))
     return np.asarray(odds / odds.sum(1, keepdims=True))
 
@@ -58,16 +59,20 @@ def test_penalty_is_the_expected_number_of_computed_channels() -> None:
     assert gate.policy is not None
     truth = (_probabilities(gate, IMAGES) @ sizes).mean()
     assert gate.penalty().item() == pytest.approx(truth, rel=1e-6)
-    gate.penalty().backward()
-    assert gate.policy.bias.grad is not None
-    for j in range(3):
-        values = []
-        for step in (1e-2, -2e-2):
-            gate.policy.bias.data[j] += step
-            values.append((_probabilities(gate, IMAGES) @ sizes).mean())
-        gate.policy.bias.data[j] += 1e-2
-        slope = (values[0] - values[1]) / 2e-2
-        assert float(gate.policy.bias.grad[j]) == pytest.approx(slope, rel=1e-3, abs=1e-5)
+    for image in IMAGES.split(1):  # a score gets the slope of the mean without the factor of its probability
+        gate._look(net[0], (image,))
+        gate.zero_grad()
+        gate.penalty().backward()
+        assert gate.policy.bias.grad is not None
+        for j, probability in enumerate(_probabilities(gate, image)[0]):
+            values = []
+            for step in (1e-2, -2e-2):
+                gate.policy.bias.data[j] += step
+                values.append((_probabilities(gate, image) @ sizes).item())
+            gate.policy.bias.data[j] += 1e-2
+            slope = (values[0] - values[1]) / 2e-2
+            assert float(gate.policy.bias.grad[j]) * probability == pytest.approx(slope, rel=1e-3, abs=1e-5)
+    gate._look(net[0], (IMAGES,))
     torch.manual_seed(2)
     draws = torch.stack([gate.sample(12).detach() for _ in range(2000)]).double()
     assert {tuple(row) for row in draws[:50].reshape(-1, 5).int().tolist()} <= {
@@ -144,7 +149,9 @@ def test_limits_and_extremes() -> None:
             gate.policy.weight.data.zero_()
             gate.policy.bias.data = 100.0 * torch.eye(3)[choice]
         net(x)
-        assert [gate.penalty().item() for gate in _gates(net)] == pytest.approx([s[choice] for s in SIZES], rel=1e-6)
+        odds = np.exp(4.0 * np.eye(3)[choice])  # no score is beyond 4
+        truth = [odds @ sizes / odds.sum() for sizes in SIZES]
+        assert [gate.penalty().item() for gate in _gates(net)] == pytest.approx(truth, rel=1e-6)
 
 
 def test_training_pays_for_channels_and_a_saved_run_comes_back(tmp_path: Path) -> None:
@@ -162,6 +169,34 @@ def test_training_pays_for_channels_and_a_saved_run_comes_back(tmp_path: Path) -
     back = vt.load(run.save(tmp_path / "run"))
     images = torch.from_numpy(x)
     assert torch.equal(back.net.eval()(images), run.net.eval()(images))
+
+
+def test_policies_spend_channels_on_the_inputs_that_need_them() -> None:
+    """Half the images are told from the others by their brightness alone, half show one of 16 patterns."""
+    rng = np.random.default_rng(0)
+    patterns = rng.standard_normal((16, 5, 5))
+    patterns -= patterns.mean((1, 2), keepdims=True)
+
+    def images(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        bright, shown = rng.random(n) < 0.5, rng.integers(0, 16, n)
+        x = 0.6 * rng.standard_normal((n, 5, 5)) + np.where(bright[:, None, None], 1.5, patterns[shown])
+        return x[:, None].astype(np.float32), np.where(bright, 16, shown), bright
+
+    x, y, _ = images(3000)
+    x_test, y_test, bright = images(1000)
+    torch.manual_seed(1)
+    plain = nn.Sequential(nn.Conv2d(1, 16, 5), nn.ReLU(), nn.Flatten(), nn.Linear(16, 17))
+    net = vt.insert_gates(plain, torch.from_numpy(x[:2]), law="rnp")
+    data = from_arrays(x, y, x_test, y_test, classes=17, name="patterns")
+    run = vt.train(net, data, gamma=1e-2, seed=1, epochs=15, pretrain_epochs=3, batch_size=50, learning_rate=1e-2,
+                   gate_learning_rate=5e-2)  # fmt: skip
+    run.net.eval()(torch.from_numpy(x_test))
+    decided = _gates(run.net)[0].decide()
+    assert decided is not None
+    channels = decided.sum(1).numpy()
+    assert channels[bright].mean() <= 8
+    assert channels[~bright].mean() >= 14
+    assert run.history["error"].iloc[-1] < 1
 
 
 def test_bad_input() -> None:

@@ -5,8 +5,10 @@ over positions) and chooses a ∈ {1, …, k}: the first a groups are computed, 
 leaves the network; multiply-adds are an average over inputs, `compression.metrics.average_flop`.
 
 The paper learns the Q-values of one policy for all layers by reinforcement, its rewards falling with the cost of what
-is computed and with the loss at the end. Here each convolution has a linear policy, and the gradient of a sampled
-choice (Gumbel noise) is that of its probabilities (straight-through), so that the one objective of all laws trains it.
+is computed and with the loss at the end. Here each convolution has a linear policy, whose choice is sampled, and the
+one objective of all laws trains it: what reaches the score of a choice is its advantage, the objective's slope towards
+this choice less the policy's own average (multiplicative weights). The slope of the mean over choices would have the
+choice's probability as a factor, and what is once rare would never be learned; for the same reason scores are bounded.
 The penalty is the number of channels that are computed, averaged over the batch: exact given its inputs.
 """
 
@@ -23,6 +25,8 @@ from vibtheory.errors import reject
 from vibtheory.networks.gates.weights import OpenGate
 
 __all__ = ["RNPGate"]
+
+_BOUND = 4.0  # of scores: no choice has odds below exp(-8) to another
 
 
 class RNPGate(OpenGate):
@@ -62,29 +66,26 @@ class RNPGate(OpenGate):
     def _look(self, layer: nn.Module, given: tuple[Tensor]) -> None:
         self._seen = given[0].detach().mean(dim=(2, 3))
 
-    def _log_probability(self) -> Tensor | None:
+    def _scores(self) -> Tensor | None:
         """Of each choice, [N, k] in float32; None: nothing to choose from, or no input yet."""
         if self.policy is None or self._seen is None:
             return None
-        logits = functional.linear(self._seen.float(), self.policy.weight.float(), self.policy.bias.float())
-        return logits.log_softmax(1)
+        scores = functional.linear(self._seen.float(), self.policy.weight.float(), self.policy.bias.float())
+        return _BOUND * (scores / _BOUND).tanh()
 
     def _computed(self, choice: Tensor) -> Tensor:
         """Of weights on the choices [N, k]: on each channel's being computed, Σ_{a ≥ its group} [N, d]."""
         return choice.flip(1).cumsum(1).flip(1)[:, self.group]
 
     def _draw(self, n: int, rows: slice) -> Tensor:
-        log_p = self._log_probability()
-        if log_p is None:
+        if (scores := self._scores()) is None:
             return super()._draw(n, rows)
-        noise = -torch.empty(n, self.groups, device=log_p.device).exponential_().clamp_min(1e-30).log()[rows]
-        soft = (log_p + noise).softmax(1)
-        return self._computed(_hard(soft) + (soft - soft.detach()))
+        noise = -torch.empty(n, self.groups, device=scores.device).exponential_().clamp_min(1e-30).log()[rows]
+        return self._computed(_by_advantage(scores, _hard(scores.detach() + noise)))
 
     def decide(self) -> Tensor | None:
         """0 or 1 for each channel and input of the last forward pass, [N, d]; None: all, always."""
-        log_p = self._log_probability()
-        return None if log_p is None else self._computed(_hard(log_p)) * self.open
+        return None if (scores := self._scores()) is None else self._computed(_hard(scores)) * self.open
 
     def forward(self, h: Tensor) -> Tensor:
         """As `GateLaw.forward`; `eval()` takes the likeliest choice of each input."""
@@ -93,8 +94,15 @@ class RNPGate(OpenGate):
         return h * z.to(h.dtype).view(*z.shape, *[1] * (h.ndim - 2))
 
     def _unit_penalty(self) -> Tensor:
-        log_p = self._log_probability()
-        return super()._unit_penalty() if log_p is None else self._computed(log_p.exp()).mean(0)
+        if (scores := self._scores()) is None:
+            return super()._unit_penalty()
+        return self._computed(_by_advantage(scores, scores.detach().softmax(1))).mean(0)
+
+
+def _by_advantage(scores: Tensor, weights: Tensor) -> Tensor:
+    """`weights` on the choices, [N, k] as `scores` are, which get the slope less its mean under their probabilities."""
+    none = scores - scores.detach()  # 0, but for its slope
+    return weights + none - scores.detach().softmax(1) * none.sum(1, keepdim=True)
 
 
 def _hard(scores: Tensor) -> Tensor:

@@ -106,6 +106,7 @@ def main() -> None:
     if given.one:
         print(json.dumps(check(given.one, given.examples)))
         return
+    given.out.parent.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for name in given.only:
         row = {"name": name, **_measured(name, Path(__file__).parents[1], given.examples, given.seconds)}

@@ -19,6 +19,7 @@ import torch
 
 import vibtheory as vt
 from vibtheory.figures import save
+from vibtheory.storage import write_text
 
 
 def main() -> None:
@@ -44,7 +45,8 @@ def main() -> None:
             network=run.name, examples=len(data.x_train), iterations=arguments.polish,
             cpu_s=round(time.process_time() - started, 1),
         )  # fmt: skip
-        frame.to_csv(target, mode="a", header=not target.exists(), index=False)
+        before = target.read_text(encoding="utf-8") if target.exists() else ""
+        write_text(target, before + frame.to_csv(index=False, header=not before))
         save(report.plot(), arguments.out / "check_trained", ("png", "pdf"))
 
 

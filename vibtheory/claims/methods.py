@@ -14,7 +14,6 @@ from vibtheory.claims.printed_tables import SEEDS
 __all__ = ["difference_interval", "smallest_at_equal_error"]
 
 _TWINS = {"NS-Single": "VIBNet-BN", "NS-Best": "VIBNet-BN"}  # those whose net has BatchNorm
-_NAMES = ("methods_table1.csv", "methods_table1_reduced.csv")
 
 
 def difference_interval(a: Any, b: Any) -> tuple[float, float]:
@@ -28,15 +27,16 @@ def difference_interval(a: Any, b: Any) -> tuple[float, float]:
     return float(a.mean() - b.mean() - half), float(a.mean() - b.mean() + half)
 
 
-def smallest_at_equal_error(effort: Effort) -> Finding:
+def smallest_at_equal_error(effort: Effort, table: int) -> Finding:
     """Against each method that is not certainly worse than VIBNet: VIBNet's r_W is smaller. Fine-tuned, on test seeds.
 
     Network slimming, whose net has BatchNorm, is held against VIBNet on that net.
 
     Not certainly worse: the 95 % interval of the difference in error reaches 0. Where that of r_W holds 0, nothing is
-    decided, and the evidence says so. From the full table, else from the one of the reduced budget.
+    decided, and the evidence says so. From the full record of `table`'s net, else from the one of the reduced budget.
     """
-    name = next((name for name in _NAMES if (effort.figures / name).exists()), _NAMES[0])
+    names = f"methods_table{table}.csv", f"methods_table{table}_reduced.csv"
+    name = next((name for name in names if (effort.figures / name).exists()), names[0])
     rows = effort.table(name, ("method", "phase", "stage", "seed", "error_last", "r_w"))
     rows = rows[(rows["phase"] == "test") & (rows["stage"] == "finetuned")]
     nets = {str(method): own for method, own in rows.groupby("method", sort=False) if len(own) >= SEEDS}

@@ -194,8 +194,8 @@ def test_policies_spend_channels_on_the_inputs_that_need_them() -> None:
     decided = _gates(run.net)[0].decide()
     assert decided is not None
     channels = decided.sum(1).numpy()
-    assert channels[bright].mean() <= 8
-    assert channels[~bright].mean() >= 14
+    assert channels[bright].mean() <= 5
+    assert channels[~bright].mean() >= 15
     assert run.history["error"].iloc[-1] < 1
 
 

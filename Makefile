@@ -103,7 +103,7 @@ docs: .venv/.docs .venv/.notebooks
 	@echo "open site/index.html; for its search: $(BIN)/python -m http.server --directory site"
 
 browser: .venv/.dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -q tests/notebooks/browser_*.py
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile tests/notebooks/browser_*.py
 
 clean:
 	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage .coverage.*

@@ -88,7 +88,7 @@ notebooks: .venv/.notebooks
 	$(ONE_THREAD) $(BIN)/python -m vibtheory.teaching run
 
 whole-notebooks: .venv/.dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) tests/notebooks/full_notebooks.py
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) --maxschedchunk 1 tests/notebooks/full_notebooks.py
 
 gallery: .venv/.notebooks
 	$(ONE_THREAD) $(BIN)/python -m vibtheory.teaching gallery --frames

@@ -56,7 +56,7 @@ SMALLER: dict[str, tuple[tuple[str, str], ...]] = {
          'runs = pd.read_csv(project_file("figures/figure2.csv")).query(\'method == "gaussian"\')'),
     ),
     "03_gates": (("epochs[::4]", "epochs[::20]"),),
-    "05_bounds_on_trained_networks": (("subset(3000, 500)", "subset(1000, 300)"), ("subset(1500, 500)", "subset(500, 300)")),
+    "05_bounds_on_trained_networks": (("subset(3000, 500)", "subset(1000, 300)"), ("subset(1000, 500)", "subset(500, 300)")),
     "08_your_own_model": (
         ("subset(6000, 2000)", "subset(1500, 500)"), ("subset(2000, 500)", "subset(500, 200)"),
         ("after, 3.5, 2.5", "after, 9.0, 5.0"),

@@ -8,8 +8,10 @@ The compressed nets are made from the kept counts of Tables 1 and 2, so nothing 
 take turns, so that other load on the machine hits both and each finds its caches warm; the times are CPU times of this
 process, the fastest of all turns (what `timeit` advises: load only ever adds), and only their ratio is meant.
 "realised" = (dense time / compressed time) / (dense FLOP / compressed FLOP); 1 would be a perfect conversion. It is
-given twice: for torch as it is, and for `export_onnx` and onnxruntime (one thread too) against the faster of the dense
-net's two times. Measured, and slower than one of these: channels-last memory, torch.jit's freezing, AOTInductor.
+given three times: for torch as it is, and for `export_onnx` and onnxruntime (one thread too) and `export_c` against the
+fastest of the dense net's three times. The C file takes one image after the other whatever the batch; at batch 1 its
+time is that of one of 200 images in one call, for a program in C makes no call from Python. Measured, and slower than
+one of these: channels-last memory, torch.jit's freezing, torch.compile, AOTInductor, OpenVINO, batches in parts.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from torch import Tensor, nn
 from vibtheory.compression import metrics
 from vibtheory.compression.cut import compress
 from vibtheory.compression.export import export_onnx
+from vibtheory.compression.export_c import compiled, export_c
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.lenet import lenet_5_caffe, lenet_300_100
 
@@ -66,6 +69,13 @@ def served(net: nn.Module, x: Tensor, threads: int) -> Callable[[Tensor], Any]:
         file = export_onnx(net, x[:2], Path(folder) / "net.onnx").path
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     return lambda inputs: session.run(None, {"input": inputs.numpy()})
+
+
+def in_c(net: nn.Module, x: Tensor) -> Callable[[Tensor], Any]:
+    """`net` as a C file, compiled."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = compiled(export_c(net, x[:2], Path(folder) / "net.c").path, 10)
+    return lambda inputs: run(inputs.numpy())
 
 
 def fastest_times(nets: Sequence[Callable[[Tensor], Any]], x: Tensor, seconds: float) -> list[float]:
@@ -120,6 +130,12 @@ def main() -> None:
             x = torch.rand(batch, 1, 28, 28, generator=torch.Generator().manual_seed(1))
             onnx = [served(net, x, options.threads) for net in (dense, small)]
             slow, fast, slow_onnx, fast_onnx = fastest_times((dense, small, *onnx), x, options.seconds)
+            many = x if batch > 1 else x.repeat(200, 1, 1, 1)
+            slow_c, fast_c = (
+                time * batch / len(many)
+                for time in fastest_times([in_c(net, x) for net in (dense, small)], many, options.seconds)
+            )
+            best = min(slow, slow_onnx, slow_c)
             flop_ratio = 100 / size.flop_ratio
             rows.append(
                 {
@@ -134,7 +150,10 @@ def main() -> None:
                     "realised": round(slow / fast / flop_ratio, 3),
                     "dense_onnx_us": round(1e6 * slow_onnx, 1),
                     "small_onnx_us": round(1e6 * fast_onnx, 1),
-                    "realised_onnx": round(min(slow, slow_onnx) / fast_onnx / flop_ratio, 3),
+                    "realised_onnx": round(best / fast_onnx / flop_ratio, 3),
+                    "dense_c_us": round(1e6 * slow_c, 2),
+                    "small_c_us": round(1e6 * fast_c, 2),
+                    "realised_c": round(best / fast_c / flop_ratio, 3),
                     "dense_weight_kib": round(weight_bytes(dense) / 1024, 1),
                     "small_weight_kib": round(weight_bytes(small) / 1024, 1),
                     "dense_activation_kib": round(activation_bytes(dense, x) / 1024, 1),

@@ -14,6 +14,7 @@ import torch
 
 import vibtheory
 from vibtheory.compression.cut import compress
+from vibtheory.compression.export_c import compiled
 from vibtheory.training.run import load
 
 from .conftest import Call
@@ -138,6 +139,10 @@ def test_export_writes_the_compressed_network(here: Path, call: Call) -> None:
     (got,) = onnxruntime.InferenceSession("small.onnx").run(None, {"input": x.numpy()})
     wanted = compress(load("run").net)(x).detach()
     torch.testing.assert_close(torch.as_tensor(got), wanted, rtol=1e-5, atol=1e-5)
+    answer = call("export", "run", "small.c", "--shape", "4")
+    assert answer.code == 0, answer.err
+    in_c = compiled("small.c", wanted.shape[1])(x.numpy())
+    torch.testing.assert_close(torch.from_numpy(in_c), wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_export_to_a_name_that_the_locale_lacks(here: Path, call: Call) -> None:

@@ -107,6 +107,20 @@ def test_from_files_to_the_table(plan: Experiment, tmp_path: Path) -> None:
     assert count <= sum(p.numel() for p in run.net.parameters())
 
 
+def test_in_bfloat16(plan: Experiment, tmp_path: Path) -> None:
+    """The option arrives at the step: nearly, not exactly, the losses of float32; and the row says so."""
+    losses = {}
+    for amp in (None, True):
+        run_experiment(plan, "quick", runs=tmp_path / str(amp), device="cpu", amp=amp)
+        (folder,) = (tmp_path / str(amp)).iterdir()
+        net = building.build({"builder": "two_blocks", "arguments": {"hidden": 1}})
+        losses[amp] = [row["cross_entropy"] for row in load(folder, net).rows]
+    assert losses[True] != losses[None]
+    np.testing.assert_allclose(losses[True], losses[None], rtol=0.1)
+    results = run_experiment(plan, "quick", runs=tmp_path / "True", device="cpu", amp=True)
+    assert set(results["device"]) == {"cpu, bfloat16"}
+
+
 def test_stopped_and_resumed(plan: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In pretraining, gated epochs or fine-tuning (checkpoints after every epoch): the same numbers as undisturbed."""
     real = training_loop.snapshot

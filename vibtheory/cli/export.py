@@ -1,4 +1,4 @@
-"""`vibtheory export`: a trained run, compressed, as ONNX."""
+"""`vibtheory export`: a trained run, compressed, as ONNX or as C."""
 
 from __future__ import annotations
 
@@ -22,16 +22,20 @@ _SHAPES = {"idx": "1,28,28", "cifar": "3,32,32"}
 
 def export(
     model: Annotated[str, typer.Argument(help="Folder of a saved run, or module:factory.")],
-    out: Annotated[Path, typer.Argument(help="ONNX file to write.")],
+    out: Annotated[Path, typer.Argument(help="File to write: .onnx, or .c.")],
     state: State = None,
     shape: Annotated[str | None, typer.Option(help="Of one example, such as 1,28,28; default: the data's.")] = None,
 ) -> None:
-    """Cut the closed gates out of a trained network and write it as ONNX, checked against onnxruntime."""
+    """Cut the closed gates out of a trained network and write it as ONNX, checked against onnxruntime, or as plain C.
+
+    A C file (chains only) needs nothing but a compiler; it is checked compiled.
+    """
     import torch
 
     from vibtheory.cli import inputs
     from vibtheory.compression.cut import compress
     from vibtheory.compression.export import export_onnx
+    from vibtheory.compression.export_c import export_c
     from vibtheory.datasets.catalogue import CATALOGUE
     from vibtheory.networks.gates import named_gates
 
@@ -47,7 +51,7 @@ def export(
     example = torch.zeros((2, *sizes))
     _tried(net, example, shape)
     plain = compress(net, example) if named_gates(net) else net
-    typer.echo(str(export_onnx(plain, example, out)))
+    typer.echo(str((export_c if out.suffix == ".c" else export_onnx)(plain, example, out)))
 
 
 def _tried(net: nn.Module, example: Tensor, shape: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vibtheory.cli.options import Accelerate, Cluster, Device, Jobs, Root, Runs
+from vibtheory.cli.options import Accelerate, Amp, Cluster, Device, Jobs, Root, Runs
 
 __all__ = ["methods"]
 
@@ -24,6 +24,7 @@ def methods(
     device: Device = "auto",
     root: Root = None,
     accelerate: Accelerate = "none",
+    amp: Amp = None,
     out: Annotated[Path, typer.Option(help="Folder for methods_tableN.csv and its figure.")] = Path("figures"),
     runs: Runs = Path("runs"),
 ) -> None:
@@ -55,6 +56,7 @@ def methods(
         device=device,
         root=root,
         accelerate=accelerate,
+        amp=amp,
         announce=lambda line: typer.echo(line, err=True),
     )
     typer.echo(f"{TITLES[table]}, {budget}\n\n{markdown(method_table(table, results))}", nl=False)

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "Accelerate", "Cluster", "Data", "DataIfRecorded", "Device", "Jobs", "Recipe", "Root", "Runs", "State", "Where",
+    "Accelerate", "Amp", "Cluster", "Data", "DataIfRecorded", "Device", "Jobs", "Recipe", "Root", "Runs", "State",
+    "Where",
 ]  # fmt: skip
 
 _DATA = typer.Option(help="Data set, or an .npz file with x_train, y_train, x_test, y_test.")
@@ -19,6 +20,7 @@ Root = Annotated[Path | None, typer.Option(help="Folder with the data set's file
 Recipe = Annotated[str | None, typer.Option(help="Packaged recipe, or a TOML file with its settings.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Accelerate = Annotated[str, typer.Option(help="none, compile, graph, blocks+graph or compile+graph.")]
+Amp = Annotated[bool | None, typer.Option(help="Multiply in bfloat16. Left out: on CUDA only.")]
 Jobs = Annotated[int, typer.Option(help="Runs side by side.")]
 Cluster = Annotated[str | None, typer.Option(help="Address of a Dask scheduler (tcp://...) to use instead.")]
 Runs = Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not repeated.")]

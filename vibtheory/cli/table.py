@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vibtheory.cli.options import Accelerate, Device, Root, Runs
+from vibtheory.cli.options import Accelerate, Amp, Device, Root, Runs
 
 __all__ = ["table"]
 
@@ -31,6 +31,7 @@ def table(
     ] = False,
     device: Device = "auto",
     accelerate: Accelerate = "none",
+    amp: Amp = None,
     root: Root = None,
     figure: Annotated[bool, typer.Option("--figure", help="Draw the figure even if nothing was trained.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for tableN.csv and tableN.png.")] = Path("figures"),
@@ -50,7 +51,7 @@ def table(
     modes = [mode for mode, wanted in (("quick", quick), ("full", full), ("curve", curve)) if wanted]
     results = record(
         number, modes, network=network, row=row, decay_gates=decay_gates, out=out, runs=runs, jobs=jobs, device=device,
-        root=root, accelerate=accelerate, progress=sys.stderr.isatty(), together=together,
+        root=root, accelerate=accelerate, amp=amp, progress=sys.stderr.isatty(), together=together,
         announce=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
     shown = comparison(number, results)

@@ -9,7 +9,7 @@ import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE
 from vibtheory.cli.inputs import NETWORKS
-from vibtheory.cli.options import Accelerate, Data, Device, Recipe, Root
+from vibtheory.cli.options import Accelerate, Amp, Data, Device, Recipe, Root
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +29,7 @@ def train(
     root: Root = None,
     examples: Annotated[int | None, typer.Option(help="Train on so many random training examples.")] = None,
     accelerate: Accelerate = "none",
+    amp: Amp = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Least time between checkpoints; 0: each epoch.")] = 0.0,
 ) -> None:
     """Train a network and save the run. Stopped however you like, the same command goes on from the last checkpoint.
@@ -56,7 +57,7 @@ def train(
     with process_group(device) as place:
         first = world().rank == 0
         run = train(net, loaded, settings, seed=seed, device=place, checkpoint=out / "checkpoint",
-                    checkpoint_seconds=checkpoint_seconds, accelerate=accelerate,
+                    checkpoint_seconds=checkpoint_seconds, accelerate=accelerate, amp=amp,
                     progress=first and sys.stderr.isatty())  # fmt: skip
         if first:
             run.save(out)

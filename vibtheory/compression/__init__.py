@@ -7,4 +7,5 @@ from vibtheory.compression import metrics as metrics
 from vibtheory.compression.cut import compress as compress
 from vibtheory.compression.evaluation import evaluate as evaluate
 from vibtheory.compression.export import export_onnx as export_onnx
+from vibtheory.compression.export_c import export_c as export_c
 from vibtheory.compression.merging import merge_redundant as merge_redundant

@@ -19,18 +19,18 @@ from vibtheory.networks.forward import as_example, embeddings
 from vibtheory.networks.gates import named_gates
 from vibtheory.storage import write_bytes
 
-__all__ = ["ExportReport", "export_onnx"]
+__all__ = ["ExportReport", "checked_target", "export_onnx"]
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written and how well onnxruntime agrees with torch.
+    """What was written and how well it agrees with torch, run by onnxruntime or compiled.
 
     Attributes:
-        path: the ONNX file.
+        path: the ONNX or C file.
         bytes: its size.
-        opset: ONNX operator set.
-        max_deviation: largest |onnxruntime − torch| over the checked outputs, in units of the output.
+        opset: ONNX operator set; None: a C file.
+        max_deviation: largest deviation from torch over the checked outputs, in units of the output.
         examples: random examples compared.
         batch: the number of examples that the file takes, where the model writes it into its arithmetic (`len(x)`);
             None: any.
@@ -38,17 +38,30 @@ class ExportReport:
 
     path: Path
     bytes: int
-    opset: int
+    opset: int | None
     max_deviation: float
     examples: int
     batch: int | None = None
 
     def __str__(self) -> str:
+        form, runs = ("C11", "compiled") if self.opset is None else (f"opset {self.opset}", "onnxruntime")
         return (
-            f"{self.path}: {self.bytes / 1024:.1f} KiB, opset {self.opset}; "
-            f"onnxruntime within {self.max_deviation:.1e} of torch on {self.examples} random examples"
+            f"{self.path}: {self.bytes / 1024:.1f} KiB, {form}; "
+            f"{runs} within {self.max_deviation:.1e} of torch on {self.examples} random examples"
             + ("" if self.batch is None else f"; for batches of {self.batch} only")
         )
+
+
+def checked_target(model: nn.Module, path: str | Path) -> Path:
+    """`path`, where a file can be written of a model without gates. Raises InvalidInputError otherwise."""
+    path = Path(path)
+    if named_gates(model):
+        reject("model", f"{type(model).__name__} with gates", "a network without gates", "export vt.compress(net)")
+    if not path.parent.is_dir():
+        reject("path", str(path), "a file in a folder that exists", f"create {path.parent}")
+    if path.exists() and not path.is_file():
+        reject("path", str(path), "a file, new or old", "name the file to write, such as net.onnx")
+    return path
 
 
 def export_onnx(
@@ -79,13 +92,7 @@ def export_onnx(
             written; in each case the old file, if any, stays.
     """
     onnx, runtime = _library("onnx"), _library("onnxruntime")
-    path = Path(path)
-    if named_gates(model):
-        reject("model", f"{type(model).__name__} with gates", "a network without gates", "export vt.compress(net)")
-    if not path.parent.is_dir():
-        reject("path", str(path), "a file in a folder that exists", f"create {path.parent}")
-    if path.exists() and not path.is_file():
-        reject("path", str(path), "a file, new or old", "name the file to write, such as net.onnx")
+    path = checked_target(model, path)
     plain = copy.deepcopy(model).eval().cpu()
     example, *more = as_example(example_input, plain)
     if more:

@@ -62,6 +62,7 @@ def run_experiment(
     device: str = "auto",
     root: str | Path | None = None,
     accelerate: str = "none",
+    amp: bool | None = None,
 ) -> DataFrame:
     """Train, compress, fine-tune and measure every run of a mode; finished runs are read back, stopped ones resumed.
 
@@ -71,7 +72,7 @@ def run_experiment(
         runs: where checkpoints and results of each run are kept.
         jobs: processes side by side; torch's threads are divided among them.
         progress: a live bar for each run (one job only).
-        device, accelerate: as in `vibtheory.train`.
+        device, accelerate, amp: as in `vibtheory.train`.
         root: folder with the data set's files; None: where `vibtheory.datasets.load` looks.
 
     Returns:
@@ -93,7 +94,7 @@ def run_experiment(
     planned = plan.jobs(mode)
     if plan.tuning(mode) is not None:
         _trained_teacher(plan, Path(runs), progress, device, root)  # before the runs that share it begin
-    options: dict[str, Any] = {"runs": runs, "device": device, "root": root, "accelerate": accelerate}
+    options: dict[str, Any] = {"runs": runs, "device": device, "root": root, "accelerate": accelerate, "amp": amp}
     options |= {"threads": max(1, (os.cpu_count() or 1) // jobs), "progress": progress and jobs == 1}
     tasks = [delayed(run_together)([(plan, mode, recipe, seed)], **options) for recipe, seed in planned]
     found: list[DataFrame] = Parallel(n_jobs=min(jobs, len(tasks)))(tasks)
@@ -107,6 +108,7 @@ def run_together(
     device: str = "auto",
     root: str | Path | None = None,
     accelerate: str = "none",
+    amp: bool | None = None,
     threads: int | None = None,
     progress: bool = False,
     stop: Callable[[], bool] = lambda: False,
@@ -116,7 +118,7 @@ def run_together(
 
     Args:
         planned: plan, mode, recipe and seed of each run.
-        runs, device, root, accelerate, progress: as in `run_experiment`.
+        runs, device, root, accelerate, amp, progress: as in `run_experiment`.
         threads: torch's; None: one for each core.
         stop: asked at the end of each epoch of each run; True: that run writes its checkpoint and is left there.
         loaded: data sets that earlier calls in this process left here; this one adds its own.
@@ -136,7 +138,7 @@ def run_together(
     torch.set_num_threads(threads or os.cpu_count() or 1)
     try:
         loaded = {} if loaded is None else loaded  # runs have data in common
-        turns = [_one(*run, Path(runs), progress, device, root, accelerate, loaded) for run in planned]
+        turns = [_one(*run, Path(runs), progress, device, root, accelerate, amp, loaded) for run in planned]
         results = interleave(turns, choose_device(device), stop)
     finally:
         torch.set_num_threads(before)
@@ -153,6 +155,7 @@ def _one(
     device: str,
     root: str | Path | None,
     accelerate: str,
+    amp: bool | None,
     loaded: dict[Any, Dataset],
 ) -> InTurns[list[dict[str, Any]]]:
     """One γ and one seed, from pretraining to fine-tuning; its rows are kept in its folder."""
@@ -189,12 +192,13 @@ def _one(
         reject("recipe arguments", got, want, f"set classes = {data.classes} in {plan.name}")
     rare = {"checkpoint_seconds": _CHECKPOINT_SECONDS, "evaluate_every": _EVALUATE_EVERY} if plan.row else {}
     settings = Settings(device=choose_device(device), seed=seed, progress=progress, accelerate=accelerate,
-                        folder=folder / "checkpoint", **rare)  # type: ignore[arg-type]  # fmt: skip
+                        amp=amp, folder=folder / "checkpoint", **rare)  # type: ignore[arg-type]  # fmt: skip
     with random_stream(seed, INITIAL_WEIGHTS):
         net = build({"builder": plan.network, "arguments": plan.arguments})
     run = yield from in_turns(net, data, recipe, settings)
     run.save(folder)
-    rows = [_row(plan, run.history, recipe, seed, run.status, device)]
+    where = _device_name(device, amp)
+    rows = [_row(plan, run.history, recipe, seed, run.status, where)]
     if plan.ranking and run.status == "completed":
         rows[0] |= _ranked(plan, net, data)
     if finetune is not None and run.status == "completed":
@@ -276,7 +280,7 @@ def _row(plan: Experiment, history: DataFrame, recipe: Recipe, seed: int, status
         "epochs": int(recipe.epochs),
         "status": status,
         "seconds": round(float(history["seconds"].sum()), 1),
-        **({"row": plan.row, "device": _device_name(device), **_speed(history)} if plan.row else {}),
+        **({"row": plan.row, "device": device, **_speed(history)} if plan.row else {}),
     }
 
 
@@ -289,13 +293,13 @@ def _speed(history: DataFrame) -> dict[str, float]:
     }
 
 
-def _device_name(device: str) -> str:
+def _device_name(device: str, amp: bool | None) -> str:
     import torch
 
     from vibtheory.training.hardware import choose_device
 
     place = choose_device(device)
-    return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
+    return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu, bfloat16" if amp else "cpu"
 
 
 def _errors(history: DataFrame) -> dict[str, float]:

@@ -230,6 +230,7 @@ def compare_methods(
     device: str = "auto",
     root: str | Path | None = None,
     accelerate: str = "none",
+    amp: bool | None = None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> DataFrame:
     """Choose each method's price on held-out images, then run fresh seeds on the test set; finished runs are read back.
@@ -241,7 +242,7 @@ def compare_methods(
         out, runs: folders of the table and of the runs.
         jobs: processes side by side.
         cluster: address of a Dask scheduler to use instead; its workers must see `runs`.
-        device, accelerate: as in `vibtheory.train`.
+        device, accelerate, amp: as in `vibtheory.train`.
         root: folder with the data set's files; None: where `vibtheory.datasets.load` looks.
         announce: called with a line as each method's runs are done.
 
@@ -260,7 +261,7 @@ def compare_methods(
         reject("jobs", jobs, "an integer >= 1", "pass the number of processes")
     store.check()
     spend = BUDGETS[budget]
-    options = {"runs": runs, "device": device, "root": root, "accelerate": accelerate}
+    options = {"runs": runs, "device": device, "root": root, "accelerate": accelerate, "amp": amp}
     points = [(m, table, v, spend) for m in todo for v in m.values(table, spend)]
     picked = chosen(_phase(store, "choose", points, announce, jobs, cluster, options))
     for method in todo:

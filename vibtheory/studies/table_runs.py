@@ -57,6 +57,7 @@ def record(
     device: str = "auto",
     root: str | Path | None = None,
     accelerate: str = "none",
+    amp: bool | None = None,
     progress: bool = False,
     announce: Callable[[str], None] = lambda line: None,
     together: bool = False,
@@ -77,7 +78,7 @@ def record(
         out: folder of the table.
         runs: folder of the runs.
         jobs: processes side by side; one at a time for Tables 3 and 4.
-        device, accelerate: as in `vibtheory.train`.
+        device, accelerate, amp: as in `vibtheory.train`.
         root: folder with the data set's files; None: where `vibtheory.datasets.load` looks.
         progress: a live bar for each run (one job only).
         announce: called with a line before each mode's runs.
@@ -116,12 +117,12 @@ def record(
     for plan, mode, tasks in planned:
         announce(f"{plan.name}, {mode}: {len(tasks)} runs of {tasks[0][0].epochs} epochs, in {runs}")
         if not together:
-            new = run_experiment(plan, mode, runs=runs, jobs=min(jobs, 1 if plan.row else len(tasks)),
+            new = run_experiment(plan, mode, runs=runs, jobs=min(jobs, 1 if plan.row else len(tasks)), amp=amp,
                                  progress=progress, device=device, root=root, accelerate=accelerate)  # fmt: skip
             results, _ = table.add(new)
     if planned and together:
         every = [(plan, mode, recipe, seed) for plan, mode, tasks in planned for recipe, seed in tasks]
-        new = run_together(every, runs=runs, device=device, root=root, accelerate=accelerate, stop=stop)
+        new = run_together(every, runs=runs, device=device, root=root, accelerate=accelerate, amp=amp, stop=stop)
         results = table.add(new)[0] if len(new) else results
     return results
 

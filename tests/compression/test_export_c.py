@@ -1,0 +1,164 @@
+"""C export: the compiled file gives torch's outputs, and appears only when it does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vibtheory.compression.cut import compress
+from vibtheory.compression.export_c import compiled, export_c
+from vibtheory.compression.fixed_modules import FixedScale
+from vibtheory.errors import InvalidInputError, MissingDependencyError, VibTheoryError
+from vibtheory.networks.gates import named_gates
+from vibtheory.networks.lenet import lenet_5_caffe, lenet_300_100
+from vibtheory.networks.vgg import _vgg
+
+CHAINS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "more outputs than are summed at once": (nn.Sequential(nn.Linear(5, 301), nn.Tanh(), nn.Linear(301, 1)), (5,)),
+    "no bias, one input": (nn.Sequential(nn.Linear(1, 17, bias=False), nn.Sigmoid(), nn.Linear(17, 2)), (1,)),
+    "an activation first": (nn.Sequential(nn.SiLU(), nn.Linear(3, 3)), (3,)),
+    "a scale first": (nn.Sequential(FixedScale(torch.tensor([2.0, -1.0, 0.5])), nn.Linear(3, 3)), (3,)),
+    "nothing but Flatten": (nn.Sequential(nn.Flatten()), (2, 3)),
+    "convolution of the input, odd sizes": (
+        nn.Sequential(nn.Conv2d(2, 5, (3, 2), stride=(1, 2)), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 5 * 5, 3)),
+        (2, 7, 11),
+    ),
+    "padding, strides, rows longer than a vector": (
+        nn.Sequential(nn.Conv2d(3, 9, 3, stride=2, padding=(1, 0), bias=False), nn.Dropout2d(), nn.AvgPool2d(3, 2),
+                      nn.Conv2d(9, 4, 1), nn.Tanh(), nn.Conv2d(4, 4, 3, padding=1), nn.MaxPool2d((2, 1), (1, 2)),
+                      nn.Flatten()),
+        (3, 20, 41),
+    ),
+    "BatchNorm of units, nested": (
+        nn.Sequential(nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6)), nn.BatchNorm1d(6, affine=False)), (4,)
+    ),
+}  # fmt: skip
+
+
+def closed(net: nn.Sequential) -> nn.Module:
+    """Every third unit closed, the others' means anywhere; BatchNorm's statistics not the start's."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.running_mean.normal_()  # type: ignore[union-attr]
+                module.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
+        for gate in named_gates(net).values():
+            gate.mu.normal_(1.0, 0.3)
+            gate.log_var[::3] = 9.0
+    return compress(net.eval())
+
+
+def agrees(net: nn.Module, shape: tuple[int, ...], folder: Path) -> None:
+    report = export_c(net, torch.rand(2, *shape), folder / "net.c")
+    assert report.bytes == (folder / "net.c").stat().st_size
+    x = torch.randn(7, *shape, generator=torch.Generator().manual_seed(1))
+    wanted = net.eval()(x).detach().numpy()
+    run = compiled(folder / "net.c", wanted.shape[1])
+    np.testing.assert_allclose(run(x.numpy()), wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
+    assert np.array_equal(run(x.numpy())[3:], run(x.numpy()[3:]))  # nothing is left from the example before
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains(name: str, tmp_path: Path) -> None:
+    net, shape = CHAINS[name]
+    torch.manual_seed(0)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            assert module.running_mean is not None
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
+    agrees(net, shape, tmp_path)
+
+
+@pytest.mark.parametrize("make", [lenet_300_100, lenet_5_caffe])
+def test_compressed_lenets(make: type[nn.Sequential], tmp_path: Path) -> None:
+    agrees(closed(make()), (1, 28, 28), tmp_path)
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2)], ids=["VGG-16", "average pooling"])
+def test_a_compressed_vgg(pool: nn.Module, tmp_path: Path) -> None:
+    agrees(closed(_vgg(((6, 2), (7, 2), (8, 3), (8, 3), (9, 3)), 10, 1, pool, gated=True)), (3, 32, 32), tmp_path)
+
+
+def test_the_file_needs_nothing_but_a_compiler_and_says_how(tmp_path: Path) -> None:
+    """A program of its own, with the command that stands in the file, warnings as errors."""
+    net = closed(lenet_300_100())
+    assert str(export_c(net, torch.rand(2, 1, 28, 28), tmp_path / "small.c")).startswith(f"{tmp_path}/small.c: ")
+    (tmp_path / "main.c").write_text(
+        "#include <stdio.h>\nvoid small(const float *x, float *y, long n);\nint main(void) {\n"
+        "  float x[784], y[10];\n  for (int i = 0; i < 784; i++) x[i] = (i % 7) / 7.0f;\n  small(x, y, 1);\n"
+        '  for (int i = 0; i < 10; i++) printf("%.9g\\n", y[i]);\n}\n'
+    )
+    words = ["cc", "-O3", "-ffp-contract=fast", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"]
+    subprocess.run([*words, "small.c", "main.c", "-o", "program", "-lm"], cwd=tmp_path, check=True)
+    said = subprocess.run([tmp_path / "program"], capture_output=True, text=True, check=True).stdout
+    x = (torch.arange(784) % 7 / 7).reshape(1, 1, 28, 28)
+    np.testing.assert_allclose([float(line) for line in said.split()], net(x)[0].detach(), rtol=1e-5, atol=1e-6)
+    assert "written by vibtheory" in (tmp_path / "small.c").read_text()
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "says"),
+    [
+        (nn.Linear(2, 2), (2,), "Sequential"),
+        (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.Flatten()), (2, 5, 5), "groups=2"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3, dilation=2), nn.Flatten()), (1, 7, 7), "dilation"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3, padding="same"), nn.Flatten()), (1, 7, 7), "padding"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), nn.Flatten()), (1, 7, 7), "padding"),
+        (nn.Sequential(nn.MaxPool2d(2, padding=1), nn.Flatten()), (1, 6, 6), "padding"),
+        (nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Flatten()), (1, 5, 5), "ceil_mode"),
+        (nn.Sequential(nn.Linear(4, 4)), (3, 4), "Linear"),
+        (nn.Sequential(nn.Softmax(1)), (4,), "Softmax"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3)), (1, 7, 7), "outputs"),
+        (nn.Sequential(nn.Flatten(2)), (2, 2, 2), "Flatten"),
+        (nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)), (3,), "BatchNorm1d"),
+        (lenet_300_100(), (1, 28, 28), "gates"),
+    ],
+)
+def test_what_c_cannot_say_is_refused_by_name(
+    net: nn.Module, shape: tuple[int, ...], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInputError, match=says):
+        export_c(net, torch.rand(2, *shape), tmp_path / "net.c")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_differs_does_not_replace_the_old_one(tmp_path: Path) -> None:
+    path, net, x = tmp_path / "net.c", nn.Sequential(nn.Linear(3, 2)), torch.rand(2, 3)
+    path.write_text("old")
+    with pytest.raises(VibTheoryError, match="differs from torch"):
+        export_c(net, x, path, tolerance=-1.0)
+    with pytest.raises(InvalidInputError, match="identifier"):
+        export_c(net, x, tmp_path / "my-net.c")
+    with pytest.raises(VibTheoryError, match="another name"):
+        export_c(net, x, tmp_path / "linear.c")  # one of the file's own functions
+    with torch.no_grad():
+        net[0].weight[0, 0] = torch.inf
+    with pytest.raises(VibTheoryError, match="refuses it|differs"):
+        export_c(net, x, path)
+    assert path.read_text() == "old"
+
+
+def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(MissingDependencyError, match="install gcc or clang"):
+        export_c(nn.Sequential(nn.Linear(3, 2)), torch.rand(2, 3), tmp_path / "net.c")
+    assert not list(tmp_path.iterdir())
+
+
+def test_cc_is_asked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shutil.which("cc")
+    (tmp_path / "mine").write_text(f'#!/bin/sh\ntouch "{tmp_path}/asked"\nexec {real} "$@"\n')
+    os.chmod(tmp_path / "mine", 0o755)
+    monkeypatch.setenv("CC", str(tmp_path / "mine"))
+    export_c(nn.Sequential(nn.Linear(3, 2)), torch.rand(2, 3), tmp_path / "net.c")
+    assert (tmp_path / "asked").exists()

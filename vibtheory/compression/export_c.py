@@ -104,18 +104,8 @@ def compiled(path: str | Path, outputs: int) -> Callable[[NDArray[np.float32]], 
         raise MissingDependencyError("cc: no C compiler found, needed to check a C file. Remedy: install gcc or clang")
     with tempfile.TemporaryDirectory() as folder:  # the library stays loaded when its file is gone
         library = str(Path(folder) / "net.so")
-        words = [
-            compiler,
-            "-O3",
-            "-march=native",
-            "-ffp-contract=fast",
-            "-shared",
-            "-fPIC",
-            str(path),
-            "-o",
-            library,
-            "-lm",
-        ]
+        how = ["-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC"]
+        words = [compiler, *how, str(path), "-o", library, "-lm"]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
             raise VibTheoryError(

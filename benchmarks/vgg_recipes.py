@@ -42,6 +42,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "none": {},
     "first two blocks twice the price, last two half": {"layer_weights": (2.0, 2.0, 1.0, 0.5, 0.5)},
     "a seventh of the price, as Table 3.1 has it": {"gamma": 1.4e-5},
+    "two sevenths of the price": {"gamma": 2.8e-5},
     "weight decay 5e-5": {"weight_decay": 5e-5},
     "label smoothing 0.1": {"label_smoothing": 0.1},
     "half of the labels the dense net's": {"distill": 0.5},

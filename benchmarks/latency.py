@@ -74,7 +74,7 @@ def served(net: nn.Module, x: Tensor, threads: int) -> Callable[[Tensor], Any]:
 def in_c(net: nn.Module, x: Tensor) -> Callable[[Tensor], Any]:
     """`net` as a C file, compiled."""
     with tempfile.TemporaryDirectory() as folder:
-        run = compiled(export_c(net, x[:2], Path(folder) / "net.c").path, 10)
+        run = compiled(export_c(net, x[:2], Path(folder) / "net.c").path)
     return lambda inputs: run(inputs.numpy())
 
 

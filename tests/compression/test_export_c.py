@@ -61,7 +61,7 @@ def agrees(net: nn.Module, shape: tuple[int, ...], folder: Path) -> None:
     assert report.bytes == (folder / "net.c").stat().st_size
     x = torch.randn(7, *shape, generator=torch.Generator().manual_seed(1))
     wanted = net.eval()(x).detach().numpy()
-    run = compiled(folder / "net.c", wanted.shape[1])
+    run = compiled(folder / "net.c")
     np.testing.assert_allclose(run(x.numpy()), wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
     assert np.array_equal(run(x.numpy())[3:], run(x.numpy()[3:]))  # nothing is left from the example before
 
@@ -131,6 +131,102 @@ def test_what_c_cannot_say_is_refused_by_name(
     assert not list(tmp_path.iterdir())
 
 
+class Clipped(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).clamp(-20, 20)
+
+
+def hooked() -> nn.Module:
+    net = nn.Sequential(nn.Linear(3, 2))
+    net[0].register_forward_hook(lambda module, inputs, output: output.clamp(-20, 20))
+    return net
+
+
+def not_finite() -> nn.Module:
+    net = nn.Sequential(nn.Linear(3, 2))
+    with torch.no_grad():
+        net[0].weight[0, 0] = torch.inf
+    return net
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "says"),
+    [
+        (nn.Sequential(Clipped(3, 2)), (3,), "forward pass of its own"),
+        (hooked(), (3,), "hooks"),
+        (nn.Sequential(nn.LazyLinear(3)), (3,), "without values"),
+        (not_finite(), (3,), "not finite"),
+        (nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2)), (8, 8), "MaxPool2d"),
+        (nn.Sequential(nn.Linear(3, 2), FixedScale(torch.ones(3)), nn.Linear(2, 1)), (3,), "FixedScale|example_input"),
+        (nn.Sequential(nn.Linear(3, 0)), (3,), "outputs"),
+        (nn.Sequential(nn.Embedding(5, 3)), (3,), "Embedding"),
+        (None, (3,), "NoneType"),
+    ],
+)
+def test_what_would_be_silently_wrong_is_refused(
+    net: nn.Module, shape: tuple[int, ...], says: str, tmp_path: Path
+) -> None:
+    """All of these were written, or failed raw, when a stranger first tried."""
+    with pytest.raises(InvalidInputError, match=says):
+        export_c(net, torch.rand(2, *shape), tmp_path / "net.c")
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_number_scales_all_units_and_small_outputs_are_compared_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(7, 3), FixedScale(torch.tensor([1e-5])))
+    agrees(net, (7,), tmp_path)
+    with torch.no_grad():
+        wanted = net(1e20 * torch.ones(1, 7))
+    got = compiled(tmp_path / "net.c")(1e20 * np.ones((1, 7)))
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_nan_and_infinities_pass_as_in_torch(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 4))
+    export_c(net, torch.rand(2, 1, 10, 10), tmp_path / "net.c")
+    x = torch.rand(60, 1, 10, 10)
+    x.view(60, -1)[torch.arange(60), torch.randint(100, (60,))] = torch.tensor([torch.nan, torch.inf, -torch.inf] * 20)
+    got, wanted = compiled(tmp_path / "net.c")(x), net(x).detach().numpy()
+    assert np.isnan(wanted).any()
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_changes_its_input(tmp_path: Path) -> None:
+    agrees(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), (3,), tmp_path)
+    export_c(nn.Sequential(nn.SiLU(inplace=True), nn.Linear(3, 2)), torch.rand(2, 3), tmp_path / "net.c")
+
+
+def test_a_copied_file_and_inputs_of_another_size(tmp_path: Path) -> None:
+    """The file itself says what its function is called and takes: no read or write beyond."""
+    net = nn.Sequential(nn.Linear(3, 5))
+    export_c(net, torch.rand(2, 3), tmp_path / "INPUTS.c")
+    shutil.copy(tmp_path / "INPUTS.c", tmp_path / "other.c")
+    run, x = compiled(tmp_path / "other.c"), torch.rand(4, 3)
+    np.testing.assert_allclose(run(x), net(x).detach(), rtol=1e-5, atol=1e-6)
+    for wrong in (np.ones((4, 2)), np.ones(3), np.ones((2, 3), complex), "abc", np.ones((2, 3), object)):
+        with pytest.raises(InvalidInputError, match="x: got"):
+            run(wrong)
+    (tmp_path / "text.c").write_text("int main(void) { return 0; }")
+    for path in (tmp_path / "text.c", tmp_path, tmp_path / "missing.c"):
+        with pytest.raises(InvalidInputError, match="a C file of export_c"):
+            compiled(path)
+
+
+@pytest.mark.parametrize("script", ["exit 0", "exit 3", 'for last; do :; done; shift 7; echo no > "$2"; exit 0'])
+def test_a_compiler_that_makes_nothing_of_it(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").write_text(f"#!/bin/sh\n{script}\n")
+    os.chmod(tmp_path / "mine", 0o755)
+    monkeypatch.setenv("CC", f"{tmp_path / 'mine'} -O2")
+    with pytest.raises(VibTheoryError, match="makes nothing of it that runs here") as raised:
+        export_c(nn.Sequential(nn.Linear(3, 2)), torch.rand(2, 3), tmp_path / "net.c")
+    assert len(str(raised.value).splitlines()) == 1
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(MissingDependencyError, match="no-such-compiler"):
+        export_c(nn.Sequential(nn.Linear(3, 2)), torch.rand(2, 3), tmp_path / "net.c")
+
+
 def test_a_file_that_differs_does_not_replace_the_old_one(tmp_path: Path) -> None:
     path, net, x = tmp_path / "net.c", nn.Sequential(nn.Linear(3, 2)), torch.rand(2, 3)
     path.write_text("old")
@@ -140,10 +236,6 @@ def test_a_file_that_differs_does_not_replace_the_old_one(tmp_path: Path) -> Non
         export_c(net, x, tmp_path / "my-net.c")
     with pytest.raises(VibTheoryError, match="another name"):
         export_c(net, x, tmp_path / "linear.c")  # one of the file's own functions
-    with torch.no_grad():
-        net[0].weight[0, 0] = torch.inf
-    with pytest.raises(VibTheoryError, match="refuses it|differs"):
-        export_c(net, x, path)
     assert path.read_text() == "old"
 
 

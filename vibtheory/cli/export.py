@@ -39,6 +39,8 @@ def export(
     from vibtheory.datasets.catalogue import CATALOGUE
     from vibtheory.networks.gates import named_gates
 
+    if out.suffix not in (".onnx", ".c") and not out.is_dir():
+        reject("OUT", str(out), "a file ending in .onnx or .c", "name it such as small.onnx or net.c")
     net, trained_on = inputs.trained_model(model, state)
     if shape is None and trained_on in CATALOGUE:
         shape = _SHAPES[CATALOGUE[trained_on].form]

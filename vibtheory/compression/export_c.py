@@ -10,35 +10,44 @@ import copy
 import ctypes
 import math
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from vibtheory.compression.export import ExportReport, checked_target
 from vibtheory.compression.fixed_modules import FixedScale, Select
-from vibtheory.errors import MissingDependencyError, VibTheoryError, as_torch_seed, reject
+from vibtheory.errors import MissingDependencyError, VibTheoryError, as_scalar, as_torch_seed, reject
 from vibtheory.networks.forward import as_example
+from vibtheory.networks.gates import named_gates
 from vibtheory.storage import write_bytes
 
 __all__ = ["compiled", "export_c"]
 
 _MANY, _GROUPS, _MAPS = 16, 8, 4  # as in plain.c
-_PASSED = (nn.Identity, nn.Dropout, nn.Dropout2d)
+_SIZES = re.compile(r"void (\w+)\(.*x \[n\]\[(\d+)\] -> y \[n\]\[(\d+)\]")
 _ACTIVATIONS: dict[type[nn.Module], str] = {
-    nn.ReLU: "v > 0 ? v : 0",
+    nn.ReLU: "v < 0 ? 0 : v",  # NaN stays NaN
     nn.Tanh: "tanhf(v)",
     nn.Sigmoid: "1 / (1 + expf(-v))",
     nn.SiLU: "v / (1 + expf(-v))",
 }
+_PASSED = (nn.Identity, nn.Dropout, nn.Dropout2d)
+_KNOWN: tuple[type[nn.Module], ...] = (
+    nn.Sequential, nn.Flatten, *_PASSED, nn.Linear, nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.BatchNorm1d,
+    nn.BatchNorm2d, FixedScale, Select, *_ACTIVATIONS,
+)  # fmt: skip
 
 
 def export_c(
@@ -55,11 +64,12 @@ def export_c(
     It needs a C11 compiler with GNU's vector types (gcc, clang).
 
     Args:
-        model: a Sequential without gates, as `vibtheory.compress` returns for chains; unchanged. Linear layers, plain
-            convolutions, BatchNorm, max and average pooling, Flatten, ReLU, Tanh, Sigmoid, SiLU.
+        model: a Sequential without gates, as `vibtheory.compress` returns for chains; unchanged, and computed in
+            float32. Linear layers, plain convolutions, BatchNorm, max and average pooling, Flatten, ReLU, Tanh,
+            Sigmoid, SiLU; none of them a subclass that computes something else, and no hooks.
         example_input: one batch [N, ...], for the shape.
         path: the file to write, a C identifier with the ending .c; its folder must exist.
-        tolerance: largest accepted deviation relative to the largest output (at least 1).
+        tolerance: largest accepted deviation relative to the largest output.
         seed: of the random inputs that are compared.
 
     Raises:
@@ -67,23 +77,25 @@ def export_c(
         MissingDependencyError: no C compiler: neither $CC nor cc, gcc or clang on the path.
         VibTheoryError: the compiled file differs from the model, or cannot be written; the old file, if any, stays.
     """
-    path = checked_target(model, path)
-    if path.suffix != ".c" or not (path.stem.isidentifier() and path.stem.isascii()):
+    _check(model)
+    path, tolerance = checked_target(model, path), as_scalar("tolerance", tolerance)
+    if path.suffix != ".c" or not (path.stem.isidentifier() and path.stem.isascii()) or path.stem == "main":
         reject("path", str(path), "a C identifier with the ending .c", "name it such as net.c: its function is net")
+    assert isinstance(model, nn.Sequential)
     plain = copy.deepcopy(model).eval().cpu().float()
     example, *more = as_example(example_input, plain)
     if more:
         reject("example_input", f"{1 + len(more)} inputs", "one batch [N, ...]", "pass one tensor")
     generator = torch.Generator().manual_seed(as_torch_seed("seed", seed, "inputs that test an export"))
-    x = torch.randn((len(example) + 3, *example.shape[1:]), generator=generator)
-    content = _Writer(plain, x).content(path.stem)
+    x = torch.randn((len(example) + 3, *example.shape[1:]), generator=generator, dtype=torch.float32, device="cpu")
+    content = _Writer(plain, x.clone()).content(path.stem)
     with torch.no_grad():
-        wanted = plain(x).numpy()
+        wanted = plain(x.clone()).numpy()  # a model may change its input
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / path.name).write_text(content, encoding="utf-8")
-        got = compiled(Path(folder) / path.name, wanted.shape[1])(x.numpy())
+        got = compiled(Path(folder) / path.name)(x.numpy())
     deviation = float(np.abs(got - wanted).max())
-    if not deviation <= tolerance * max(1.0, float(np.abs(wanted).max())):
+    if not deviation <= tolerance * float(np.abs(wanted).max()):
         raise VibTheoryError(
             f"model: the compiled C file differs from torch by {deviation:.2g}, expected at most {tolerance:g} "
             "(relative). Remedy: report it with the model"
@@ -92,42 +104,81 @@ def export_c(
     return ExportReport(path, len(content), None, deviation, len(x))
 
 
-def compiled(path: str | Path, outputs: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """The file of `export_c` at `path` as a function here: x [n, ...] → [n, outputs], on one thread.
+def compiled(path: str | Path) -> Callable[[ArrayLike], NDArray[np.float32]]:
+    """The file of `export_c` at `path`, whatever it is called now, as a function here: x [n, ...] → [n, outputs].
 
-    Raises MissingDependencyError without a C compiler, and VibTheoryError where it refuses the file.
+    It runs on one thread, in float32, and raises InvalidInputError for inputs of another size.
+
+    Raises:
+        InvalidInputError: no such file, or one that `export_c` did not write.
+        MissingDependencyError: no C compiler.
+        VibTheoryError: the compiler refuses the file, or what it makes cannot be loaded here.
     """
     path = Path(path)
-    names = (os.environ.get("CC"), "cc", "gcc", "clang")
-    compiler = next((found for name in names if name and (found := shutil.which(name))), None)
-    if compiler is None:
-        raise MissingDependencyError("cc: no C compiler found, needed to check a C file. Remedy: install gcc or clang")
+    said = _SIZES.search(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
+    if said is None:
+        reject("path", str(path), "a C file of export_c", "write it with export_c")
+    name, inputs, outputs = said[1], int(said[2]), int(said[3])
+    own = shlex.split(os.environ.get("CC", ""))
+    found = [own] if own else [[name] for name in ("cc", "gcc", "clang") if shutil.which(name)]
+    if not found or not shutil.which(found[0][0]):
+        looked = f"CC={own[0]}" if own else "cc, gcc, clang"
+        raise MissingDependencyError(f"{looked}: no such C compiler. Remedy: install gcc or clang, or correct CC")
     with tempfile.TemporaryDirectory() as folder:  # the library stays loaded when its file is gone
         library = str(Path(folder) / "net.so")
         how = ["-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC"]
-        words = [compiler, *how, str(path), "-o", library, "-lm"]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode:
+        try:
+            words = [*found[0], *how, str(path), "-o", library, "-lm"]
+            subprocess.run(words, capture_output=True, check=True)
+            function = ctypes.CDLL(library)[name]
+        except (OSError, AttributeError, subprocess.CalledProcessError) as error:
+            text = getattr(error, "stderr", None) or str(error).encode()
+            detail = " ".join(text.decode(errors="replace").replace(str(path), path.name).split())[:300]
             raise VibTheoryError(
-                f"{path}: {compiler} refuses it: {done.stderr[:300]}. Remedy: try another name for it, gcc or clang"
-            )
-        function = ctypes.CDLL(library)[path.stem]
+                f"{path.name}: {found[0][0]} makes nothing of it that runs here ({detail}). Remedy: try another name "
+                "for the file, or gcc or clang for this machine"
+            ) from error
     function.restype, function.argtypes = None, (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long)
 
-    def call(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        x, y = np.ascontiguousarray(x, dtype=np.float32), np.empty((len(x), outputs), np.float32)
-        function(x.ctypes.data, y.ctypes.data, len(x))
+    def call(x: ArrayLike) -> NDArray[np.float32]:
+        given = np.asarray(x)
+        if given.ndim < 2 or given.dtype.kind not in "fiub" or math.prod(given.shape[1:]) != inputs:
+            got = f"shape {list(given.shape)}, {given.dtype}"
+            reject("x", got, f"real numbers [n, ...], {inputs} an example", "pass a batch, with an axis of examples")
+        given, y = np.ascontiguousarray(given, dtype=np.float32), np.empty((len(given), outputs), np.float32)
+        function(given.ctypes.data, y.ctypes.data, len(given))
         return y
 
     return call
 
 
+def _check(model: object) -> None:
+    """Raise InvalidInputError unless `model` is a chain of known modules that do what their classes do."""
+    if not isinstance(model, nn.Sequential):
+        reject("model", type(model).__name__, "a torch.nn.Sequential", "use export_onnx")
+    if named_gates(model):
+        return  # said elsewhere
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if isinstance(value, UninitializedBuffer | UninitializedParameter) or value.is_meta or value.is_complex():
+            reject("model", f"{name} without values, or complex", "real weights", "run the model once, or load them")
+    for module in model.modules():
+        base = next((kind for kind in _KNOWN if isinstance(module, kind)), None)
+        inside = base is None and "parametriz" in type(module).__module__  # of a layer whose weight is computed
+        if inside:
+            continue
+        if base is None:
+            known = ", ".join(kind.__name__ for kind in _KNOWN)
+            reject("model", " ".join(str(module).split()), f"a chain of {known}", "use export_onnx")
+        changed = type(module).forward is not base.forward or "forward" in vars(module)
+        if changed or module._forward_hooks or module._forward_pre_hooks:
+            got = f"{type(module).__name__} with {'a forward pass of its own' if changed else 'hooks'}"
+            reject("model", got, f"what {base.__name__} computes", "use export_onnx, or remove the hooks")
+
+
 class _Writer:
     """The C text of a chain: constants, then one call after the other between two buffers."""
 
-    def __init__(self, plain: nn.Module, x: Tensor) -> None:
-        if not isinstance(plain, nn.Sequential):
-            reject("model", type(plain).__name__, "a torch.nn.Sequential", "use export_onnx")
+    def __init__(self, plain: nn.Sequential, x: Tensor) -> None:
         self._constants: list[str] = []
         self._calls: list[str] = []
         self._now, self._sizes = "x", [math.prod(x.shape[1:])]
@@ -137,20 +188,20 @@ class _Writer:
                 shape, x = list(x.shape[1:]), module(x)
                 self._add(module, shape, list(x.shape[1:]))
                 self._sizes.append(x[0].numel())
-        if x.ndim != 2:
-            reject("model", f"outputs {list(x.shape)}", "outputs [N, K]", "add nn.Flatten() at its end")
+        if x.ndim != 2 or not x.numel():
+            reject("model", f"outputs {list(x.shape)}", "outputs [N, K], K > 0", "add nn.Flatten() at its end")
 
     def content(self, name: str) -> str:
         """The whole file."""
         room = max(self._sizes) + self._past
         head = resources.files("vibtheory.compression").joinpath("plain.c").read_text()
-        ends = {"NAME": name, "INPUTS": str(self._sizes[0]), "OUTPUTS": str(self._sizes[-1])}
-        for word, value in {"PROVENANCE": "written by vibtheory.compression.export_c", **ends}.items():
-            head = head.replace(word, value)
+        words = {"PROVENANCE": "written by vibtheory.compression.export_c", "NAME": name,
+                 "INPUTS": str(self._sizes[0]), "OUTPUTS": str(self._sizes[-1])}  # fmt: skip
+        head = re.sub("|".join(words), lambda word: words[word[0]], head)
         body = "\n".join(f"  {line}" for line in self._calls)
         return (
             f"{head}\n{''.join(self._constants)}\nstatic HERE ALIGNED float first[{room}], second[{room}];\n\n"
-            f"INLINE void one(const float *x, float *y, float *a, float *b) {{\n{body}\n"
+            f"INLINE void one(const float *x, float *y, float *a, float *b) {{\n  (void)a, (void)b;\n{body}\n"
             f"  __builtin_memcpy(y, {self._now}, {4 * self._sizes[-1]});\n}}\n\n"
             f"void {name}(const float *x, float *y, long n) {{\n  float *a = first, *b = second;\n"
             f"  for (long i = 0; i < n; i++) one(x + i * {self._sizes[0]}, y + i * {self._sizes[-1]}, a, b);\n}}\n"
@@ -163,9 +214,9 @@ class _Writer:
             return  # units stand before positions anyway
         if isinstance(module, nn.Linear) and len(shape) == 1:
             self._linear(module)
-        elif isinstance(module, nn.Conv2d) and module.groups == 1 and set(module.dilation) == {1}:
+        elif isinstance(module, nn.Conv2d) and len(shape) == 3 and module.groups == 1 and set(module.dilation) == {1}:
             self._convolution(module, shape, after)
-        elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and _whole(module):
+        elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and len(shape) == 3 and _whole(module):
             sizes = (*_pair(module.kernel_size), *_pair(module.stride), int(isinstance(module, nn.MaxPool2d)))
             self._call("pool", *shape, *sizes)
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_var is not None:
@@ -174,8 +225,8 @@ class _Writer:
             by = weight / (module.running_var + module.eps).sqrt()
             plus = -by * module.running_mean + (0 if module.bias is None else module.bias)
             self._scaled(by, plus, shape[0], positions)
-        elif isinstance(module, FixedScale) and module.axis == 1:
-            self._scaled(module.weight, torch.zeros(shape[0]), shape[0], positions)
+        elif isinstance(module, FixedScale) and module.axis == 1 and after == shape:
+            self._scaled(module.weight.expand(shape[0]), torch.zeros(shape[0]), shape[0], positions)
         elif isinstance(module, Select) and module.axis == 1:
             self._call("choose", self._constant(module.index), len(module.index), positions)
         elif type(module) in _ACTIVATIONS:
@@ -185,9 +236,8 @@ class _Writer:
             loop = f"for (int i = 0; i < {math.prod(shape)}; i++)"
             self._calls.append(f"{loop} {{ float v = {here}; {here} = {formula}; }}")
         else:
-            known = "ungrouped convolutions, linear layers, BatchNorm, pooling without padding, " + ", ".join(
-                kind.__name__ for kind in _ACTIVATIONS)  # fmt: skip
-            reject("model", str(module), f"a chain of {known}", "use export_onnx")
+            expected = "ungrouped convolutions, pooling without padding, linear layers of [N, d], units on axis 1"
+            reject("model", f"{' '.join(str(module).split())} of {shape}", expected, "use export_onnx")
 
     def _linear(self, module: nn.Linear) -> None:
         source, target = self._now, self._next()
@@ -240,6 +290,8 @@ class _Writer:
             self._now = "a"
 
     def _constant(self, values: Tensor) -> str:
+        if not bool(values.isfinite().all()):
+            reject("model", "weights that are not finite", "finite weights", "train it again, or load others")
         name, flat = f"c{len(self._constants)}", values.detach().flatten().tolist()
         kind = "float" if values.is_floating_point() else "int"
         self._constants.append(f"static const ALIGNED {kind} {name}[] = {{{','.join(f'{v:.9g}' for v in flat)}}};\n")
@@ -250,14 +302,17 @@ def _leaves(net: nn.Sequential) -> list[nn.Module]:
     return [leaf for module in net for leaf in (_leaves(module) if isinstance(module, nn.Sequential) else [module])]
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
 
 def _whole(pool: nn.MaxPool2d | nn.AvgPool2d) -> bool:
     """Whether each window lies in the map, without gaps in it."""
-    plain = set(_pair(pool.padding)) == {0} and not pool.ceil_mode
-    return plain and (set(_pair(pool.dilation)) == {1} if isinstance(pool, nn.MaxPool2d) else not pool.divisor_override)
+    if set(_pair(pool.padding)) != {0} or pool.ceil_mode:
+        return False
+    if isinstance(pool, nn.AvgPool2d):
+        return not pool.divisor_override
+    return set(_pair(pool.dilation)) == {1} and not pool.return_indices
 
 
 def _bias(module: nn.Linear | nn.Conv2d) -> Tensor:

@@ -4,11 +4,10 @@
    cc -O3 -march=native -ffp-contract=fast -c NAME.c        (add -lm when linking)
 
    One example at a time: what is left of a compressed network stays in the first-level cache, weights included.
-   Every size below is a constant once a function is inlined. Not for several threads at once where HERE is empty. */
+   Every size below is a constant once a function is inlined. Each thread has buffers of its own, which may lie on its
+   stack; with -DHERE= there is one pair, for boards, and for one thread at a time. */
 #include <math.h>
-#if defined(__STDC_NO_THREADS__)
-#define HERE
-#else
+#ifndef HERE
 #define HERE _Thread_local
 #endif
 #define LEAST(p, q) ((p) < (q) ? (p) : (q))
@@ -95,9 +94,9 @@ INLINE void pool(const float *restrict x, float *restrict y, int maps, int rows,
         for (int u = 0; u < high; u++)
           for (int v = 0; v < wide; v++) {
             float one = from[u * columns + v];
-            found = largest ? (one > found ? one : found) : found + one / (high * wide);
+            found = !largest ? found + one : one > found || one != one ? one : found;
           }
-        y[(m * tall + r) * broad + c] = found;
+        y[(m * tall + r) * broad + c] = largest ? found : found / (high * wide);
       }
 }
 

@@ -15,6 +15,7 @@ import torch
 import vibtheory
 from vibtheory.compression.cut import compress
 from vibtheory.compression.export_c import compiled
+from vibtheory.errors import InvalidInputError
 from vibtheory.training.run import load
 
 from .conftest import Call
@@ -129,6 +130,28 @@ def test_bad_input(here: Path, call: Call, case: str) -> None:
     assert len(answer.err.splitlines()) == 1
     assert words in answer.err
     assert not Path("a.onnx").exists()
+
+
+@pytest.mark.parametrize(("option", "amp"), [([], None), (["--amp"], True), (["--no-amp"], False)])
+@pytest.mark.parametrize(
+    ("command", "callee"),
+    [
+        (TRAIN, "vibtheory.training.single.train"),
+        (("table", "1", "--quick"), "vibtheory.studies.table_runs.run_experiment"),
+        (("table", "1", "--quick", "--together"), "vibtheory.studies.table_runs.run_together"),
+        (("methods", "--quick", "--methods", "VIBNet"), "vibtheory.studies.methods.run_together"),
+    ],
+)
+def test_the_precision_asked_for_arrives(
+    here: Path, call: Call, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], callee: str, option: list[str],
+    amp: bool | None,
+) -> None:  # fmt: skip
+    def said(*_: object, amp: bool | None, **__: object) -> None:
+        raise InvalidInputError(f"amp is {amp}")
+
+    monkeypatch.setattr(callee, said)
+    answer = call(*command, *option)
+    assert f"amp is {amp}" in answer.err, answer.err
 
 
 def test_export_writes_the_compressed_network(here: Path, call: Call) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from vibtheory.compression.cut import compress
 from vibtheory.compression.export_c import compiled, export_c
-from vibtheory.compression.fixed_modules import FixedScale
+from vibtheory.compression.fixed_modules import FixedScale, Select
 from vibtheory.errors import InvalidInputError, MissingDependencyError, VibTheoryError
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.lenet import lenet_5_caffe, lenet_300_100
@@ -35,6 +35,10 @@ CHAINS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
                       nn.Conv2d(9, 4, 1), nn.Tanh(), nn.Conv2d(4, 4, 3, padding=1), nn.MaxPool2d((2, 1), (1, 2)),
                       nn.Flatten()),
         (3, 20, 41),
+    ),
+    "a stride longer than a vector's half": (
+        nn.Sequential(nn.Conv2d(1, 5, 1, stride=(7, 9), padding=2), nn.Conv2d(5, 3, (1, 4), stride=5), nn.Flatten()),
+        (1, 20, 76),
     ),
     "BatchNorm of units, nested": (
         nn.Sequential(nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6)), nn.BatchNorm1d(6, affine=False)), (4,)
@@ -78,6 +82,23 @@ def test_chains(name: str, tmp_path: Path) -> None:
     agrees(net, shape, tmp_path)
 
 
+@pytest.mark.parametrize("name", CHAINS)
+def test_nothing_is_read_or_written_beyond(name: str, tmp_path: Path) -> None:
+    """A program of its own, with sanitizers, whose arrays are as long as the function says."""
+    net, shape = CHAINS[name]
+    x = torch.rand(3, *shape)
+    outputs = net.eval()(x.clone()).shape[1]
+    export_c(net, x, tmp_path / "net.c")
+    (tmp_path / "main.c").write_text(
+        "#include <stdlib.h>\nvoid net(const float *x, float *y, long n);\nint main(void) {\n"
+        f"  float *x = calloc({x.numel()}, 4), *y = malloc({3 * outputs * 4});\n"
+        "  net(x, y, 3);\n  free(x);\n  free(y);\n}\n"
+    )
+    watched = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    subprocess.run(["cc", *watched, "net.c", "main.c", "-o", "program", "-lm"], cwd=tmp_path, check=True)
+    subprocess.run([tmp_path / "program"], check=True)
+
+
 @pytest.mark.parametrize("make", [lenet_300_100, lenet_5_caffe])
 def test_compressed_lenets(make: type[nn.Sequential], tmp_path: Path) -> None:
     agrees(closed(make()), (1, 28, 28), tmp_path)
@@ -105,32 +126,6 @@ def test_the_file_needs_nothing_but_a_compiler_and_says_how(tmp_path: Path) -> N
     assert "written by vibtheory" in (tmp_path / "small.c").read_text()
 
 
-@pytest.mark.parametrize(
-    ("net", "shape", "says"),
-    [
-        (nn.Linear(2, 2), (2,), "Sequential"),
-        (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.Flatten()), (2, 5, 5), "groups=2"),
-        (nn.Sequential(nn.Conv2d(1, 1, 3, dilation=2), nn.Flatten()), (1, 7, 7), "dilation"),
-        (nn.Sequential(nn.Conv2d(1, 1, 3, padding="same"), nn.Flatten()), (1, 7, 7), "padding"),
-        (nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), nn.Flatten()), (1, 7, 7), "padding"),
-        (nn.Sequential(nn.MaxPool2d(2, padding=1), nn.Flatten()), (1, 6, 6), "padding"),
-        (nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Flatten()), (1, 5, 5), "ceil_mode"),
-        (nn.Sequential(nn.Linear(4, 4)), (3, 4), "Linear"),
-        (nn.Sequential(nn.Softmax(1)), (4,), "Softmax"),
-        (nn.Sequential(nn.Conv2d(1, 1, 3)), (1, 7, 7), "outputs"),
-        (nn.Sequential(nn.Flatten(2)), (2, 2, 2), "Flatten"),
-        (nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)), (3,), "BatchNorm1d"),
-        (lenet_300_100(), (1, 28, 28), "gates"),
-    ],
-)
-def test_what_c_cannot_say_is_refused_by_name(
-    net: nn.Module, shape: tuple[int, ...], says: str, tmp_path: Path
-) -> None:
-    with pytest.raises(InvalidInputError, match=says):
-        export_c(net, torch.rand(2, *shape), tmp_path / "net.c")
-    assert not list(tmp_path.iterdir())
-
-
 class Clipped(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x).clamp(-20, 20)
@@ -149,24 +144,42 @@ def not_finite() -> nn.Module:
     return net
 
 
+class Twice(nn.Sequential):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(super().forward(x))
+
+
 @pytest.mark.parametrize(
     ("net", "shape", "says"),
     [
+        (nn.Linear(2, 2), (2,), "Sequential"),
+        (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.Flatten()), (2, 5, 5), "groups=2"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3, dilation=2), nn.Flatten()), (1, 7, 7), "dilation"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3, padding="same"), nn.Flatten()), (1, 7, 7), "padding"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), nn.Flatten()), (1, 7, 7), "padding"),
+        (nn.Sequential(nn.MaxPool2d(2, padding=1), nn.Flatten()), (1, 6, 6), "padding"),
+        (nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Flatten()), (1, 5, 5), "ceil_mode"),
+        (nn.Sequential(nn.Linear(4, 4)), (3, 4), "Linear"),
+        (nn.Sequential(nn.Softmax(1)), (4,), "Softmax"),
+        (nn.Sequential(nn.Conv2d(1, 1, 3)), (1, 7, 7), "outputs"),
+        (nn.Sequential(nn.Flatten(2)), (2, 2, 2), "Flatten"),
+        (nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)), (3,), "BatchNorm1d"),
+        (nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2)), (8, 8), "MaxPool2d"),
+        (nn.Sequential(FixedScale(torch.ones(3)), nn.Flatten()), (1, 2, 2), "FixedScale"),  # would broadcast
+        (nn.Sequential(Select(torch.tensor([], dtype=torch.int64))), (3,), "outputs"),
+        (nn.Sequential(nn.Embedding(5, 3)), (3,), "Embedding"),
         (nn.Sequential(Clipped(3, 2)), (3,), "forward pass of its own"),
+        (nn.Sequential(Twice(nn.Linear(3, 3))), (3,), "Twice with a forward pass of its own"),
         (hooked(), (3,), "hooks"),
         (nn.Sequential(nn.LazyLinear(3)), (3,), "without values"),
         (not_finite(), (3,), "not finite"),
-        (nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2)), (8, 8), "MaxPool2d"),
-        (nn.Sequential(nn.Linear(3, 2), FixedScale(torch.ones(3)), nn.Linear(2, 1)), (3,), "FixedScale|example_input"),
-        (nn.Sequential(nn.Linear(3, 0)), (3,), "outputs"),
-        (nn.Sequential(nn.Embedding(5, 3)), (3,), "Embedding"),
         (None, (3,), "NoneType"),
+        (lenet_300_100(), (1, 28, 28), "gates"),
     ],
 )
-def test_what_would_be_silently_wrong_is_refused(
+def test_what_c_cannot_say_is_refused_by_name(
     net: nn.Module, shape: tuple[int, ...], says: str, tmp_path: Path
 ) -> None:
-    """All of these were written, or failed raw, when a stranger first tried."""
     with pytest.raises(InvalidInputError, match=says):
         export_c(net, torch.rand(2, *shape), tmp_path / "net.c")
     assert not list(tmp_path.iterdir())

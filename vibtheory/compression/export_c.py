@@ -15,7 +15,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -161,11 +161,8 @@ def _check(model: object) -> None:
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if isinstance(value, UninitializedBuffer | UninitializedParameter) or value.is_meta or value.is_complex():
             reject("model", f"{name} without values, or complex", "real weights", "run the model once, or load them")
-    for module in model.modules():
+    for module in _walk(model):
         base = next((kind for kind in _KNOWN if isinstance(module, kind)), None)
-        inside = base is None and "parametriz" in type(module).__module__  # of a layer whose weight is computed
-        if inside:
-            continue
         if base is None:
             known = ", ".join(kind.__name__ for kind in _KNOWN)
             reject("model", " ".join(str(module).split()), f"a chain of {known}", "use export_onnx")
@@ -184,7 +181,9 @@ class _Writer:
         self._now, self._sizes = "x", [math.prod(x.shape[1:])]
         self._past = 0  # so many numbers behind its input's end a convolution may read, and not use
         with torch.no_grad():
-            for module in _leaves(plain):
+            for module in _walk(plain):
+                if isinstance(module, nn.Sequential):
+                    continue
                 shape, x = list(x.shape[1:]), module(x)
                 self._add(module, shape, list(x.shape[1:]))
                 self._sizes.append(x[0].numel())
@@ -298,8 +297,14 @@ class _Writer:
         return name
 
 
-def _leaves(net: nn.Sequential) -> list[nn.Module]:
-    return [leaf for module in net for leaf in (_leaves(module) if isinstance(module, nn.Sequential) else [module])]
+def _walk(net: nn.Sequential) -> Iterator[nn.Module]:
+    """`net`, and what it holds, in order, Sequentials opened up; a module as often as it is used."""
+    yield net
+    for module in net:
+        if isinstance(module, nn.Sequential):
+            yield from _walk(module)
+        else:
+            yield module
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:

@@ -29,9 +29,12 @@ from vibtheory.training.single import train
 RESULTS = Path(__file__).parent / "results"
 ALWAYS: dict[str, Any] = {"seed": 0, "amp": True, "batch_size": 128, "augment": "crop+flip", "evaluate_every": 100}
 STARTS = [
-    {"learning_rate": rate, "weight_decay": decay, "label_smoothing": smoothing}
-    for rate, decay, smoothing in [(1e-3, 5e-5, 0), (1e-3, 5e-4, 0), (2e-3, 5e-4, 0), (3e-3, 5e-5, 0), (5e-4, 5e-4, 0),
-                                   (5e-4, 5e-4, 0.1)]
+    {"weight_optimizer": rule, "learning_rate": rate, "weight_decay": decay, "label_smoothing": smoothing}
+    for rule, rate, decay, smoothing in [
+        ("adam", 1e-3, 5e-5, 0), ("adam", 1e-3, 5e-4, 0), ("adam", 2e-3, 5e-4, 0), ("adam", 3e-3, 5e-5, 0),
+        ("adam", 5e-4, 5e-4, 0), ("adam", 5e-4, 5e-4, 0.1), ("sgd", 0.02, 5e-4, 0), ("sgd", 0.05, 5e-4, 0),
+        ("sgd", 0.1, 5e-4, 0), ("sgd", 0.2, 5e-4, 0),
+    ]
 ]  # fmt: skip
 GATED: dict[str, Any] = {
     "gamma": 1e-4, "pretrain_epochs": 4, "pretrain_schedule": "cosine", "epochs": 8, "learning_rate": 1e-3,

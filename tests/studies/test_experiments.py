@@ -83,6 +83,8 @@ def test_jobs_of_each_mode(plan: experiments.Experiment) -> None:
     assert [(r.gamma, r.epochs, s) for r, s in plan.jobs("quick")] == [(1e-3, 1, 0)]
     assert [(r.gamma, r.epochs, s) for r, s in plan.jobs("full")] == [(1e-3, 2, 0), (1e-3, 2, 1)]
     assert [(r.gamma, r.epochs, s) for r, s in plan.jobs("curve")] == [(1e-3, 2, 3), (1e-1, 2, 3)]
+    plan.modes["quick"]["recipe"]["gamma"] = 0.5
+    assert [r.gamma for r, _ in plan.jobs("quick")] == [0.5]
     assert plan.finetune is not None
     assert plan.finetune.gamma == 0.0
     assert (plan.name, plan.table, plan.network, plan.dataset) == ("tiny", 1, "tiny", "mnist")

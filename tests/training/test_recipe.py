@@ -46,7 +46,7 @@ def test_saved_runs_are_still_found() -> None:
     }  # fmt: skip
     assert set(Recipe().to_dict()) == first
     later = {"augment": "none", "initial_spread": 0.1, "pretrain_schedule": "cosine", "label_smoothing": 0.1,
-             "prune_at": [2, 5]}  # fmt: skip
+             "prune_at": [2, 5], "weight_optimizer": "sgd"}  # fmt: skip
     assert {k: v for k, v in Recipe(**later).to_dict().items() if k not in first} == later
 
 

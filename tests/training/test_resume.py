@@ -104,19 +104,24 @@ def test_killed_and_resumed_is_bit_identical(kind: signal.Signals, undisturbed: 
     assert _rows(resumed) == _rows(undisturbed)
 
 
+def stop_after_the_next_checkpoint(patch: pytest.MonkeyPatch, epochs: int | None = None) -> None:
+    """Ctrl-C right after a checkpoint is written: the next one, or that of so many epochs."""
+    write = training_loop.snapshot
+
+    def write_then_stop(folder: Path, identity: dict[str, Any], state: State) -> None:
+        write(folder, identity, state)
+        if epochs in (None, len(state.progress["history"])):
+            raise KeyboardInterrupt
+
+    patch.setattr(training_loop, "snapshot", write_then_stop)
+
+
 @pytest.mark.parametrize("stop", range(1, 12))
 def test_stopped_after_every_epoch(
     stop: int, undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deterministic: Ctrl-C right after the checkpoint of each epoch, pretraining's last one included."""
-    write = training_loop.snapshot
-
-    def write_then_stop(folder: Path, identity: dict[str, Any], state: State) -> None:
-        write(folder, identity, state)
-        if len(state.progress["history"]) == stop:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training_loop, "snapshot", write_then_stop)
+    stop_after_the_next_checkpoint(monkeypatch, stop)
     with pytest.raises(KeyboardInterrupt):
         _run(tmp_path)
     monkeypatch.undo()
@@ -124,6 +129,19 @@ def test_stopped_after_every_epoch(
     expected = _tensors(undisturbed)
     assert all(torch.equal(expected[name], tensor) for name, tensor in _tensors(resumed).items())
     assert _rows(resumed) == _rows(undisturbed)
+
+
+def test_with_momentum_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What SGD remembers is cut, kept and put back like Adam's."""
+    expected = _tensors(_run(None, weight_optimizer="sgd"))
+    for _ in range(11):
+        with monkeypatch.context() as patch:
+            stop_after_the_next_checkpoint(patch)
+            with pytest.raises(KeyboardInterrupt):
+                _run(tmp_path, weight_optimizer="sgd")
+    resumed = _run(tmp_path, weight_optimizer="sgd")
+    assert int(named_gates(resumed.net)["input"].active.sum()) < 25
+    assert all(torch.equal(expected[name], tensor) for name, tensor in _tensors(resumed).items())
 
 
 def test_a_finished_run_is_only_read(undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,9 +62,9 @@ class Experiment:
         check_choice("mode", mode, self.modes)
         plan = self.modes[mode]
         changed = {**self.recipe.to_dict(), **plan.get("recipe", {})}
-        if not isinstance(self.recipe.gamma, int | float):
-            reject("recipe gamma", self.recipe.gamma, "one number", "put the layers' factors into layer_weights")
-        gammas = plan.get("gammas", [self.recipe.gamma])
+        if not isinstance(changed["gamma"], int | float):
+            reject("recipe gamma", changed["gamma"], "one number", "put the layers' factors into layer_weights")
+        gammas = plan.get("gammas", [changed["gamma"]])
         return [(Recipe.from_dict({**changed, "gamma": gamma}), seed) for gamma in gammas for seed in plan["seeds"]]
 
     def tuning(self, mode: str) -> Recipe | None:

@@ -25,7 +25,7 @@ from vibtheory.training.checkpoint import State, data_fingerprint, load_random_s
 from vibtheory.training.distributed import parallel, world
 from vibtheory.training.examples import Examples, batches_of, needs_two
 from vibtheory.training.hardware import GraphedStep, InTurns, compiled_blocks
-from vibtheory.training.optimizer import adam, initialise_gates, load_optimizer, optimizer_tensors, update
+from vibtheory.training.optimizer import Optimizer, initialise_gates, load_optimizer, optimizer_tensors
 from vibtheory.training.progress import Progress
 from vibtheory.training.recipe import Recipe
 from vibtheory.training.run import Run, finished, measured
@@ -93,7 +93,7 @@ class Loop:
         initialise_gates(self.gates, recipe)
         self._vib = vib_gates(net) if all(gate.law == "vib" for gate in self.gates.values()) else {}
         own = [p for gate in self.gates.values() for p in gate.learned()]
-        self.optimizer = adam(net.parameters(), own, recipe, capturable="graph" in settings.accelerate)
+        self.optimizer = Optimizer(net.parameters(), own, recipe, capturable="graph" in settings.accelerate)
         self._parameters = list(net.parameters())
         self.rows: list[dict[str, Any]] = []
         self.shrinker: Shrinker | None = None
@@ -285,7 +285,7 @@ class Loop:
         fit.backward()  # type: ignore[no-untyped-call]
         if self._prices is not None:
             add_information_gradient(self._vib, self._prices)
-        update(self.optimizer)
+        self.optimizer.step()
         return loss.detach()
 
     def _speed(self, seconds: float) -> dict[str, float]:

@@ -32,7 +32,7 @@ class Recipe(Declared):
         epochs: epochs with noisy gates.
         pretrain_epochs: epochs before them with the gates at their means and no price.
         batch_size: examples per step.
-        learning_rate: Adam's, for weights.
+        learning_rate: for weights; Adam's, unless `weight_optimizer` is "sgd".
         gate_learning_rate: Adam's, for μ and log σ².
         weight_decay: L2 penalty on weights. Gates are never decayed unless `gate_weight_decay` says so.
         gate_weight_decay: L2 penalty on μ and log σ².
@@ -60,6 +60,7 @@ class Recipe(Declared):
             history's cross-entropy is that of the labels as they are. Classification only.
         prune_at: gated epochs (counted from 1) after which dead units are closed and cut out, besides `prune_every`:
             each cut costs a compiled or captured step a new start, and most units close early.
+        weight_optimizer: "adam", or "sgd": gradient descent with Nesterov's momentum of 0.9. Gates are Adam's always.
 
     Raises:
         InvalidInputError: a value outside its range.
@@ -91,6 +92,7 @@ class Recipe(Declared):
     pretrain_schedule: Literal["constant", "cosine"] = "constant"
     label_smoothing: Fraction = 0.0
     prune_at: Sequence[Annotated[int, Field(ge=1, lt=2**31)]] = ()
+    weight_optimizer: Literal["adam", "sgd"] = "adam"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -150,7 +152,7 @@ class Recipe(Declared):
         Settings newer than the first saved runs are left out at their defaults: a recipe keeps the fingerprint by which
         such a run is found and continued.
         """
-        newer = ("augment", "initial_spread", "pretrain_schedule", "label_smoothing", "prune_at")
+        newer = ("augment", "initial_spread", "pretrain_schedule", "label_smoothing", "prune_at", "weight_optimizer")
         plain = {field.name: getattr(self, field.name) for field in fields(self)
                  if field.name not in newer or getattr(self, field.name) != field.default}  # fmt: skip
         plain |= {name: list(plain[name]) for name in ("milestones", "prune_at") if name in plain}

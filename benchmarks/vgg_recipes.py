@@ -32,8 +32,7 @@ STARTS = [
     {"weight_optimizer": rule, "learning_rate": rate, "weight_decay": decay, "label_smoothing": smoothing}
     for rule, rate, decay, smoothing in [
         ("adam", 1e-3, 5e-5, 0), ("adam", 1e-3, 5e-4, 0), ("adam", 2e-3, 5e-4, 0), ("adam", 3e-3, 5e-5, 0),
-        ("adam", 5e-4, 5e-4, 0), ("adam", 5e-4, 5e-4, 0.1), ("sgd", 0.02, 5e-4, 0), ("sgd", 0.05, 5e-4, 0),
-        ("sgd", 0.1, 5e-4, 0), ("sgd", 0.2, 5e-4, 0),
+        ("adam", 5e-4, 5e-4, 0), ("adam", 5e-4, 5e-4, 0.1), ("sgd", 0.05, 5e-4, 0), ("sgd", 0.1, 5e-4, 0),
     ]
 ]  # fmt: skip
 GATED: dict[str, Any] = {

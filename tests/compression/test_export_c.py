@@ -25,6 +25,9 @@ CHAINS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "no bias, one input": (nn.Sequential(nn.Linear(1, 17, bias=False), nn.Sigmoid(), nn.Linear(17, 2)), (1,)),
     "an activation first": (nn.Sequential(nn.SiLU(), nn.Linear(3, 3)), (3,)),
     "a scale first": (nn.Sequential(FixedScale(torch.tensor([2.0, -1.0, 0.5])), nn.Linear(3, 3)), (3,)),
+    "channels chosen from a map": (
+        nn.Sequential(Select(torch.tensor([3, 0, 2])), nn.Conv2d(3, 2, 3), nn.Flatten()), (4, 5, 6)
+    ),
     "nothing but Flatten": (nn.Sequential(nn.Flatten()), (2, 3)),
     "convolution of the input, odd sizes": (
         nn.Sequential(nn.Conv2d(2, 5, (3, 2), stride=(1, 2)), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 5 * 5, 3)),

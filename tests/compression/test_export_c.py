@@ -174,6 +174,7 @@ class Twice(nn.Sequential):
         (nn.Sequential(Clipped(3, 2)), (3,), "forward pass of its own"),
         (nn.Sequential(Twice(nn.Linear(3, 3))), (3,), "Twice with a forward pass of its own"),
         (hooked(), (3,), "hooks"),
+        (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), (1, 4, 4), "return_indices"),
         (nn.Sequential(nn.LazyLinear(3)), (3,), "without values"),
         (not_finite(), (3,), "not finite"),
         (None, (3,), "NoneType"),
@@ -198,6 +199,16 @@ def test_one_number_scales_all_units_and_small_outputs_are_compared_too(tmp_path
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
 
+def test_wrong_small_outputs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler that takes the sine for the hyperbolic tangent is found out at outputs of 1e-6 too."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), FixedScale(torch.tensor([1e-6])))
+    monkeypatch.setenv("CC", "cc -Dtanhf=sinf")
+    with pytest.raises(VibTheoryError, match="differs from torch"):
+        export_c(net, torch.rand(5, 4), tmp_path / "net.c")
+    assert not list(tmp_path.iterdir())
+
+
 def test_nan_and_infinities_pass_as_in_torch(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 4))
@@ -211,7 +222,10 @@ def test_nan_and_infinities_pass_as_in_torch(tmp_path: Path) -> None:
 
 def test_a_model_that_changes_its_input(tmp_path: Path) -> None:
     agrees(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), (3,), tmp_path)
-    export_c(nn.Sequential(nn.SiLU(inplace=True), nn.Linear(3, 2)), torch.rand(2, 3), tmp_path / "net.c")
+    x = torch.rand(2, 3)
+    given = x.clone()
+    export_c(nn.Sequential(nn.SiLU(inplace=True), nn.Linear(3, 2)), x, tmp_path / "net.c")
+    assert torch.equal(x, given)
 
 
 def test_a_copied_file_and_inputs_of_another_size(tmp_path: Path) -> None:

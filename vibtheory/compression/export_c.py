@@ -170,6 +170,8 @@ def _check(model: object) -> None:
         if changed or module._forward_hooks or module._forward_pre_hooks:
             got = f"{type(module).__name__} with {'a forward pass of its own' if changed else 'hooks'}"
             reject("model", got, f"what {base.__name__} computes", "use export_onnx, or remove the hooks")
+        if getattr(module, "return_indices", False):
+            reject("model", f"{type(module).__name__} with return_indices", "one output", "leave return_indices out")
 
 
 class _Writer:
@@ -317,7 +319,7 @@ def _whole(pool: nn.MaxPool2d | nn.AvgPool2d) -> bool:
         return False
     if isinstance(pool, nn.AvgPool2d):
         return not pool.divisor_override
-    return set(_pair(pool.dilation)) == {1} and not pool.return_indices
+    return set(_pair(pool.dilation)) == {1}
 
 
 def _bias(module: nn.Linear | nn.Conv2d) -> Tensor:

@@ -92,14 +92,20 @@ def as_example(example_input: Any, net: nn.Module | None = None, argument: str =
     cast: tuple[Any, ...] = pytree.tree_map_only(Tensor, lambda v: v.to(own) if v.is_floating_point() else v, found)
     with evaluating(net), takes_float_tokens(net):
         try:
-            run_on(net, found, argument)
+            run_on(net, _copied(found), argument)
         except InvalidInputError:  # numpy's float64 for a float32 network, say
             if all(v.dtype == w.dtype for v, w in zip(*map(pytree.tree_leaves, (cast, found)), strict=True)
                    if isinstance(v, Tensor)):  # fmt: skip
                 raise
-            run_on(net, cast, argument)
+            run_on(net, _copied(cast), argument)
             return cast
     return found
+
+
+def _copied(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The caller's own stay as they are where a first layer works in place."""
+    copies: tuple[Any, ...] = pytree.tree_map_only(Tensor, torch.clone, inputs)
+    return copies
 
 
 def is_dense(values: Any) -> bool:

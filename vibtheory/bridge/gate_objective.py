@@ -220,7 +220,7 @@ class GateObjective:
         with ExitStack() as stack:
             for name, given in z.items():
                 stack.enter_context(gate_held_at(self.held[name], self._spread(name, given)))
-            found: Tensor = part(x)
+            found: Tensor = part(x.clone())  # a first layer may work in place, and x is used again
         return found
 
     def _spread(self, name: str, given: Tensor) -> Tensor:

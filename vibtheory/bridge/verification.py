@@ -165,7 +165,7 @@ def _called_before(net: nn.Module, gate: Gate, x: Tensor) -> list[Gate]:
     handles = [each.register_forward_pre_hook(lambda module, _: order.append(module)) for each in gates]
     try:
         with torch.no_grad(), evaluating(net):
-            net(x)
+            net(x.clone())
     finally:
         for handle in handles:
             handle.remove()

@@ -113,7 +113,7 @@ def export_onnx(
             quiet.log_severity_level = 4  # what fails here is said below, or tried again
             session = runtime.InferenceSession(content, quiet, providers=["CPUExecutionProvider"])
             with torch.no_grad():
-                wanted = plain(x).numpy()
+                wanted = plain(x.clone()).numpy()  # a first layer may work in place
             (got,) = session.run(None, {"input": x.numpy()})
             deviation, largest = float(np.abs(got - wanted).max()), float(np.abs(wanted).max())
             break

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from vibtheory.errors import as_torch_seed
-from vibtheory.networks.forward import embeddings
+from vibtheory.networks.forward import copied, embeddings
 from vibtheory.networks.streams import random_stream
 
 __all__ = ["deviation", "opened", "probes", "training_batches"]
@@ -70,7 +70,7 @@ def deviation(reference: nn.Module, small: nn.Module, inputs: list[tuple[Any, ..
 def _call(net: nn.Module, inputs: tuple[Any, ...], seed: int | None) -> Any:
     place = next((value.device for value in pytree.tree_leaves(inputs) if isinstance(value, Tensor)), "cpu")
     with nullcontext() if seed is None else random_stream(seed, "comparison of outputs", place):
-        return pytree.tree_flatten(opened(net(*inputs)))
+        return pytree.tree_flatten(opened(net(*copied(inputs))))
 
 
 def opened(output: Any) -> Any:

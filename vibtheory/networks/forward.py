@@ -20,6 +20,7 @@ __all__ = [
     "activation",
     "as_example",
     "as_indices",
+    "copied",
     "embeddings",
     "evaluating",
     "gate_held_at",
@@ -73,6 +74,8 @@ def evaluating(
 def as_example(example_input: Any, net: nn.Module | None = None, argument: str = "example_input") -> tuple[Any, ...]:
     """A batch, or a tuple of positional inputs, as such a tuple, arrays as tensors; in the precision that `net` takes.
 
+    With `net` it is a copy: a first layer that works in place leaves the caller's own as they are.
+
     Raises:
         InvalidInputError: no tensor among them, as in a DataLoader; one without examples or values; or not what `net`
             takes in evaluation mode.
@@ -92,18 +95,18 @@ def as_example(example_input: Any, net: nn.Module | None = None, argument: str =
     cast: tuple[Any, ...] = pytree.tree_map_only(Tensor, lambda v: v.to(own) if v.is_floating_point() else v, found)
     with evaluating(net), takes_float_tokens(net):
         try:
-            run_on(net, _copied(found), argument)
+            run_on(net, copied(found), argument)
         except InvalidInputError:  # numpy's float64 for a float32 network, say
             if all(v.dtype == w.dtype for v, w in zip(*map(pytree.tree_leaves, (cast, found)), strict=True)
                    if isinstance(v, Tensor)):  # fmt: skip
                 raise
-            run_on(net, _copied(cast), argument)
-            return cast
-    return found
+            run_on(net, copied(cast), argument)
+            found = cast
+    return copied(found)
 
 
-def _copied(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The caller's own stay as they are where a first layer works in place."""
+def copied(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same with tensors of their own, which a first layer may work on in place."""
     copies: tuple[Any, ...] = pytree.tree_map_only(Tensor, torch.clone, inputs)
     return copies
 
@@ -160,7 +163,7 @@ def activation(net: nn.Module, module: nn.Module, x: Tensor, *, stop: bool = Fal
     watch = module.register_forward_pre_hook(catch) if gate else module.register_forward_hook(catch)
     try:
         with torch.no_grad():
-            net(x)
+            net(x.clone())  # a first layer may work in place
     except _Reached:
         pass
     finally:
@@ -230,7 +233,7 @@ def results_before(net: nn.Module, gate: nn.Module, x: Tensor) -> tuple[list[Cal
 
     parts = {module: watched(module, module.forward) for module in net.modules() if module is not net}
     with torch.no_grad(), _forwards(parts), suppress(_Reached):
-        net(x)
+        net(x.clone())
     return [call for calls in unfinished for call in calls], entered[0]
 
 

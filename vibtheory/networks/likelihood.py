@@ -21,9 +21,9 @@ def likelihood_loss(outputs: Tensor, targets: Tensor, likelihood: str) -> Tensor
 
 
 def outputs_of(net: nn.Module, x: Tensor) -> Tensor:
-    """net(x). InvalidInputError where its forward pass takes more than one tensor, or returns none."""
+    """net(x), on a copy of x. InvalidInputError where its forward pass takes more than one tensor, or returns none."""
     try:
-        outputs: Any = net(x)
+        outputs: Any = net(x.clone())  # a first layer may work in place
     except TypeError as error:
         reject("net", f"a forward pass that does not take one tensor ({error})", "net(x) of one tensor x [N, ...]",
                "wrap it in a module that splits its input")  # fmt: skip

@@ -57,7 +57,7 @@ class FeedingGate:
         """
         before = nn.Sequential(*self.upstream)
         for start in range(0, len(inputs), batch_size):
-            h = inputs[start : start + batch_size].to(device=self.gate.mu.device, dtype=self.gate.mu.dtype)
+            h = inputs[start : start + batch_size].to(self.gate.mu, copy=True)
             sampled = () if seed is None else vib_gates(before).values()
             with torch.no_grad(), evaluating(before, sampled, None if seed is None else (seed, start)):
                 h = before(h)

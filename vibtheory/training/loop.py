@@ -20,7 +20,7 @@ from torch.nn import functional
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import DivergedError, reject
 from vibtheory.networks.gates import add_information_gradient, named_gates, objective, unit_prices, vib_gates
-from vibtheory.networks.likelihood import check_fit, likelihood_loss
+from vibtheory.networks.likelihood import check_fit, likelihood_loss, outputs_of
 from vibtheory.training.checkpoint import State, data_fingerprint, load_random_state, random_state, restore, snapshot
 from vibtheory.training.distributed import parallel, world
 from vibtheory.training.examples import Examples, batches_of, needs_two
@@ -336,7 +336,7 @@ class Loop:
         net.eval()
         with torch.no_grad():
             parts = torch.split(self.examples.given, 2000)
-            return torch.cat([net(batch.to(self.device)).float() for batch in parts])
+            return torch.cat([outputs_of(net, batch.to(self.device)).float() for batch in parts])
 
     def _check_finite(self, losses: Tensor, epoch: int) -> None:
         bad = (~losses.isfinite()).nonzero().flatten()

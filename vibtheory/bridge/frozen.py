@@ -37,8 +37,8 @@ class FrozenNetwork:
         self._means: list[tuple[dict[str, Tensor], Tensor]] | None = None
 
     def inputs(self, rows: slice) -> Tensor:
-        """Inputs [n, ...] in the copy's type."""
-        return torch.as_tensor(self.x[rows]).to(self.device, self.dtype)
+        """Inputs [n, ...] in the copy's type; a first layer may work on them in place."""
+        return torch.as_tensor(self.x[rows]).to(self.device, self.dtype, copy=True)
 
     @cached_property
     def trace(self) -> fx.GraphModule | str:

@@ -117,7 +117,7 @@ class GateObjective:
             self.fed[name] = torch.full((self.gates[name].features,), len(on), device=self.device)
             self.fed[name][on] = torch.arange(len(on), device=self.device)
         self.cut = self._split()
-        one = torch.as_tensor(self.x[:1]).to(self.device, self.dtype)
+        one = torch.as_tensor(self.x[:1]).to(self.device, self.dtype, copy=True)
         whole = nn.Sequential(self.head, self.net)
         numbers = entries(whole, one) + start * (2 * whole(one).numel() + 24)  # with the slopes of each output in z
         self.rows = max(1, min(options.batch, options.memory // (8 * numbers)))
@@ -131,7 +131,7 @@ class GateObjective:
 
     def _split(self) -> bool:
         """Sets head, net, held and fed to those of the smaller network; False where that has another output."""
-        probe = torch.as_tensor(self.x[:2]).to(self.device, self.dtype)
+        probe = torch.as_tensor(self.x[:2]).to(self.device, self.dtype, copy=True)
         rng = as_generator("seed", self.seed, "T8, probe")
         z = {name: torch.as_tensor(rng.uniform(1, 2, (2, len(on)))).to(self.device) for name, on in self.open.items()}
         found = _cut(self.net, probe)

@@ -134,7 +134,7 @@ def in_float64(net: nn.Module, x: Any) -> nn.Module:
     place = next(exact.parameters(), torch.zeros(())).device
     try:
         with torch.no_grad(), evaluating(exact):
-            exact(torch.as_tensor(x[:2]).to(place, torch.float64))
+            exact(torch.as_tensor(x[:2]).to(place, torch.float64, copy=True))  # a first layer may work in place
     except (RuntimeError, ValueError, IndexError, TypeError):  # it says so again, or runs, in its own precision
         return copy.deepcopy(net)
     return exact
@@ -247,11 +247,11 @@ def with_results(calls: Iterable[Call], grows: Iterable[bool] = (), times: int =
     left: dict[nn.Module, list[Any]] = {}
     growing = iter(grows)
 
-    def copied(v: Tensor) -> Tensor:
+    def repeated(v: Tensor) -> Tensor:
         return v.repeat(times, *(1,) * (v.ndim - 1)) if times > 1 and next(growing) else v.clone()
 
     for module, result in calls:
-        left.setdefault(module, []).append(pytree.tree_map_only(Tensor, copied, result))
+        left.setdefault(module, []).append(pytree.tree_map_only(Tensor, repeated, result))
 
     def first(results: list[Any], forward: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: results.pop(0) if results else forward(*args, **kwargs)

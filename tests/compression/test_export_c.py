@@ -266,6 +266,9 @@ def test_a_file_that_differs_does_not_replace_the_old_one(tmp_path: Path) -> Non
         export_c(net, x, tmp_path / "my-net.c")
     with pytest.raises(VibTheoryError, match="another name"):
         export_c(net, x, tmp_path / "linear.c")  # one of the file's own functions
+    for name in ("memcpy", "gamma", "write"):
+        with pytest.raises(InvalidInputError, match=f"function {name}"):
+            export_c(net, x, tmp_path / f"{name}.c")
     assert path.read_text() == "old"
 
 

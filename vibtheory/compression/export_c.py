@@ -61,14 +61,14 @@ def export_c(
     """Write `model.eval()` as a C file; it appears only after, compiled, it has given the model's outputs.
 
     The file holds the weights and one function, `void NAME(const float *x, float *y, long n)`, NAME being the file's.
-    It needs a C11 compiler with GNU's vector types (gcc, clang).
+    It needs a C11 compiler with GNU's vector types (gcc, clang), and some ten seconds for a million weights.
 
     Args:
         model: a Sequential without gates, as `vibtheory.compress` returns for chains; unchanged, and computed in
             float32. Linear layers, plain convolutions, BatchNorm, max and average pooling, Flatten, ReLU, Tanh,
             Sigmoid, SiLU; none of them a subclass that computes something else, and no hooks.
         example_input: one batch [N, ...], for the shape.
-        path: the file to write, a C identifier with the ending .c; its folder must exist.
+        path: the file to write, a C identifier, not a library's function, with the ending .c; its folder must exist.
         tolerance: largest accepted deviation relative to the largest output.
         seed: of the random inputs that are compared.
 
@@ -79,8 +79,11 @@ def export_c(
     """
     _check(model)
     path, tolerance = checked_target(model, path), as_scalar("tolerance", tolerance)
-    if path.suffix != ".c" or not (path.stem.isidentifier() and path.stem.isascii()) or path.stem == "main":
+    name = path.stem
+    if path.suffix != ".c" or not (name.isidentifier() and name.isascii()) or name == "main":
         reject("path", str(path), "a C identifier with the ending .c", "name it such as net.c: its function is net")
+    if hasattr(ctypes.CDLL(None), name):  # a program that links the file would call it in the library's place
+        reject("path", str(path), f"another name than a library's function {name}", "name it such as net.c")
     assert isinstance(model, nn.Sequential)
     plain = copy.deepcopy(model).eval().cpu().float()
     example, *more = as_example(example_input, plain)
@@ -88,7 +91,7 @@ def export_c(
         reject("example_input", f"{1 + len(more)} inputs", "one batch [N, ...]", "pass one tensor")
     generator = torch.Generator().manual_seed(as_torch_seed("seed", seed, "inputs that test an export"))
     x = torch.randn((len(example) + 3, *example.shape[1:]), generator=generator, dtype=torch.float32, device="cpu")
-    content = _Writer(plain, x.clone()).content(path.stem)
+    content = _Writer(plain, x.clone()).content(name)
     with torch.no_grad():
         wanted = plain(x.clone()).numpy()  # a model may change its input
     with tempfile.TemporaryDirectory() as folder:

@@ -231,10 +231,15 @@ def test_packaged_rows(row: str) -> None:
     decayed = found.with_decayed_gates()
     assert decayed.recipe.gate_weight_decay == recipe.weight_decay
     assert decayed.name != found.name
-    quick = found.tuning("quick")
+    quick, whole = found.tuning("quick"), found.finetune
     assert quick is not None
-    assert found.finetune is not None
-    assert quick.epochs <= found.finetune.epochs
+    assert whole is not None
+    assert quick.learning_rate > whole.learning_rate
+    if row != "3.1":  # whose short training is tuned as long as the full one
+        assert quick.epochs < whole.epochs
+    [(short, _)] = found.jobs("quick")
+    epochs = short.pretrain_epochs + short.epochs + quick.epochs
+    assert epochs < (recipe.pretrain_epochs + recipe.epochs + whole.epochs) / 4
     assert found.dataset == {10: "cifar10", 100: "cifar100"}[TABLE[row][5]]
     assert CATALOGUE[found.dataset].classes == TABLE[row][5]
 

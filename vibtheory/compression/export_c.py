@@ -61,7 +61,7 @@ def export_c(
     """Write `model.eval()` as a C file; it appears only after, compiled, it has given the model's outputs.
 
     The file holds the weights and one function, `void NAME(const float *x, float *y, long n)`, NAME being the file's.
-    It needs a C11 compiler with GNU's vector types (gcc, clang), and some ten seconds for a million weights.
+    It needs a C11 compiler with GNU's vector types (gcc, clang), and some five seconds for a million weights.
 
     Args:
         model: a Sequential without gates, as `vibtheory.compress` returns for chains; unchanged, and computed in

@@ -1,8 +1,15 @@
-"""Long files first, so that the processes of `make test` end together (it hands files out in this order)."""
+"""Long files first, so that the processes of `make test` end together (it hands files out in this order).
+
+A test that stands still fails (tests/limits.py).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
+
+from tests import limits
 
 # Seconds of computing, measured once: only the order matters. Files that are not named take less than 4.
 SECONDS = {
@@ -22,7 +29,19 @@ SECONDS = {
     "studies/test_propositions.py": 4, "networks/test_vgg.py": 4,
 }  # fmt: skip
 
+STACKS = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STACKS] = limits.watch()
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     place = {config.rootpath / "tests" / name: rank for rank, name in enumerate(SECONDS)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    with limits.limited():
+        return (yield)

@@ -26,6 +26,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -123,6 +124,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    torch.set_num_threads(1)  # a fork waits for ever for threads that its parent started
     started = time.monotonic()
     rows: list[tuple[str, str, int]] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -120,9 +120,7 @@ def stopped_at(step: int, kind: signal.Signals = signal.SIGKILL) -> Callable[[],
 
 
 def _child(name: str, folder: Path, step: int, counter: Any) -> None:
-    # One thread, for table runs too: after its parent used more, a forked child would wait for them for ever.
-    torch.set_num_threads(1)
-    os.cpu_count = lambda: 1
+    torch.set_num_threads(1)  # after its parent used more, a forked child would wait for them for ever
     sys.settrace(None)  # a child writes no coverage
     steps = stopped_at(step)
     RUNS[name](folder)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.backend import context as loky_context
 
@@ -61,7 +62,6 @@ def _tiny() -> Dataset:
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> experiments.Experiment:
     monkeypatch.setattr(datasets, "load", lambda name, root: _tiny())
     monkeypatch.setitem(building._BUILDERS, "tiny", lambda: networks.mlp((6, 5, 2)))
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # threads of each run: the bits depend on them
     (tmp_path / "tiny.toml").write_text(PLAN, encoding="utf-8")
     return experiment(tmp_path / "tiny.toml")
 
@@ -105,6 +105,21 @@ def test_rows_of_a_run(plan: experiments.Experiment, tmp_path: Path) -> None:
     assert pruned["r_w"] == trained[-1]["r_w"]
     assert pruned["flop"] == trained[-1]["flop"]
     assert (frame["error_best"] <= frame["error_last"]).all()
+
+
+def test_runs_take_the_threads_that_torch_has(
+    plan: experiments.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OMP_NUM_THREADS, or the user's own number; bits depend on it."""
+    seen: list[int] = []
+    monkeypatch.setattr(datasets, "load", lambda name, root: (seen.append(torch.get_num_threads()), _tiny())[1])
+    before, own = torch.get_num_threads(), (os.cpu_count() or 1) + 1
+    torch.set_num_threads(own)
+    try:
+        run_experiment(plan, "quick", runs=tmp_path)
+        assert set(seen) == {torch.get_num_threads()} == {own}
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_finished_runs_are_read_back(

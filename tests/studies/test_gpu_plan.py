@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ CLOCK = ["seconds", "images_per_second", "peak_memory_mib"]
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load", functools.cache(datasets.load))
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
 
 
 def _call(out: Path) -> tuple[str, pd.DataFrame | None]:

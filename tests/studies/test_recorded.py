@@ -7,7 +7,6 @@ and one that Ctrl-C stopped (in its third epoch). Checkpoints and nets that no t
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(RECORDED, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets, "load", lambda name, root: _data())
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # threads of each run
     return tmp_path
 
 

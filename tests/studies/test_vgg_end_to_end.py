@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections import OrderedDict
@@ -70,7 +69,6 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     write(tmp_path / "data", "cifar10", monkeypatch)
     monkeypatch.setenv("VIBTHEORY_DATA", str(tmp_path / "data"))
     monkeypatch.setitem(building._BUILDERS, "two_blocks", two_blocks)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # threads of each run
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_text(PLAN, encoding="utf-8")
     return experiment("tiny.toml")

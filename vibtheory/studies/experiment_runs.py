@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,7 +69,8 @@ def run_experiment(
         plan: from `vibtheory.studies.experiments.experiment`.
         mode: "quick", "full" or "curve".
         runs: where checkpoints and results of each run are kept.
-        jobs: processes side by side; torch's threads are divided among them.
+        jobs: processes side by side, each with OMP_NUM_THREADS threads, or its share of the cores; 1: this one, with
+            torch's threads as they are set.
         progress: a live bar for each run (one job only).
         device, accelerate, amp: as in `vibtheory.train`.
         root: folder with the data set's files; None: where `vibtheory.datasets.load` looks.
@@ -95,7 +95,7 @@ def run_experiment(
     if plan.tuning(mode) is not None:
         _trained_teacher(plan, Path(runs), progress, device, root)  # before the runs that share it begin
     options: dict[str, Any] = {"runs": runs, "device": device, "root": root, "accelerate": accelerate, "amp": amp}
-    options |= {"threads": max(1, (os.cpu_count() or 1) // jobs), "progress": progress and jobs == 1}
+    options["progress"] = progress and jobs == 1
     tasks = [delayed(run_together)([(plan, mode, recipe, seed)], **options) for recipe, seed in planned]
     found: list[DataFrame] = Parallel(n_jobs=min(jobs, len(tasks)))(tasks)
     return pd.concat(found, ignore_index=True)
@@ -109,7 +109,6 @@ def run_together(
     root: str | Path | None = None,
     accelerate: str = "none",
     amp: bool | None = None,
-    threads: int | None = None,
     progress: bool = False,
     stop: Callable[[], bool] = lambda: False,
     loaded: dict[Any, Dataset] | None = None,
@@ -119,7 +118,6 @@ def run_together(
     Args:
         planned: plan, mode, recipe and seed of each run.
         runs, device, root, accelerate, amp, progress: as in `run_experiment`.
-        threads: torch's; None: one for each core.
         stop: asked at the end of each epoch of each run; True: that run writes its checkpoint and is left there.
         loaded: data sets that earlier calls in this process left here; this one adds its own.
 
@@ -130,18 +128,12 @@ def run_together(
         DataError, CheckpointError, DivergedError: from the runs.
     """
     import pandas as pd
-    import torch
 
     from vibtheory.training.hardware import choose_device, interleave
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or os.cpu_count() or 1)
-    try:
-        loaded = {} if loaded is None else loaded  # runs have data in common
-        turns = [_one(*run, Path(runs), progress, device, root, accelerate, amp, loaded) for run in planned]
-        results = interleave(turns, choose_device(device), stop)
-    finally:
-        torch.set_num_threads(before)
+    loaded = {} if loaded is None else loaded  # runs have data in common
+    turns = [_one(*run, Path(runs), progress, device, root, accelerate, amp, loaded) for run in planned]
+    results = interleave(turns, choose_device(device), stop)
     return pd.DataFrame([row for rows in results for row in rows or []])
 
 

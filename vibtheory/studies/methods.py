@@ -8,7 +8,6 @@ prices, and how a price is spread over the layers.
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -240,7 +239,7 @@ def compare_methods(
         budget: a name in `BUDGETS`: "quick" is a look, no comparison.
         methods: names in `METHODS`; none: all. The bar on the error is that of all methods recorded so far.
         out, runs: folders of the table and of the runs.
-        jobs: processes side by side.
+        jobs: processes side by side, one thread each; 1: this one, with torch's threads as they are set.
         cluster: address of a Dask scheduler to use instead; its workers must see `runs`.
         device, accelerate, amp: as in `vibtheory.train`.
         root: folder with the data set's files; None: where `vibtheory.datasets.load` looks.
@@ -280,8 +279,7 @@ def _phase(
 
     plans = [(method, value, method.plan(table, phase, value, budget)) for method, table, value, budget in points]
     planned = [(*point, recipe, seed) for point in plans for recipe, seed in point[2].jobs(phase)]
-    threads = 1 if cluster else max(1, (os.cpu_count() or 1) // jobs)
-    work = partial(run_together, threads=threads, loaded={}, **options)
+    work = partial(run_together, loaded={}, **options)
     items = [[(plan, phase, recipe, seed)] for _, _, plan, recipe, seed in planned]
     left = defaultdict(set)
     for place, (method, *_) in enumerate(planned):

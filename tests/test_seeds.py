@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from torch import nn
 import vibtheory as vt
 from vibtheory.errors import InvalidInputError, as_generator, as_torch_seed
 from vibtheory.information import METHODS, GatedChannel, estimate, relevance
-from vibtheory.networks import random_stream
+from vibtheory.networks import interception, random_stream
+from vibtheory.networks.streams import random_state_kept
 
 PACKAGE = Path(vt.__file__).parent
 CALL = re.compile(r"(?:as_generator|as_torch_seed|random_stream)\(")
@@ -29,6 +32,61 @@ def test_no_stream_can_be_anyone_s() -> None:
     """A generator is made from a stream with a purpose, never from a seed as the user gave it."""
     lines = [line.strip() for path in sorted(PACKAGE.rglob("*.py")) for line in path.read_text().splitlines()]
     assert not [line for line in lines if BARE.search(line)]
+
+
+def test_no_seed_reaches_a_device_whose_numbers_are_not_kept() -> None:
+    """torch.manual_seed sets those of every device, or, before the first is used, of every one that ever will be."""
+    sources = {path: path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+    for call in ("torch.manual_seed(", "manual_seed_all("):
+        assert not [path for path, text in sources.items() if call in re.sub("#.*", "", text)]
+    assert [path.name for path, text in sources.items() if "fork_rng" in text] == ["critics.py", "streams.py"]
+
+
+class FakeCUDA:
+    """Two devices, as torch.cuda sees them: their random state is the last seed, or what was drawn since."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.state, self.current = {0: "own", 1: "own"}, 0
+        for name in ("get_rng_state", "set_rng_state", "manual_seed", "device"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+
+    def get_rng_state(self, device: torch.device) -> object:
+        return self.state[device.index]
+
+    def set_rng_state(self, state: str, device: torch.device) -> None:
+        self.state[device.index] = state
+
+    @contextmanager
+    def device(self, device: torch.device) -> Iterator[None]:
+        before, self.current = self.current, device.index
+        yield
+        self.current = before
+
+    def manual_seed(self, seed: int) -> None:
+        self.state[self.current] = seed
+
+
+def test_a_stream_of_one_device_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCUDA(monkeypatch)
+    before = torch.get_rng_state()
+    with random_stream(3, "anything", "cuda:1"):
+        assert cuda.state == {0: "own", 1: as_torch_seed("seed", 3, "anything")}
+        assert torch.initial_seed() == as_torch_seed("seed", 3, "anything")
+    assert cuda.state == {0: "own", 1: "own"}
+    assert torch.equal(torch.get_rng_state(), before)
+    with random_state_kept("cuda:0"):
+        cuda.state[0] = "drawn"
+        torch.rand(1)
+    assert cuda.state == {0: "own", 1: "own"}
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_gate_is_put_into_a_net_on_a_gpu_without_drawing_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`meta` stands for the GPU: the first tensor of the inputs says whose numbers are kept."""
+    kept = []
+    monkeypatch.setattr(interception, "random_state_kept", lambda device: (kept.append(device), nullcontext())[1])
+    interception._record(nn.Linear(2, 3, device="meta"), (torch.zeros(4, 2, device="meta"),))
+    assert kept == [torch.device("meta")]
 
 
 @pytest.mark.parametrize(

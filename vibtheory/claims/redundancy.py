@@ -16,6 +16,7 @@ from vibtheory.claims.instances import Effort
 from vibtheory.compression.merging import merge_redundant
 from vibtheory.networks.gates import vib_gates
 from vibtheory.networks.lenet import mlp
+from vibtheory.networks.streams import random_state_kept
 from vibtheory.studies.propositions import absorb_constant_unit, check_dead_unit
 from vibtheory.theory.dead_gate import dead_gate_flow
 from vibtheory.theory.quadratic import QuadraticBound
@@ -29,8 +30,8 @@ Array = NDArray[np.float64]
 
 def _network(rng: np.random.Generator, sizes: tuple[int, ...] = (6, 10, 3)) -> tuple[nn.Sequential, torch.Tensor]:
     """A small gated network in float64 and its inputs [300, 6], from `rng`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**31)))
+    with random_state_kept():
+        torch.default_generator.manual_seed(int(rng.integers(2**31)))
         net = mlp(sizes).double()
         for gate in vib_gates(net).values():
             gate.mu.data.copy_(1 + 0.3 * torch.randn(gate.features, dtype=torch.float64))

@@ -17,6 +17,7 @@ from vibtheory.claims.instances import Effort
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.networks.gates import vib_gates
 from vibtheory.networks.lenet import mlp
+from vibtheory.networks.streams import random_state_kept
 from vibtheory.theory.certificate import CERTIFIED
 from vibtheory.theory.quadratic import QuadraticBound
 
@@ -39,8 +40,8 @@ def _recorded(effort: Effort) -> list[dict[str, Any]]:
 
 def random_network(rng: np.random.Generator, likelihood: Likelihood) -> tuple[nn.Sequential, Dataset]:
     """A small gated network 6-5-4-3 with gates of both signs, and data for it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**31)))
+    with random_state_kept():
+        torch.default_generator.manual_seed(int(rng.integers(2**31)))
         net = mlp((6, 5, 4, 3)).double()
     for gate in vib_gates(net).values():
         gate.mu.data.copy_(torch.tensor(rng.normal(scale=1.5, size=gate.features)))

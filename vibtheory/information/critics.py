@@ -165,7 +165,7 @@ def _seeded(rng: np.random.Generator) -> Iterator[None]:
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**62)))
+        torch.default_generator.manual_seed(int(rng.integers(2**62)))  # torch.manual_seed sets a GPU's too
         yield
 
 

@@ -15,7 +15,7 @@ from vibtheory.errors import as_torch_seed
 from vibtheory.networks.forward import copied, embeddings
 from vibtheory.networks.streams import random_stream
 
-__all__ = ["deviation", "opened", "probes", "training_batches"]
+__all__ = ["deviation", "device_of", "opened", "probes", "training_batches"]
 
 _RANDOM = 3  # inputs drawn beside the example
 _ROWS = 8
@@ -67,9 +67,14 @@ def deviation(reference: nn.Module, small: nn.Module, inputs: list[tuple[Any, ..
     return worst
 
 
+def device_of(inputs: Any) -> torch.device:
+    """That of the first tensor in `inputs`, nested or not; without one the CPU."""
+    tensors = (value for value in pytree.tree_leaves(inputs) if isinstance(value, Tensor))
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
 def _call(net: nn.Module, inputs: tuple[Any, ...], seed: int | None) -> Any:
-    place = next((value.device for value in pytree.tree_leaves(inputs) if isinstance(value, Tensor)), "cpu")
-    with nullcontext() if seed is None else random_stream(seed, "comparison of outputs", place):
+    with nullcontext() if seed is None else random_stream(seed, "comparison of outputs", device_of(inputs)):
         return pytree.tree_flatten(opened(net(*copied(inputs))))
 
 

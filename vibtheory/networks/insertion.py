@@ -20,13 +20,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from vibtheory.errors import InvalidInputError, as_positive, reject
-from vibtheory.networks.equivalence import deviation, probes, training_batches
+from vibtheory.networks.equivalence import deviation, device_of, probes, training_batches
 from vibtheory.networks.forward import as_example, run_on, take_float_tokens
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
 from vibtheory.networks.interception import UnitAxes, intercept, places_of
 from vibtheory.networks.places import Place, Rule, Where, rules_of
 from vibtheory.networks.sequential import join_weights
+from vibtheory.networks.streams import random_state_kept
 
 __all__ = ["insert_gates"]
 
@@ -113,7 +114,7 @@ def insert_gates(
             reject("multiplier", repr(price), '"feature_map" or a number', "pass 1.0 to weigh every unit alike")
         else:
             as_positive("multiplier", price)
-        return make_gate(chosen.pop("law"), shape[axis], axis=axis, **chosen).to(_device(inputs))
+        return make_gate(chosen.pop("law"), shape[axis], axis=axis, **chosen).to(device_of(inputs))
 
     take_float_tokens(result)
     inputs = as_example(example_input, result.eval())
@@ -161,10 +162,6 @@ def _has_options(model: nn.Module, given: int) -> bool:
         return True
 
 
-def _device(inputs: tuple[Any, ...]) -> torch.device:
-    return next((v.device for v in inputs if isinstance(v, Tensor)), torch.device("cpu"))
-
-
 def _trace(model: nn.Module) -> fx.Graph | None:
     try:
         return fx.Tracer().trace(model)
@@ -181,7 +178,7 @@ def _changes(model: nn.Module, gated: nn.Module, inputs: tuple[Any, ...]) -> str
     take_float_tokens(plain)
     for gate in named_gates(open_).values():
         gate.forward = partial(_pass_on, gate)  # type: ignore[method-assign]
-    with torch.random.fork_rng(devices=[]):  # `run_on` draws too
+    with random_state_kept(device_of(inputs)):  # `run_on` draws too
         try:
             if not deviation(plain.eval(), open_.eval(), probes(inputs, model), seed=0) <= _TOLERANCE:
                 return "in evaluation mode" + _why_fused(plain, open_, inputs)

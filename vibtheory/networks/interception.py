@@ -20,8 +20,9 @@ from torch.utils import _pytree as pytree
 
 from vibtheory.errors import reject
 from vibtheory.networks.attention import SplitAttention, can_be_split, split_attention
-from vibtheory.networks.equivalence import opened, training_batches
+from vibtheory.networks.equivalence import device_of, opened, training_batches
 from vibtheory.networks.places import Place, Rule, choose
+from vibtheory.networks.streams import random_state_kept
 
 __all__ = ["ACTIVATION_NAMES", "LAYOUT", "UnitAxes", "hooks_of", "intercept", "name_of", "places_of"]
 
@@ -307,7 +308,7 @@ def _record(net: nn.Module, inputs: tuple[Any, ...]) -> tuple[_Recorder, set[int
     """What one forward pass of `net` shows of its places, and the ids of its outputs."""
     recorder = _Recorder()
     _watch(net, Hooks(recorder))
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
+    with torch.no_grad(), random_state_kept(device_of(inputs)), recorder:
         outputs = {id(value) for value in pytree.tree_leaves(opened(net(*inputs)))}
     return recorder, outputs
 

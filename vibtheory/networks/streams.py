@@ -9,7 +9,7 @@ import torch
 
 from vibtheory.errors import as_torch_seed
 
-__all__ = ["INITIAL_WEIGHTS", "TRAINING", "random_stream"]
+__all__ = ["INITIAL_WEIGHTS", "TRAINING", "random_state_kept", "random_stream"]
 
 INITIAL_WEIGHTS = "initial weights"
 """The purpose under which sweeps, tables and `train_many` draw a network's weights from a run's seed."""
@@ -32,8 +32,20 @@ def random_stream(seed: int, purpose: str, device: torch.device | str = "cpu") -
     """
     place = torch.device(device)
     derived = as_torch_seed("seed", seed, purpose)
-    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
-        # torch.manual_seed formats a traceback for each kind of accelerator, which costs more than a small forward pass
-        seeded = torch.default_generator if place.type == "cpu" else torch
-        seeded.manual_seed(derived)
+    with random_state_kept(place):
+        torch.default_generator.manual_seed(derived)  # torch.manual_seed sets every device's numbers, kept or not
+        if place.type == "cuda":
+            with torch.cuda.device(place):
+                torch.cuda.manual_seed(derived)
+        elif place.type != "cpu":
+            torch.get_device_module(place).manual_seed(derived)
+        yield
+
+
+@contextmanager
+def random_state_kept(device: torch.device | str = "cpu") -> Iterator[None]:
+    """Afterwards torch's global numbers go on, on the CPU and on `device`, as if none had been drawn inside."""
+    place = torch.device(device)
+    away = place.type != "cpu"
+    with torch.random.fork_rng(devices=[place] if away else [], device_type=place.type if away else "cuda"):
         yield

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from pydantic import Field, InstanceOf
 from torch import nn
 
@@ -18,7 +17,7 @@ from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import check_choice, reject
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.registry import build
-from vibtheory.networks.streams import INITIAL_WEIGHTS, random_stream
+from vibtheory.networks.streams import INITIAL_WEIGHTS, random_state_kept, random_stream
 from vibtheory.storage.run_store import fingerprint
 from vibtheory.storage.schema import Declared, Price, Seed
 from vibtheory.studies.estimators import DEFAULT_ESTIMATORS, Estimator, as_estimators
@@ -192,7 +191,7 @@ def gated_layer(network: dict[str, Any], layer: str) -> tuple[nn.Sequential, str
     Raises:
         InvalidInputError: no such gate.
     """
-    with torch.random.fork_rng(devices=[]):
+    with random_state_kept():
         net = build(network)
     names = list(net._modules)
     if layer not in named_gates(net):

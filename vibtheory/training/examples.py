@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import check_choice, reject
+from vibtheory.networks.streams import random_state_kept
 from vibtheory.training.recipe import AUGMENTATIONS, Recipe
 
 __all__ = ["Batches", "Examples", "Shifts", "as_bytes", "batches_of", "check_dataset", "needs_two"]
@@ -193,7 +194,7 @@ def needs_two(net: nn.Module, one: Tensor, examples: int, batch_size: int) -> bo
         return False
     trial = copy.deepcopy(net).train()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[one.device] if one.device.type == "cuda" else []):
+        with torch.no_grad(), random_state_kept(one.device):
             trial(one)
     except ValueError:
         if min(batch_size, examples) == 1:

@@ -15,6 +15,7 @@ from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import CheckpointError
 from vibtheory.networks.gates import gate_information, named_gates
 from vibtheory.networks.registry import build, description
+from vibtheory.networks.streams import random_state_kept
 from vibtheory.storage import locked, read_state, write_state
 from vibtheory.training.recipe import Recipe
 
@@ -174,5 +175,5 @@ def _rebuilt(network: Any, tensors: dict[str, Tensor]) -> nn.Module:
         shapes = {name: tensor.shape for name, tensor in build(network).state_dict().items()}
     if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
         raise ValueError("its tensors have other names or shapes than the network that it describes")
-    with torch.random.fork_rng(devices=[]):  # its fresh weights are overwritten
+    with random_state_kept():  # its fresh weights are overwritten
         return build(network)

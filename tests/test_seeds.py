@@ -74,6 +74,9 @@ def test_a_stream_of_one_device_leaves_the_others(monkeypatch: pytest.MonkeyPatc
         assert torch.initial_seed() == as_torch_seed("seed", 3, "anything")
     assert cuda.state == {0: "own", 1: "own"}
     assert torch.equal(torch.get_rng_state(), before)
+    with random_stream(3, "anything", "meta"):  # has no numbers
+        assert torch.initial_seed() == as_torch_seed("seed", 3, "anything")
+    assert torch.equal(torch.get_rng_state(), before)
     with random_state_kept("cuda:0"):
         cuda.state[0] = "drawn"
         torch.rand(1)

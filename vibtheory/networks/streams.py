@@ -17,6 +17,8 @@ INITIAL_WEIGHTS = "initial weights"
 TRAINING = "training"
 """Order of the batches, augmentation, gate noise and dropout."""
 
+_WITHOUT_OWN = ("cpu", "meta")  # devices without random numbers beside the CPU's
+
 
 @contextmanager
 def random_stream(seed: int, purpose: str, device: torch.device | str = "cpu") -> Iterator[None]:
@@ -37,7 +39,7 @@ def random_stream(seed: int, purpose: str, device: torch.device | str = "cpu") -
         if place.type == "cuda":
             with torch.cuda.device(place):
                 torch.cuda.manual_seed(derived)
-        elif place.type != "cpu":
+        elif place.type not in _WITHOUT_OWN:
             torch.get_device_module(place).manual_seed(derived)
         yield
 
@@ -46,6 +48,6 @@ def random_stream(seed: int, purpose: str, device: torch.device | str = "cpu") -
 def random_state_kept(device: torch.device | str = "cpu") -> Iterator[None]:
     """Afterwards torch's global numbers go on, on the CPU and on `device`, as if none had been drawn inside."""
     place = torch.device(device)
-    away = place.type != "cpu"
+    away = place.type not in _WITHOUT_OWN
     with torch.random.fork_rng(devices=[place] if away else [], device_type=place.type if away else "cuda"):
         yield

@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.backend import context as loky_context
+from joblib.parallel import get_active_backend
 
 from vibtheory import datasets, networks
 from vibtheory.datasets import Dataset, from_arrays
@@ -107,6 +109,19 @@ def test_rows_of_a_run(plan: experiments.Experiment, tmp_path: Path) -> None:
     assert (frame["error_best"] <= frame["error_last"]).all()
 
 
+class _Asked:
+    """Stands for joblib.Parallel: how many processes are asked for, with how many threads each."""
+
+    jobs = threads = 0
+
+    def __init__(self, n_jobs: int) -> None:
+        backend, _ = get_active_backend()
+        _Asked.jobs, _Asked.threads = n_jobs, backend.inner_max_num_threads
+
+    def __call__(self, tasks: list[Any]) -> list[pd.DataFrame]:
+        return [pd.DataFrame({"seed": [0]}) for _ in tasks]
+
+
 def test_runs_take_the_threads_that_torch_has(
     plan: experiments.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +133,10 @@ def test_runs_take_the_threads_that_torch_has(
     try:
         run_experiment(plan, "quick", runs=tmp_path)
         assert set(seen) == {torch.get_num_threads()} == {own}
+        torch.set_num_threads(5)
+        monkeypatch.setattr(joblib, "Parallel", _Asked)
+        run_experiment(plan, "full", runs=tmp_path, jobs=9)
+        assert (_Asked.jobs, _Asked.threads) == (2, 2)  # no more processes than the two runs
     finally:
         torch.set_num_threads(before)
 

@@ -69,8 +69,7 @@ def run_experiment(
         plan: from `vibtheory.studies.experiments.experiment`.
         mode: "quick", "full" or "curve".
         runs: where checkpoints and results of each run are kept.
-        jobs: processes side by side, each with OMP_NUM_THREADS threads, or its share of the cores; 1: this one, with
-            torch's threads as they are set.
+        jobs: processes side by side; torch's threads, as they are set, are divided among them.
         progress: a live bar for each run (one job only).
         device, accelerate, amp: as in `vibtheory.train`.
         root: folder with the data set's files; None: where `vibtheory.datasets.load` looks.
@@ -87,7 +86,8 @@ def run_experiment(
         DataError, CheckpointError, DivergedError: from the runs.
     """
     import pandas as pd
-    from joblib import Parallel, delayed
+    import torch
+    from joblib import Parallel, delayed, parallel_config
 
     if jobs < 1:
         reject("jobs", jobs, "an integer >= 1", "pass the number of processes")
@@ -97,7 +97,9 @@ def run_experiment(
     options: dict[str, Any] = {"runs": runs, "device": device, "root": root, "accelerate": accelerate, "amp": amp}
     options["progress"] = progress and jobs == 1
     tasks = [delayed(run_together)([(plan, mode, recipe, seed)], **options) for recipe, seed in planned]
-    found: list[DataFrame] = Parallel(n_jobs=min(jobs, len(tasks)))(tasks)
+    jobs = min(jobs, len(tasks))
+    with parallel_config("loky", inner_max_num_threads=max(1, torch.get_num_threads() // jobs)):
+        found: list[DataFrame] = Parallel(n_jobs=jobs)(tasks)
     return pd.concat(found, ignore_index=True)
 
 

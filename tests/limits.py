@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = ["SECONDS", "limited", "watch"]
 
-SECONDS = 600  # the longest test takes 20
+SECONDS = 600  # the slowest notebook took 23 on two idle cores
 CHILD_SECONDS = 300
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import nn
 import vibtheory as vt
 from vibtheory.errors import InvalidInputError, as_generator, as_torch_seed
 from vibtheory.information import METHODS, GatedChannel, estimate, relevance
-from vibtheory.networks import interception, random_stream
+from vibtheory.networks import equivalence, insertion, interception, random_stream
 from vibtheory.networks.streams import random_state_kept
 
 PACKAGE = Path(vt.__file__).parent
@@ -84,12 +84,29 @@ def test_a_stream_of_one_device_leaves_the_others(monkeypatch: pytest.MonkeyPatc
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_gate_is_put_into_a_net_on_a_gpu_without_drawing_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`meta` stands for the GPU: the first tensor of the inputs says whose numbers are kept."""
-    kept = []
-    monkeypatch.setattr(interception, "random_state_kept", lambda device: (kept.append(device), nullcontext())[1])
-    interception._record(nn.Linear(2, 3, device="meta"), (torch.zeros(4, 2, device="meta"),))
-    assert kept == [torch.device("meta")]
+def test_gates_are_put_into_a_net_on_a_gpu_without_drawing_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCUDA(monkeypatch)
+
+    class Draws(nn.ReLU):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            cuda.state[1] = "drawn"
+            return super().forward(x)
+
+    net, x = nn.Sequential(nn.Linear(2, 3), Draws(), nn.Linear(3, 2)), torch.rand(4, 2)
+    gated = vt.insert_gates(net, x)
+    for module in (insertion, interception, equivalence):
+        monkeypatch.setattr(module, "device_of", lambda _: torch.device("cuda:1"))
+    cuda.state[1] = "own"
+    assert insertion._changes(net, gated, (x,)) == ""
+    assert cuda.state == {0: "own", 1: "own"}
+    interception._record(net, (x,))
+    assert cuda.state == {0: "own", 1: "own"}
+
+
+def test_the_device_is_that_of_the_first_tensor() -> None:
+    away = torch.zeros(1, device="meta")
+    assert equivalence.device_of(({"options": 3, "x": [away]}, torch.zeros(1))) == away.device
+    assert equivalence.device_of((1, "x")) == equivalence.device_of((torch.zeros(1), away)) == torch.device("cpu")
 
 
 @pytest.mark.parametrize(

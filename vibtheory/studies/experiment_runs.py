@@ -92,12 +92,12 @@ def run_experiment(
     if jobs < 1:
         reject("jobs", jobs, "an integer >= 1", "pass the number of processes")
     planned = plan.jobs(mode)
+    jobs = min(jobs, len(planned))
     if plan.tuning(mode) is not None:
         _trained_teacher(plan, Path(runs), progress, device, root)  # before the runs that share it begin
     options: dict[str, Any] = {"runs": runs, "device": device, "root": root, "accelerate": accelerate, "amp": amp}
     options["progress"] = progress and jobs == 1
     tasks = [delayed(run_together)([(plan, mode, recipe, seed)], **options) for recipe, seed in planned]
-    jobs = min(jobs, len(tasks))
     with parallel_config("loky", inner_max_num_threads=max(1, torch.get_num_threads() // jobs)):
         found: list[DataFrame] = Parallel(n_jobs=jobs)(tasks)
     return pd.concat(found, ignore_index=True)

@@ -50,6 +50,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "half of the labels the dense net's": {"distill": 0.5},
     "price rises over 4 epochs": {"warmup_epochs": 4},
     "gates learn at 2e-3": {"gate_learning_rate": 2e-3},
+    "half of what enters a hidden layer dropped": {"dropout": 0.5},
+    "weights learn by SGD": {"weight_optimizer": "sgd", "learning_rate": 0.05},
 }
 
 
@@ -69,14 +71,18 @@ def start(trial: dict[str, Any], root: Path | None) -> dict[str, Any]:
 def gated(name: str, root: Path | None) -> dict[str, Any]:
     torch.set_num_threads(1)
     data, built, changes = load("cifar10", root).split(5000), net(True), dict(CHANGES[name])
+    if share := changes.pop("dropout", 0.0):  # elementwise, so before the gate fc1 is as after it
+        for before in ("flatten", "relu1"):
+            setattr(built, before, nn.Sequential(getattr(built, before), nn.Dropout(share)))
     if weights := changes.pop("layer_weights", None):  # by block; hidden layers as they are
         blocks = {gate: gate.removeprefix("conv")[0] for gate in named_gates(built)}
         changes["layer_weights"] = {
             gate: weights[int(block) - 1] if block.isdigit() else 1.0 for gate, block in blocks.items()
         }
     run = train(built, data, **ALWAYS, **{**GATED, **changes})
-    tuned = train(compress(built), data, gamma=0.0, epochs=4, learning_rate=1e-3, weight_decay=5e-4, schedule="cosine",
-                  **ALWAYS)  # fmt: skip
+    rule = changes.get("weight_optimizer", "adam")
+    tuned = train(compress(built), data, gamma=0.0, epochs=4, weight_optimizer=rule, weight_decay=5e-4,
+                  learning_rate={"adam": 1e-3, "sgd": 0.02}[rule], schedule="cosine", **ALWAYS)  # fmt: skip
     last, spent = run.rows[-1], sum(row["seconds"] for row in (*run.rows, *tuned.rows))
     sizes = {key: round(last[key], 2) for key in ("r_w", "r_n")} | {"flop": last["flop"]}
     return {"change": name, **sizes, "error": last["error"], "error_tuned": tuned.rows[-1]["error"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -192,6 +193,26 @@ def test_the_copy_stays_the_users_model_where_a_trace_would_not() -> None:
     assert torch.equal(again(x), gated.eval()(x))
     assert not torch.equal(again(x), model(x))
     assert torch.allclose(compress(gated, x)(x), gated(x), atol=1e-6)
+
+
+def test_gates_take_no_name_of_the_users() -> None:
+    """A layer called like the gate to be, which comes after it, stays beside it; so does a dropout."""
+    torch.manual_seed(0)
+    layers = {"fc": nn.Linear(4, 6), "r": nn.ReLU(), "fc_gate": nn.Linear(6, 6), "r2": nn.ReLU(), "o": nn.Linear(6, 2)}
+    gated = insert_gates(nn.Sequential(OrderedDict(layers)), torch.randn(2, 4))
+    assert list(named_gates(gated)) == ["fc_gate_2", "fc_gate_gate"]
+
+    class TwoDropouts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.dropout, self.b = nn.Linear(4, 6), nn.Dropout(0.1), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = functional.dropout(x, 0.7, self.training)
+            return self.b(self.dropout(functional.relu(self.a(x))))
+
+    gated = insert_gates(TwoDropouts(), torch.randn(2, 4))
+    assert sorted(m.p for m in gated.modules() if isinstance(m, nn.Dropout)) == [0.1, 0.7]
 
 
 def test_what_training_alone_does_is_kept() -> None:

@@ -30,7 +30,7 @@ from vibtheory.compression.liveness import alive
 from vibtheory.errors import InvalidInputError, as_generator, reject
 from vibtheory.networks.forward import gate_held_at
 from vibtheory.networks.gates import Gate, vib_gates
-from vibtheory.networks.sequential import ordered_modules
+from vibtheory.networks.sequential import flat_names, ordered_modules
 
 __all__ = ["GateObjective"]
 
@@ -58,8 +58,10 @@ def _cut(net: nn.Module, x: Tensor) -> tuple[list[nn.Module], dict[str, Gate], d
     except InvalidInputError:
         return None
     modules, gates = [], {}
-    for path, module in ordered_modules(net):
-        modules += [small[name] for name in (path.replace(".", "_"),) if name in small]
+    layers = ordered_modules(net)
+    names = flat_names(path for path, _ in layers)
+    for path, module in layers:
+        modules += [small[name] for name in (names[path],) if name in small]
         if isinstance(module, Gate):
             gates[path] = Gate(int(left[path].sum())).to(module.mu.device).eval()
             modules.append(gates[path])

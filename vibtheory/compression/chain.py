@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,7 @@ from vibtheory.compression.fixed_modules import FixedScale, Select
 from vibtheory.compression.liveness import alive_units
 from vibtheory.errors import InvalidInputError, reject
 from vibtheory.networks.gates import GateLaw
-from vibtheory.networks.sequential import ordered_modules
+from vibtheory.networks.sequential import computes_as, flat_names, free_name, ordered_modules
 
 __all__ = ["check_not_vanished", "compress_chain", "is_chain"]
 
@@ -53,6 +54,7 @@ def is_chain(net: nn.Sequential, example: Tensor, units_axis: int | None = None)
     shapes that `example` runs through.
     """
     try:
+        ordered_modules(net)
         modules = ordered_modules(_unshared(net))
     except InvalidInputError:
         return False
@@ -82,8 +84,9 @@ def is_chain(net: nn.Sequential, example: Tensor, units_axis: int | None = None)
 def compress_chain(net: nn.Sequential, *, fold_batchnorm: bool = False) -> nn.Sequential:
     """The gated chain `net` as a plain, physically smaller Sequential with the outputs of its `eval()`.
 
-    Layers keep their path names, with "." written "_". A gate becomes a `Select` of its name where the units of the
-    input, or single units of a flattened map, were pruned; it becomes a `FixedScale` where its mean cannot be folded.
+    Layers keep their path names, with "." written "_" (and a number behind it where another layer has that name). A
+    gate becomes a `Select` of its name where the units of the input, or single units of a flattened map, were pruned;
+    it becomes a `FixedScale` where its mean cannot be folded.
 
     Args:
         net: see `vibtheory.compression.liveness.chain`; unchanged.
@@ -94,11 +97,16 @@ def compress_chain(net: nn.Sequential, *, fold_batchnorm: bool = False) -> nn.Se
     """
     net = _unshared(net)
     rows = alive_units(net)
+    names = flat_names(path for path, _, _ in rows)
     check_not_vanished(net, {name: mask for name, m, mask in rows if isinstance(m, GateLaw) and mask is not None})
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     front: _Front | None = None
+
+    def taken(name: str) -> bool:
+        return name in layers or name in names.values()
+
     for path, module, mask in rows:
-        name = path.replace(".", "_")
+        name = names[path]
         if isinstance(module, GateLaw):
             assert mask is not None
             front = _through_gate(layers, name, module, mask.to(module.active.device), front)
@@ -110,11 +118,11 @@ def compress_chain(net: nn.Sequential, *, fold_batchnorm: bool = False) -> nn.Se
             front = _Front(kept, None, torch.zeros(len(kept), dtype=torch.float64, device=kept.device))
             continue
         if front is not None:
-            _settle(layers, name, module, front)
+            _settle(layers, name, module, front, taken)
             module = _through_unitwise(name, module, front)
         layers[name] = module
     if front is not None and front.scale is not None:
-        layers["scale"] = FixedScale(front.scale[front.kept], front.axis)
+        layers[free_name("scale", taken)] = FixedScale(front.scale[front.kept], front.axis)
     small = nn.Sequential(layers).eval()
     return _fold_batchnorm(small) if fold_batchnorm else small
 
@@ -138,11 +146,11 @@ def _unshared(net: nn.Sequential) -> nn.Sequential:
     """
     seen: set[int] = set()
 
-    def rebuild(part: nn.Sequential, prefix: str) -> nn.Sequential:
+    def rebuild(part: nn.Module, prefix: str) -> nn.Sequential:
         copies: OrderedDict[str, nn.Module] = OrderedDict()
         for name, module in part._modules.items():
             assert module is not None
-            if isinstance(module, nn.Sequential):
+            if computes_as(module, (nn.Sequential,)):
                 copies[name] = rebuild(module, f"{prefix}{name}.")
                 continue
             if id(module) in seen and any(True for _ in module.parameters()):
@@ -198,9 +206,11 @@ def _cut_weights(name: str, layer: nn.Linear | nn.Conv2d, kept_out: Tensor, fron
             padding_mode=layer.padding_mode,
             device="meta",
         )
-    small.weight = nn.Parameter(weight.to(layer.weight.dtype))
+    behind = [p for name, p in layer.named_parameters() if name != "bias"]  # the weight, or what hooks make it from
+    small.weight = nn.Parameter(weight.to(layer.weight.dtype), any(p.requires_grad for p in behind))
     if bias is not None:
-        small.bias = nn.Parameter(bias[kept_out].to(layer.weight.dtype))
+        learns = layer.bias is None or layer.bias.requires_grad
+        small.bias = nn.Parameter(bias[kept_out].to(layer.weight.dtype), learns)
     return small
 
 
@@ -212,14 +222,16 @@ def _check_padding(name: str, layer: nn.Module) -> None:
         reject("net", f"a closed unit that is a constant before the padding of {name!r}", "closed units at 0", remedy)
 
 
-def _settle(layers: OrderedDict[str, nn.Module], name: str, module: nn.Module, front: _Front) -> None:
+def _settle(
+    layers: OrderedDict[str, nn.Module], name: str, module: nn.Module, front: _Front, taken: Callable[[str], bool]
+) -> None:
     """Pay the owed scale now if `module` does not commute with it."""
     if front.scale is None or isinstance(module, _LINEAR):
         return
     scale = front.scale[front.kept]
     if isinstance(module, _HOMOGENEOUS) and bool((scale > 0).all()):
         return
-    layers[f"scale_before_{name}"] = FixedScale(scale, front.axis)
+    layers[free_name(f"scale_before_{name}", taken)] = FixedScale(scale, front.axis)
     front.scale = None
 
 
@@ -247,6 +259,8 @@ def _cut_batchnorm(layer: nn.BatchNorm1d | nn.BatchNorm2d, kept: Tensor) -> nn.M
     dtype = next((value.dtype for value in state.values() if value.is_floating_point()), None)
     small = small.to(kept.device, dtype)
     small.load_state_dict({key: value[kept] if value.ndim else value for key, value in state.items()})
+    for key, parameter in layer.named_parameters():
+        small.get_parameter(key).requires_grad_(parameter.requires_grad)
     return small
 
 

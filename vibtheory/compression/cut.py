@@ -83,9 +83,6 @@ def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchn
                    "report it with the model")  # fmt: skip
     else:
         small, report = compress_graph(exact, inputs, tolerance)
-    frozen = {name for name, p in net.named_parameters() if not p.requires_grad}
-    for name, parameter in small.named_parameters():  # a layer cut alone stands between others, as ".layer"
-        parameter.requires_grad_(name not in frozen and name.replace(".layer.", ".") not in frozen)
     small = small.to(dtype).eval()
     small.cut_report = report  # type: ignore[assignment]
     return small
@@ -97,11 +94,14 @@ def _make_weights_plain(net: nn.Module) -> None:
     Not by torch's `remove_parametrizations`: it alters the class, which a copy shares with its original.
     """
     for module in [m for m in net.modules() if parametrize.is_parametrized(m)]:
-        found = {name: getattr(module, name).detach().clone() for name in module.parametrizations}  # type: ignore[union-attr]
+        found = {}
+        for name, behind in module.parametrizations.items():  # type: ignore[union-attr, operator]
+            learns = any(p.requires_grad for p in behind.parameters())
+            found[name] = nn.Parameter(getattr(module, name).detach().clone(), learns)
         module.__class__ = parametrize.type_before_parametrizations(module)
         del module.parametrizations
         for name, value in found.items():
-            module.register_parameter(name, nn.Parameter(value))
+            module.register_parameter(name, value)
 
 
 def fitting_shapes(net: nn.Module) -> Iterator[tuple[int, ...]]:

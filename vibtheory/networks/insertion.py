@@ -26,7 +26,7 @@ from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
 from vibtheory.networks.interception import UnitAxes, intercept, places_of
 from vibtheory.networks.places import Place, Rule, Where, rules_of
-from vibtheory.networks.sequential import join_weights
+from vibtheory.networks.sequential import free_name, join_weights
 from vibtheory.networks.streams import random_state_kept
 
 __all__ = ["insert_gates"]
@@ -267,27 +267,27 @@ def _into_sequential(
                 entries[name] = rebuild(module)
                 continue
             if state["pending"] and not isinstance(module, nn.Flatten):
-                add(entries, "input_gate")
+                add(part, entries, "input_gate")
             if isinstance(module, _WEIGHTS):
                 state["layer"] = name
             entries[name] = module
             state["h"] = module(state["h"])
             state["seen"] += 1
             if state["pending"]:
-                add(entries, "input_gate")
+                add(part, entries, "input_gate")
             if chosen is not None:
                 groups = (Place(paths[module], group, uses[module]) for group in ("activation", "output"))
                 for rule in (chosen[place] for place in groups if place in chosen):
-                    add(entries, f"{state['layer']}_gate", rule.options)
+                    add(part, entries, f"{state['layer']}_gate", rule.options)
                 uses[module] += 1
             elif isinstance(module, ACTIVATIONS) and state["seen"] < leaves:
-                add(entries, f"{state['layer']}_gate")
+                add(part, entries, f"{state['layer']}_gate")
         return nn.Sequential(entries)
 
-    def add(entries: OrderedDict[str, nn.Module], name: str, options: Mapping[str, Any] | None = None) -> None:
-        unique, k = name, 2
-        while unique in entries:
-            unique, k = f"{name}_{k}", k + 1
+    def add(
+        part: nn.Sequential, entries: OrderedDict[str, nn.Module], name: str, options: Mapping[str, Any] | None = None
+    ) -> None:
+        unique = free_name(name, lambda n: n in entries or n in part._modules)
         axis = input_axis if state["pending"] and state["h"] is inputs[0] else units.of(state["h"])[0]
         entries[unique] = make(state["h"].shape, axis, options)
         gates.append(entries[unique])  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional
 from vibtheory.errors import reject
 from vibtheory.networks.gates import GateLaw
 from vibtheory.networks.interception import ACTIVATION_NAMES, UnitAxes
+from vibtheory.networks.sequential import free_name
 
 __all__ = ["ACTIVATIONS", "insert_into_graph"]
 
@@ -66,9 +68,7 @@ def insert_into_graph(
     gates: list[GateLaw] = []
 
     def add(node: fx.Node, name: str, axis: int) -> None:
-        unique, k = f"{name}_gate", 2
-        while hasattr(traced, unique):
-            unique, k = f"{name}_gate_{k}", k + 1
+        unique = free_name(f"{name}_gate", partial(hasattr, traced))
         gate = make(node.meta["tensor_meta"].shape, axis)
         traced.add_submodule(unique, gate)
         with traced.graph.inserting_after(node):
@@ -140,8 +140,9 @@ def _producer(node: fx.Node, modules: dict[str, nn.Module]) -> str:
 def _dropout_module(traced: fx.GraphModule, node: fx.Node) -> None:
     """Functional dropout was traced with `training` fixed; as a module it follows train() and eval()."""
     p = node.kwargs.get("p", node.args[1] if len(node.args) > 1 else 0.5)
-    traced.add_submodule(node.name, _DROPOUTS[node.target](float(p)))  # type: ignore[arg-type]
+    name = free_name(node.name, partial(hasattr, traced))
+    traced.add_submodule(name, _DROPOUTS[node.target](float(p)))  # type: ignore[arg-type]
     with traced.graph.inserting_before(node):
-        module = traced.graph.call_module(node.name, (node.args[0],))
+        module = traced.graph.call_module(name, (node.args[0],))
     node.replace_all_uses_with(module)
     traced.graph.erase_node(node)

@@ -22,6 +22,7 @@ from vibtheory.errors import reject
 from vibtheory.networks.attention import SplitAttention, can_be_split, split_attention
 from vibtheory.networks.equivalence import device_of, opened, training_batches
 from vibtheory.networks.places import Place, Rule, choose
+from vibtheory.networks.sequential import free_name
 from vibtheory.networks.streams import random_state_kept
 
 __all__ = ["ACTIVATION_NAMES", "LAYOUT", "UnitAxes", "hooks_of", "intercept", "name_of", "places_of"]
@@ -374,9 +375,7 @@ def intercept(
         while isinstance(home, nn.Sequential):  # its forward would call the gate as one more layer
             child = place.path[len(path) :].partition(".")[0] or next(iter(home._modules))
             path, home, name = f"{path}{child}.", home.get_submodule(child), "gate"
-        base, k = name, 2
-        while hasattr(home, name):
-            name, k = f"{base}_{k}", k + 1
+        name = free_name(name, partial(hasattr, home))
         home.add_module(name, gates[-1])
         hooks.gate_at[place] = path + name
     net.register_forward_pre_hook(hooks.begin, prepend=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from torch import nn
@@ -10,12 +10,15 @@ from torch import nn
 from vibtheory.errors import reject
 from vibtheory.networks.gates import GateLaw, WeightLaw
 
-__all__ = ["join_weights", "ordered_modules"]
+__all__ = ["computes_as", "flat_names", "free_name", "join_weights", "ordered_modules"]
 
 Net = TypeVar("Net", bound=nn.Module)
 
-# Modules that treat every unit (axis 1) on its own, so that masks pass through unchanged.
-_UNITWISE = (
+# Beside weights: modules that treat every unit (axis 1) on its own, so that masks pass through unchanged.
+_KNOWN = (
+    nn.Linear,
+    nn.Conv2d,
+    nn.Flatten,
     nn.ReLU,
     nn.LeakyReLU,
     nn.Tanh,
@@ -39,15 +42,16 @@ def ordered_modules(net: nn.Module) -> list[tuple[str, nn.Module]]:
     """The modules of a (possibly nested) Sequential, in order, with their path names.
 
     Raises:
-        InvalidInputError: not a Sequential, or it contains a module whose effect on units is not known here.
+        InvalidInputError: not a Sequential, or it contains a module whose effect on units is not known here, such as a
+            Sequential or a layer with a forward pass of its own.
     """
-    if not isinstance(net, nn.Sequential) or net._forward_hooks:  # gates by interception
+    if not computes_as(net, (nn.Sequential,)) or net._forward_hooks:  # gates by interception
         remedy = "pass one of vibtheory.networks, or use vibtheory.compress for other models"
         reject("net", type(net).__name__, "a torch.nn.Sequential", remedy)
     modules = list(_leaves("", net))
     for name, module in modules:
         grouped = isinstance(module, nn.Conv2d) and module.groups != 1
-        if grouped or not isinstance(module, (GateLaw, nn.Linear, nn.Conv2d, nn.Flatten, *_UNITWISE)):
+        if grouped or not (isinstance(module, GateLaw) or computes_as(module, _KNOWN)):
             remedy = "use vibtheory.compress, which follows arbitrary models through their operations"
             reject(
                 "net", f"{module} at {name!r}", "ungrouped convolutions, linear layers, gates, unit-wise layers", remedy
@@ -55,14 +59,38 @@ def ordered_modules(net: nn.Module) -> list[tuple[str, nn.Module]]:
     return modules
 
 
-def _leaves(prefix: str, net: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
+def computes_as(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Whether `module` is one of `kinds` and inherits its forward pass: a subclass may compute something else."""
+    base = next((kind for kind in kinds if isinstance(module, kind)), None)
+    return base is not None and type(module).forward is base.forward
+
+
+def _leaves(prefix: str, net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in net._modules.items():  # named_children would skip a module's second use
         assert module is not None
         path = f"{prefix}{name}"
-        if isinstance(module, nn.Sequential):
+        if computes_as(module, (nn.Sequential,)):
             yield from _leaves(f"{path}.", module)
         else:
             yield path, module
+
+
+def flat_names(paths: Iterable[str]) -> dict[str, str]:
+    """A name without dots for each path: "_" in their place, and a number where that is another's name already."""
+    paths = list(paths)
+    names = {path: path for path in paths if "." not in path}
+    for path in paths:
+        if path not in names:
+            names[path] = free_name(path.replace(".", "_"), set(names.values()).__contains__)
+    return names
+
+
+def free_name(wanted: str, taken: Callable[[str], bool]) -> str:
+    """`wanted`, or with the first of _2, _3, … behind it that is not taken."""
+    name, k = wanted, 2
+    while taken(name):
+        name, k = f"{wanted}_{k}", k + 1
+    return name
 
 
 def join_weights(net: Net) -> Net:

@@ -31,6 +31,9 @@ def check_shrinkable(net: nn.Module) -> None:
     seen: set[int] = set()
     gate: str | None = None  # the last gate, until the next weights
     for name, module in ordered_modules(net):
+        if isinstance(module, nn.Linear | nn.Conv2d) and "weight" not in module._parameters:
+            expected = "a weight of its own, not one made from other parameters (weight norm, spectral norm)"
+            reject("net", f"{type(module).__name__} at {name!r}", expected, "set prune_every to 0")
         if any(True for _ in module.parameters()):
             if id(module) in seen:
                 reject("net", f"{name!r} used twice", "every layer used once", "give each use a layer of its own")

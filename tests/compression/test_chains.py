@@ -127,6 +127,19 @@ def test_the_trained_objective_of_names_that_become_one() -> None:
     assert first.least == second.least
 
 
+@pytest.mark.parametrize("middle", [nn.BatchNorm2d(8, track_running_stats=False), nn.AvgPool2d(2, divisor_override=3)])
+def test_layers_that_no_constant_passes(middle: nn.Module) -> None:
+    """What closed channels are worth behind them depends on the batch, or is no mean: the operations are followed."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(8)
+    nn.init.normal_(norm.bias)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Gate(8), norm, middle, nn.Flatten(), nn.LazyLinear(3)).eval()
+    x = torch.randn(4, 3, 8, 8)
+    net(x)
+    net[2].close(torch.arange(8) < 3)
+    torch.testing.assert_close(compress(net, x)(x), net(x))
+
+
 def test_a_layer_called_scale() -> None:
     """What a last gate owes is a module of its own beside the user's "scale"."""
     torch.manual_seed(0)

@@ -3,7 +3,10 @@ because it looked silent. Each case once changed its outputs or ended in a raw e
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -211,6 +214,13 @@ def test_deviation_is_relative_and_sees_shapes() -> None:
     assert deviation(net(1.0), net(1.0), inputs) == 0
     assert deviation(net(1.0), net(1.0, 3), inputs) == float("inf")
     assert deviation(net(0.0), net(1e-30), inputs) == float("inf")
+    assert deviation(net(1.0), net(math.nan), inputs) == float("inf")
+
+    class Imaginary(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.complex(x, super().forward(x))
+
+    assert deviation(Imaginary(1, 1), Imaginary(1, 1), inputs) > 0
 
 
 def test_sizes_are_those_that_torch_counts() -> None:
@@ -239,3 +249,164 @@ def test_a_shared_weight_counts_once() -> None:
 def test_sizes_of_a_chain_do_not_depend_on_how_its_shape_is_given() -> None:
     net = lenet_5_caffe()
     assert compression(net, example_input=torch.zeros(2, 1, 28, 28)) == compression(net)
+
+
+class Body(nn.Module):
+    """6 → 12 → 3 with an option, so that gates come by interception."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        return self.b(torch.relu(self.a(x))) * scale
+
+
+def _closed(net: nn.Module, example: object) -> nn.Module:
+    result = insert_gates(net.eval(), example).eval()
+    for gate in named_gates(result).values():
+        gate.close(torch.arange(gate.features) % 2 == 0)
+    return result
+
+
+def test_each_tensor_keeps_its_precision() -> None:
+    """A complex weight, a float64 buffer (seconds since 1970), a bfloat16 body under a float32 head."""
+
+    class Mixed(Body):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a.to(torch.bfloat16)
+            self.register_buffer("start", torch.tensor(1_700_000_037.0, dtype=torch.float64))
+            self.phases = nn.Parameter(torch.randn(4, dtype=torch.complex64))
+
+        def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+            x = torch.fft.irfft(torch.fft.rfft((x - self.start) / 60) * self.phases, n=6)
+            return self.b(torch.relu(self.a(x.to(self.a.weight.dtype))).to(self.b.weight.dtype)) * scale
+
+    torch.manual_seed(0)
+    x = 1.7e9 + 60 * torch.rand(5, 6, dtype=torch.float64)
+    net = _closed(Mixed(), x)
+    small = compress(net, x)
+    own = dict(net.named_parameters()) | dict(net.named_buffers())
+    for name, value in (*small.named_parameters(), *small.named_buffers()):
+        assert value.dtype == own.get(name, torch.zeros((), dtype=torch.bfloat16)).dtype, name  # the gates' the body's
+    assert small.a.out_features == 6
+    torch.testing.assert_close(small(x), net(x))
+
+
+def test_a_model_that_records_in_evaluation() -> None:
+    """The given one is unchanged, and the result has recorded what it had, not the comparisons' inputs."""
+
+    class Recording(Body):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.tensor(0.0))
+            self.register_buffer("mean", torch.zeros(6))
+
+        def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+            with torch.no_grad():
+                self.seen += 1
+                self.mean += (x.mean(0) - self.mean) / self.seen
+            return super().forward(x - self.mean, scale)
+
+    torch.manual_seed(0)
+    x = torch.randn(5, 6)
+    net = _closed(Recording(), x)
+    net(x + 1)
+    small = compress(net, x)
+    assert compression(net, example_input=x).kept == (6,)
+    for one in (net, small):
+        assert one.seen == 1
+        torch.testing.assert_close(one.mean, (x + 1).mean(0))
+    assert small.a.out_features == 6
+    torch.testing.assert_close(small(x), net(x))
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_what_depends_on_the_inputs_size_is_no_constant(dimensions: int) -> None:
+    """A BatchNorm's shift, summed over tokens or averaged with padding, was folded as at the example's size."""
+
+    class Pooling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            conv, norm = ((nn.Conv1d, nn.BatchNorm1d), (nn.Conv2d, nn.BatchNorm2d))[dimensions - 1]
+            self.a, self.norm, self.b = conv(2, 8, 3, padding=1), norm(8), nn.Linear(8, 3)
+            nn.init.normal_(self.norm.bias)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.norm(torch.relu(self.a(x)))
+            h = h.sum(2) if dimensions == 1 else nn.functional.avg_pool2d(h, 3, 1, 1).mean((2, 3))
+            return self.b(h)
+
+    torch.manual_seed(0)
+    few, many = (torch.randn(2, 2, *[size] * dimensions) for size in (8, 20))
+    net = _closed(Pooling(), few)
+    small = compress(net, few)
+    for x in (few, many):
+        torch.testing.assert_close(small(x), net(x))
+
+
+def test_training_keeps_what_only_training_does() -> None:
+    """With gates put in by hand the result was a trace of evaluation, without the functional dropout."""
+
+    class Dropping(Body):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = Gate(12)
+
+        def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+            h = self.gate(torch.relu(self.a(x)))
+            return self.b(nn.functional.dropout(h, 0.5, self.training)) * scale
+
+    torch.manual_seed(0)
+    net, x = Dropping().eval(), torch.randn(5, 6)
+    net.gate.close(torch.arange(12) < 6)
+    small = compress(net, x)
+    torch.testing.assert_close(small(x), net(x))
+    assert small.a.out_features == 6
+    small.train()
+    assert not torch.equal(small(x), small(x))
+
+
+def test_inputs_and_outputs_of_any_kind() -> None:
+    """One dict; bytes that `forward` makes float; a dataclass with slots."""
+
+    @dataclass(slots=True)
+    class Output:
+        logits: Tensor
+
+    class FromDict(Body):
+        def forward(self, batch: dict[str, Tensor]) -> Output:  # type: ignore[override]
+            return Output(super().forward(batch["x"].float() / 255))
+
+    torch.manual_seed(0)
+    batch = {"x": torch.randint(0, 256, (5, 6), dtype=torch.uint8)}
+    net = _closed(FromDict(), batch)
+    torch.testing.assert_close(compress(net, batch)(batch).logits, net(batch).logits)
+    assert compression(net, example_input=batch).flop == 6 * 6 + 6 * 3
+
+
+@pytest.mark.parametrize(
+    ("first", "shapes", "flop"),
+    [
+        (nn.LSTM(5, 8, batch_first=True), [(10, 5)], 10 * 4 * 8 * (5 + 8)),
+        (nn.GRU(5, 8, batch_first=True), [(10, 5)], 10 * 3 * 8 * (5 + 8)),
+        (nn.Bilinear(5, 6, 8), [(5,), (6,)], 8 * 5 * 6 + 8 * 6),
+    ],
+)
+def test_multiply_adds_that_torch_does_not_count(first: nn.Module, shapes: list[tuple[int, ...]], flop: int) -> None:
+    """By hand; and a product of a matrix with a vector, 12."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.a, self.v = copy.deepcopy(first), nn.Linear(8, 12), nn.Parameter(torch.randn(12))
+
+        def forward(self, *x: Tensor) -> Tensor:
+            h = self.first(*x)
+            h = h[0][:, -1] if isinstance(h, tuple) else h
+            return torch.relu(self.a(h)) @ self.v
+
+    torch.manual_seed(0)
+    example = tuple(torch.randn(4, *shape) for shape in shapes)
+    assert compression(insert_gates(Net().eval(), example), example_input=example).flop == flop + 8 * 12 + 12

@@ -73,6 +73,8 @@ def is_chain(net: nn.Sequential, example: Tensor, units_axis: int | None = None)
             elif isinstance(module, nn.Flatten):
                 if h.ndim > 2 and (tokens or module.start_dim != 1 or module.end_dim % h.ndim != h.ndim - 1):
                     return False
+            elif getattr(module, "running_mean", module) is None or getattr(module, "divisor_override", None):
+                return False  # normalised by each batch; a mean that is none
             elif isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.BatchNorm1d, *_POOLS)):
                 if tokens or h.ndim != (2 if isinstance(module, nn.BatchNorm1d) else 4):
                     return False

@@ -17,6 +17,7 @@ from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation, probes
 from vibtheory.networks.forward import as_example
 from vibtheory.networks.gates import GateLaw, named_gates
+from vibtheory.networks.sequential import flat_names, ordered_modules
 
 __all__ = ["compress"]
 
@@ -67,11 +68,14 @@ def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool 
 
 def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchnorm: bool, precise: bool) -> nn.Module:
     """Cut and compare in float64 where the model takes it, and hand the result back in the model's own precision."""
-    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
     exact = copy.deepcopy(net).eval()
     _make_weights_plain(exact)
+    dtypes = _dtypes(exact, chain)
     if precise:
         exact = exact.double()
+        for value in (*exact.parameters(), *exact.buffers()):
+            if value.is_complex():
+                value.data = value.data.to(torch.complex128)
         example = pytree.tree_map(lambda v: v.double() if torch.is_tensor(v) and v.is_floating_point() else v, example)
     tolerance = 1e-9 if precise else 1e-4
     inputs, report = probes(example, net), CutReport({})
@@ -83,9 +87,22 @@ def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchn
                    "report it with the model")  # fmt: skip
     else:
         small, report = compress_graph(exact, inputs, tolerance)
-    small = small.to(dtype).eval()
-    small.cut_report = report  # type: ignore[assignment]
+    main = next((kind for kind in dtypes.values() if kind.is_floating_point), torch.float32)
+    for name, value in (*small.named_parameters(), *small.named_buffers()):
+        if value.is_floating_point() or value.is_complex():  # a layer cut alone stands between others, as ".layer"
+            value.data = value.data.to(dtypes.get(name) or dtypes.get(name.replace(".layer.", ".")) or main)
+    small.eval().cut_report = report  # type: ignore[assignment]
     return small
+
+
+def _dtypes(net: nn.Module, chain: bool) -> dict[str, torch.dtype]:
+    """Of each parameter and buffer, by its name before and after the cut."""
+    found = {name: value.dtype for name, value in (*net.named_parameters(), *net.named_buffers())}
+    if chain:
+        names = flat_names(path for path, _ in ordered_modules(net))
+        paths = {name: name.rpartition(".") for name in found}
+        found |= {f"{names[path]}.{leaf}": found[name] for name, (path, _, leaf) in paths.items() if path in names}
+    return found
 
 
 def _make_weights_plain(net: nn.Module) -> None:

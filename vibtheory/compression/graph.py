@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, OrderedDict
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
@@ -28,7 +28,8 @@ from vibtheory.compression.fixed_modules import Expand, FixedScale, Select
 from vibtheory.compression.following import CONVOLUTIONS, follow
 from vibtheory.compression.heads import cut_heads
 from vibtheory.errors import reject
-from vibtheory.networks.equivalence import deviation
+from vibtheory.networks.equivalence import deviation, other_sizes, training_batches
+from vibtheory.networks.forward import copied
 from vibtheory.networks.gates import named_gates
 
 __all__ = ["CutReport", "compress_graph"]
@@ -37,6 +38,7 @@ _BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # What torch raises where a model cannot be traced to its operations, or not run after its layers were cut.
 _MISREAD = (IndexError, KeyError, RuntimeError, AttributeError, TypeError, ValueError, AssertionError)
 _Mask = NDArray[np.bool_]
+_TRAINING_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -74,19 +76,23 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
         _replace(reference, name, FixedScale(gate.mean().detach().clone(), gate.axis))
 
     def same(small: nn.Module) -> bool:
+        given, small = copy.deepcopy(reference), copy.deepcopy(small)  # a model may record what it sees
         try:
             with redirect_stderr(StringIO()):  # torch.fx prints where shapes no longer meet
-                return deviation(reference, small, inputs) <= tolerance
+                return deviation(given, small, inputs) <= tolerance
         except (RuntimeError, IndexError, ValueError):  # shapes that no longer meet
             return False
 
-    if not same(copy.deepcopy(reference)):
+    with torch.no_grad():  # what it cannot take, such as a precision that is not its own, ends here
+        copy.deepcopy(reference)(*copied(inputs[0]))
+    if not same(reference):
         reject("net", f"{type(net).__name__}, whose outputs differ between two runs in eval()", "a deterministic model",
                "take the noise of its own out of eval()")  # fmt: skip
+    inputs = [*inputs, *other_sizes(inputs[0], reference)]
     headless = cut_heads(reference, inputs, tolerance)
     small, report, doing = headless, CutReport({}), "traced on its example"
     try:
-        units = follow(headless, inputs[0])
+        units = follow(copy.deepcopy(headless), inputs[0])
         doing = "cut where its operations allow it"
         for whole in (True, False):
             small, report = _cut(headless, units, whole)
@@ -98,7 +104,20 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
         why = f"it could not be {doing} ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         small, report = headless, CutReport({"": f"all of it stays: {why}"})
     folded = _fold_scales(copy.deepcopy(small), inputs[0])
-    return folded if same(folded) else small, report
+    return folded if same(folded) and _trains_alike(small, folded, inputs[0]) else small, report
+
+
+def _trains_alike(small: nn.Module, folded: nn.Module, example: tuple[Any, ...]) -> bool:
+    """In training mode, from one random state: a trace in evaluation mode has lost dropout by a function, say."""
+    for batch in training_batches(example):
+        one, other = (copy.deepcopy(net).train() for net in (small, folded))
+        try:
+            return deviation(one, other, [batch], seed=0) <= _TRAINING_TOLERANCE
+        except (RuntimeError, TypeError, ValueError, IndexError):  # such as a BatchNorm on one row
+            with suppress(*_MISREAD), torch.no_grad():
+                other(*copied(batch))
+                return False  # it has lost what `small` stumbles over
+    return True
 
 
 def _replace(net: nn.Module, path: str, module: nn.Module) -> None:
@@ -310,12 +329,15 @@ def _fold_scales(net: nn.Module, example: tuple[Any, ...]) -> nn.Module:
     """
     if net._forward_pre_hooks:
         return net
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
     try:
         traced = fx.GraphModule(net, _ScaleTracer().trace(net))
         with torch.no_grad():
             ShapeProp(traced).propagate(*example)
     except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError):
         return net
+    for name, buffer in traced.named_buffers():  # the run may have moved what it records
+        buffer.copy_(before[name])
     modules = dict(traced.named_modules())
     shared = _shared_parameters(net)
     uses = Counter(str(node.target) for node in traced.graph.nodes if node.op == "call_module")

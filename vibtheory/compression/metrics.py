@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from vibtheory.compression.chain import is_chain
@@ -127,6 +129,19 @@ def average_flop(net: nn.Module, x: torch.Tensor) -> float:
     return float((total + (waiting if reached is None else waiting * reached.sum(1))).double().mean())
 
 
+def _matrix_vector(a: Sequence[int], _: Any, **__: Any) -> int:
+    return 2 * math.prod(a)
+
+
+def _bilinear(a: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+    """Of y_k = aᵀ W_k b: the product with W, then with b."""
+    return 2 * a[0] * (math.prod(weight) + weight[0] * weight[2])
+
+
+# What torch's counter does not know; two operations are a multiply-add.
+_FLOP = {torch.ops.aten.mv: _matrix_vector, torch.ops.aten._trilinear: _bilinear}
+
+
 def _by_counting(net: nn.Module, example: tuple[Any, ...]) -> Compression:
     gates = named_gates(net).values()
     kept = [int(gate.keep.sum()) for gate in gates]
@@ -137,11 +152,14 @@ def _by_counting(net: nn.Module, example: tuple[Any, ...]) -> Compression:
 
 def _counted(net: nn.Module, example: tuple[Any, ...]) -> tuple[int, int]:
     """Weights, and multiply-adds of one example."""
-    first = next(value for value in example if isinstance(value, torch.Tensor))
+    first = next(value for value in pytree.tree_leaves(example) if isinstance(value, torch.Tensor))
     probe = copy.deepcopy(net).eval()
-    # on a CPU the counter knows attention by its products only
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        probe(*example)
+    counter = FlopCounterMode(display=False, custom_mapping=_FLOP)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TF32")  # of setting any flag of mkldnn's
+        # on a CPU the counter knows attention and recurrent layers by their products only
+        with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH), torch.no_grad(), counter:
+            probe(*example)
     weights = sum(p.numel() for p in net.parameters() if p.ndim > 1)
     return weights, counter.get_total_flops() // (2 * len(first))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from contextlib import nullcontext
-from dataclasses import is_dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from vibtheory.errors import as_torch_seed
 from vibtheory.networks.forward import copied, embeddings
 from vibtheory.networks.streams import random_stream
 
-__all__ = ["deviation", "device_of", "opened", "probes", "training_batches"]
+__all__ = ["deviation", "device_of", "opened", "other_sizes", "probes", "training_batches"]
 
 _RANDOM = 3  # inputs drawn beside the example
 _ROWS = 8
@@ -38,6 +40,39 @@ def probes(example: tuple[Any, ...], net: nn.Module | None = None) -> list[tuple
         return (centre + spread * noise.to(value.device)).to(value.dtype)
 
     return [example, *(pytree.tree_map(lambda v, d=draw: like(v, d), example) for draw in range(_RANDOM))]
+
+
+def other_sizes(example: tuple[Any, ...], net: nn.Module) -> list[tuple[Any, ...]]:
+    """The example, two rows at most, with twice the batch, length or height and width: those that `net` takes.
+
+    What was read off the example's sizes (the value of a sum over tokens, a number of rows in a reshape) shows there.
+    """
+    shapes = {value.shape for value in pytree.tree_leaves(example) if isinstance(value, Tensor) and value.ndim}
+    lengths = {shape[0] for shape in shapes}
+    rows = lengths.pop() if len(lengths) == 1 else None
+    if rows is None:
+        return []
+    few = pytree.tree_map_only(Tensor, lambda v: v[:2] if v.ndim else v, example)
+
+    def twice(axes: tuple[int, ...], shape: Sequence[int]) -> tuple[Any, ...]:
+        def one(value: Tensor) -> Tensor:
+            for axis in axes:
+                same = value.ndim > axis and value.shape[axis] == shape[axis]
+                value = torch.cat([value] * 2, axis) if same else value
+            return value
+
+        larger: tuple[Any, ...] = pytree.tree_map_only(Tensor, one, few)
+        return larger
+
+    found = [twice((0,), [min(rows, 2)])]
+    for axes in ((1,), (2,), (2, 3), (2, 3, 4)):
+        found += [twice(axes, shape) for shape in sorted(shapes) if len(shape) > axes[-1]]
+    taken = []
+    for inputs in found:
+        with suppress(RuntimeError, TypeError, ValueError, IndexError, AssertionError), torch.no_grad():
+            copy.deepcopy(net)(*copied(inputs))
+            taken.append(inputs)
+    return taken
 
 
 def training_batches(example: tuple[Any, ...]) -> list[tuple[Any, ...]]:
@@ -80,19 +115,21 @@ def _call(net: nn.Module, inputs: tuple[Any, ...], seed: int | None) -> Any:
 
 def opened(output: Any) -> Any:
     """A dataclass of outputs as the dict that it holds; anything else as it is."""
-    return vars(output) if is_dataclass(output) and not isinstance(output, dict) else output
+    if not is_dataclass(output) or isinstance(output, dict | type):
+        return output
+    return {field.name: getattr(output, field.name) for field in fields(output)}
 
 
 def _relative(wanted: Any, got: Any) -> float:
     if not isinstance(wanted, Tensor):
         return 0.0 if wanted == got else math.inf
-    if not isinstance(got, Tensor) or wanted.shape != got.shape:
+    if not isinstance(got, Tensor) or wanted.shape != got.shape or wanted.is_complex() != got.is_complex():
         return math.inf
-    wanted, got = wanted.double(), got.double()
+    wanted, got = ((torch.view_as_real(v.resolve_conj()) if v.is_complex() else v).double() for v in (wanted, got))
     finite = torch.isfinite(wanted)
     if not torch.equal(wanted[~finite].nan_to_num(), got[~finite].nan_to_num()):
         return math.inf
-    difference = (got[finite] - wanted[finite]).abs()
+    difference = (got[finite] - wanted[finite]).abs().nan_to_num(nan=math.inf, posinf=math.inf)
     if not difference.numel() or not bool(difference.any()):
         return 0.0
     size = float(wanted[finite].abs().max())

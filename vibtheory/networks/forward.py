@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer
 from torch.utils import _pytree as pytree
 
 from vibtheory.errors import InvalidInputError, reject
@@ -49,10 +50,16 @@ def evaluating(
 ) -> Iterator[None]:
     """Evaluation mode inside a `with` block: every gate at its masked mean, those in `sampled` drawn on kept units.
 
-    Modes and gates are restored whatever happens; with a seed (several numbers make one), which has a stream of its own
-    for each purpose, torch's random state too.
+    Modes, gates and buffers (some models record what they see in evaluation too) are restored whatever happens; with a
+    seed (several numbers make one), which has a stream of its own for each purpose, torch's random state too.
     """
     modes = {module: module.training for module in net.modules()}
+    buffers = [
+        (module._buffers, name, buffer, buffer.clone())
+        for module in modes
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not buffer.is_meta and not isinstance(buffer, UninitializedBuffer)
+    ]
     gates = {gate: gate.sample_in_eval for gate in named_gates(net).values()}
     place = next(net.parameters(), torch.zeros(())).device
     first, *more = (seed,) if seed is None or isinstance(seed, int) else seed
@@ -69,6 +76,10 @@ def evaluating(
                 module.training = training
             for gate, before in gates.items():
                 gate.sample_in_eval = before
+            for home, name, buffer, value in buffers:
+                home[name] = buffer
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
 
 
 def as_example(example_input: Any, net: nn.Module | None = None, argument: str = "example_input") -> tuple[Any, ...]:

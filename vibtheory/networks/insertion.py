@@ -128,8 +128,11 @@ def insert_gates(
         result, gates = _into_sequential(result, inputs, input_axis, make, chosen)
         changed = _changes(model, result, inputs)
     elif where is None and not _has_options(model, len(inputs)) and (graph := _trace(result)) is not None:
-        result, gates = insert_into_graph(result, graph, inputs, input_axis, make)
-        changed = _changes(model, result, inputs)
+        try:
+            result, gates = insert_into_graph(result, graph, inputs, input_axis, make)
+            changed = _changes(model, result, inputs)
+        except (KeyError, AttributeError, TypeError, RuntimeError):  # a trace in which a buffer is not a tensor, say
+            changed = "as a trace"
     if changed:
         result = copy.deepcopy(model).eval()
         take_float_tokens(result)

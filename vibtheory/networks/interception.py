@@ -11,6 +11,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import torch
@@ -129,8 +130,10 @@ class _Recorder(UnitAxes):
         self.places: dict[Place, Found] = {}
         self.outputs: dict[Place, Found] = {}
         self._weights: dict[int, Tensor] = {}  # attention weights, held as `_Units` are
+        self.unread: dict[int, tuple[Tensor, Place]] = {}  # results of in-place activations that nothing has used yet
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.read((args, kwargs))
         result = super().__torch_function__(func, types, args, kwargs)
         place = _next_place(self, func, result)
         given = [v for v in pytree.tree_leaves((args, kwargs)) if id(v) in self._weights]
@@ -142,12 +145,21 @@ class _Recorder(UnitAxes):
             return result
         if place.group == "activation":
             axis, layer, kind = self.of(result)
+            if any(v is result for v in pytree.tree_leaves((args, kwargs))):  # in place
+                before, result = result, result.view_as(result)  # an id of its own: does the model go on from it?
+                self.unread[id(result)] = result, place
+                if id(before) in self._units:
+                    self._units[id(result)] = self._units[id(before)]._replace(value=result)
             self.places[place] = Found(result, axis, layer or place.path or name_of(func).rstrip("_"), kind)
             return result
         heads = 1 if place.group == "sdpa" else _heads_axis(func, args, kwargs, given[0], result) if given else None
         if heads is not None and result.ndim == 4:
             self.places[place] = Found(result, heads, place.path or "attention", "heads")
         return result
+
+    def read(self, values: Any) -> None:
+        for value in pytree.tree_leaves(values):
+            self.unread.pop(id(value), None)
 
     def leaving(self, path: str, output: Any) -> None:
         value = next((v for v in pytree.tree_leaves(output) if isinstance(v, Tensor)), None)
@@ -208,6 +220,11 @@ class _Gates(TorchFunctionMode):
         return result if place is None else self._gated(place, result)
 
     def _gated(self, place: Place, value: Tensor) -> Tensor:
+        calls = self.hooks.calls.get((place.path, place.group))
+        if calls is not None and place.ordinal >= calls:
+            got = f"more calls that may have a gate in {place.path or 'forward'!r} than the {calls} of the example"
+            reject("model", got, "each gate at its own call", "insert gates with an example that runs all of the model "
+                   "(the longest sequence, every option), or put vibtheory.Gate into it by hand")  # fmt: skip
         name = self.hooks.gate_at.get(place)
         gated: Tensor = value if name is None else self.net.get_submodule(name)(value)
         return gated
@@ -216,7 +233,7 @@ class _Gates(TorchFunctionMode):
         place = _count(self, path, "output")
         leaves, structure = pytree.tree_flatten(output)
         first = next((k for k, v in enumerate(leaves) if isinstance(v, Tensor)), None)
-        if first is None or place not in self.hooks.gate_at:
+        if first is None or (place.path, place.group) not in self.hooks.calls:
             return None
         leaves[first] = self._gated(place, leaves[first])
         return pytree.tree_unflatten(leaves, structure)
@@ -245,27 +262,36 @@ class Hooks:
         resized: which calls of view, reshape, unflatten and split name other sizes in a model whose heads were cut:
             sizes by the axis of the result (of a split, the list of them).
         observer: called with each torch function that the model calls: func, args, kwargs, result, place.
-        mode: while the model runs.
+        calls: how often each kind of place with a gate, by path and group, is reached at most.
+        mode: of this thread's innermost run of the model.
     """
 
     def __init__(self, mode: Any = None) -> None:
         self.gate_at: dict[Place, str] = {}
         self.resized: dict[Place | None, dict[int, Any]] = {}
         self.observer: Callable[..., None] | None = None
-        self.mode = mode
+        self.calls: dict[tuple[str, str], int] = {}
+        self._modes: dict[int, list[Any]] = {} if mode is None else {get_ident(): [mode]}
+
+    @property
+    def mode(self) -> Any:
+        return next(reversed(self._modes.get(get_ident(), [])), None)
 
     def begin(self, net: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         first = self.gate_at.get(_INPUT)
         if first is not None:
             inputs = (net.get_submodule(first)(inputs[0]), *inputs[1:])
-        self.mode = _Gates(net, self)
-        self.mode.__enter__()
+        mode = _Gates(net, self)
+        mode.__enter__()  # type: ignore[no-untyped-call]
+        self._modes.setdefault(get_ident(), []).append(mode)
         return inputs
 
     def end(self, *_: Any) -> None:
-        if self.mode is not None:
-            self.mode.__exit__(None, None, None)
-            self.mode = None
+        modes = self._modes.get(get_ident(), [])
+        if modes:
+            modes.pop().__exit__(None, None, None)
+        if not modes:
+            self._modes.pop(get_ident(), None)
 
     def enter(self, path: str, *_: Any) -> None:
         if self.mode is not None:
@@ -273,6 +299,9 @@ class Hooks:
         elif torch._C._current_graph_task_id() != -1:
             reject("model", f"activation checkpointing around {path!r}, whose second pass knows no gates",
                    "one forward pass", "turn checkpointing off in the model")  # fmt: skip
+        elif any(place.path in (path, "") for place in self.gate_at):
+            reject("model", f"{path!r} run by itself, without the gates", "model(x), in which they work",
+                   "call the model, or put vibtheory.Gate into it by hand")  # fmt: skip
 
     def leave(self, path: str, _: nn.Module, __: Any, output: Any) -> Any:
         if self.mode is None:
@@ -310,8 +339,9 @@ def _record(net: nn.Module, inputs: tuple[Any, ...]) -> tuple[_Recorder, set[int
     recorder = _Recorder()
     _watch(net, Hooks(recorder))
     with torch.no_grad(), random_state_kept(device_of(inputs)), recorder:
-        outputs = {id(value) for value in pytree.tree_leaves(opened(net(*inputs)))}
-    return recorder, outputs
+        outputs = pytree.tree_leaves(opened(net(*inputs)))
+    recorder.read(outputs)
+    return recorder, {id(value) for value in outputs}
 
 
 def places_of(
@@ -320,11 +350,16 @@ def places_of(
     """The places in `net` that `rules` take, but not outputs of `net` that are activations; and the rule of each.
 
     Raises:
-        InvalidInputError: a rule takes nothing.
+        InvalidInputError: a rule takes nothing, or an in-place activation whose result is not used by name (its gate
+            would have no effect).
     """
     recorder, outputs = _record(copy.deepcopy(net), inputs)
     seen = {place: found for place, found in recorder.places.items() if id(found.value) not in outputs}
     chosen = choose(rules, {place: (found.kind, found.layer) for place, found in seen.items()}, recorder.outputs)
+    for _, place in recorder.unread.values():
+        if place in chosen:
+            reject("model", f"an in-place activation after {seen[place].layer!r} whose result is unused",
+                   "a used result", "use the activation's result (x = relu(x)) instead of its side effect")  # fmt: skip
     return {place: found for place, found in (seen | recorder.outputs).items() if place in chosen}, chosen
 
 
@@ -344,6 +379,7 @@ def intercept(
         if can_be_split(module) and any(rule.takes(path, "heads") for rule in rules):
             split_attention(module)
     seen, chosen = places_of(net, inputs, rules)
+    counts = _record(copy.deepcopy(net), inputs)[0].counts
     for batch in training_batches(inputs):
         try:
             trained, _ = _record(copy.deepcopy(net).train(), batch)
@@ -355,6 +391,7 @@ def intercept(
                 what = f"in which training has something else in place of {layer!r}'s activation"
                 reject("model", f"{type(net).__name__}, {what}", "the same activations in both modes",
                        "put vibtheory.Gate into the model by hand")  # fmt: skip
+        counts |= trained.counts  # the larger ones
         break
     hooks = Hooks()
     _watch(net, hooks)
@@ -378,6 +415,7 @@ def intercept(
         name = free_name(name, partial(hasattr, home))
         home.add_module(name, gates[-1])
         hooks.gate_at[place] = path + name
+        hooks.calls[place.path, place.group] = counts[place.path, place.group]
     net.register_forward_pre_hook(hooks.begin, prepend=True)
     net.register_forward_hook(hooks.end, always_call=True)
     net.register_load_state_dict_pre_hook(hooks.former_names)  # type: ignore[no-untyped-call]

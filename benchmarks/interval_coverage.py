@@ -21,7 +21,7 @@ from vibtheory.errors import InvalidInputError
 from vibtheory.information import METHODS, GatedChannel, estimate
 
 RESULTS = Path(__file__).parent / "results" / "coverage.csv"
-SEEDED = ("infonce", "leave_one_out", "ksg", "binning")
+SEEDED = ("infonce", "leave_one_out", "leave_one_out_per_unit", "ksg", "binning")
 Make = Callable[[np.random.Generator, int], GatedChannel]
 
 

@@ -41,6 +41,41 @@ def test_a_gaussian_layer(tau, over):
     assert less["lower"] > report.lower.nats > more["lower"]
 
 
+@pytest.mark.parametrize(("rows", "width", "noise"), [(100, 2, 1e-3), (300, 20, 0.05)])
+def test_what_is_fitted_to_the_rows_is_no_bound_for_the_population(rows, width, noise):
+    """h = x + τn with x ~ N(0, I): d/2 log(1 + 1/τ²), which the rows' own bounds lie below by many standard errors."""
+    x = torch.randn(rows, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    net = nn.Sequential(nn.Identity(), nn.Linear(width, 2)).double()
+    report = vt.information_of(net, x, layer="0", noise=noise, unit="h")
+    truth = width / 2 * np.log1p(noise**-2)
+    assert report.upper.method.startswith("leave_one_out")
+    assert report.upper.nats > truth
+    assert min(bound.nats + 5 * bound.stderr for bound in report.bounds if bound.method == "per_unit") < truth
+    assert "per_unit, gaussian_tight bound I over these rows" in str(report)
+    sampled = vt.information_of(net, x, layer="0", noise=noise, unit="h", over="rows")
+    assert sampled.upper.nats <= np.log(rows) + 1e-9
+
+
+def test_what_a_layer_says_of_the_label_lies_between_its_head_and_the_label():
+    """Trained briefly: H(y) − cross-entropy of the noisy head on fresh data ≤ I(h; y) ≤ H(y)."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 60), nn.ReLU(), nn.Linear(60, 2))
+    x, fresh = torch.randn(500, 6), torch.randn(5000, 6)
+    y, label = ((part[:, 0] > 0).long() for part in (x, fresh))
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(40):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    report = vt.information_of(net, x, y, layer="1", noise=0.1)
+    with torch.no_grad():
+        h = net[1](net[0](fresh))
+        head = float(nn.functional.cross_entropy(net[2](h + report.tau * torch.randn_like(h)), label))
+    assert report.relevance is not None
+    assert 0.6 * (np.log(2) - head) < report.relevance.nats < np.log(2)
+    assert "I(h; y) ≥" in str(report)
+
+
 def test_scaling_a_layer_and_dividing_the_next_changes_nothing():
     torch.manual_seed(1)
     net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
@@ -124,7 +159,11 @@ def test_loaders_convolutions_and_calls():
 def test_table_picture_and_words():
     report = vt.information_of(_identity(), X, layer="0", noise=0.05)
     table = report.to_frame()
-    assert set(table["method"]) == {"infonce", "leave_one_out", "variational", "per_unit", "gaussian_tight"}
+    over = dict(zip(table["method"], table["over"], strict=True))
+    fitted = {"variational", "per_unit", "gaussian_tight"}
+    assert over == dict.fromkeys(["infonce", "leave_one_out", "leave_one_out_per_unit"], "population") | dict.fromkeys(
+        fitted, "rows"
+    )
     assert table["best"].sum() == 2
     assert table["nats_per_unit"].tolist() == pytest.approx((table["nats"] / 3).tolist())
     assert report.lower.saturated
@@ -150,6 +189,7 @@ BAD = {
     "a unit of its own": ({"layer": "0", "noise": 1.0, "unit": "volts"}, "unit: got 'volts'"),
     "labels of other rows": ({"layer": "0", "noise": 1.0, "y": [0, 1]}, "y: got shape"),
     "rows with noise upstream": ({"layer": "0", "noise": 1.0, "over": "rows", "upstream": "sampled"}, "over: got"),
+    "one row's population": ({"x": X[:1], "layer": "0", "noise": 1.0}, "x: got 1 row"),
     "no draws": ({"layer": "0", "noise": 1.0, "draws": 0}, "draws: got 0"),
     "text": ({"x": "many", "layer": "0", "noise": 1.0}, "x: got"),
     "a number": ({"x": 3, "layer": "0", "noise": 1.0}, "x: got int"),

@@ -23,6 +23,7 @@ POPULATION = {
     "per_unit": TRUTH,
     "infonce": TRUTH,
     "leave_one_out": TRUTH,
+    "leave_one_out_per_unit": TRUTH,
     "pairwise": 0.5 * np.log1p(R) + 0.5 * R / (1 + R),
     "pairwise_bhattacharyya": 0.5 * np.log1p(R / 4) + 0.5 * (R / 4) / (1 + R / 4),
     "ksg": TRUTH,
@@ -33,7 +34,7 @@ LIMITS = binom.ppf([5e-4, 1 - 5e-4], REPEATS, 0.95)
 
 @pytest.mark.parametrize("method", POPULATION)
 def test_intervals_cover(method):
-    options = {"seed": 0} if method in ("infonce", "leave_one_out", "ksg") else {}
+    options = {"seed": 0} if method in ("infonce", "leave_one_out", "leave_one_out_per_unit", "ksg") else {}
     rng = np.random.default_rng(17)
     hits, repeats = 0, REPEATS // 4 if method == "ksg" else REPEATS
     low, high = binom.ppf([5e-4, 1 - 5e-4], repeats, 0.95)

@@ -23,6 +23,7 @@ KINDS = {
     "gaussian_tight": "upper",
     "logdet": "estimate",
     "leave_one_out": "upper",
+    "leave_one_out_per_unit": "upper",
     "infonce": "lower",
     "pairwise": "upper",
     "pairwise_bhattacharyya": "lower",

@@ -7,7 +7,7 @@ import pytest
 
 from vibtheory.information import known_conditional
 from vibtheory.information.channel import GatedChannel
-from vibtheory.information.known_conditional import infonce, leave_one_out
+from vibtheory.information.known_conditional import infonce, leave_one_out, leave_one_out_per_unit
 
 
 def _mean_and_error(bound, channel, seeds=80):
@@ -20,8 +20,9 @@ def test_infonce_is_unbiased_on_the_rows_and_leave_one_out_above(product_channel
         channel = GatedChannel(np.repeat(f, 2, axis=0), mu, sigma, tau)  # twice each row: no pattern is unique
         mean, error = _mean_and_error(infonce, channel)
         assert abs(mean - truth) < 4 * error, name
-        mean, error = _mean_and_error(leave_one_out, channel)
-        assert mean > truth - 4 * error, name
+        for bound in (leave_one_out, leave_one_out_per_unit):
+            mean, error = _mean_and_error(bound, channel)
+            assert mean > truth - 4 * error, name
 
 
 def test_against_the_population():
@@ -35,6 +36,30 @@ def test_against_the_population():
         high.append(leave_one_out(channel, rng).nats)
     assert np.mean(low) < truth - 4 * np.std(low) / np.sqrt(200)
     assert np.mean(high) > truth + 2 * np.std(high) / np.sqrt(200)
+
+
+def test_unit_by_unit_against_the_population():
+    """20 independent units: their own leave-one-out says d/2 log(1 + s²/τ²) nearly, where rows as a whole are alone."""
+    rng, truth = np.random.default_rng(2), 10 * np.log1p(30.0**2 / 6.0**2)
+    channels = [GatedChannel.regular(30.0 * rng.normal(size=(100, 20)), 6.0) for _ in range(20)]
+    values = np.array([leave_one_out_per_unit(channel, rng).nats for channel in channels])
+    assert truth - 3 * values.std() / np.sqrt(20) < values.mean() < 1.1 * truth
+    assert leave_one_out(channels[0]).nats > 2 * truth
+    assert leave_one_out_per_unit(channels[0]).ceiling == pytest.approx(20 * np.log(100))
+
+
+def test_unit_by_unit_zero_patterns_are_not_unique():
+    """Bits behind a common switch: the pattern of 40 is unique, each alone has an atom that half the rows share."""
+    rng = np.random.default_rng(4)
+    f = (rng.random((200, 40)) < 0.5) * (rng.random((200, 1)) < 0.5) * 1.0
+    channel = GatedChannel(f, 1.0, 1.0)
+    assert leave_one_out(channel).nats == np.inf
+    entropy = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))  # h_j = f_j z tells f_j and no more
+    found = leave_one_out_per_unit(channel)
+    assert found.nats == pytest.approx(40 * entropy, abs=4 * found.stderr)
+    assert not found.saturated
+    alone = leave_one_out_per_unit(GatedChannel(np.diag([1.0, 2.0, 3.0]), 1.0, 0.5))
+    assert (alone.nats, alone.saturated) == (np.inf, True)
 
 
 def test_written_out_and_in_blocks(monkeypatch):

@@ -24,12 +24,16 @@ __all__ = ["LayerInformation", "information_of"]
 
 Array = NDArray[np.float64]
 _LOWER = {"rows": ("infonce", "pairwise_bhattacharyya"), "population": ("infonce",)}
+# fitted to the rows: they bound I for x uniform on these, and on average lie too low for the population behind them
+_ROWS = ("variational", "per_unit", "gaussian_tight")
 _UPPER = {
-    "rows": ("pairwise", "variational", "per_unit", "gaussian_tight"),
-    "population": ("leave_one_out", "variational", "per_unit", "gaussian_tight"),
+    "rows": ("pairwise", *_ROWS),
+    "population": ("leave_one_out", "leave_one_out_per_unit", *_ROWS),
 }
+_SEEDED = ("infonce", "leave_one_out", "leave_one_out_per_unit")
 _BLOCK_ENTRIES = 2**22  # 32 MiB of float64 per block of log densities
 _QUADRATURE = 10**6  # N·d up to which the units' quadrature is worth its cost
+_PAIRS = 2 * 10**8  # N²·d up to which the units' leave-one-out is
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +42,11 @@ class LayerInformation(Report):
 
     Attributes:
         layer: the module's name. over: "rows" (x uniform on these N rows, I ≤ log N) or "population" (behind them).
-        lower, upper: the best bounds, by their 95 % limits.
-        bounds: all that were computed.
-        relevance: I(h; y), an estimate, where labels were given; else None.
+        lower, upper: the best bounds on I over what `over` says, by their 95 % limits. For the population they hold in
+            expectation, and `upper` is one of the leave-one-out kind: large, or inf, where rows are far apart.
+        bounds: all that were computed. For the population too some bound I over these rows only (`to_frame()["over"]`).
+        relevance: I(h; y) where labels were given, else None: for the population a lower bound, over the rows an
+            estimate.
         n: N, rows. units: open ones. tau: standard deviation of the additive noise, in the unit of h.
         scale: `LayerLaw.scale`, in the unit of h.
         sensitivity: the best bounds again at other noises and numbers of rows: tau, n, lower, upper.
@@ -72,6 +78,7 @@ class LayerInformation(Report):
                 "of": "I(h; y)" if bound is self.relevance else "I(h; x)",
                 "method": bound.method,
                 "kind": bound.kind,
+                "over": "rows" if bound.method in _ROWS else self.over,
                 "nats": bound.nats,
                 "stderr": bound.stderr,
                 "best": bound in (self.lower, self.upper),
@@ -93,7 +100,9 @@ class LayerInformation(Report):
             f"  {self.upper}",
         ]
         if self.relevance is not None:
-            lines.append(f"  I(h; y) ≈ {self.relevance.nats:.4g} ± {self.relevance.stderr:.2g} nats")
+            told, sign = self.relevance, "≥" if self.relevance.kind == "lower" else "≈"
+            line = f"  I(h; y) {sign} {told.nats:.4g} ± {told.stderr:.2g} nats, of H(y) = {told.parts['H(y)']:.4g}"
+            lines.append("; ".join([line, *told.warnings]))
         per = max(self.units, 1)
         share = math.log(self.n) if self.n > 1 else math.inf
         lines.append(
@@ -127,13 +136,14 @@ def information_of(
     Args:
         model: any torch module; its mode is restored.
         x: [N, ...] inputs, an array, a tensor or a `DataLoader`; 500 to 5,000 rows: the cost is N² times the units.
-        y: [N] labels: I(h; y) is estimated too.
+        y: [N] labels: I(h; y) too, as `vibtheory.information.relevance`.
         layer: name of a module, as in `layer_law`: a gate, or any module that gives a tensor (a convolution's is taken
             position by position).
         noise: standard deviation τ of additive noise, which is part of the layer's definition; None: none but the
             layer's own gates'.
         unit: what `noise` is counted in: the layer's own scale (`LayerInformation.scale`), or the unit of h.
-        over: "population": x is drawn as these rows were. "rows": x is uniform on these rows, and I ≤ log N.
+        over: "population": x is drawn as these rows were; the two sides hold in expectation over such rows. "rows":
+            x is uniform on these rows, and I ≤ log N.
         upstream: gates and dropout before the layer, and whatever else makes the forward pass random: at their means,
             or sampled: then h given x is a mixture, bounded from above by I(h; x and that noise) and from below with
             a critic that averages over `draws` of it (Poole et al. 2019; any critic gives a bound). Where the layer is
@@ -144,7 +154,8 @@ def information_of(
         seed: of every draw.
 
     Raises:
-        InvalidInputError: a layer without noise, a dropout at its mean, labels of another length, or as `layer_law`.
+        InvalidInputError: a layer without noise, a dropout at its mean, labels of another length, one row for the
+            population, or as `layer_law`.
     """
     for name, value, choices in (
         ("unit", unit, ("scale", "h")),
@@ -159,6 +170,8 @@ def information_of(
         reject("noise", noise, "a number >= 0", "pass a standard deviation")
     # a loader may shuffle: every draw has the same rows, in one order
     rows = torch.cat(as_batches(model, x, batch))
+    if over == "population" and len(rows) < 2:
+        reject("x", "1 row", "at least 2, for what is said of the population behind them", "over='rows', or more rows")
     laws = [
         layer_law(model, rows, layer, batch=batch, seed=seed + k if sampled else None, call=call)
         for k in range(times + 1 if sampled else 1)
@@ -171,8 +184,11 @@ def information_of(
     channels = [part.channel(tau) for part in laws]
     bounds = _bounds(channels, over, seed)
     lower = max((b for b in bounds if b.kind == "lower"), key=lambda b: b.nats - 1.96 * _error(b))
-    upper = min((b for b in bounds if b.kind == "upper"), key=lambda b: b.nats + 1.96 * _error(b))
-    notes = _notes(law, lower, upper, sampled)
+    upper = min(
+        (b for b in bounds if b.kind == "upper" and (over == "rows" or b.method not in _ROWS)),
+        key=lambda b: b.nats + 1.96 * _error(b),
+    )
+    notes = _notes(law, lower, upper, sampled, over)
     return LayerInformation(
         layer=layer,
         over=over,
@@ -193,7 +209,7 @@ def _bounds(channels: list[GatedChannel], over: str, seed: int) -> list[MutualIn
     channel = channels[0]
     found = []
     if len(channels) == 1:
-        found = [estimate(channel, name, **({"seed": seed} if name == "infonce" else {})) for name in _LOWER[over]]
+        found = [_estimate(channel, name, seed) for name in _LOWER[over]]
     else:
         found = [_averaged_infonce(channels, seed)]
     for name in _UPPER[over]:
@@ -201,10 +217,14 @@ def _bounds(channels: list[GatedChannel], over: str, seed: int) -> list[MutualIn
             continue
         if name == "per_unit" and channel.n * channel.d > _QUADRATURE:
             continue
-        if name == "leave_one_out" and channel.n < 2:
+        if name == "leave_one_out_per_unit" and channel.n**2 * channel.d > _PAIRS:
             continue
-        found.append(estimate(channel, name, **({"seed": seed} if name == "leave_one_out" else {})))
+        found.append(_estimate(channel, name, seed))
     return found
+
+
+def _estimate(channel: GatedChannel, method: str, seed: int) -> MutualInformation:
+    return estimate(channel, method, **({"seed": seed} if method in _SEEDED else {}))
 
 
 def _averaged_infonce(channels: list[GatedChannel], seed: int) -> MutualInformation:
@@ -249,18 +269,18 @@ def _sensitivity(
     found = []
     for noise, rows in cases:
         channels = [law.channel(noise, np.sort(order[:rows])) for law in laws]
-        lower = (
-            _averaged_infonce(channels, seed)
-            if len(channels) > 1
-            else estimate(channels[0], low, **({"seed": seed} if low == "infonce" else {}))
-        )
-        upper = estimate(channels[0], high, **({"seed": seed} if high == "leave_one_out" else {}))
+        lower = _averaged_infonce(channels, seed) if len(channels) > 1 else _estimate(channels[0], low, seed)
+        upper = _estimate(channels[0], high, seed)
         found.append({"tau": noise, "n": float(rows), "lower": lower.nats, "upper": upper.nats})
     return tuple(found)
 
 
-def _notes(law: LayerLaw, lower: MutualInformation, upper: MutualInformation, sampled: bool) -> tuple[str, ...]:
+def _notes(
+    law: LayerLaw, lower: MutualInformation, upper: MutualInformation, sampled: bool, over: str
+) -> tuple[str, ...]:
     found = []
+    if over == "population":
+        found.append(f"{', '.join(_ROWS)} bound I over these rows, not over the population: no part of the upper bound")
     if law.held:
         found.append(
             f"held at their means: {', '.join(law.held)}. I(h; x) is that of the network without their noise; "
@@ -270,6 +290,8 @@ def _notes(law: LayerLaw, lower: MutualInformation, upper: MutualInformation, sa
         found.append("the upper bounds are on I(h; x and the noise upstream) ≥ I(h; x)")
     if upper.nats < lower.nats:
         found.append("the bounds cross within their errors: read the standard errors")
+    if upper.saturated:
+        found.append("rows are too far apart for the upper bound: more rows, or more noise, would lower it")
     if lower.saturated:
         found.append("the lower bound is at its ceiling: more rows, or more noise, would raise it")
     return tuple(found)

@@ -36,6 +36,7 @@ NAMES = {
     "gaussian_tight": "Gaussian, tight",
     "logdet": "½ log det(τ²I + Cov)",
     "leave_one_out": "leave-one-out",
+    "leave_one_out_per_unit": "Σ units, leave-one-out",
     "infonce": "InfoNCE",
     "pairwise": "pairwise KL",
     "pairwise_bhattacharyya": "pairwise Bhattacharyya",

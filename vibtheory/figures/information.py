@@ -71,7 +71,9 @@ def plot_layer_information(report: LayerInformation) -> Figure:
         color = COLORS["blue" if bound.kind == "lower" else "red"]
         mark = "D" if bound in (report.lower, report.upper) else "o"
         left.errorbar(bound.nats, place, xerr=1.96 * bound.stderr, color=color, marker=mark, capsize=3)
-    left.set_yticks(range(len(report.bounds)), [f"{bound.method} ({bound.kind})" for bound in report.bounds])
+    rows = [row for row in report._table() if row["of"] == "I(h; x)"]
+    kinds = [row["kind"] if row["over"] == report.over else f"{row['kind']}, rows" for row in rows]
+    left.set_yticks(range(len(rows)), [f"{row['method']} ({kind})" for row, kind in zip(rows, kinds, strict=True)])
     left.axvline(np.log(report.n), color=COLORS["black"], lw=1, label=f"log N, N = {report.n}")
     left.invert_yaxis()
     left.set(xlabel="nats", title=f"I({report.layer}; x), τ = {report.noise:.3g} of the scale")

@@ -48,6 +48,7 @@ from vibtheory.information.gaussian_prior import psi as psi
 from vibtheory.information.gaussian_prior import zero_share as zero_share
 from vibtheory.information.known_conditional import infonce as infonce
 from vibtheory.information.known_conditional import leave_one_out as leave_one_out
+from vibtheory.information.known_conditional import leave_one_out_per_unit as leave_one_out_per_unit
 from vibtheory.information.ksg import ksg as ksg
 from vibtheory.information.ksg import ksg_samples as ksg_samples
 from vibtheory.information.layer_bound import GatedUnit as GatedUnit

@@ -10,7 +10,7 @@ from vibtheory.errors import check_choice, reject
 from vibtheory.information.binning import binning
 from vibtheory.information.channel import GatedChannel
 from vibtheory.information.gaussian import gaussian, gaussian_tight, logdet
-from vibtheory.information.known_conditional import infonce, leave_one_out
+from vibtheory.information.known_conditional import infonce, leave_one_out, leave_one_out_per_unit
 from vibtheory.information.ksg import ksg
 from vibtheory.information.pairwise import pairwise, pairwise_bhattacharyya
 from vibtheory.information.per_unit import per_unit
@@ -27,6 +27,7 @@ METHODS: dict[str, Callable[..., MutualInformation]] = {
     "gaussian_tight": gaussian_tight,
     "logdet": logdet,
     "leave_one_out": leave_one_out,
+    "leave_one_out_per_unit": leave_one_out_per_unit,
     "infonce": infonce,
     "pairwise": pairwise,
     "pairwise_bhattacharyya": pairwise_bhattacharyya,
@@ -42,8 +43,8 @@ def estimate(channel: GatedChannel, method: str = "pairwise", **options: Any) ->
     Args:
         channel: the gated layer's law.
         method: one of `METHODS`; each one's docstring declares direction, assumptions, cost and ceiling.
-        options: handed to the method: `seed` (infonce, leave_one_out, ksg, binning), `device` and `precision`
-            (pairwise, pairwise_bhattacharyya), `k` (ksg), `bins` (binning).
+        options: handed to the method: `seed` (infonce, leave_one_out, leave_one_out_per_unit, ksg, binning), `device`
+            and `precision` (pairwise, pairwise_bhattacharyya), `k` (ksg), `bins` (binning).
 
     Raises:
         InvalidInputError: not a channel, an unknown method or option, or a channel that the method does not apply to.

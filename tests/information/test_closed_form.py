@@ -79,6 +79,16 @@ def test_scalar_gated_channel_to_1e_8(scalar_information, f, mu, sigma, tau):
     assert scalar_gated_channel(f, mu, sigma, tau, p_x=law / law.sum()) == pytest.approx(repeated, abs=1e-9)
 
 
+def test_inputs_that_never_occur_change_nothing():
+    assert discrete_memoryless(np.eye(2), [1, 0]) == 0
+    assert discrete_memoryless(np.eye(3), [0.5, 0, 0.5]) == pytest.approx(np.log(2))
+    assert discrete_memoryless([[0.5, 0.5, 0], [0, 0, 1], [0, 1, 0]], [0.5, 0, 0.5]) == pytest.approx(
+        0.75 * np.log(4 / 3)
+    )
+    with_them = scalar_gated_channel([1.0, 40.0, 0.0, 3.0], 1.0, 0.2, p_x=[0.25, 0.0, 0.0, 0.75])
+    assert with_them == pytest.approx(scalar_gated_channel([1.0, 3.0, 3.0, 3.0], 1.0, 0.2), abs=1e-9)
+
+
 def test_scalar_gated_channel_edges():
     assert scalar_gated_channel([0.0, 0.0], 1.0, 1.0) == 0
     assert scalar_gated_channel([1.0, 2.0], 0.0, 0.0) == 0

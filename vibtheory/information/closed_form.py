@@ -98,6 +98,7 @@ def discrete_memoryless(transition: ArrayLike, p_x: ArrayLike | None = None) -> 
     rows = _distribution("transition", as_array("transition", transition, (None, None)))
     uniform = np.full(len(rows), 1 / max(len(rows), 1))
     law = uniform if p_x is None else _distribution("p_x", as_array("p_x", p_x, (len(rows),)))
+    rows, law = rows[law > 0], law[law > 0]  # an input that never occurs may have outputs that never do
     return float(law @ rel_entr(rows, law @ rows).sum(axis=1))
 
 
@@ -129,6 +130,7 @@ def scalar_gated_channel(
     law = np.full(len(values), 1 / len(values)) if p_x is None else _distribution("p_x", as_array("p_x", p_x))
     if law.shape != values.shape:
         reject("p_x", f"shape {list(law.shape)}", f"shape [{len(values)}]", "one probability per input")
+    values, law = values[law > 0], law[law > 0]
     if mean == 0 and deviation == 0:
         return 0.0
     scale = np.hypot(values * deviation, noise)

@@ -57,3 +57,30 @@ def test_standard_error_is_the_jackknife_s(bound):
     left_out = np.array([bound(channel.rows(np.arange(150) != i)).nats for i in range(150)])
     jackknife = np.sqrt(149 / 150 * ((left_out - left_out.mean()) ** 2).sum())
     assert bound(channel).stderr == pytest.approx(jackknife, rel=0.05)
+
+
+@pytest.mark.parametrize("tau", [1e-2, 1e-5, 3e-7, 1e-9])
+def test_rank_below_the_number_of_units_and_little_noise(tau):
+    """Rank 5 in 60 units: ½ Σ log(1 + s²/(Nτ²)) over its five singular values, from a QR of the two factors."""
+    rng = np.random.default_rng(2)
+    left, right = rng.normal(size=(100, 5)), rng.normal(size=(5, 60))
+    small = np.linalg.qr(left - left.mean(axis=0))[1] @ np.linalg.qr(right.T)[1].T
+    truth = 0.5 * np.log1p(np.linalg.svd(small, compute_uv=False) ** 2 / (100 * tau**2)).sum()
+    channel = GatedChannel.regular(left @ right, tau)
+    for bound in (gaussian, gaussian_tight):
+        assert bound(channel).nats == pytest.approx(truth, abs=1e-5)
+        # rows of a Gaussian law in 5 dimensions: the error is about that of log det of their covariance, √(5/2N)
+        assert bound(channel).stderr == pytest.approx(np.sqrt(5 / 200), rel=0.3)
+    x = left[:, :1]
+    copies = gaussian_tight(GatedChannel.regular(np.hstack([x, x, 3 * x]), tau)).nats
+    assert copies == pytest.approx(0.5 * np.log1p(11 * x.var() / tau**2), abs=1e-6)
+
+
+def test_both_ways_agree_with_gates(monkeypatch):
+    import sys
+
+    usual = [gaussian(CHANNEL), gaussian_tight(CHANNEL)]
+    monkeypatch.setattr(sys.modules["vibtheory.information.gaussian"], "_ROUNDING", 0.0)
+    for bound, before in zip((gaussian, gaussian_tight), usual, strict=True):
+        assert bound(CHANNEL).nats == pytest.approx(before.nats, rel=1e-12)
+        assert bound(CHANNEL).stderr == pytest.approx(before.stderr, rel=1e-10)

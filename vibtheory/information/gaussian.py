@@ -14,6 +14,8 @@ from vibtheory.information.result import MutualInformation, sampling_error
 __all__ = ["gaussian", "gaussian_tight", "logdet"]
 
 Array = NDArray[np.float64]
+_EPSILON = float(np.finfo(np.float64).eps)
+_ROUNDING = 1e-6  # nats that the covariance's own rounding may cost
 
 
 def gaussian(channel: GatedChannel) -> MutualInformation:
@@ -85,6 +87,8 @@ def _log_determinant(channel: GatedChannel, method: str) -> tuple[float, Array]:
     mean = channel.mean
     centred = mean - mean.mean(axis=0)
     noise = channel.variance  # [N, d], contains τ²
+    if channel.d * _EPSILON * float((centred**2 / noise.mean(axis=0)).sum()) / channel.n > _ROUNDING:
+        return _by_singular_values(centred, noise)
     covariance = centred.T @ centred / channel.n + np.diag(noise.mean(axis=0))  # [d, d]
     factor = np.linalg.cholesky(covariance)
     inverse = np.linalg.inv(factor)  # L⁻¹; covariance ⪰ τ²I, so it exists
@@ -92,3 +96,12 @@ def _log_determinant(channel: GatedChannel, method: str) -> tuple[float, Array]:
     precision = (inverse**2).sum(axis=0)  # diagonal of the inverse covariance
     influence = 0.5 * ((white**2).sum(axis=1) + noise @ precision)
     return float(np.log(np.diag(factor)).sum()), influence
+
+
+def _by_singular_values(centred: Array, noise: Array) -> tuple[float, Array]:
+    """The same where the noise is lost in the covariance's rounding: by the whitened rows themselves."""
+    n, level = len(centred), noise.mean(axis=0)
+    left, s, right = np.linalg.svd(centred / np.sqrt(level) / math.sqrt(n), full_matrices=False)
+    kept = 1 / (1 + (1 / np.maximum(s, np.finfo(np.float64).tiny)) ** 2)  # s²/(1 + s²)
+    quadratic = n * (left**2) @ kept + (noise / level) @ (1 - kept @ right**2)
+    return float(np.log(np.hypot(1, s)).sum() + 0.5 * np.log(level).sum()), 0.5 * quadratic

@@ -61,3 +61,18 @@ def test_standard_error_is_the_jackknife_s_and_blocks_do_not_matter(monkeypatch)
 
 def test_closed_gates():
     assert per_unit(GatedChannel(np.ones((3, 2)), 0.0, 0.0)).nats == 0
+
+
+@pytest.mark.parametrize(("far", "tau"), [(1e6, 1e-3), (3.0, 1e-8)])
+def test_memory_does_not_grow_with_the_distance_of_rows(far, tau):
+    """Rows 100 noises apart and more, each value twice: I = H(value), and a few MB whatever range over noise."""
+    import tracemalloc
+
+    f = np.repeat(np.append(np.arange(1.0, 3.0, 0.1), far), 2)[:, None]
+    channel = GatedChannel.regular(f, tau)
+    tracemalloc.start()
+    nats = per_unit(channel).nats
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert nats == pytest.approx(np.log(len(np.unique(f))), abs=1e-7)
+    assert peak < 10**7

@@ -76,11 +76,11 @@ def _mixture_divergence(centre: Array, scale: Array, slope: float) -> Array:
 
     first = np.floor(to_t(centre - _REACH * scale) / _STEP).astype(np.int64)
     last = np.ceil(to_t(centre + _REACH * scale) / _STEP).astype(np.int64)
-    origin = int(first.min())
-    t = _STEP * np.arange(origin, int(last.max()) + 1)
+    start, number = _nodes(first, last)
+    t = _STEP * number
     h = (a / b) * np.sinh(b * t)  # [Q]
     measure = _STEP * a * np.cosh(b * t)
-    start, width = first - origin, int((last - first).max()) + 1
+    width = int((last - first).max()) + 1
     density = np.zeros(len(t))
     log_scale = np.log(scale)
     size = max(1, _BLOCK_ENTRIES // width)
@@ -89,7 +89,7 @@ def _mixture_divergence(centre: Array, scale: Array, slope: float) -> Array:
     def component(block: slice) -> tuple[NDArray[np.int64], Array]:
         """Nodes [B, width] and the probability that each component has there, density × measure."""
         node = np.minimum(start[block, None] + np.arange(width), len(t) - 1)
-        inside = node <= (last[block] - origin)[:, None]
+        inside = node <= (start[block] + (last - first)[block])[:, None]
         inside[:, 1:] &= node[:, 1:] > node[:, :-1]  # nodes past the end were folded onto the last one
         exponent = -0.5 * ((h[node] - centre[block, None]) / scale[block, None]) ** 2 - log_scale[block, None]
         return node, np.where(inside, np.exp(exponent) * measure[node], 0.0) / math.sqrt(2 * math.pi)
@@ -105,3 +105,16 @@ def _mixture_divergence(centre: Array, scale: Array, slope: float) -> Array:
         divergence[block] = (mass * surprise[node]).sum(axis=1)
     divergence -= 0.5 * math.log(2 * math.pi * math.e) + log_scale  # minus the component's own entropy
     return divergence
+
+
+def _nodes(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each window first … last starts among all nodes that some window holds, [n], and those nodes' numbers."""
+    order = np.argsort(first, kind="stable")
+    begin, reach = first[order], np.maximum.accumulate(last[order])
+    new = np.append(True, begin[1:] > reach[:-1])  # a gap before this window: no nodes there
+    end = reach[np.append(np.flatnonzero(new)[1:] - 1, len(order) - 1)]
+    length = end - begin[new] + 1
+    shift = begin[new] - (np.cumsum(length) - length)  # number − place
+    start = np.empty_like(first)
+    start[order] = begin - shift[np.cumsum(new) - 1]
+    return start, np.arange(int(length.sum())) + np.repeat(shift, length)

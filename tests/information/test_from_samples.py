@@ -78,3 +78,14 @@ def test_standard_errors_are_the_jackknife_s(method):
         "infonce": np.mean(table.diagonal() - np.log(np.exp(table).mean(axis=1))),
     }.get(method, table.diagonal().mean() - np.log(np.exp(table[~np.eye(60, dtype=bool)]).mean()))
     assert nats == pytest.approx(direct, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", ["sliced", "max_sliced"])
+@pytest.mark.parametrize("unit", [2.0**515, 2.0**-545])
+def test_slices_do_not_depend_on_the_unit_even_where_squares_overflow(method, unit):
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=(200, 2))
+    y = x + 0.5 * rng.normal(size=(200, 2))
+    found = [from_samples(a, b, method, slices=4).nats for a, b in ((x, y), (unit * x, y), (x, unit * y))]
+    assert found[0] > 0.2
+    assert found == pytest.approx([found[0]] * 3, rel=1e-9)

@@ -85,3 +85,9 @@ def test_curve_is_concave_with_slope_one_over_beta():
     np.testing.assert_allclose(slope, 1 / np.sqrt(curve.betas[1:] * curve.betas[:-1]), rtol=1e-2)
     assert (np.diff(slope) < 0).all()
     np.testing.assert_allclose(gib.point(1e14)[1], gib.i_xy, rtol=1e-9)
+
+
+def test_at_a_rate_beyond_every_beta_it_is_all_of_the_information():
+    found = gaussian_bottleneck([[4.0]], [[9.0]], [[3.6]])  # ρ = 0.6
+    assert found.relevance(400.0) == pytest.approx(-0.5 * np.log(1 - 0.36), rel=1e-12)
+    assert found.relevance(340.0) == pytest.approx(-0.5 * np.log(1 - 0.36), rel=1e-9)

@@ -44,6 +44,8 @@ def test_prop_1_converse() -> None:
     assert far.nats <= far.bound
     assert closed_mean_information([2.0, -2.0]).nats == pytest.approx(0, abs=1e-10)
     assert closed_mean_information([0.0]).nats == 0
+    for base in (1e100, 1e200):  # three scales apart: h tells which
+        assert closed_mean_information([1 / base, 1.0, base]).nats == pytest.approx(np.log(3))
     for change in ({"values": []}, {"probabilities": [1.0, 0.0]}, {"sigma": 0.0}):
         with pytest.raises(InvalidInputError, match=next(iter(change))):
             closed_mean_information(**({"values": [1.0, 2.0]} | change))

@@ -259,6 +259,7 @@ BAD = {
     "dead gate: coordinates": (lambda: dead_gate_flow(1.0, 1.0, 0.1, [0.0], "log"), "coordinates: got 'log'"),
     "silent gate: gamma": (lambda: constant_unit(5.0, 0.0), "gamma: .*entries > 0"),
     "silent gate: target": (lambda: constant_unit(np.nan), "target: got 1 of 1"),
+    "silent gate: y² overflows": (lambda: constant_unit(1e200), r"target: got 1e\+200, expected y² and y²/gamma below"),
     "silent gate: no value": (lambda: closed_mean_information([]), "values: got none"),
     "silent gate: probabilities": (lambda: closed_mean_information([1.0, 2.0], [1.0]), "probabilities: got shape"),
     "silent gate: deviation": (lambda: closed_mean_information([1.0], sigma=0.0), "sigma: .*entries > 0"),

@@ -80,8 +80,15 @@ def _columns(name: str, value: ArrayLike) -> Array:
     return array
 
 
+def _in_range(points: Array, axis: int | None) -> Array:
+    """In a unit of a power of 2 (of each column for axis 0), exactly, so that squares neither over- nor underflow."""
+    scaled: Array = np.ldexp(points, -np.frexp(np.abs(points).max(axis=axis))[1])
+    return scaled
+
+
 def _sliced(x: Array, y: Array, rng: np.random.Generator, slices: int) -> MutualInformation:
     found = []
+    x, y = _in_range(x, None), _in_range(y, None)
     for _ in range(slices):
         a, b = _direction(x.shape[1], rng), _direction(y.shape[1], rng)
         found.append(_projected(x, y, a, b, halves=4))  # few: the mean over slices is used
@@ -96,6 +103,7 @@ def _sliced(x: Array, y: Array, rng: np.random.Generator, slices: int) -> Mutual
 
 
 def _max_sliced(x: Array, y: Array, rng: np.random.Generator, slices: int) -> MutualInformation:
+    x, y = _in_range(x, 0), _in_range(y, 0)
     order = rng.permutation(len(x))
     half, rest = order[: len(x) // 2], order[len(x) // 2 :]
     scale_x, scale_y = x[half].std(axis=0) + 1e-300, y[half].std(axis=0) + 1e-300

@@ -20,6 +20,7 @@ from vibtheory.information.bottleneck_solution import check_beta
 __all__ = ["GaussianBottleneck", "gaussian_bottleneck"]
 
 Array = NDArray[np.float64]
+_LOG_LARGEST = 700.0  # of β, whose exponential is still a number
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,9 @@ class GaussianBottleneck:
         low = float(np.log(self.critical_betas[0]))
         high = low + 1.0
         while self.point(float(np.exp(high)))[0] < wanted:
-            high += 2 * (high - low)
+            if high == _LOG_LARGEST:
+                return self.i_xy  # all of it, to machine precision
+            high = min(high + 2 * (high - low), _LOG_LARGEST)
         log_beta = brentq(lambda b: self.point(float(np.exp(b)))[0] - wanted, low, high, xtol=1e-13)
         return self.point(float(np.exp(log_beta)))[1]
 

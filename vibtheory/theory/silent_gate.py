@@ -86,13 +86,15 @@ def constant_unit(target: float = 5.0, gamma: float = 0.1) -> ConstantUnit:
         gamma: γ > 0, nats per log(1+α).
 
     Raises:
-        InvalidInputError: γ ≤ 0 or not finite.
+        InvalidInputError: γ ≤ 0 or not finite, or a y whose y² or y²/γ is too large for a float64.
     """
     y, price = as_scalar("target", target), float(as_positive("gamma", gamma, ()))
-    ratio = y**2 / price
+    ratio = y * y / price
+    if not np.isfinite(ratio):
+        reject("target", target, "y² and y²/gamma below 1e308", "use a larger unit for y, and gamma in its square")
     if ratio <= 1:
-        return ConstantUnit(np.inf, 0.0, y**2)
-    return ConstantUnit(price * (1 + float(np.log(ratio))), ratio - 1, y**2)
+        return ConstantUnit(np.inf, 0.0, y * y)
+    return ConstantUnit(price * (1 + float(np.log(ratio))), ratio - 1, y * y)
 
 
 def closed_mean_information(
@@ -120,12 +122,15 @@ def closed_mean_information(
     if not on.any():
         return ClosedMeanInformation(0.0, 0.0, 0.0)
     share, scales = p[on] / active, np.abs(f[on]) * deviation
-    spread = float(np.log(share @ scales**2) - share @ np.log(scales**2))  # ψ⁺, in which σ cancels
+    log_square = 2 * np.log(scales)
+    spread = float(scipy.special.logsumexp(log_square, b=share) - share @ log_square)  # ψ⁺, in which σ cancels
 
     def integrand(log_h: float) -> float:
         # in t = log h, so that scales far apart are all resolved; both signs of h: twice the half line
         h = np.exp(log_h)
-        log_parts = -0.5 * (h / scales) ** 2 - np.log(scales) - 0.5 * np.log(2 * np.pi)
+        with np.errstate(over="ignore"):  # far outside a narrow part
+            log_parts = -0.5 * (h / scales) ** 2 - np.log(scales) - 0.5 * np.log(2 * np.pi)
+        log_parts = np.maximum(log_parts, -1e300)  # 0 times its logarithm is 0
         log_mixture = float(scipy.special.logsumexp(log_parts, b=share))
         return float(2 * h * (share @ (np.exp(log_parts) * (log_parts - log_mixture))))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
+from vibtheory.errors import InvalidInputError
 from vibtheory.information.closed_form import (
     discrete_memoryless,
     gaussian_channel,
@@ -77,6 +78,15 @@ def test_scalar_gated_channel_to_1e_8(scalar_information, f, mu, sigma, tau):
     law = np.arange(1, len(f) + 1)
     repeated = scalar_gated_channel(np.repeat(f, law), mu, sigma, tau)
     assert scalar_gated_channel(f, mu, sigma, tau, p_x=law / law.sum()) == pytest.approx(repeated, abs=1e-9)
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-7, 4e-8])
+def test_scalar_gated_channel_down_to_the_least_noise(noise):
+    assert scalar_gated_channel([1.0, 2.0, 3.0], 1.0, noise) == pytest.approx(np.log(3), abs=1e-8)
+    assert scalar_gated_channel([1.0, 2.0, 3.0], 1.0, 0.0, noise) == pytest.approx(np.log(3), abs=1e-8)
+    for sigma in (1e-9, 1e-12, 1e-17, 1e-160):
+        with pytest.raises(InvalidInputError, match=r"sigma: got noise of .* expected at least 1e-8"):
+            scalar_gated_channel([1.0, 2.0, 3.0], 1.0, sigma)
 
 
 def test_inputs_that_never_occur_change_nothing():

@@ -22,6 +22,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 _EDGES = np.array([-11.0, -8.0, -6.0, -4.5, -3.0, -1.5, 0.0, 1.5, 3.0, 4.5, 6.0, 8.0, 11.0])  # panels, in std
+_RESOLVED = 1e-8  # noise over |f μ| from which nodes and differences are exact enough for the stated error
 
 
 def gaussian_channel(signal_variance: ArrayLike, noise_variance: ArrayLike) -> float:
@@ -111,12 +112,12 @@ def scalar_gated_channel(
 
     Args:
         f: [N], the activation at each input. mu, sigma: the gate. tau: standard deviation of added noise, in the unit
-            of h; (f σ)² + τ² > 0 wherever f ≠ 0.
+            of h; √((f σ)² + τ²) ≥ 1e-8 |f μ| wherever f ≠ 0, or a float64 does not resolve the noise at f μ.
         p_x: [N], the law of x; uniform by default.
         order: nodes per panel.
 
     Raises:
-        InvalidInputError: wrong shapes, σ or τ < 0, no noise where f ≠ 0, p_x no distribution, order < 2.
+        InvalidInputError: wrong shapes, σ or τ < 0, no noise or too little where f ≠ 0, p_x no distribution, order < 2.
     """
     values = as_array("f", f, (None,))
     mean, deviation, noise = as_scalar("mu", mu), as_scalar("sigma", sigma), as_scalar("tau", tau)
@@ -142,6 +143,9 @@ def scalar_gated_channel(
     if not live.any():
         return 0.0
     centre, scale, law = values[live] * mean, scale[live], law[live]
+    if (scale < _RESOLVED * np.abs(centre)).any():
+        least = float((scale / np.maximum(np.abs(centre), np.finfo(np.float64).tiny)).min())
+        reject("sigma", f"noise of {least:.3g} |f mu| at an input", "at least 1e-8 |f mu|", "use more noise")
     nodes, weights = np.polynomial.legendre.leggauss(order)
     edges = np.unique(centre[:, None] + scale[:, None] * _EDGES)
     for start in range(0, len(edges) - 1, 256):

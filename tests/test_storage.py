@@ -154,10 +154,20 @@ def test_a_changed_digit_in_the_description_is_found(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
-    (tmp_path / ".run-0123.safetensors.abc").write_bytes(b"half")
-    (tmp_path / ".run.json.xyz").write_bytes(b"half")
+    (tmp_path / ".run-0123456789abcdef.safetensors.ab_c0123").write_bytes(b"half")
+    (tmp_path / ".run.json.xyz_0123").write_bytes(b"half")
     write_state(tmp_path, "run", {"w": torch.ones(2)}, {})
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".safetensors"]
+
+
+def test_the_users_own_files_stay(tmp_path: Path) -> None:
+    names = {"run-best.safetensors", "run-0123456789abcdef0.safetensors", ".run.json.swp", ".run-notes", "rerun-1.json"}
+    for name in names:
+        (tmp_path / name).write_bytes(b"mine")
+    for tensors in (OLD, NEW):
+        write_state(tmp_path, "run", tensors, {})
+    assert {p.name for p in tmp_path.iterdir() if p.read_bytes() == b"mine"} == names
+    assert len(list(tmp_path.iterdir())) == len(names) + 2
 
 
 def test_right_checksum_but_no_safetensors(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -114,6 +115,7 @@ def write_state(folder: Path, name: str, tensors: Mapping[str, Tensor], descript
 
     The tensors' file is named after its own SHA-256; `{name}.json` names it and is the commit point: a kill between
     the two writes leaves the old pair valid, and a flipped bit is found on reading. Of tied tensors one is stored.
+    Earlier states of this name are deleted from `folder`; files of any other name stay.
     """
     import torch
     from safetensors.torch import save
@@ -135,10 +137,12 @@ def write_state(folder: Path, name: str, tensors: Mapping[str, Tensor], descript
     write_sealed(
         folder / f"{name}.json", {**description, **({"tied": tied} if tied else {}), "tensors": weights}, indent=1
     )
-    # What earlier states, and writers killed half-way, left behind; the folder's lock is ours.
-    for stale in (*folder.glob(f"{name}-*.safetensors"), *folder.glob(f".{name}-*"), *folder.glob(f".{name}.json.*")):
-        if stale.name != weights:
-            stale.unlink(missing_ok=True)
+    # What earlier states, and writers killed half-way, left behind; the folder's lock is ours. Other names are not.
+    own = rf"{re.escape(name)}-[0-9a-f]{{16}}\.safetensors"
+    stale = re.compile(rf"{own}|\.({own}|{re.escape(name)}\.json)\.[a-z0-9_]{{8}}")  # the second: mkstemp's
+    for file in folder.iterdir():
+        if file.name != weights and stale.fullmatch(file.name):
+            file.unlink(missing_ok=True)
 
 
 def _checksum(plain: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from vibtheory import networks
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.errors import CheckpointError, VibTheoryError
 from vibtheory.networks.gates import named_gates
+from vibtheory.networks.insertion import insert_gates
 from vibtheory.storage import locked
 from vibtheory.training import loop as training_loop
 from vibtheory.training.checkpoint import State
@@ -164,7 +165,16 @@ OTHERS: dict[str, Any] = {
     "seed": lambda f: train(_net(), DATA, seed=4, device="cpu", checkpoint=f, **FULL),
     "shapes": lambda f: train(_net(hidden=8), DATA, seed=3, device="cpu", checkpoint=f, **FULL),
     "data": lambda f: train(_net(), replace(DATA, name="other"), seed=3, device="cpu", checkpoint=f, **FULL),
+    "test": lambda f: train(_net(), replace(DATA, y_test=1 - DATA.y_test), seed=3, device="cpu", checkpoint=f, **FULL),
+    "network": lambda f: train(_threshold(2.0), DATA, seed=3, device="cpu", checkpoint=f, **FULL),
+    "teacher": lambda f: train(_net(), DATA, seed=3, device="cpu", checkpoint=f, teacher=_net(), **FULL),
 }
+
+
+def _threshold(value: float) -> nn.Sequential:
+    net = _net()
+    named_gates(net)["h1"].threshold = value
+    return net
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +188,38 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_another_run_is_refused(what: str, finished: Path) -> None:
     with pytest.raises(CheckpointError, match=rf"its .*{what}.* differ"):
         OTHERS[what](finished)
+
+
+def _own(activation: type[nn.Module] = nn.ReLU, **gates: Any) -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(25, 4), activation(), nn.Linear(4, 2))
+    return insert_gates(net, torch.as_tensor(DATA.x_test[:2]), **gates)
+
+
+def _teacher(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(25, 2))
+
+
+CHANGES: dict[str, tuple[str, Any, Any]] = {
+    "activation": ("network", _own, lambda: _own(nn.Tanh)),
+    "law": ("network", lambda: _own(law="l0"), lambda: _own(law="gd")),
+    "law without parameters of its own": ("network", lambda: _own(law="gl"), lambda: _own(law="dn")),
+    "prior": ("network", lambda: _own(law="gd"), lambda: _own(law="gd", prior_open=0.5)),
+    "multiplier": ("network", _own, lambda: _own(multiplier=2.0)),
+    "teacher": ("teacher", _own, _own),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_that_no_shape_shows_is_refused(what: str, tmp_path: Path) -> None:
+    key, before, after = CHANGES[what]
+    given: dict[str, Any] = {"epochs": 1, "seed": 3, "device": "cpu", "checkpoint": tmp_path, "distill": 0.5}
+    first = train(before(), DATA, teacher=_teacher(0), **given)
+    again = train(before(), DATA, teacher=_teacher(0), **given)
+    assert _rows(again) == _rows(first)
+    with pytest.raises(CheckpointError, match=rf"its {key} differ"):
+        train(after(), DATA, teacher=_teacher(int(key == "teacher")), **given)
 
 
 def _truncate(path: Path) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,19 +15,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import CheckpointError
+from vibtheory.networks.gates import named_gates
 from vibtheory.storage import read_state, write_state
 
 __all__ = [
     "State",
     "data_fingerprint",
+    "described",
     "load_random_state",
+    "net_fingerprint",
     "random_state",
     "restore",
     "snapshot",
+    "test_fingerprint",
 ]
 
 
@@ -52,13 +57,14 @@ def restore(folder: Path, identity: dict[str, Any], take: Callable[[State], None
     """Give the state that `snapshot` wrote to `take`, if there is one; False where the run starts afresh.
 
     Raises:
-        CheckpointError: unreadable, of another identity (recipe, seed, data set, network), or `take` cannot use it.
+        CheckpointError: unreadable, of another identity (recipe, seed, data, network, teacher), or `take` cannot use
+            it. What an older checkpoint does not say is not compared.
     """
     found = read_state(folder, "checkpoint")
     if found is None:
         return False
     tensors, plain = found
-    differing = [key for key, value in identity.items() if plain.get(key) != value]
+    differing = [key for key, value in identity.items() if plain.get(key, value) != value]
     if differing:
         raise CheckpointError(
             f"checkpoint: {folder} holds another run (its {', '.join(differing)} differ), expected the same call. "
@@ -90,6 +96,26 @@ def load_random_state(tensors: Mapping[str, Tensor], device: torch.device) -> No
 def data_fingerprint(data: Dataset) -> list[Any]:
     """Name, shape and checksums of the training data."""
     return [data.name, *data.x_train.shape, *(_crc(array) for array in (data.x_train, data.y_train))]
+
+
+def test_fingerprint(data: Dataset) -> list[Any]:
+    """Shape and checksums of the test data, which decide what a history says."""
+    return [*data.x_test.shape, *(_crc(array) for array in (data.x_test, data.y_test))]
+
+
+def described(net: nn.Module) -> str:
+    """What `net` computes, apart from its state: modules with their settings; of gates also law and options."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(net))  # addresses, in the names of functions
+    return f"{text} {[(name, gate.law, gate.given) for name, gate in named_gates(net).items()]}"
+
+
+def net_fingerprint(net: nn.Module, *, state: bool) -> int:
+    """Checksum of `described`, and with `state` of every parameter and buffer too."""
+    found = zlib.crc32(described(net).encode())
+    for name, tensor in net.state_dict().items() if state else ():
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        found = zlib.crc32(raw.data, zlib.crc32(name.encode(), found))
+    return found
 
 
 def _crc(array: NDArray[Any]) -> int:

@@ -21,7 +21,16 @@ from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import DivergedError, reject
 from vibtheory.networks.gates import add_information_gradient, named_gates, objective, unit_prices, vib_gates
 from vibtheory.networks.likelihood import check_fit, likelihood_loss, outputs_of
-from vibtheory.training.checkpoint import State, data_fingerprint, load_random_state, random_state, restore, snapshot
+from vibtheory.training.checkpoint import (
+    State,
+    data_fingerprint,
+    load_random_state,
+    net_fingerprint,
+    random_state,
+    restore,
+    snapshot,
+    test_fingerprint,
+)
 from vibtheory.training.distributed import parallel, world
 from vibtheory.training.examples import Examples, batches_of, needs_two
 from vibtheory.training.hardware import GraphedStep, InTurns, compiled_blocks
@@ -143,6 +152,7 @@ class Loop:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to be continued."""
+        teacher = self.settings.teacher if self.recipe.distill else None
         return {
             "format": 1,
             "recipe": self.recipe.to_dict(),
@@ -150,6 +160,9 @@ class Loop:
             "data": data_fingerprint(self.data),
             "amp": self.amp,
             "shapes": {name: list(tensor.shape) for name, tensor in self.net.named_parameters()},
+            "test": test_fingerprint(self.data),
+            "network": net_fingerprint(self.net, state=False),
+            "teacher": None if teacher is None else net_fingerprint(teacher, state=True),
         }
 
     def state(self) -> State:

@@ -74,7 +74,8 @@ def train(
 
     Raises:
         InvalidInputError: an argument out of range, data that do not fit the net, a layer name in gamma that is none.
-        CheckpointError: the checkpoint is unreadable or belongs to another recipe, seed or network.
+        CheckpointError: the checkpoint is unreadable, or belongs to another recipe, seed, data set (training or test),
+            network (layers, gates and their laws and thresholds) or teacher.
         DivergedError: a non-finite loss; names step and layer.
     """
     check_dataset(data)

@@ -11,6 +11,7 @@ from torch import nn
 
 import vibtheory as vt
 from vibtheory.errors import CheckpointError, InvalidInputError
+from vibtheory.storage import read_sealed, write_sealed
 from vibtheory.training import budget as module
 
 
@@ -94,6 +95,34 @@ def test_stopped_and_called_again_it_ends_with_the_same_result(small, model, dat
     other[0].bias.data[0] += 1e-7
     with pytest.raises(CheckpointError, match=r"goes on from other weights than the model's.*Remedy"):
         vt.compress_to(other, data, r_w=40.0, checkpoint=tmp_path, **SHORT)
+    for changes, words in (
+        ({"law": "l0"}, "goes on from other gates,"),
+        ({"threshold": 2.0}, "goes on from other gates,"),
+        ({"r_w": 30.0}, "goes on from another budget,"),
+        ({"held_out": 60}, "goes on from another held_out,"),
+        ({"r_w": None, "flop": 40.0, "law": "l0"}, "goes on from other gates, another budget,"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            vt.compress_to(model, data, checkpoint=tmp_path, **(SHORT | {"r_w": 40.0} | changes))
+
+
+def test_more_trials_in_the_same_folder_are_fine_tuned_from_their_own_choice(model, data, tmp_path):
+    """With one trial its price is chosen, with four another: the net is that of a call without a folder."""
+    one = vt.compress_to(model, data, error=12.0, checkpoint=tmp_path, **(SHORT | {"trials": 1}))
+    more = vt.compress_to(model, data, error=12.0, checkpoint=tmp_path, **SHORT)
+    alone = vt.compress_to(model, data, error=12.0, **SHORT)
+    assert one.gamma != more.gamma
+    assert more.to_dict() == alone.to_dict()
+    assert all(torch.equal(p, q) for p, q in zip(more.net.parameters(), alone.net.parameters(), strict=True))
+
+
+def test_a_folder_of_before_goes_on(small, model, data, tmp_path):
+    """Its model.json has the weights' checksums only."""
+    vt.compress_to(model, data, r_w=40.0, checkpoint=tmp_path, **(SHORT | {"trials": 1}))
+    found = read_sealed(tmp_path / "model.json")
+    write_sealed(tmp_path / "model.json", {"checksums": found["checksums"]})
+    again = vt.compress_to(model, data, r_w=40.0, checkpoint=tmp_path, **SHORT)
+    assert again.to_dict() == small.to_dict()
 
 
 def test_what_cannot_be_met_is_said(model, data):

@@ -27,6 +27,7 @@ from vibtheory.networks.insertion import insert_gates
 from vibtheory.storage import write_sealed
 from vibtheory.storage.report import Report
 from vibtheory.storage.run_store import read_record
+from vibtheory.training.checkpoint import described, net_fingerprint
 from vibtheory.training.examples import check_dataset
 from vibtheory.training.recipe import Recipe
 from vibtheory.training.run import Run
@@ -146,12 +147,13 @@ def compress_to(
         held_out: training examples that only judge the trials; None: a tenth, at most 5,000. The last training has all.
         recipe: how to train; its gamma, epochs and pretraining do not count. None: `Recipe` with a cosine schedule.
         seed, device, progress: as in `train`.
-        checkpoint: folder; the same call goes on from there after a stop.
+        checkpoint: folder; the same call goes on from there after a stop, and one with more trials from its trials.
         gates: options of `insert_gates`.
 
     Raises:
         InvalidInputError: not exactly one budget, one out of range, or as `insert_gates`, `train` and `compress`.
-        CheckpointError: the checkpoint is another model's, or as `train`. DivergedError: as `train`.
+        CheckpointError: the checkpoint is of another model, other gates, another budget or held-out part, or as
+            `train`. DivergedError: as `train`.
     """
     check_dataset(data)
     given = {name: value for name, value in (("r_w", r_w), ("flop", flop), ("error", error)) if value is not None}
@@ -169,8 +171,15 @@ def compress_to(
     common: dict[str, Any] = {"seed": seed, "device": device, "progress": progress, "evaluate_every": max(epochs, 1)}
     plan = (recipe or Recipe(schedule="cosine")).to_dict() | {"pretrain_epochs": 0}
     folder = None if checkpoint is None else Path(checkpoint)
+
+    def gated() -> nn.Module:
+        return copy.deepcopy(model) if named_gates(model) else insert_gates(model, _with(model, example), **gates)
+
     if folder is not None:
-        _check_same_model(folder, model)
+        _check_same_call(folder, model, {
+            "gates": zlib.crc32(described(gated()).encode()), "budget": [budget, float(limit)],
+            "held_out": len(judged.x_test),
+        })  # fmt: skip
 
     def run(net: nn.Module, part: Dataset, name: str, **changes: Any) -> Run:
         place = None if folder is None else folder / name
@@ -184,8 +193,7 @@ def compress_to(
     best: tuple[tuple[bool, float], Trial, nn.Module] | None = None
     for number in range(count):
         middle = 0.5 * (low + high)
-        gated = copy.deepcopy(model) if named_gates(model) else insert_gates(model, _with(model, example), **gates)
-        done = run(gated, judged, f"trial{number}", gamma=10**middle, epochs=epochs)
+        done = run(gated(), judged, f"trial{number}", gamma=10**middle, epochs=epochs)
         trial = _judged(done, judged, example, 10**middle)
         tried.append(trial)
         rank = _rank(trial, budget, limit)
@@ -199,7 +207,8 @@ def compress_to(
     small = compress(net, _with(net, example))
     cut = test(small)
     if fine_tune_epochs:
-        small = run(small, data, "fine_tune", gamma=0.0, epochs=fine_tune_epochs, prune_every=0).net
+        name = f"fine_tune-{net_fingerprint(small, state=True):08x}"  # another choice starts afresh
+        small = run(small, data, name, gamma=0.0, epochs=fine_tune_epochs, prune_every=0).net
     return CompressedModel(
         net=small,
         budget=budget,
@@ -214,19 +223,28 @@ def compress_to(
     )
 
 
-def _check_same_model(folder: Path, model: nn.Module) -> None:
-    """Note the weights that the trials start from; raise CheckpointError where the folder's are others."""
+def _check_same_call(folder: Path, model: nn.Module, call: dict[str, Any]) -> None:
+    """Note what decides the trials' result; raise CheckpointError where the folder's is another.
+
+    What an older folder does not say is not compared.
+    """
     file = folder / "model.json"
     sums = {
         name: zlib.crc32(tensor.detach().cpu().double().numpy().tobytes())
         for name, tensor in model.state_dict().items()
     }
+    call = {"checksums": sums, **call}
     if not file.exists():
-        write_sealed(file, {"checksums": sums})
-    elif read_record(file, lambda plain: plain["checksums"], "the checksums of a model", "delete the folder") != sums:
+        write_sealed(file, call)
+        return
+    found = read_record(file, dict, "what decides the trials of a call", "delete the folder")
+    words = {"checksums": "other weights than the model's", "gates": "other gates", "budget": "another budget",
+             "held_out": "another held_out"}  # fmt: skip
+    differing = [words[key] for key, value in call.items() if found.get(key, value) != value]
+    if differing:
         raise CheckpointError(
-            f"checkpoint: {folder} goes on from other weights than the model's, expected the model of the first call. "
-            "Remedy: pass that model, or another folder"
+            f"checkpoint: {folder} goes on from {', '.join(differing)}, expected the first call's. "
+            "Remedy: repeat that call, or choose another folder"
         )
 
 

@@ -150,6 +150,15 @@ BAD: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("wrap", [lambda net: net, lambda net: nn.Sequential(net)])
+def test_one_network_for_all_pairs_is_refused(wrap: Any) -> None:
+    net = _build()
+    before = [p.detach().clone() for p in net.parameters()]
+    with pytest.raises(InvalidInputError, match=r"build: got a network with parameters of one returned before.*Remedy"):
+        train_many(lambda: wrap(net), DATA, PAIRS, **QUICK)
+    assert all(torch.equal(p, value) for p, value in zip(net.parameters(), before, strict=True))
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(case: str) -> None:
     with pytest.raises(InvalidInputError, match="Remedy"):

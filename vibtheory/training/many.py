@@ -46,7 +46,7 @@ def train_many(
     and noise.
 
     Args:
-        build: makes one network, e.g. `vibtheory.networks.lenet_300_100`; called once per pair.
+        build: makes a new network, e.g. `vibtheory.networks.lenet_300_100`; called once per pair.
         data: the data set.
         pairs: (γ, seed), one or more; γ replaces `recipe.gamma`, `recipe.layer_weights` still apply.
         recipe: what to do; None: `Recipe()`. Keyword arguments replace its fields.
@@ -58,7 +58,8 @@ def train_many(
         One Run per pair, in order.
 
     Raises:
-        InvalidInputError: no pairs; else as `train`, as are CheckpointError and DivergedError.
+        InvalidInputError: no pairs, or networks that share parameters; else as `train`, as are CheckpointError and
+            DivergedError.
     """
     check_dataset(data)
     recipe = Recipe.from_dict({**(recipe or Recipe()).to_dict(), **changes})
@@ -69,7 +70,7 @@ def train_many(
     place = choose_device(device)
     settings = Settings(device=place, amp=amp, evaluate_every=evaluate_every, accelerate=accelerate,
                         checkpoint_seconds=checkpoint_seconds)  # fmt: skip
-    turns = []
+    turns, seen = [], dict[int, object]()
     for k, (gamma, seed) in enumerate(pairs):
         own = replace(
             settings, seed=as_seed("pairs", seed), on_epoch=on_epoch and partial(on_epoch, k),
@@ -77,5 +78,10 @@ def train_many(
         )  # fmt: skip
         with random_stream(own.seed, INITIAL_WEIGHTS, place):
             net = build()
+        own_parts = {id(part): part for part in (net, *net.parameters())}
+        if own_parts.keys() & seen.keys():
+            reject("build", "a network with parameters of one returned before", "a new network at each call",
+                   "build it inside: the pairs would train the same weights")  # fmt: skip
+        seen |= own_parts
         turns.append(in_turns(net, data, replace(recipe, gamma=gamma), own))
     return [run for run in interleave(turns, place) if run is not None]

@@ -16,6 +16,7 @@ from vibtheory import networks
 from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.errors import DivergedError, InvalidInputError
 from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.insertion import insert_gates
 from vibtheory.training.hardware import choose_device
 from vibtheory.training.loop import Loop, Settings
 from vibtheory.training.recipe import Recipe
@@ -224,6 +225,35 @@ def test_interrupted_net_comes_back_at_full_size() -> None:
         train(net, DATA, device="cpu", epochs=9, batch_size=60, prune_every=1)
     assert net[2].weight.shape == (12, 8)
     assert net[2].in_features == 8
+
+
+@pytest.mark.parametrize("law", ["vib", "l0"])
+def test_what_is_frozen_of_a_gate_stays(law: str) -> None:
+    """The first gate but for its last parameter, and the second one's last: frozen before as after, and not moved."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+    net = insert_gates(plain, torch.zeros(2, 8), law=law)
+    first, second = (list(gate.parameters()) for gate in named_gates(net).values())
+    for parameter in (*first[:-1], second[-1]):
+        parameter.requires_grad_(False)
+    given = [(p.requires_grad, p.detach().clone()) for p in net.parameters()]
+    train(net, DATA, device="cpu", pretrain_epochs=1, gamma=1e-3, **QUICK)
+    for parameter, (learns, value) in zip(net.parameters(), given, strict=True):
+        assert parameter.requires_grad == learns
+        assert torch.equal(parameter.detach(), value) == (not learns)
+
+
+def test_gates_learn_again_after_pretraining_alone_or_stopped_in_it() -> None:
+    def stop(_: nn.Module, done: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    net = _net()
+    train(net, DATA, device="cpu", pretrain_epochs=1, epochs=0)
+    assert all(p.requires_grad for p in net.parameters())
+    with pytest.raises(KeyboardInterrupt):
+        train(net, DATA, device="cpu", pretrain_epochs=2, on_epoch=stop)
+    assert all(p.requires_grad for p in net.parameters())
 
 
 def test_distilling_follows_the_teacher_instead_of_the_labels() -> None:

@@ -104,6 +104,7 @@ class Loop:
         own = [p for gate in self.gates.values() for p in gate.learned()]
         self.optimizer = Optimizer(net.parameters(), own, recipe, capturable="graph" in settings.accelerate)
         self._parameters = list(net.parameters())
+        self._learns = [(p, p.requires_grad) for gate in self.gates.values() for p in gate.parameters()]  # as given
         self.rows: list[dict[str, Any]] = []
         self.shrinker: Shrinker | None = None
         self.teacher: Tensor | None = None  # logits [N, K] to follow, where the recipe distils
@@ -129,7 +130,7 @@ class Loop:
             restore(folder, identity, self.load_state)
         self.world.check_same_progress(len(self.rows))
         written = time.monotonic()
-        with self._expanded_at_the_end(), Progress(settings.progress, total, len(self.rows)) as bar:
+        with self._given_back_at_the_end(), Progress(settings.progress, total, len(self.rows)) as bar:
             if not self.rows:
                 self._report()
             while len(self.rows) < total and self.status == "completed":
@@ -210,7 +211,8 @@ class Loop:
         self.net.train()
         for gate in self.gates.values():
             gate.train(not pretraining)
-            gate.requires_grad_(not pretraining)
+        for parameter, learns in self._learns:
+            parameter.requires_grad_(learns and not pretraining)
         self.enter_phase(pretraining, 0.0 if pretraining else recipe.price(epoch))
         self.examples.begin_epoch()
         order = torch.randperm(len(self.examples)).to(self.device)
@@ -335,11 +337,16 @@ class Loop:
                 self.shrinker.shrink()
 
     @contextmanager
-    def _expanded_at_the_end(self) -> Iterator[None]:
-        """Give the caller's net back at full size, even after Ctrl-C: the same call can then go on with it."""
+    def _given_back_at_the_end(self) -> Iterator[None]:
+        """Give the caller's net back at full size, even after Ctrl-C: the same call can then go on with it.
+
+        What of its gates was frozen is so again, and no more.
+        """
         try:
             yield
         finally:
+            for parameter, learns in self._learns:
+                parameter.requires_grad_(learns)
             if self.shrinker:
                 self.shrinker.expand()
                 self.shrinker = None

@@ -49,7 +49,8 @@ def train(
     """Train `net` in place, gates and weights together.
 
     Args:
-        net: a gated network (`vibtheory.networks`, `insert_gates`), or one without gates: plain training.
+        net: a gated network (`vibtheory.networks`, `insert_gates`), or one without gates: plain training. Parameters
+            that do not require a gradient, those of gates too, stay as they are.
         data: `vibtheory.datasets.load(...)` or `from_arrays(...)`; its likelihood decides the loss.
         recipe: what to do; None: `Recipe()`. Keyword arguments named like its fields replace them
             (`gamma=3e-4, epochs=20`).

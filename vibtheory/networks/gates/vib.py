@@ -177,7 +177,7 @@ def unit_prices(gates: Mapping[str, Gate], price: float | Mapping[str, float]) -
 
 @torch.no_grad()
 def add_information_gradient(gates: Mapping[str, Gate], prices: Tensor) -> None:
-    """Add to .grad of each μ and log σ² the gradient of Σ_i γ_i s_i Σ_j ½ log(1 + α_ij), in few kernels.
+    """Add to .grad of each learned μ and log σ² the gradient of Σ_i γ_i s_i Σ_j ½ log(1 + α_ij), in few kernels.
 
     That of `log1p_alpha`, bit for bit: with p = α/(1 + α), ∂ log(1 + α) = 2p/μ by μ and −p by log σ².
 
@@ -194,5 +194,7 @@ def add_information_gradient(gates: Mapping[str, Gate], prices: Tensor) -> None:
     by_mu = (2 * by_log_var).div_(reached).mul_(mu.sgn())
     for parameters, gradient in zip(parts, (by_mu, by_log_var.neg_()), strict=True):
         for parameter, share in zip(parameters, gradient.split([len(p) for p in parameters]), strict=True):
+            if not parameter.requires_grad:
+                continue  # the caller's own: a frozen gate
             share = share.to(parameter.dtype)
             parameter.grad = share.clone() if parameter.grad is None else parameter.grad.add_(share)

@@ -84,6 +84,12 @@ BAD = {
     "gaussian axes": lambda: from_arrays(X, X, XT, XT, likelihood="gaussian"),
     "subset too large": lambda: _data().subset(41),
     "subset zero": lambda: _data().subset(1, 0),
+    "subset of a fraction": lambda: _data().subset(5.5, 3),
+    "subset of True": lambda: _data().subset(True, 3),
+    "subset seed below 0": lambda: _data().subset(5, 3, seed=-1),
+    "subset seed of a fraction": lambda: _data().subset(5, 3, seed=1.5),
+    "split of a fraction": lambda: _data().split(5.5),
+    "split seed": lambda: _data().split(5, seed=-1),
     "split all": lambda: _data().split(40),
     "split none": lambda: _data().split(0),
 }

@@ -142,12 +142,18 @@ def test_what_cannot_be_met_is_said(model, data):
         ({"r_w": 0.0}, r"r_w: got 0.0, expected a number between 0 and 100"),
         ({"error": "a"}, r"error: got str"),
         ({"r_w": 10.0, "trials": 0}, r"trials: got 0"),
+        ({"r_w": 10.0, "epochs": 1.5}, r"^epochs: got 1.5"),
+        ({"r_w": 10.0, "fine_tune_epochs": -1}, r"fine_tune_epochs: got -1, expected an integer >= 0.*use 0 for none"),
+        ({"r_w": 10.0, "recipe": {}}, r"recipe: got a dict"),
+        ({"r_w": 10.0, "checkpoint": 5}, r"checkpoint: got 5"),
         ({"r_w": 10.0, "held_out": 900}, r"validation: got 900"),
     ],
 )
 def test_refusals(model, data, given, message):
     with pytest.raises(InvalidInputError, match=message):
         vt.compress_to(model, data, **given)
+    with pytest.raises(InvalidInputError, match=r"model: got the class Linear, expected a torch.nn.Module"):
+        vt.compress_to(nn.Linear, data, r_w=10.0)
 
 
 def test_regression_has_no_error(model, data):

@@ -141,7 +141,23 @@ BAD: dict[str, Any] = {
     "no pairs": lambda: train_many(_build, DATA, []),
     "negative seed": lambda: train_many(_build, DATA, [(1e-3, -1)]),
     "negative gamma": lambda: train_many(_build, DATA, [(-1e-3, 0)]),
-    "evaluate_every": lambda: train_many(_build, DATA, [(1e-3, 0)], evaluate_every=0),
+    **{
+        f"{name}={value!r}": lambda name=name, value=value: train_many(_build, DATA, PAIRS, **{name: value})
+        for name, value in (
+            ("evaluate_every", 0),
+            ("evaluate_every", 1.5),
+            ("checkpoint_seconds", float("nan")),
+            ("on_epoch", 3),
+            ("checkpoint", 5),
+            ("recipe", {}),
+            ("device", None),
+        )
+    },
+    "pairs of other things": lambda: train_many(_build, DATA, [("x", 0)]),
+    "numbers for pairs": lambda: train_many(_build, DATA, [1e-3, 0]),
+    "a number for the pairs": lambda: train_many(_build, DATA, 3),
+    "a net for its maker": lambda: train_many("lenet", DATA, PAIRS),
+    "no net": lambda: train_many(lambda: None, DATA, PAIRS),
     "layer weights": lambda: train_many(_build, DATA, [(1e-3, 0)], layer_weights={"h1": 1.0}),
     "input width": lambda: train_many(lambda: networks.mlp((8, 3)), DATA, [(1e-3, 0)]),
     "device": lambda: train_many(_build, DATA, [(1e-3, 0)], device="tpu"),

@@ -328,7 +328,26 @@ BAD: dict[str, Any] = {
     "layer of gamma": lambda: _train(gamma={"input": 1e-3, "h9": 1e-3}),
     "missing layer of gamma": lambda: _train(gamma={"input": 1e-3}),
     "layer weights": lambda: _train(layer_weights={"input": 1.0}),
-    "evaluate_every": lambda: _train(evaluate_every=0),
+    **{
+        f"{name}={value!r}": lambda name=name, value=value: _train(**{name: value})
+        for name, values in {
+            "evaluate_every": (0, 1.5, "2", True),
+            "checkpoint_seconds": (math.nan, math.inf, -5, "x"),
+            "amp": ("no", 1),
+            "progress": ("no",),
+            "on_epoch": (3,),
+            "teacher": (3, nn.Linear),
+            "checkpoint": (5,),
+            "accelerate": (None, "fast"),
+            "seed": (1.0,),
+            "recipe": ({"gamma": 1.0}, {}, "table1"),
+        }.items()
+        for value in values
+    },
+    "a number for a net": lambda: train(3, DATA),
+    "no net": lambda: train(None, DATA),
+    "a function for a net": lambda: train(_net, DATA),
+    "no device": lambda: train(_net(), DATA, device=None, **QUICK),
     "unknown keyword": lambda: _train(gama=1.0),
     "no such device": lambda: train(_net(), DATA, device="gpu", **QUICK),
     "device of another kind": lambda: train(_net(), DATA, device="meta", **QUICK),

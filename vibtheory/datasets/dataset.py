@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import as_generator, check_choice, reject
+from vibtheory.errors import as_generator, as_seed, as_whole, check_choice, reject
 
 __all__ = ["Dataset", "Likelihood", "from_arrays"]
 
@@ -50,9 +50,9 @@ class Dataset:
             seed: decides which.
 
         Raises:
-            InvalidInputError: a number below 1 or above what there is.
+            InvalidInputError: no whole number, one below 1 or above what there is, or no seed.
         """
-        train_stream, test_stream = np.random.SeedSequence(seed).spawn(2)
+        train_stream, test_stream = np.random.SeedSequence(as_seed("seed", seed)).spawn(2)
         train = _choose("n_train", n_train, len(self.x_train), train_stream)
         test = _choose("n_test", n_test, len(self.x_test), test_stream)
         return replace(
@@ -73,11 +73,10 @@ class Dataset:
             seed: decides which.
 
         Raises:
-            InvalidInputError: `validation` is not between 1 and N - 1.
+            InvalidInputError: `validation` is no whole number between 1 and N - 1, or no seed.
         """
         n = len(self.x_train)
-        if not 1 <= validation < n:
-            reject("validation", validation, f"between 1 and {n - 1}", "hold out fewer examples than there are")
+        as_whole("validation", validation, 1, n - 1, "hold out fewer examples than there are")
         held = np.zeros(n, dtype=bool)
         held[as_generator("seed", seed, "held-out examples").permutation(n)[:validation]] = True
         return replace(
@@ -93,8 +92,7 @@ class Dataset:
 def _choose(argument: str, wanted: int | None, n: int, stream: np.random.SeedSequence) -> Any:
     if wanted is None:
         return slice(None)
-    if not 1 <= wanted <= n:
-        reject(argument, wanted, f"between 1 and {n}", "ask for no more examples than there are, or pass None for all")
+    as_whole(argument, wanted, 1, n, "ask for no more examples than there are, or pass None for all")
     return np.sort(np.random.default_rng(stream).permutation(n)[:wanted])
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from vibtheory.errors import VibTheoryError, reject
 
-__all__ = ["check_fit", "likelihood_loss", "outputs_of"]
+__all__ = ["check_fit", "check_net", "likelihood_loss", "outputs_of"]
 
 
 def likelihood_loss(outputs: Tensor, targets: Tensor, likelihood: str) -> Tensor:
@@ -18,6 +18,14 @@ def likelihood_loss(outputs: Tensor, targets: Tensor, likelihood: str) -> Tensor
     if likelihood == "gaussian":
         return 0.5 * (outputs - targets.reshape(outputs.shape)).square().sum(dim=1).mean()
     return functional.cross_entropy(outputs, targets)
+
+
+def check_net(argument: str, net: object) -> None:
+    """Raise InvalidInputError about `argument` unless `net` is a module."""
+    if not isinstance(net, nn.Module):
+        given = "the class" if isinstance(net, type) else "the function" if callable(net) else type(net).__name__
+        named = f"{given} {getattr(net, '__name__', '')}".strip()
+        reject(argument, named, "a torch.nn.Module", "call what makes it, and pass the result")
 
 
 def outputs_of(net: nn.Module, x: Tensor) -> Tensor:

@@ -24,14 +24,15 @@ from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import CheckpointError, as_scalar, as_whole, reject
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.insertion import insert_gates
+from vibtheory.networks.likelihood import check_net
 from vibtheory.storage import write_sealed
 from vibtheory.storage.report import Report
 from vibtheory.storage.run_store import read_record
 from vibtheory.training.checkpoint import described, net_fingerprint
 from vibtheory.training.examples import check_dataset
-from vibtheory.training.recipe import Recipe
+from vibtheory.training.recipe import Recipe, recipe_of
 from vibtheory.training.run import Run
-from vibtheory.training.single import train
+from vibtheory.training.single import folder_of, train
 
 __all__ = ["CompressedModel", "Trial", "compress_to"]
 
@@ -155,6 +156,7 @@ def compress_to(
         CheckpointError: the checkpoint is of another model, other gates, another budget or held-out part, or as
             `train`. DivergedError: as `train`.
     """
+    check_net("model", model)
     check_dataset(data)
     given = {name: value for name, value in (("r_w", r_w), ("flop", flop), ("error", error)) if value is not None}
     if len(given) != 1:
@@ -165,12 +167,14 @@ def compress_to(
     if budget == "error" and data.likelihood != "multinomial":
         reject("error", "a budget for regression", "r_w or flop", "limit the size, and read the loss")
     count = as_whole("trials", trials, 1)
+    as_whole("epochs", epochs, 0)
+    as_whole("fine_tune_epochs", fine_tune_epochs, 0, remedy="use 0 for none")
     n = len(data.x_train)
     judged = data.split(min(n // 10, 5000) if held_out is None else held_out, seed)
     example = torch.as_tensor(data.x_train[:2])
     common: dict[str, Any] = {"seed": seed, "device": device, "progress": progress, "evaluate_every": max(epochs, 1)}
-    plan = (recipe or Recipe(schedule="cosine")).to_dict() | {"pretrain_epochs": 0}
-    folder = None if checkpoint is None else Path(checkpoint)
+    plan = recipe_of(Recipe(schedule="cosine") if recipe is None else recipe, {}).to_dict() | {"pretrain_epochs": 0}
+    folder = folder_of(checkpoint)
 
     def gated() -> nn.Module:
         return copy.deepcopy(model) if named_gates(model) else insert_gates(model, _with(model, example), **gates)

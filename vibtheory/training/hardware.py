@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vibtheory.errors import reject
+from vibtheory.errors import check_choice, reject, shown
 from vibtheory.networks.gates import GateLaw
 from vibtheory.networks.sequential import ordered_modules
 
@@ -47,8 +47,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
-        reject("device", repr(name), "auto, cpu or cuda", "use auto")
+    except (RuntimeError, TypeError):
+        reject("device", shown(name), "auto, cpu or cuda", "use auto")
     if device.type not in ("cpu", "cuda"):
         reject("device", repr(name), "auto, cpu or cuda", "use auto")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -59,8 +59,7 @@ def choose_device(name: str) -> torch.device:
 
 def check_acceleration(name: str, device: torch.device, processes: int) -> None:
     """Raise InvalidInputError unless `name` is known and can be had here."""
-    if name not in ACCELERATIONS:
-        reject("accelerate", repr(name), "one of " + ", ".join(ACCELERATIONS), "choose one of those names")
+    check_choice("accelerate", name, ACCELERATIONS)
     if "graph" in name and device.type != "cuda":
         reject("accelerate", repr(name), "none or compile without a GPU", "CUDA graphs need device='cuda'")
     if name != "none" and processes > 1:

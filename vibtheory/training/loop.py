@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vibtheory.datasets.dataset import Dataset
-from vibtheory.errors import DivergedError, reject
+from vibtheory.errors import DivergedError, as_scalar, as_whole, check_choice, reject, shown
 from vibtheory.networks.gates import add_information_gradient, named_gates, objective, unit_prices, vib_gates
-from vibtheory.networks.likelihood import check_fit, likelihood_loss, outputs_of
+from vibtheory.networks.likelihood import check_fit, check_net, likelihood_loss, outputs_of
 from vibtheory.training.checkpoint import (
     State,
     data_fingerprint,
@@ -33,7 +33,7 @@ from vibtheory.training.checkpoint import (
 )
 from vibtheory.training.distributed import parallel, world
 from vibtheory.training.examples import Examples, batches_of, needs_two
-from vibtheory.training.hardware import GraphedStep, InTurns, compiled_blocks
+from vibtheory.training.hardware import ACCELERATIONS, GraphedStep, InTurns, compiled_blocks
 from vibtheory.training.optimizer import Optimizer, initialise_gates, load_optimizer, optimizer_tensors
 from vibtheory.training.progress import Progress
 from vibtheory.training.recipe import Recipe
@@ -54,6 +54,9 @@ class Settings:
         device, amp, evaluate_every, accelerate, progress, checkpoint_seconds, on_epoch: as in `train`.
         folder: of the checkpoint; None: no checkpoint.
         teacher: whose predictions are followed from the first epoch; None: the net itself once it is pretrained.
+
+    Raises:
+        InvalidInputError: a setting of the wrong type or out of range.
     """
 
     device: torch.device
@@ -66,6 +69,22 @@ class Settings:
     checkpoint_seconds: float = 0.0
     on_epoch: Callable[[nn.Module, int], None] | None = None
     teacher: nn.Module | None = None
+
+    def __post_init__(self) -> None:
+        as_whole("evaluate_every", self.evaluate_every, 1, remedy="use 1 for every epoch")
+        seconds = as_scalar("checkpoint_seconds", self.checkpoint_seconds, "use 0 for every epoch")
+        if seconds < 0:
+            reject("checkpoint_seconds", seconds, "a finite number >= 0", "use 0 for every epoch")
+        object.__setattr__(self, "checkpoint_seconds", seconds)
+        check_choice("accelerate", self.accelerate, ACCELERATIONS)
+        if self.amp is not None and not isinstance(self.amp, bool):
+            reject("amp", shown(self.amp), "True, False or None", "leave it out: bfloat16 on a GPU only")
+        if not isinstance(self.progress, bool):
+            reject("progress", shown(self.progress), "True or False", "use True for a live bar")
+        if self.on_epoch is not None and not callable(self.on_epoch):
+            reject("on_epoch", shown(self.on_epoch), "a function of the net and the epochs done, or None", "pass one")
+        if self.teacher is not None:
+            check_net("teacher", self.teacher)
 
 
 class Loop:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,14 +11,15 @@ from typing import Any
 from torch import nn
 
 from vibtheory.datasets.dataset import Dataset
-from vibtheory.errors import as_seed, reject
+from vibtheory.errors import as_scalar, as_seed, reject, shown
+from vibtheory.networks.likelihood import check_net
 from vibtheory.networks.streams import INITIAL_WEIGHTS, random_stream
 from vibtheory.training.examples import check_dataset
 from vibtheory.training.hardware import choose_device, interleave
 from vibtheory.training.loop import Settings
-from vibtheory.training.recipe import Recipe
+from vibtheory.training.recipe import Recipe, recipe_of
 from vibtheory.training.run import Run
-from vibtheory.training.single import in_turns
+from vibtheory.training.single import folder_of, in_turns
 
 __all__ = ["train_many"]
 
@@ -62,22 +63,26 @@ def train_many(
             DivergedError.
     """
     check_dataset(data)
-    recipe = Recipe.from_dict({**(recipe or Recipe()).to_dict(), **changes})
-    if not pairs:
-        reject("pairs", "none", "at least one (gamma, seed)", "list the runs to train")
-    if evaluate_every < 1:
-        reject("evaluate_every", evaluate_every, "an integer >= 1", "use 1 for every epoch")
-    place = choose_device(device)
+    recipe, folder, place = recipe_of(recipe, changes), folder_of(checkpoint), choose_device(device)
+    if not callable(build):
+        reject("build", f"a {type(build).__name__}", "a function that makes a network", "pass lambda: …")
+    if on_epoch is not None and not callable(on_epoch):
+        reject("on_epoch", shown(on_epoch), "a function of the pair's place, the net and the epochs done, or None",
+               "pass one")  # fmt: skip
+    wanted = [_pair(pair) for pair in pairs] if isinstance(pairs, Iterable) else []
+    if not wanted:
+        reject("pairs", shown(pairs), "at least one (gamma, seed)", "list the runs to train")
     settings = Settings(device=place, amp=amp, evaluate_every=evaluate_every, accelerate=accelerate,
                         checkpoint_seconds=checkpoint_seconds)  # fmt: skip
     turns, seen = [], dict[int, object]()
-    for k, (gamma, seed) in enumerate(pairs):
+    for k, (gamma, seed) in enumerate(wanted):
         own = replace(
-            settings, seed=as_seed("pairs", seed), on_epoch=on_epoch and partial(on_epoch, k),
-            folder=None if checkpoint is None else Path(checkpoint, f"{k}-gamma{gamma:g}-seed{seed}"),
+            settings, seed=seed, on_epoch=on_epoch and partial(on_epoch, k),
+            folder=folder and folder / f"{k}-gamma{gamma:g}-seed{seed}",
         )  # fmt: skip
         with random_stream(own.seed, INITIAL_WEIGHTS, place):
             net = build()
+        check_net("build", net)
         own_parts = {id(part): part for part in (net, *net.parameters())}
         if own_parts.keys() & seen.keys():
             reject("build", "a network with parameters of one returned before", "a new network at each call",
@@ -85,3 +90,9 @@ def train_many(
         seen |= own_parts
         turns.append(in_turns(net, data, replace(recipe, gamma=gamma), own))
     return [run for run in interleave(turns, place) if run is not None]
+
+
+def _pair(pair: object) -> tuple[float, int]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        reject("pairs", shown(pair), "(gamma, seed), of each run", "list pairs of numbers")
+    return as_scalar("pairs", pair[0]), as_seed("pairs", pair[1])

@@ -12,7 +12,7 @@ from pydantic import Field
 from vibtheory.errors import reject
 from vibtheory.storage.schema import LARGEST, Declared, Fraction, Positive, Price, check
 
-__all__ = ["AUGMENTATIONS", "Recipe"]
+__all__ = ["AUGMENTATIONS", "Recipe", "recipe_of"]
 
 Augmentation = Literal["none", "flip", "crop+flip"]
 AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
@@ -165,3 +165,13 @@ class Recipe(Declared):
         """The inverse of `to_dict`: `plain` settings by name; unknown ones are refused. Raises InvalidInputError."""
         check(cls, plain, "recipe")
         return cls(**plain)
+
+
+def recipe_of(recipe: object, changes: Mapping[str, Any]) -> Recipe:
+    """`recipe` (None: `Recipe()`) with `changes` of its fields. Raises InvalidInputError: no Recipe, or see there."""
+    if recipe is None:
+        return Recipe.from_dict(changes)
+    if not isinstance(recipe, Recipe):
+        reject("recipe", f"a {type(recipe).__name__}", "a vibtheory.Recipe, or None",
+               "make one: Recipe(gamma=…), or Recipe.from_dict of a mapping")  # fmt: skip
+    return Recipe.from_dict({**recipe.to_dict(), **changes}) if changes else recipe

@@ -7,6 +7,7 @@ from the last epoch's end, and on one CPU ends with the same bits as an undistur
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,18 +16,19 @@ from typing import Any
 from torch import nn
 
 from vibtheory.datasets.dataset import Dataset
-from vibtheory.errors import as_seed, reject
+from vibtheory.errors import as_seed, reject, shown
 from vibtheory.networks.gates import named_gates
+from vibtheory.networks.likelihood import check_net
 from vibtheory.networks.streams import TRAINING, random_stream
 from vibtheory.storage import locked
 from vibtheory.training.distributed import lost_worker_explained, synchronised, world
 from vibtheory.training.examples import check_dataset
 from vibtheory.training.hardware import InTurns, check_acceleration, choose_device, interleave
 from vibtheory.training.loop import Loop, Settings
-from vibtheory.training.recipe import Recipe
+from vibtheory.training.recipe import Recipe, recipe_of
 from vibtheory.training.run import Run
 
-__all__ = ["in_turns", "train"]
+__all__ = ["folder_of", "in_turns", "train"]
 
 
 def train(
@@ -65,7 +67,8 @@ def train(
         teacher: a trained net whose predictions on the training inputs (as they are, not shifted) are followed with
             weight `recipe.distill`, from the first epoch on; None: the net itself as it is after pretraining.
         checkpoint: folder for resuming; the same call continues a stopped run. None: no checkpoint.
-        checkpoint_seconds: write it no more often than that (and at the end); 0: after every epoch.
+        checkpoint_seconds: write it no more often than that, a finite number ≥ 0 (and at the end); 0: after every
+            epoch.
         evaluate_every: epochs between evaluations on `data.x_test`; the last epoch is always evaluated.
         accelerate: "none", "compile" (torch.compile), "graph" (the whole step as one CUDA graph), "compile+graph", or
             "blocks+graph" (of a Sequential only BatchNorm + ReLU + gate are compiled: in seconds, also after a cut).
@@ -74,25 +77,32 @@ def train(
         Run: the net (in evaluation mode), its history, and a status.
 
     Raises:
-        InvalidInputError: an argument out of range, data that do not fit the net, a layer name in gamma that is none.
+        InvalidInputError: an argument of the wrong type or out of range, data that do not fit the net, a layer name in
+            gamma that is none.
         CheckpointError: the checkpoint is unreadable, or belongs to another recipe, seed, data set (training or test),
             network (layers, gates and their laws and thresholds) or teacher.
         DivergedError: a non-finite loss; names step and layer.
     """
     check_dataset(data)
-    recipe, seed = recipe or Recipe(), as_seed("seed", seed)
-    if changes:
-        recipe = Recipe.from_dict({**recipe.to_dict(), **changes})
-    if evaluate_every < 1:
-        reject("evaluate_every", evaluate_every, "an integer >= 1", "use 1 for every epoch")
+    check_net("net", net)
+    recipe, seed = recipe_of(recipe, changes), as_seed("seed", seed)
     settings = Settings(
         device=choose_device(device), seed=seed, amp=amp, evaluate_every=evaluate_every, accelerate=accelerate,
-        progress=progress, folder=None if checkpoint is None else Path(checkpoint),
+        progress=progress, folder=folder_of(checkpoint),
         checkpoint_seconds=checkpoint_seconds, on_epoch=on_epoch, teacher=teacher,
     )  # fmt: skip
     (run,) = interleave([in_turns(net, data, recipe, settings)], settings.device)
     assert run is not None
     return run
+
+
+def folder_of(checkpoint: object) -> Path | None:
+    """The folder that `checkpoint` names. Raises InvalidInputError: neither a path nor None."""
+    if checkpoint is None:
+        return None
+    if not isinstance(checkpoint, str | os.PathLike):
+        reject("checkpoint", shown(checkpoint), "the path of a folder, or None", 'pass one, such as "runs/first"')
+    return Path(checkpoint)
 
 
 def in_turns(net: nn.Module, data: Dataset, recipe: Recipe, settings: Settings) -> InTurns[Run]:

@@ -344,6 +344,29 @@ BAD: dict[str, Any] = {
         }.items()
         for value in values
     },
+    "labels of the test set": lambda: _wrong(y_test=DATA.y_test + 1),
+    **{
+        what: lambda changes=changes: _wrong(**changes)
+        for what, changes in {
+            "lists": {"x_train": DATA.x_train.tolist()},
+            "tensors": {"y_test": torch.as_tensor(DATA.y_test)},
+            "a view backwards": {"x_train": DATA.x_train[::-1]},
+            "more labels than inputs": {"x_train": DATA.x_train[:400]},
+            "more inputs than labels": {"y_train": DATA.y_train[:400]},
+            "fewer test labels": {"y_test": DATA.y_test[:5]},
+            "NaN in the training inputs": {"x_train": np.where(DATA.x_train > 5, np.float32(np.nan), DATA.x_train)},
+            "infinity in the test inputs": {"x_test": np.where(DATA.x_test > 5, np.float32(np.inf), DATA.x_test)},
+            "no training examples": {"x_train": DATA.x_train[:0], "y_train": DATA.y_train[:0]},
+            "no test examples": {"x_test": DATA.x_test[:0], "y_test": DATA.y_test[:0]},
+            "labels of float32": {"y_train": DATA.y_train.astype(np.float32)},
+            "whole inputs": {"x_train": DATA.x_train.astype(np.int64)},
+            "test inputs of another width": {"x_test": DATA.x_test[:, :7]},
+            "an unknown likelihood": {"likelihood": "poisson"},
+        }.items()
+    },
+    "outputs [N, 2, 3] for 6 targets": lambda: train(
+        nn.Sequential(_net(4, 6), nn.Unflatten(1, (2, 3))), _six_targets(), device="cpu", on_epoch=_begun, **QUICK
+    ),
     "a number for a net": lambda: train(3, DATA),
     "no net": lambda: train(None, DATA),
     "a function for a net": lambda: train(_net, DATA),
@@ -358,6 +381,25 @@ BAD: dict[str, Any] = {
     "prune what is no chain": lambda: train(nn.Sequential(_Square(), _net()), DATA, device="cpu", prune_every=1),
     "prune before a sigmoid": lambda: train(NOT_SILENT, DATA, device="cpu", prune_every=1),
 }
+
+
+def _wrong(**changes: Any) -> Run:
+    """Refused before the first epoch begins."""
+    return train(_net(), replace(DATA, **changes), device="cpu", on_epoch=_begun, **QUICK)
+
+
+def _begun(*_: Any) -> None:
+    pytest.fail("refused too late")
+
+
+def _six_targets() -> Dataset:
+    x = np.random.default_rng(0).normal(size=(20, 4))
+    return from_arrays(x, np.tile(x, 2)[:, :6], x, np.tile(x, 2)[:, :6], likelihood="gaussian")
+
+
+def test_a_data_set_made_directly_trains_as_one_that_is_converted() -> None:
+    made = Dataset(DATA.x_train, DATA.y_train, DATA.x_test, DATA.y_test, "largest", classes=3)
+    assert _same(train(_net(), made, device="cpu", **QUICK), _train())
 
 
 @pytest.mark.parametrize("case", BAD)

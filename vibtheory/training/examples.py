@@ -21,10 +21,38 @@ _PADDING = 4  # pixels on each side, the custom for CIFAR
 
 
 def check_dataset(data: object) -> None:
-    """Raise InvalidInputError unless `data` is a `Dataset`: a DataLoader has no test set and no likelihood."""
+    """Raise InvalidInputError unless `data` is a `Dataset` as `from_arrays` makes them; a field is named "data.…".
+
+    A DataLoader is none: it has no test set and no likelihood. One made directly may hold anything.
+    """
+    remedy = "make it with vibtheory.datasets.from_arrays, which checks and converts"
     if not isinstance(data, Dataset):
         reject("data", f"a {type(data).__name__}", "a Dataset of vibtheory.datasets",
                "make one: vibtheory.datasets.from_arrays(x_train, y_train, x_test, y_test)")  # fmt: skip
+    check_choice("data.likelihood", data.likelihood, ("multinomial", "gaussian"))
+    tensors = {}
+    for name in ("x_train", "y_train", "x_test", "y_test"):
+        try:
+            tensors[name] = torch.from_numpy(getattr(data, name))  # the same memory
+        except (TypeError, ValueError) as error:
+            reject(f"data.{name}", str(error).splitlines()[0], "a numpy array that torch can share", remedy)
+    real = {"x_train", "x_test"} | ({"y_train", "y_test"} if data.likelihood == "gaussian" else set())
+    for name, values in tensors.items():
+        fits = values.is_floating_point() if name in real else values.dtype in (torch.int64, torch.uint8)
+        least = 2 if name.startswith("x") else 1
+        if not fits or values.ndim < least or not values.numel():
+            expected = f"{'float32' if name in real else 'int64'}, {least}+ axes, not empty"
+            reject(f"data.{name}", f"{values.dtype} of shape {list(values.shape)}", expected, remedy)
+        if name in real and not all(bool(bound.isfinite()) for bound in values.aminmax()):
+            reject(f"data.{name}", "NaN or infinite entries", "finite ones", "clean or rescale it")
+    for split in ("train", "test"):
+        rows, labels = len(tensors[f"x_{split}"]), len(tensors[f"y_{split}"])
+        if rows != labels:
+            reject(f"data.y_{split}", f"{labels} labels", f"{rows}, one per row of x_{split}", remedy)
+    for kind in "xy":
+        train, test = tensors[f"{kind}_train"].shape[1:], tensors[f"{kind}_test"].shape[1:]
+        if train != test:
+            reject(f"data.{kind}_test", f"entries of shape {list(test)}", f"{list(train)} as in {kind}_train", remedy)
 
 
 class Examples:

@@ -111,7 +111,7 @@ class Loop:
         self.y, x_test, y_test = (torch.from_numpy(a).to(self.device) for a in (data.y_train, data.x_test, data.y_test))
         self.test = x_test, y_test
         first = self.examples.given[:2].to(self.device)
-        check_fit(net, first, self.y, data.likelihood)
+        check_fit(net, first, torch.cat([self.y, y_test]), data.likelihood)
         self.pairs = needs_two(net, first[:1], len(data.x_train), recipe.batch_size)
         if recipe.prunes and self.gates:
             check_shrinkable(net)

@@ -110,6 +110,17 @@ def test_cross_entropy_is_logged_without_the_information() -> None:
         assert row["information"] == pytest.approx(20 * 30, rel=1e-5)
 
 
+@pytest.mark.parametrize("examples", [60, 61, 119, 120])
+def test_cross_entropy_is_the_mean_over_examples_whatever_the_last_batch(examples: int) -> None:
+    data, net = DATA.subset(examples, seed=3), networks.mlp((8, 12, 3), gated=False)
+    with torch.no_grad():
+        logits = net.double()(torch.from_numpy(data.x_train).double())
+    expected = float(functional.cross_entropy(logits, torch.from_numpy(data.y_train)))
+    quiet = {"learning_rate": 1e-12, "weight_decay": 0.0, "epochs": 1, "batch_size": 60}
+    run = train(net.float(), data, device="cpu", **quiet)
+    assert run.rows[0]["cross_entropy"] == pytest.approx(expected, rel=1e-6)
+
+
 def test_one_step_is_adam_on_the_objective() -> None:
     """One batch, σ = 0: torch's own Adam on a hand-written loss; weight decay on weights only."""
     recipe = {"epochs": 1, "batch_size": 600, "gamma": 0.07, "weight_decay": 0.3, "initial_log_variance": -30.0}

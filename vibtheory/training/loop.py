@@ -235,16 +235,18 @@ class Loop:
         self.enter_phase(pretraining, 0.0 if pretraining else recipe.price(epoch))
         self.examples.begin_epoch()
         order = torch.randperm(len(self.examples)).to(self.device)
-        steps = []
-        for batch in batches_of(order, recipe.batch_size, self.pairs):
+        batches, steps = batches_of(order, recipe.batch_size, self.pairs), []
+        for batch in batches:
             steps.append(self.take_step(batch))
             yield False
         losses = self.world.mean(torch.stack(steps))
+        # each batch counts by its examples: 1 exactly where all are equally long
+        shares = losses.new_tensor([len(batch) * len(batches) / len(order) for batch in batches])
         self._check_finite(losses, epoch)
         row: dict[str, Any] = {
             "epoch": done + 1,
             "phase": "pretrain" if pretraining else "train",
-            "cross_entropy": float(losses.mean()),
+            "cross_entropy": float((losses * shares).mean()),
             "learning_rate": recipe.learning_rate * factor,
         }
         if self.examples.images:

@@ -49,7 +49,10 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row per epoch: phase, cross_entropy and information (the gates' penalty) in nats; error, r_w in percent."""
+        """A row per epoch: phase, cross_entropy and information (the gates' penalty) in nats; error, r_w in percent.
+
+        cross_entropy: mean over the training examples, each in its own step of the epoch, with noise at the gates.
+        """
         import pandas as pd
 
         return pd.DataFrame(self.rows)

@@ -290,6 +290,13 @@ def test_a_given_teacher_is_followed_from_the_first_epoch() -> None:
     first = train(_net(), DATA, teacher=teacher, **options)
     assert _same(first, train(_net(), wrong, teacher=teacher, **options))
     assert not _same(first, train(_net(), DATA, teacher=other, **options))
+    teacher.train()[1].eval()
+    before = [module.training for module in teacher.modules()]
+    train(_net(), DATA, teacher=teacher, **options)
+    assert [module.training for module in teacher.modules()] == before
+    for wrong_net in (_net(8, 1), _net(8, 4), _net(7, 3), nn.Linear(3, 3), nn.Sequential(_net(), nn.Flatten(0))):
+        with pytest.raises(InvalidInputError, match=r"teacher: got .*Remedy"):
+            train(_net(), DATA, teacher=wrong_net, **options)
     with pytest.raises(InvalidInputError, match=r"distill: got 1.0, expected 0 without a teacher.*Remedy"):
         train(_net(), DATA, **options)
 

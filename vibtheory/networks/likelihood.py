@@ -41,8 +41,8 @@ def outputs_of(net: nn.Module, x: Tensor) -> Tensor:
     return outputs
 
 
-def check_fit(net: nn.Module, x: Tensor, y: Tensor, likelihood: str) -> None:
-    """Raise InvalidInputError unless `net` takes inputs like x [N, ...] and its outputs fit every target in y."""
+def check_fit(net: nn.Module, x: Tensor, y: Tensor, likelihood: str) -> int:
+    """The number of outputs K. InvalidInputError unless `net` takes inputs like x [N, ...] and they fit every y."""
     net.eval()
     own = next((p.dtype for p in net.parameters() if p.is_floating_point()), x.dtype)
     if x.is_floating_point() and own != x.dtype:
@@ -64,3 +64,4 @@ def check_fit(net: nn.Module, x: Tensor, y: Tensor, likelihood: str) -> None:
     if likelihood == "multinomial" and not 0 <= int(y.min()) <= int(y.max()) < outputs.shape[1]:
         labels = f"labels {int(y.min())} … {int(y.max())}"
         reject("data", labels, f"0 … {outputs.shape[1] - 1}, one output per class", remedy)
+    return outputs.shape[1]

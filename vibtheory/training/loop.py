@@ -111,7 +111,7 @@ class Loop:
         self.y, x_test, y_test = (torch.from_numpy(a).to(self.device) for a in (data.y_train, data.x_test, data.y_test))
         self.test = x_test, y_test
         first = self.examples.given[:2].to(self.device)
-        check_fit(net, first, torch.cat([self.y, y_test]), data.likelihood)
+        width = check_fit(net, first, torch.cat([self.y, y_test]), data.likelihood)
         self.pairs = needs_two(net, first[:1], len(data.x_train), recipe.batch_size)
         if recipe.prunes and self.gates:
             check_shrinkable(net)
@@ -128,7 +128,7 @@ class Loop:
         self.shrinker: Shrinker | None = None
         self.teacher: Tensor | None = None  # logits [N, K] to follow, where the recipe distils
         if recipe.distill and settings.teacher is not None:
-            self.teacher = self._predictions(settings.teacher.to(self.device))
+            self.teacher = self._followed(settings.teacher.to(self.device), first, width)
         # What holds for one price and one set of learning parameters only; see `enter_phase`.
         self._phase: tuple[bool, Price] | None = None
         self._model: Callable[[Tensor], Tensor] = net  # what a step calls: wrapped for several processes, or compiled
@@ -371,6 +371,24 @@ class Loop:
             if self.shrinker:
                 self.shrinker.expand()
                 self.shrinker = None
+
+    def _followed(self, teacher: nn.Module, first: Tensor, width: int) -> Tensor:
+        """The teacher's predictions; its modules keep their modes. InvalidInputError unless they are [N, width]."""
+        modes = [(module, module.training) for module in teacher.modules()]
+        try:
+            try:
+                with torch.no_grad():
+                    found = list(outputs_of(teacher.eval(), first).shape)
+            except (RuntimeError, ValueError, IndexError) as error:
+                refused = f"a net that does not take inputs {list(first.shape[1:])} ({str(error).splitlines()[0]})"
+                reject("teacher", refused, f"{width} outputs for each", "pass a net for the same data and labels")
+            if found != [len(first), width]:
+                reject("teacher", f"outputs {found} for {len(first)} inputs", f"{[len(first), width]}, as the net's",
+                       "pass a net for the same data and labels")  # fmt: skip
+            return self._predictions(teacher)
+        finally:
+            for module, training in modes:
+                module.training = training
 
     def _predictions(self, net: nn.Module) -> Tensor:
         """Outputs [N, K] of `net` on the training inputs; it is left in evaluation mode."""

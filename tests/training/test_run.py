@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from vibtheory import networks
+from vibtheory.bridge.checking import theory_gamma
 from vibtheory.datasets.dataset import from_arrays
 from vibtheory.errors import CheckpointError
 from vibtheory.networks.gates import Gate
@@ -53,6 +54,27 @@ def test_round_trip(tmp_path: Path) -> None:
     assert str(again) == str(run)
     again.save(tmp_path / "b")  # what was loaded can be saved and loaded again
     assert _equal(run, load(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "last"),
+    [
+        ({"epochs": 4, "relax_at": 0.5, "relax_factor": 0.1}, 0.1),
+        ({"epochs": 2, "warmup_epochs": 8}, 0.25),
+        ({"epochs": 3, "warmup_epochs": 2, "pretrain_epochs": 1}, 1.0),
+        ({"epochs": 0, "pretrain_epochs": 1}, 1.0),
+    ],
+)
+@pytest.mark.parametrize("layers", [False, True])
+def test_the_price_noted_is_that_of_the_last_epoch(
+    changes: dict[str, Any], last: float, layers: bool, tmp_path: Path
+) -> None:
+    """By hand: a tenth after relaxing, a quarter of a warm-up; γ_theory is half of it."""
+    weights = {"input": 1.0, "h1": 2.0} if layers else None
+    run = train(networks.mlp((5, 4, 3)), DATA, device="cpu", gamma=0.01, layer_weights=weights, **changes)
+    run.save(tmp_path)
+    for net in (run.net, load(tmp_path).net):
+        assert theory_gamma(net, "h1") == pytest.approx(0.01 * last * (2 if layers else 1) / 2)
 
 
 def test_a_regression_run_prints_without_an_error_in_percent() -> None:

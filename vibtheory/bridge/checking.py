@@ -253,7 +253,7 @@ def theory_gamma(net: nn.Module, layer: str, gamma: Gamma | None = None) -> floa
 
     Args:
         net: gated network; layer: gate's name.
-        gamma: training's γ_i, one number or one per layer; None takes `net.vib_config["gamma"]`.
+        gamma: training's γ_i, one number or one per layer; None takes `net.vib_config["gamma"]` (its last epoch's).
 
     Raises:
         InvalidInputError: no γ given or recorded, γ ≤ 0, no entry for the layer, or a multiplier of 0.

@@ -78,14 +78,17 @@ class Run:
 
 
 def finished(net: nn.Module, recipe: Recipe, seed: int, rows: list[dict[str, Any]], data: Dataset) -> Run:
-    """The Run of a net that has been trained, or has collapsed, with `rows` as its history; the net notes its price."""
+    """The Run of a net that has been trained, or has collapsed, with `rows` as its history.
+
+    The net notes the price of its last epoch.
+    """
     last = rows[-1] if rows else {}
     dead = [name for name in named_gates(net) if last.get(f"kept_{name}") == 0 and last.get("phase") != "pretrain"]
     status, message = "completed", "completed"
     if dead:
         status = "collapsed"
         message = f"collapsed: no unit of {', '.join(dead)} survived; use a smaller gamma, or warmup_epochs"
-    _note(net, recipe, data.likelihood)
+    _note(net, recipe, rows, data.likelihood)
     return Run(net.eval(), recipe, seed, status, message, rows, data.name)
 
 
@@ -101,8 +104,11 @@ def measured(net: nn.Module, test: tuple[Tensor, Tensor] | None, likelihood: str
     return row
 
 
-def _note(net: nn.Module, recipe: Recipe, likelihood: str) -> None:
-    object.__setattr__(net, "vib_config", {"gamma": recipe.layer_gamma, "likelihood": likelihood})
+def _note(net: nn.Module, recipe: Recipe, rows: list[dict[str, Any]], likelihood: str) -> None:
+    """Note the likelihood, and the price of the last epoch with gates (warmed up or relaxed); the full one if none."""
+    gated = sum(row.get("phase") != "pretrain" for row in rows)
+    gamma = recipe.price(gated - 1) if gated else recipe.layer_gamma
+    object.__setattr__(net, "vib_config", {"gamma": gamma, "likelihood": likelihood})
 
 
 def describe(run: Run) -> dict[str, Any]:
@@ -149,7 +155,7 @@ def load(folder: str | Path, net: nn.Module | None = None) -> Run:
             f"folder: {folder} does not hold a run of this network ({detail}), expected its own architecture. "
             "Remedy: pass net=… built as it was for training, or choose the right folder"
         ) from error
-    _note(net, recipe, plain["likelihood"])
+    _note(net, recipe, run.rows, plain["likelihood"])
     return run
 
 

@@ -391,6 +391,21 @@ def test_a_later_sweep_adds_to_the_table(tmp_path: Path) -> None:
     assert set(ours["method"]) == {"plain"}  # a run's rows are replaced as a whole
 
 
+def test_a_regression_sweep_is_read_back_and_added_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Targets that are numbers have no share of errors; their loss is ½‖y − ŷ‖², 1 of a net whose outputs are 0."""
+    x, y = DATA.x_train, np.tile([1.0, -1.0], (N, 1))
+    settings = {**ONE, "dataset": from_arrays(x, y, x, y, likelihood="gaussian"), "recipe": None}
+    first = _sweep(tmp_path, **settings)
+    assert first.table["error"].isna().all()
+    assert first.table["cross_entropy"].iloc[0] == pytest.approx(1.0, abs=0.2)  # small initial weights
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_run, "in_turns", lambda *_, **__: pytest.fail("trained again"))
+        pd.testing.assert_frame_equal(_sweep(tmp_path, **settings).table, first.table, check_exact=True)
+    lines = first.path.read_text(encoding="utf-8").splitlines()
+    second = _sweep(tmp_path, **{**settings, "gammas": [2e-2]})
+    assert second.path.read_text(encoding="utf-8").splitlines()[: len(lines)] == lines  # to the last bit
+
+
 def test_two_sweeps_at_once_lose_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the first one trains, the second one starts and ends, in the same folder."""
     real, meanwhile = sweeps.side_by_side, []

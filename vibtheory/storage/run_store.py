@@ -96,7 +96,8 @@ class RecordedTable:
                        "a folder for each, or an empty one", "choose another folder")  # fmt: skip
         kinds = get_type_hints(self.row)
         # Exactly: a price must compare equal to a new run's, and these rows are written back as they were.
-        readers: dict[Any, Callable[[str], Any]] = {str: str, float: lambda cell: float(cell or "nan")}
+        readers: dict[Any, Callable[[str], Any]] = dict.fromkeys((float, float | None), lambda c: float(c or "nan"))
+        readers[str] = str
         expected = "a table that such a call wrote"
         try:
             table = pd.read_csv(self.path, converters={name: readers[k] for name, k in kinds.items() if k in readers})

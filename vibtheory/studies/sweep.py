@@ -27,7 +27,8 @@ class SweepResult:
 
     Attributes:
         table: one row per (gated, gamma, seed, epoch, method, tau, n), columns `COLUMNS`. Epoch 0 is the net before
-            any noisy epoch (after pretraining, if there is any). error: test set, percent. r_w, r_n: percent.
+            any noisy epoch (after pretraining, if there is any). error: test set, percent; NaN of a
+            regression. r_w, r_n: percent.
             cross_entropy: mean −log q(y|x) on the sweep's n training inputs, gates at their masked means, nats.
             nats, stderr, ceiling: of I(h; x), nats; kind: upper, lower or estimate. seconds: of that estimate.
         path: the CSV with the same content, and with the rows of earlier calls about other runs or layers.
@@ -81,7 +82,7 @@ def sweep(plan: SweepPlan | None = None, *, jobs: int = 1, cluster: str | None =
     for number, found in side_by_side(finish, groups, jobs, cluster):
         results[number] = found
         done = [rows for place in sorted(results) for rows, _ in results[place]]
-        table = pd.DataFrame([row for rows in done for row in rows], columns=list(COLUMNS))
+        table = pd.DataFrame([row for rows in done for row in rows], columns=list(COLUMNS)).astype({"error": float})
         kept = store.add(table)[1]
     ended = [(run, status) for place, group in enumerate(groups)
              for run, (_, status) in zip(group, results[place], strict=True)]  # fmt: skip

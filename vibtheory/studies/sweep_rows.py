@@ -26,7 +26,7 @@ class SweepRow:
     gamma: float
     seed: int
     epoch: int
-    error: float
+    error: float | None  # None: a regression
     r_w: float
     r_n: float
     flop: int

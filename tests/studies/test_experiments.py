@@ -279,6 +279,25 @@ def test_all_runs_follow_one_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert net.state_dict()[key].equal(value)
 
 
+@pytest.mark.usefixtures("plan")
+def test_a_teacher_never_sees_the_held_out_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = PLAN.replace("[finetune]", "[teacher]\nepochs = 1\nbatch_size = 10\n[finetune]\ndistill = 1.0")
+    monkeypatch.setitem(building._BUILDERS, "tiny", lambda gated=True: networks.mlp((6, 5, 2), gated=gated))
+    real, seen = training.in_turns, []
+
+    def noted(net: Any, data: Any, recipe: Any, settings: Any) -> Any:
+        seen.append({row.tobytes() for row in data.x_train})
+        return real(net, data, recipe, settings)
+
+    monkeypatch.setattr(training, "in_turns", noted)
+    for own in ("held_out = 10\nexamples = 20\n", "held_out = 10\n", ""):
+        (tmp_path / "taught.toml").write_text(own + text, encoding="utf-8")
+        run_experiment(experiment(tmp_path / "taught.toml"), "quick", runs=tmp_path / "runs")
+    assert [len(rows) for rows in seen] == [20] * 3 + [30] * 3 + [40] * 3  # teacher, run, fine-tuning of each
+    assert seen[0] == seen[1]
+    assert seen[3] == seen[4] < seen[6]
+
+
 def test_packaged_recipes_are_read() -> None:
     for name, table, seeds in (("lenet_300_100", 1, 5), ("lenet_5_caffe", 2, 10)):
         packaged = experiment(name)

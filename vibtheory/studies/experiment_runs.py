@@ -94,7 +94,7 @@ def run_experiment(
     planned = plan.jobs(mode)
     jobs = min(jobs, len(planned))
     if plan.tuning(mode) is not None:
-        _trained_teacher(plan, Path(runs), progress, device, root)  # before the runs that share it begin
+        _trained_teacher(plan, Path(runs), progress, device, root, {})  # before the runs that share it begin
     options: dict[str, Any] = {"runs": runs, "device": device, "root": root, "accelerate": accelerate, "amp": amp}
     options["progress"] = progress and jobs == 1
     tasks = [delayed(run_together)([(plan, mode, recipe, seed)], **options) for recipe, seed in planned]
@@ -153,7 +153,6 @@ def _one(
     loaded: dict[Any, Dataset],
 ) -> InTurns[list[dict[str, Any]]]:
     """One γ and one seed, from pretraining to fine-tuning; its rows are kept in its folder."""
-    from vibtheory import datasets
     from vibtheory.compression.cut import compress
     from vibtheory.networks.registry import build
     from vibtheory.networks.streams import INITIAL_WEIGHTS, random_stream
@@ -164,7 +163,7 @@ def _one(
     # Fine-tuning has a key of its own: changing it must not train again.
     finetune = plan.tuning(mode)
     tuned_as = finetune and finetune.to_dict()
-    tuning = fingerprint([tuned_as, plan.teacher.to_dict()] if tuned_as and plan.teacher else tuned_as)
+    tuning = fingerprint([tuned_as, *_taught_as(plan)] if tuned_as and plan.teacher else tuned_as)
     folder = run_folder(plan, recipe, seed, runs)
     finished = folder / f"rows-{tuning}.json"
     if finished.exists():
@@ -175,12 +174,7 @@ def _one(
                 f"{recipe.gamma:g}, seed {seed}. Remedy: delete this file, and the same command measures the run again"
             )
         return [{**row, "mode": mode} for row in rows]
-    kind = plan.dataset, plan.held_out, plan.examples
-    if kind not in loaded:
-        whole = datasets.load(plan.dataset, root)
-        whole = whole.split(plan.held_out) if plan.held_out else whole
-        loaded[kind] = whole.subset(plan.examples) if plan.examples else whole
-    data = loaded[kind]
+    data = _data(plan, root, loaded)
     if plan.arguments.get("classes", data.classes) != data.classes:
         got, want = f"{plan.arguments['classes']} classes", f"{data.classes}, as {plan.dataset} has"
         reject("recipe arguments", got, want, f"set classes = {data.classes} in {plan.name}")
@@ -196,13 +190,31 @@ def _one(
     if plan.ranking and run.status == "completed":
         rows[0] |= _ranked(plan, net, data)
     if finetune is not None and run.status == "completed":
-        teacher = _trained_teacher(plan, runs, False, device, root)
+        teacher = _trained_teacher(plan, runs, False, device, root, loaded)
         tuning_settings = replace(settings, folder=folder / f"finetune-{tuning}", teacher=teacher)
         tuned = yield from in_turns(compress(net), data, finetune, tuning_settings)
         tuned_row = {"stage": "finetuned", **_errors(tuned.history), "epochs": finetune.epochs}
         rows.append({**rows[0], **tuned_row, **(_speed(tuned.history) if plan.row else {})})
     write_sealed(finished, {"rows": rows}, indent=1)
     return [{**row, "mode": mode} for row in rows]
+
+
+def _data(plan: Experiment, root: str | Path | None, loaded: dict[Any, Dataset]) -> Dataset:
+    """What every net of `plan` is trained and tested on, its teacher too; kept in `loaded`."""
+    from vibtheory import datasets
+
+    kind = plan.dataset, plan.held_out, plan.examples
+    if kind not in loaded:
+        whole = datasets.load(plan.dataset, root)
+        whole = whole.split(plan.held_out) if plan.held_out else whole
+        loaded[kind] = whole.subset(plan.examples) if plan.examples else whole
+    return loaded[kind]
+
+
+def _taught_as(plan: Experiment) -> list[Any]:
+    """What decides the teacher, beside the network and the data set."""
+    assert plan.teacher is not None
+    return [plan.teacher.to_dict(), *([plan.held_out, plan.examples] if plan.held_out or plan.examples else [])]
 
 
 def run_folder(plan: Experiment, recipe: Recipe, seed: int, runs: Path) -> Path:
@@ -306,10 +318,9 @@ def _errors(history: DataFrame) -> dict[str, float]:
 
 
 def _trained_teacher(
-    plan: Experiment, runs: Path, progress: bool, device: str, root: str | Path | None
+    plan: Experiment, runs: Path, progress: bool, device: str, root: str | Path | None, loaded: dict[Any, Dataset]
 ) -> nn.Module | None:
     """The regular net whose predictions fine-tuning follows: trained once, kept beside the runs; None: no teacher."""
-    from vibtheory import datasets
     from vibtheory.networks.registry import build
     from vibtheory.networks.streams import random_stream
     from vibtheory.training.run import load
@@ -317,11 +328,11 @@ def _trained_teacher(
 
     if plan.teacher is None:
         return None
-    identity = fingerprint([plan.network, plan.arguments, plan.dataset, plan.teacher.to_dict()])
+    identity = fingerprint([plan.network, plan.arguments, plan.dataset, *_taught_as(plan)])
     folder = runs / f"{plan.name}-teacher-{identity}"
     if (folder / "run.json").exists():
         return load(folder).net
-    data = datasets.load(plan.dataset, root)
+    data = _data(plan, root, loaded)
     with random_stream(0, "initial weights of the teacher"):
         net = build({"builder": plan.network, "arguments": {**plan.arguments, "gated": False}})
     run = train(net, data, plan.teacher, device=device, progress=progress, checkpoint=folder / "checkpoint")

@@ -228,6 +228,7 @@ BAD = {
     "not an archive": (("run", "--data", "broken.npz"), "broken.npz"),
     "an archive without labels": (("run", "--data", "half.npz"), "y_train"),
     "a pickled array": (("run", "--data", "objects.npz"), "objects.npz"),
+    "no examples": (("run", "--data", "points.npz", "--examples", 0), "--examples: got 0, expected an integer between"),
     "too many examples": (("run", "--data", "points.npz", "--examples", 41), "40"),
     "no such layer": (("run", "--data", "points.npz", "--layer", "h7"), "input, h1"),
     "no point to verify on": (("run", "--data", "points.npz", "--kind", "all", "--points", 0), "points"),
@@ -235,6 +236,14 @@ BAD = {
     "a kind that does not apply": (("run", "--data", "points.npz", "--kind", "exact"), "exact"),
     "no price": (("tiny_models:plain", "--data", "points.npz"), "gamma"),
     "a price of 0": (("tiny_models:plain", "--data", "points.npz", "--gamma", 0), "gamma"),
+    "a kind of bound for no bound": (("run", "--trained", "--kind", "fitted"), "--kind: got fitted, expected none"),
+    "points for no bound": (("run", "--trained", "--points", 9), "--points: got 9"),
+    "samples for no bound": (("run", "--trained", "--samples", 9), "--samples: got 9"),
+    "details of no bound": (("run", "--trained", "--details"), "--details: got True"),
+    "draws of a bound": (("run", "--draws", 6), "--draws: got 6, expected --trained"),
+    "a polished bound": (("run", "--polish", 6), "--polish: got 6, expected --trained"),
+    "points for one kind": (("run", "--points", 9), "--points: got 9, expected --kind all"),
+    "samples for all kinds": (("run", "--kind", "all", "--samples", 9), "--samples: got 9, expected none with --kind"),
     "a figure of no known form": (("run", "--data", "points.npz", "--figure", "r.doc"), "--figure"),
 }
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from importlib import resources
 from pathlib import Path
 
 import onnxruntime
@@ -16,6 +17,7 @@ import vibtheory
 from vibtheory.compression.cut import compress
 from vibtheory.compression.export_c import compiled
 from vibtheory.errors import InvalidInputError
+from vibtheory.networks.gates import named_gates
 from vibtheory.training.run import load
 
 from .conftest import Call
@@ -75,6 +77,42 @@ def test_a_recipe_file(here: Path, call: Call, text: str) -> None:
     assert (recipe.epochs, recipe.batch_size, recipe.gamma) == (1, 7, 0.5)
 
 
+@pytest.mark.parametrize(("packaged", "hidden"), [("vgg_3_1", ["fc1", "fc2"]), ("vgg_3_2", ["fc1"])])
+def test_a_copied_recipe_trains_the_same_network(
+    here: Path, call: Call, monkeypatch: pytest.MonkeyPatch, packaged: str, hidden: list[str]
+) -> None:
+    """Hidden layers as Table 3 has them, 2 beside BC and 1 beside PF; the copy as docs/several_machines.md makes it."""
+
+    def said(net: torch.nn.Module, *_: object, **__: object) -> None:
+        raise InvalidInputError(f"fully connected: {[name for name in named_gates(net) if name.startswith('fc')]}")
+
+    monkeypatch.setattr("vibtheory.training.single.train", said)
+    monkeypatch.setattr("vibtheory.datasets.load", lambda *_: None)
+    text = resources.files("vibtheory").joinpath(f"studies/recipes/{packaged}.toml").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("prune_at")]
+    Path("mine.toml").write_text("\n".join(lines), encoding="utf-8")
+    for recipe in (packaged, "mine.toml"):
+        answer = call("train", "vgg16_cifar", "--recipe", recipe, "--data", "cifar10", "--out", "run")
+        assert f"fully connected: {hidden}" in answer.err, answer.err
+
+
+def test_a_sweep_has_the_recipe_s_network(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(**settings: object) -> None:
+        raise InvalidInputError(f"network {settings['network']}")
+
+    monkeypatch.setattr("vibtheory.studies.sweep.sweep", said)
+    answer = call(*SWEEP, 1, "--network", "vgg16_cifar", "--data", "cifar10", "--recipe", "vgg_3_2")
+    assert "network {'builder': 'vgg16_cifar', 'arguments': {'classes': 10, 'hidden': 1}}" in answer.err
+
+
+def test_a_network_of_ones_own_follows_any_recipe(here: Path, call: Call) -> None:
+    table = "table = 1\nnetwork = 'vgg16_cifar'\ndataset = 'cifar10'\narguments = { hidden = 1 }\n"
+    Path("recipe.toml").write_text(f"{table}[recipe]\nepochs = 1\nbatch_size = 7\n", encoding="utf-8")
+    answer = call(*TRAIN[:6], "--recipe", "recipe.toml")
+    assert answer.code == 0, answer.err
+    assert load("run").recipe.batch_size == 7
+
+
 def test_a_collapsed_run_is_code_3(here: Path, call: Call) -> None:
     Path("recipe.toml").write_text("gate_learning_rate = 1.0\n", encoding="utf-8")
     answer = call(*TRAIN[:6], "--recipe", "recipe.toml", "--gamma", 1e4, "--epochs", 40)
@@ -107,6 +145,23 @@ BAD = {
     "a recipe that is no section": ((*TRAIN[:5], "new", "--recipe", "flat.toml"), "[recipe]"),
     "an unknown setting": ((*TRAIN[:5], "new", "--recipe", "unknown.toml"), "gama"),
     "no such device": ((*TRAIN[:5], "new", "--device", "abacus"), "abacus"),
+    "no examples": ((*TRAIN[:5], "new", "--examples", 0), "--examples: got 0, expected an integer between 1 and 40"),
+    "a recipe of another network": (
+        ("train", "lenet_300_100", "--out", "new", "--recipe", "vgg_3_2"),
+        "NETWORK: got lenet_300_100, expected vgg16_cifar, which vgg_3_2 is for",
+    ),
+    "a recipe of other data": (
+        ("train", "vgg16_cifar", "--out", "new", "--recipe", "vgg_3_2"),
+        "--data: got mnist, expected cifar10, which vgg_3_2 is for",
+    ),
+    "arguments of another network": (
+        ("train", "lenet_300_100", "--out", "new", "--recipe", "wide.toml"),
+        "--recipe: got arguments {'wide': 2}",
+    ),
+    "sweep: a recipe of another network": ((*SWEEP, 1, "--recipe", "vgg_3_2"), "--network: got lenet_300_100"),
+    "methods: no such method": (("methods", "--quick", "--methods", "NOPE"), "--methods: got"),
+    "methods: two budgets": (("methods", "--quick", "--budget", "gpu"), "--budget: got gpu together with --quick"),
+    "methods: no such budget": (("methods", "--budget", "nope"), "--budget: got 'nope'"),
     "export: no shape": (("export", "run", "a.onnx"), "--shape"),
     "export: a bad shape": (("export", "run", "a.onnx", "--shape", "4,-1"), "4,-1"),
     "export: no folder": (("export", "run", "gone/a.onnx", "--shape", "4"), "gone"),
@@ -120,7 +175,9 @@ def test_bad_input(here: Path, call: Call, case: str) -> None:
     arguments, words = BAD[case]
     Path("odd_models.py").write_text(ODD_MODELS, encoding="utf-8")
     recipes = {"bad": "epochs =", "flat": "recipe = 3", "unknown": "gama = 1.0", "batch": f"batch_size = {10**21}",
-               "start": "initial_log_variance = 1e308", "long": "batch_size = 0x" + "f" * 9000}  # fmt: skip
+               "start": "initial_log_variance = 1e308", "long": "batch_size = 0x" + "f" * 9000,
+               "wide": "table = 1\nnetwork = 'lenet_300_100'\ndataset = 'mnist'\narguments = { wide = 2 }\n[recipe]\n",
+               }  # fmt: skip
     for name, text in recipes.items():
         Path(f"{name}.toml").write_text(text, encoding="utf-8")
     assert call(*TRAIN).code == 0

@@ -149,9 +149,13 @@ BAD = {
     "no way to accelerate": ((1, "--quick", "--network", "tiny.toml", "--accelerate", "warp"), "compile+graph"),
     "no sweep for it": ((4, "--curve"), "quick, full"),
     "a recipe of another table": ((2, "--quick", "--network", "tiny.toml"), "table 1"),
-    "no such recipe": ((1, "--quick", "--network", "gone"), "gone"),
+    "no such recipe": ((1, "--quick", "--network", "gone"), "--network: got gone"),
     "a mode that the recipe lacks": ((1, "--full", "--network", "tiny.toml"), "quick, curve"),
-    "no processes": ((1, "--quick", "--network", "tiny.toml", "--jobs", 0), "jobs"),
+    "no processes": ((1, "--quick", "--network", "tiny.toml", "--jobs", 0), "--jobs: got 0"),
+    "processes for one process": ((1, "--quick", "--together", "--jobs", 2), "--jobs: got 2, expected none with"),
+    "one comparison, not trained": ((3, "--row", "3.1"), "--row: got 3.1, expected --quick, --full or --curve"),
+    "decayed gates, not trained": ((1, "--decay-gates"), "--decay-gates: got True"),
+    "one process, nothing trained": ((1, "--together"), "--together: got True"),
     "a results file that is no table": ((1, "--out", "empty"), "table1.csv"),
     "a results file of something else": ((1, "--out", "other"), "mode"),
 }
@@ -167,3 +171,4 @@ def test_bad_input(tiny: Path, call: Call, case: str) -> None:
     assert answer.code == 2, answer.err
     assert answer.err.splitlines()[-1].startswith("error: ")
     assert words in answer.err
+    assert case != "no processes" or len(answer.err.splitlines()) == 1  # no runs are announced

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE, VIOLATED
-from vibtheory.cli.options import DataIfRecorded, Root, State, Where
+from vibtheory.cli.options import DataIfRecorded, Root, State, Where, refuse_given
 from vibtheory.errors import as_seed, check_choice, reject
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _CODES = {"holds": 0, "violated": VIOLATED}  # else not applicable
 
 
 def check(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="Folder of a saved run, or module:factory for any torch model.")],
     data: DataIfRecorded = None,
     state: State = None,
@@ -56,6 +57,14 @@ def check(
     """
     if figure is not None:
         check_choice("--figure", figure.suffix, (".png", ".pdf", ".svg"))
+    if trained:
+        refuse_given(context, ("kind", "samples", "points", "details"), "none with --trained, which needs no bound")
+    else:
+        refuse_given(context, ("draws", "polish"), "--trained beside it")
+        if kind == "all":
+            refuse_given(context, ("samples",), "none with --kind all, whose number is --points")
+        else:
+            refuse_given(context, ("points",), "--kind all beside it")
     as_seed("--seed", seed)
     for option, number in (("--points", points), ("--samples", samples)):
         if number is not None and not 1 <= number <= _MOST:

@@ -63,7 +63,8 @@ class _ExitCodes:
         """The message about the option that the user typed instead of the argument that it became."""
         argument, _, rest = message.partition(":")
         command = self.commands.commands.get(self.context.invoked_subcommand)
-        options = {p.name: p.opts[0] for p in command.params if p.opts[0].startswith("-")} if command else {}
+        typed = [p for p in command.params if p.opts[0].startswith("-")] if command else []
+        options = {p.opts[0].strip("-"): p.opts[0] for p in typed} | {p.name: p.opts[0] for p in typed}
         option = options.get(argument.partition("[")[0])
         return message if option is None else f"{option}:{rest}"
 

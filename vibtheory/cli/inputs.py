@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vibtheory.errors import CheckpointError, check_choice, reject, shown
+from vibtheory.errors import CheckpointError, as_whole, check_choice, reject, shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,21 +20,45 @@ if TYPE_CHECKING:
     from vibtheory.datasets import Dataset
     from vibtheory.training.recipe import Recipe
 
-__all__ = ["NETWORKS", "dataset", "network", "places", "recipe", "trained_model"]
+__all__ = ["NETWORKS", "arguments", "dataset", "network", "places", "recipe", "trained_model"]
 
 NETWORKS = ("lenet_300_100", "lenet_5_caffe", "vgg16_cifar", "vgg19_cifar")
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def network(name: str) -> nn.Module:
-    """A network of ours by name, or what `module:factory` returns."""
+def network(name: str, arguments: dict[str, Any] | None = None) -> nn.Module:
+    """A network of ours by name, with `arguments`, or what `module:factory` returns."""
     if ":" in name:
         return _from_factory(name)
     check_choice("NETWORK", name, [*NETWORKS, "module:factory"])
     from vibtheory import networks
 
-    built: nn.Module = getattr(networks, name)()
+    try:
+        built: nn.Module = getattr(networks, name)(**(arguments or {}))
+    except TypeError as error:
+        reject("--recipe", f"arguments {shown(arguments)} ({error})", f"those of {name}", "correct them in the file")
     return built
+
+
+def arguments(recipe: str | None, network: str, data: str, option: str = "NETWORK") -> dict[str, Any]:
+    """The arguments that the table file named by --recipe has for the network; {} where it has none.
+
+    A network or data of the user's own (`module:factory`, .npz) may follow any recipe; `option` names the network.
+    """
+    from vibtheory.studies.experiments import experiment, read_toml
+
+    if recipe is None:
+        return {}
+    own = read_toml("--recipe", recipe) if Path(recipe).is_file() else None
+    if own is not None and not {"network", "dataset", "arguments"} & set(own):
+        return {}  # settings alone
+    plan = experiment(recipe)
+    remedy = f"name that one, or put the settings [recipe] of {recipe} alone into a file"
+    if ":" not in network and network != plan.network:
+        reject(option, network, f"{plan.network}, which {recipe} is for", remedy)
+    if not data.endswith(".npz") and data != plan.dataset:
+        reject("--data", data, f"{plan.dataset}, which {recipe} is for", remedy)
+    return plan.arguments if network == plan.network else {}
 
 
 def trained_model(name: str, state: Path | None = None) -> tuple[nn.Module, str | None]:
@@ -142,7 +166,10 @@ def dataset(name: str, root: Path | None = None, examples: int | None = None, se
     from vibtheory import datasets
 
     data = _own_arrays(Path(name)) if name.endswith(".npz") else datasets.load(name, root)
-    return data if examples is None else data.subset(examples, seed=seed)
+    if examples is None:
+        return data
+    most = len(data.x_train)
+    return data.subset(as_whole("--examples", examples, 1, most, "leave it out for all of them"), seed=seed)
 
 
 def _own_arrays(path: Path) -> Dataset:

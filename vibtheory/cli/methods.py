@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vibtheory.cli.options import Accelerate, Amp, Cluster, Device, Jobs, Root, Runs
+from vibtheory.errors import reject
 
 __all__ = ["methods"]
 
@@ -15,7 +16,9 @@ __all__ = ["methods"]
 def methods(
     table: Annotated[int, typer.Option(help="1 (LeNet-300-100), 2 (LeNet-5-Caffe) or 3 (VGG-16).")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="The same as --budget quick: a look (minutes).")] = False,
-    budget: Annotated[str, typer.Option(help="quick, reduced (7 epochs, 10,000 images), full, or gpu.")] = "full",
+    budget: Annotated[
+        str | None, typer.Option(help="quick, reduced (7 epochs, 10,000 images), full (the default), or gpu.")
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say how many runs and core-minutes.")] = False,
     nets: Annotated[bool, typer.Option("--nets", help="Also measure the nets: ranks, T8, I(h1; x).")] = False,
     only: Annotated[str, typer.Option("--methods", help="Names with commas: VIBNet,L0,SBP; all if left out.")] = "",
@@ -39,7 +42,9 @@ def methods(
     from vibtheory.studies.methods import compare_methods, expected_cost, method_table, methods_table
     from vibtheory.studies.tables import TITLES, markdown
 
-    names, budget = [name for name in only.split(",") if name], "quick" if quick else budget
+    if quick and budget not in (None, "quick"):
+        reject("--budget", f"{budget} together with --quick", "one of them", "leave one out")
+    names, budget = [name for name in only.split(",") if name], "quick" if quick else budget or "full"
     if plan:
         cost = expected_cost(table, budget, names)
         total = f"{cost['runs'].sum()} runs, at most {cost['core_minutes'].sum():.0f} core-minutes"

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vibtheory.errors import reject
+
 __all__ = [
     "Accelerate", "Amp", "Cluster", "Data", "DataIfRecorded", "Device", "Jobs", "Recipe", "Root", "Runs", "State",
-    "Where",
+    "Where", "refuse_given",
 ]  # fmt: skip
+
+
+def refuse_given(context: typer.Context, names: Iterable[str], expected: str) -> None:
+    """Raise InvalidInputError about the first of the parameters `names` that the user gave: it would be dropped."""
+    options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            reject(options[name], context.params[name], expected, "leave it out")
+
 
 _DATA = typer.Option(help="Data set, or an .npz file with x_train, y_train, x_test, y_test.")
 Data = Annotated[str, _DATA]

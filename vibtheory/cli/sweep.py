@@ -44,11 +44,12 @@ def sweep(
     from vibtheory.cli import inputs
     from vibtheory.studies.sweep import sweep as run
 
+    arguments = inputs.arguments(recipe, network, data, "--network")
     result = run(
         gammas=_numbers("--gammas", gammas, float),
         seeds=_seeds(seeds),
         dataset=inputs.dataset(data) if data.endswith(".npz") else data,
-        network=network,
+        network={"builder": network, "arguments": arguments} if arguments else network,
         out=out,
         epochs=epochs,
         record=_one_or_many("--record", record),

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from vibtheory.cli.options import Accelerate, Amp, Device, Root, Runs
+from vibtheory.cli.options import Accelerate, Amp, Device, Root, Runs, refuse_given
 
 __all__ = ["table"]
 
 
 def table(
+    context: typer.Context,
     number: Annotated[int, typer.Argument(metavar="N", help="1 to 4, as in the paper.")],
     network: Annotated[str | None, typer.Option(help="Packaged recipe of that table, or a TOML file.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Train the short version first (minutes).")] = False,
@@ -49,6 +50,10 @@ def table(
     from vibtheory.studies.tables import TITLES, longest_runs, markdown, rendered
 
     modes = [mode for mode, wanted in (("quick", quick), ("full", full), ("curve", curve)) if wanted]
+    if not modes:
+        refuse_given(context, ("row", "decay_gates", "together"), "--quick, --full or --curve beside it")
+    if together:
+        refuse_given(context, ("jobs",), "none with --together, which is one process")
     results = record(
         number, modes, network=network, row=row, decay_gates=decay_gates, out=out, runs=runs, jobs=jobs, device=device,
         root=root, accelerate=accelerate, amp=amp, progress=sys.stderr.isatty(), together=together,

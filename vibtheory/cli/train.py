@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE
 from vibtheory.cli.inputs import NETWORKS
 from vibtheory.cli.options import Accelerate, Amp, Data, Device, Recipe, Root
-
-if TYPE_CHECKING:
-    from torch import nn
 
 __all__ = ["train"]
 
@@ -34,8 +31,8 @@ def train(
 ) -> None:
     """Train a network and save the run. Stopped however you like, the same command goes on from the last checkpoint.
 
-    A packaged recipe of a network brings that network's arguments along. Under torchrun the processes share each batch
-    (docs/several_machines.md). Exit code 3: a layer lost all its units, and training stopped.
+    A packaged recipe of a network, or a file like it, brings that network's arguments along. Under torchrun the
+    processes share each batch (docs/several_machines.md). Exit code 3: a layer lost all its units; training stopped.
     """
     import sys
 
@@ -48,12 +45,12 @@ def train(
     from vibtheory.training.single import train
 
     as_seed("--seed", seed)
-    settings = inputs.recipe(recipe)
+    settings, arguments = inputs.recipe(recipe), inputs.arguments(recipe, network, data)
     given = {key: value for key, value in (("gamma", gamma), ("epochs", epochs)) if value is not None}
     settings = recipes.Recipe.from_dict({**settings.to_dict(), **given})
     loaded = inputs.dataset(data, root, examples, seed)
     with random_stream(seed, INITIAL_WEIGHTS):
-        net = _network(network, recipe)
+        net = inputs.network(network, arguments)
     with process_group(device) as place:
         first = world().rank == 0
         run = train(net, loaded, settings, seed=seed, device=place, checkpoint=out / "checkpoint",
@@ -69,16 +66,3 @@ def train(
         if network in NETWORKS:
             typer.echo(str(compression(run.net)))
         typer.echo(f"saved in {out}")
-
-
-def _network(name: str, recipe: str | None) -> nn.Module:
-    """The network, with the arguments that a packaged recipe (or table file) has for it."""
-    from vibtheory.cli import inputs
-    from vibtheory.networks.registry import build
-    from vibtheory.studies.experiments import experiment
-
-    if recipe is not None and not Path(recipe).is_file():
-        plan = experiment(recipe)
-        if plan.network == name and plan.arguments:
-            return build({"builder": name, "arguments": plan.arguments})
-    return inputs.network(name)

@@ -115,8 +115,12 @@ class _Mode:
     finetune: dict[str, Any] = field(default_factory=dict)
 
 
-def experiment(name: str | Path) -> Experiment:
+def experiment(name: str | Path, argument: str = "recipe") -> Experiment:
     """Read a packaged recipe by name ("lenet_300_100", "lenet_5_caffe") or a TOML file by path.
+
+    Args:
+        name: of either.
+        argument: what the error calls a name that stands for nothing.
 
     Raises:
         InvalidInputError: no such recipe, not TOML, a key missing or unknown.
@@ -126,9 +130,9 @@ def experiment(name: str | Path) -> Experiment:
     if str(name) in packaged:
         plain = tomllib.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
     elif Path(name).is_file():
-        plain = read_toml("recipe", name)
+        plain = read_toml(argument, name)
     else:
-        reject("recipe", str(name), f"one of {', '.join(packaged)}, or a TOML file", "correct the name or the path")
+        reject(argument, str(name), f"one of {', '.join(packaged)}, or a TOML file", "correct the name or the path")
     check(_File, plain, "recipe", within="recipe")
     modes = {mode: plain.pop(mode) for mode in MODES if mode in plain}
     for mode, section in modes.items():

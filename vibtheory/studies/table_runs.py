@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vibtheory.errors import reject
+from vibtheory.errors import as_whole, reject
 from vibtheory.storage.run_store import RecordedTable
 from vibtheory.studies.experiment_runs import Row, run_experiment, run_together
 from vibtheory.studies.experiments import experiment
@@ -91,12 +91,14 @@ def record(
         All rows that are recorded now, columns as of `run_experiment`; None where there are none.
 
     Raises:
-        InvalidInputError: no such table, recipe, comparison or mode; an `out` with something else.
+        InvalidInputError: no such table, recipe, comparison or mode; jobs < 1; an `out` with something else.
         DataError, CheckpointError, DivergedError: from the runs.
     """
     table = recorded_table(number, out)
     results = table.read()
-    plans = [experiment(name) for name in ([network] if isinstance(network, str) else network or _RECIPES[number])]
+    as_whole("jobs", jobs, 1, remedy="pass the number of processes")  # now, not after a line that announces runs
+    names = [network] if isinstance(network, str) else network or _RECIPES[number]
+    plans = [experiment(name, "network") for name in names]
     for plan in plans:
         if plan.table != number:
             got = f"{plan.name}, of table {plan.table}"

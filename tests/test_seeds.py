@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +42,27 @@ def test_no_seed_reaches_a_device_whose_numbers_are_not_kept() -> None:
     for call in ("torch.manual_seed(", "manual_seed_all("):
         assert not [path for path, text in sources.items() if call in re.sub("#.*", "", text)]
     assert [path.name for path, text in sources.items() if "fork_rng" in text] == ["critics.py", "streams.py"]
+
+
+OWN_STREAM = """
+import random, sys
+random.seed(1)
+before = random.getstate()
+import numpy as np, vibtheory as vt
+x = np.random.default_rng(0).normal(size=(20, 3))
+data = vt.datasets.from_arrays(x, np.arange(20) % 2, x, np.arange(20) % 2)
+vt.check_network(vt.networks.mlp((3, 2, 2)), data, 0.1, progress=True)
+assert "rich.style" in sys.modules
+assert random.getstate() == before
+"""
+
+
+def test_python_s_own_stream_is_left_alone() -> None:
+    """rich draws from it when it is first imported: by a process's first report or progress bar."""
+    done = subprocess.run([sys.executable, "-c", OWN_STREAM], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    direct = re.compile(r"^\s*(from|import) rich\b", re.MULTILINE)
+    assert [path.name for path in PACKAGE.rglob("*.py") if direct.search(path.read_text())] == ["terminal.py"]
 
 
 class FakeCUDA:

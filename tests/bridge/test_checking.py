@@ -421,13 +421,23 @@ def test_what_a_verdict_does_not_say_is_remarked(net: nn.Module, words: str) -> 
     assert words in report.to_json()
 
 
-def test_a_network_that_predicts_needs_no_remark() -> None:
+@pytest.mark.parametrize(("logit", "words"), [(9.0, None), (0.02, "hardly better"), (-0.02, "no better")])
+def test_a_network_that_predicts_needs_no_remark(logit: float, words: str | None) -> None:
+    """With `logit` on the right one of three classes the loss is log(1 + 2e^−logit); the best constant's is log 3."""
     x = np.repeat(np.eye(3), 20, axis=0)
     net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), Gate(3), nn.Linear(3, 3))
-    for linear in (net[0], net[3]):
-        linear.weight.data, linear.bias.data = 3 * torch.eye(3), torch.zeros(3)
+    gate = net[2]
+    assert isinstance(gate, Gate)
+    gate.mu.data.fill_(1.0)
+    for linear, scale in ((net[0], 1.0), (net[3], logit)):
+        linear.weight.data, linear.bias.data = scale * torch.eye(3), torch.zeros(3)
     data = from_arrays(x, x.argmax(1), x[:2], [0, 0], classes=3)
-    assert check_network(net, data, 0.1).remarks == ()
+    remarks = check_network(net, data, 0.1).remarks
+    if words is None:
+        assert remarks == ()
+    else:
+        loss = np.log1p(2 * np.exp(-logit))
+        assert f"predicts {words} than a constant: mean loss {loss:.3g} nats" in remarks[0]
 
 
 def test_progress_is_shown_where_asked(capsys: pytest.CaptureFixture[str]) -> None:

@@ -304,9 +304,7 @@ def check_network(
     Raises:
         InvalidInputError: as `quadratic_bound`; no gates and no gamma.
     """
-    from rich.console import Console
-    from rich.progress import track
-
+    from vibtheory.storage.terminal import Console, track
     from vibtheory.theory.network_report import NetworkReport
     from vibtheory.theory.sparsity import check_sparsity_bound
 
@@ -337,8 +335,9 @@ def remarks(network: GatedNetwork) -> tuple[str, ...]:
     else:
         constant = 0.5 * float(y.var(axis=0).sum())
     if loss > 0.97 * constant:
+        words = "no better" if loss >= constant else "hardly better"
         found.append(
-            f"the network predicts no better than a constant: mean loss {loss:.3g} nats on these data, the best "
+            f"the network predicts {words} than a constant: mean loss {loss:.3g} nats on these data, the best "
             f"constant's is {constant:.3g}. Remedy: check a trained network, with its weights loaded"
         )
     return tuple(found)

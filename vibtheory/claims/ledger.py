@@ -18,7 +18,7 @@ from vibtheory.figures.style import thumbnail
 from vibtheory.storage.report import Report
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from vibtheory.storage.terminal import Table
 
 __all__ = ["Ledger", "decide"]
 
@@ -86,8 +86,7 @@ class Ledger(Report):
 
     def __rich__(self) -> Table:
         """A row per claim, for `rich.print`: what was tried of the statement that the verdict stands on."""
-        from rich.table import Table
-        from rich.text import Text
+        from vibtheory.storage.terminal import Table, Text
 
         table = Table("Claim", "Statement", "Verdict", "Tried", "Seconds")
         for claim in self:

@@ -48,7 +48,7 @@ def claims(
     write_text(target.with_suffix(".json"), ledger.to_json(indent=1) + "\n")
     write_text(target.with_suffix(".html"), ledger.to_html())
     if sys.stdout.isatty() and not details:
-        from rich.console import Console
+        from vibtheory.storage.terminal import Console
 
         Console().print(ledger)
     elif details:

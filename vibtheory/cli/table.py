@@ -61,7 +61,7 @@ def table(
     )  # fmt: skip
     shown = comparison(number, results)
     if sys.stdout.isatty():
-        from rich.console import Console
+        from vibtheory.storage.terminal import Console
 
         Console().print(rendered(shown, TITLES[number]))
     else:

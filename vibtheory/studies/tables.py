@@ -14,7 +14,8 @@ from vibtheory.errors import reject
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-    from rich.table import Table
+
+    from vibtheory.storage.terminal import Table
 
 __all__ = ["DECAYED", "TITLES", "beside", "longest_runs", "markdown", "published", "rendered", "summarise"]
 
@@ -164,8 +165,7 @@ def markdown(frame: DataFrame) -> str:
 
 def rendered(frame: DataFrame, title: str = "") -> Table:
     """A data frame as a rich table for the terminal, with `title` above it; our rows in bold."""
-    from rich.table import Table
-    from rich.text import Text
+    from vibtheory.storage.terminal import Table, Text
 
     table = Table(*map(str, frame.columns), title=title or None)
     for line in frame.astype(str).to_numpy().tolist():

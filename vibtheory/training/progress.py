@@ -14,11 +14,10 @@ class Progress:
     def __init__(self, show: bool, total: int, done: int) -> None:
         self._bar: Any = None
         if show:
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as RichProgress
+            from vibtheory.storage import terminal as t
 
-            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-            self._bar = RichProgress(*columns)
+            columns = [t.TextColumn("{task.description}"), t.BarColumn(), t.MofNCompleteColumn()]
+            self._bar = t.Progress(*columns, t.TimeRemainingColumn())
             self._task = self._bar.add_task("training", total=total, completed=done)
 
     def __enter__(self) -> Progress:

@@ -51,9 +51,13 @@ def test_prop_1_converse() -> None:
             closed_mean_information(**({"values": [1.0, 2.0]} | change))
 
 
-@pytest.mark.parametrize("coordinates", ["sigma", "log_variance"])
-def test_dead_gate_flow_against_an_ode_solver(coordinates: str) -> None:
-    gamma, mu, sigma = 0.7, 1.3, 0.2
+@pytest.mark.parametrize(
+    ("coordinates", "mu", "sigma", "end"),
+    [("sigma", 1.3, 0.2, 3), ("log_variance", 1.3, 0.2, 3), ("log_variance", -60.0, 1.0, 30)],
+    ids=["sigma", "log variance", "a large mean"],  # e^{μ²/4} is no number
+)
+def test_dead_gate_flow_against_an_ode_solver(coordinates: str, mu: float, sigma: float, end: float) -> None:
+    gamma = 0.7
 
     def velocity(_: float, s: np.ndarray) -> list[float]:
         variance = s[1] ** 2 if coordinates == "sigma" else np.exp(s[1])
@@ -63,10 +67,10 @@ def test_dead_gate_flow_against_an_ode_solver(coordinates: str) -> None:
             gamma * s[0] ** 2 / total * (2 / s[1] if coordinates == "sigma" else 1.0),
         ]
 
-    times = np.linspace(0, 3, 9)
+    times = np.linspace(0, end, 9)
     flow = dead_gate_flow(mu, sigma, gamma, times, coordinates)
     start = [mu, sigma if coordinates == "sigma" else 2 * np.log(sigma)]
-    truth = scipy.integrate.solve_ivp(velocity, (0, 3), start, t_eval=times, rtol=1e-11, atol=1e-13)
+    truth = scipy.integrate.solve_ivp(velocity, (0, end), start, t_eval=times, rtol=1e-11, atol=1e-13)
     np.testing.assert_allclose(flow.mu, truth.y[0], atol=1e-8)
     kept = flow.mu**2 + (flow.sigma**2 if coordinates == "sigma" else 8 * np.log(flow.sigma))
     np.testing.assert_allclose(kept, flow.invariant, rtol=1e-10)

@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
-from vibtheory.errors import reject
+from vibtheory.errors import as_array, reject
 
 __all__ = [
     "SVD_LIMIT",
@@ -53,8 +53,14 @@ def few(indices: NDArray[np.intp]) -> str:
     return f"{shown}, … ({indices.size} in all)" if indices.size > 10 else shown
 
 
-def checked_gram(matrix: Array, tolerance: float, check: bool) -> Array:
-    """Q made exactly symmetric, after the tests that `from_gram` promises."""
+def checked_gram(gram: ArrayLike, check: bool = True) -> Array:
+    """Q [d, d] made exactly symmetric, after the tests that `QuadraticBound.from_gram` promises; raises as that."""
+    matrix = as_array("gram", gram, (None, None), "pass Q = AᵀA, a square matrix")
+    if matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
+        reject("gram", f"shape {list(matrix.shape)}", "a square matrix [d, d], d >= 1", "pass Q = AᵀA, or A itself")
+    given = np.asarray(gram).dtype
+    eps = np.finfo(given).eps if np.issubdtype(given, np.floating) else np.finfo(np.float64).eps
+    tolerance = max(1e-10, matrix.shape[0] * float(eps))
     w = np.diag(matrix)
     negative = np.flatnonzero(w < 0)
     if negative.size:

@@ -141,12 +141,7 @@ class QuadraticBound:
         Raises:
             InvalidInputError: as the class, and Q not square, not symmetric, or indefinite (the eigenvalue is named).
         """
-        matrix = as_array("gram", gram, (None, None), "pass Q = AᵀA, a square matrix")
-        if matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
-            reject("gram", f"shape {list(matrix.shape)}", "a square matrix [d, d], d >= 1", "pass Q = AᵀA, or A itself")
-        given = np.asarray(gram).dtype
-        eps = np.finfo(given).eps if np.issubdtype(given, np.floating) else np.finfo(np.float64).eps
-        matrix = checked_gram(matrix, max(1e-10, matrix.shape[0] * float(eps)), check)
+        matrix = checked_gram(gram, check)
         bound = cls.__new__(cls)
         bound.__dict__["gram"] = _frozen(matrix)
         bound._fill(None, np.diag(matrix), b, c, gamma, guarantee, layer, trained_mu, trained_sigma)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
 from vibtheory.errors import as_array, as_generator, as_positive, check_choice, reject
-from vibtheory.theory.gram import unit_diagonal
+from vibtheory.theory.gram import checked_gram, unit_diagonal
 from vibtheory.theory.quadratic import QuadraticBound
 
 __all__ = [
@@ -150,16 +150,11 @@ def rank_from_gram(gram: ArrayLike, *, tolerance: float | None = None, method: s
     For d > 2000 "auto" uses a Cholesky factor with complete pivoting, LLᵀ ≤ Q: its residual's trace bounds every
     eigenvalue left out, and costs d·rank².
 
-    Args and raised errors: as `numerical_rank`; `gram` symmetric positive semidefinite.
+    Args and raised errors: as `numerical_rank`; `gram` symmetric positive semidefinite, tested as by
+    `QuadraticBound.from_gram`.
     """
     check_choice("method", method, ("auto", "exact"))
-    matrix = as_array("gram", gram, (None, None), "pass Q = AᵀA")
-    if matrix.shape[0] != matrix.shape[1]:
-        reject("gram", f"shape {list(matrix.shape)}", "a square matrix [d, d]", "pass Q = AᵀA")
-    w = np.diag(matrix)
-    if (w < 0).any():
-        reject("gram", f"negative diagonal {w.min():g}", "a positive semidefinite matrix", "pass Q = AᵀA")
-    return _from_gram(matrix, tolerance, method)
+    return _from_gram(checked_gram(gram), tolerance, method)
 
 
 def _from_gram(matrix: Array, tolerance: float | None, method: str) -> RankReport:

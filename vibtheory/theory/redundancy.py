@@ -19,6 +19,7 @@ from vibtheory.errors import as_array, reject
 from vibtheory.storage.report import Report
 from vibtheory.theory.certificate import CERTIFIED, Certificate
 from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.softmax_loss import without_class_mean
 
 __all__ = ["BohningCosines", "CollinearityReport", "bohning_cosines", "check_collinearity", "collinearity_limit"]
 
@@ -176,8 +177,8 @@ def bohning_cosines(V: ArrayLike, f: ArrayLike) -> BohningCosines:
     """
     weights = as_array("V", V, (None, None), "pass V [K, d]")
     activations = as_array("f", f, (None, weights.shape[1]), "pass activations [N, d], one column per gate of V")
-    centred = weights - weights.mean(axis=0)  # V'BV = ½ Vc'Vc: softmax ignores a constant added to all logits
-    return BohningCosines(_cosines("V", centred), _cosines("f", activations))
+    # V'BV = ½ Vc'Vc: softmax ignores a constant added to all logits
+    return BohningCosines(_cosines("V", without_class_mean(weights)), _cosines("f", activations))
 
 
 def _cosines(name: str, vectors: Array) -> Array:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
 from vibtheory.errors import as_array, reject
-from vibtheory.theory.gram import unit_diagonal
+from vibtheory.theory.gram import checked_gram, unit_diagonal
 from vibtheory.theory.quadratic import QuadraticBound
 
 __all__ = ["SoftRank", "soft_rank", "soft_rank_of"]
@@ -75,18 +75,25 @@ def soft_rank(gram: ArrayLike, w: ArrayLike, alpha: ArrayLike) -> SoftRank:
     """Both soft ranks of T3 from Q = AᵀA.
 
     Args:
-        gram: Q [d, d], symmetric positive semidefinite.
-        w: squared column norms diag Q [d] ≥ 0; columns with w = 0 are left out, they never count.
+        gram: Q [d, d], symmetric positive semidefinite, tested as by `QuadraticBound.from_gram`.
+        w: squared column norms diag Q [d] ≥ 0, to 1e-4 of each; columns with w = 0 are left out, they never count.
         alpha: α* [d] ≥ 0 at a local minimum, 0 off the support.
 
     Raises:
-        InvalidInputError: shapes, NaN or infinity, w or α negative, α > 0 on a column with w = 0.
+        InvalidInputError: shapes, NaN or infinity, Q not symmetric or indefinite, w negative or not its diagonal,
+            α negative, α > 0 on a column with w = 0.
     """
     norms = as_array("w", w, (None,), "pass diag Q")
     d = norms.size
-    matrix = as_array("gram", gram, (d, d), "pass Q = AᵀA with one row per entry of w")
+    as_array("gram", gram, (d, d), "pass Q = AᵀA with one row per entry of w")
     if (norms < 0).any():
         reject("w", f"smallest entry {norms.min():g}", "entries >= 0", "pass squared column norms")
+    matrix = checked_gram(gram)
+    own = np.diag(matrix)
+    odd = np.flatnonzero(np.abs(norms - own) > 1e-4 * own)  # sums of many squares in float32 differ by less
+    if odd.size:
+        reject("w", f"{norms[odd[0]]:g} at {odd[0]}, where Q has {own[odd[0]]:g}", "the diagonal of Q",
+               "pass squared column norms, diag Q")  # fmt: skip
     return _from_gram(matrix, norms, _checked_alpha(alpha, norms))
 
 

@@ -30,6 +30,13 @@ Index = NDArray[np.intp]
 _BOHNING = Guarantee("bohning", "rigorous", "softmax curvature at most (I − 11ᵀ/K)/2 everywhere (Böhning 1992)")
 
 
+def without_class_mean(weights: Array) -> Array:
+    """V [K, d] minus its mean over classes, which softmax does not see; exactly 0 where that leaves only rounding."""
+    centred = weights - weights.mean(axis=0)
+    rounding = 8 * np.finfo(np.float64).eps * len(weights) * np.abs(weights).max(axis=0)
+    return np.where((np.abs(centred) <= rounding).all(axis=0), 0.0, centred)
+
+
 class SoftmaxLoss:
     """g, its derivatives and Böhning's bound for a gated layer that feeds an affine map to softmax logits.
 
@@ -79,10 +86,7 @@ class SoftmaxLoss:
             reject("batch", batch, "an integer >= 1", "pass the number of examples to hold at once")
         self.layer = layer
         self._batch = batch
-        centred = weights - weights.mean(axis=0)
-        # A column equal for all classes leaves rounding behind: it must be exactly free (w = 0, b = 0).
-        rounding = 8 * np.finfo(np.float64).eps * self.classes * np.abs(weights).max(axis=0)
-        self.V = np.where((np.abs(centred) <= rounding).all(axis=0), 0.0, centred)
+        self.V = without_class_mean(weights)
 
     @cached_property
     def moments(self) -> Array:

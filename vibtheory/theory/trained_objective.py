@@ -60,7 +60,8 @@ class TrainedReport(Report):
         verdict: holds | violated | not at a minimum | not resolved (the sampling error is too large to say).
         reason: in words, with the remedy.
         layer: its name. d: gates that can be open. kept: #{α > 1}, what the bounds limit.
-        rank: of H. above_one: #{λ_i(M^½HM^½) ≥ 1}. above_least: #{λ_i(H) ≥ 1/max M_jj}. The three bounds on `kept`.
+        rank: #{λ_i(H) > 0} to rounding, at most the rank of H: directions of negative curvature hold no gate open.
+            above_one: #{λ_i(M^½HM^½) ≥ 1}. above_least: #{λ_i(H) ≥ 1/max M_jj}. The three bounds on `kept`.
         least: λ_min(M^½HM^½) on the kept gates, ≥ 1 at a minimum; errs downwards. infinity if no gate is kept.
         least_above: the same, erring upwards.
         offset: mean square over all gates of (σ/2γ)∂F/∂μ, how many σ each μ is from where it would rest.

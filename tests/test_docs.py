@@ -20,8 +20,11 @@ import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from vibtheory.claims.instances import Effort
 
@@ -201,7 +204,25 @@ def test_the_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Effort, "size", lambda self, quick, full: max(2, quick // 10))  # a tenth of the quick instances
     program = tmp_path / "example.py"
     program.write_text(_blocks(page), encoding="utf-8")
-    runpy.run_path(str(program))
+    names = runpy.run_path(str(program))
+    if page.stem == "own_model":
+        _compressed_as_the_page_says(names)
+
+
+def _compressed_as_the_page_says(names: dict[str, Any]) -> None:
+    """Sizes and errors of the page's small models, counted from their own weights and outputs."""
+    before, cut, small = map(_linears, (names["model"], names["cut"], names["small"].net))
+    assert (len(before[0].weight), len(cut[0].weight)) == (12, 4)
+    x, y = (torch.as_tensor(part) for part in (names["data"].x_test, names["data"].y_test))
+    assert (names["cut"](x).argmax(1) == y).double().mean() > 0.95
+    assert names["small"].met
+    weights = [sum(linear.weight.numel() for linear in linears) for linears in (before, small)]
+    assert 0 < weights[1] <= 0.5 * weights[0]
+    assert (names["small"].net.cpu()(x).argmax(1) == y).double().mean() > 0.95
+
+
+def _linears(net: nn.Module) -> list[nn.Linear]:
+    return [module for module in net.modules() if isinstance(module, nn.Linear)]
 
 
 def test_docstrings_hold_no_examples_that_nobody_runs() -> None:

@@ -7,10 +7,10 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from small_net import small_data
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, weight_norm
 
+from tests.small_net import small_data
 from vibtheory.bridge.trained import check_trained
 from vibtheory.compression.cut import compress
 from vibtheory.compression.liveness import alive

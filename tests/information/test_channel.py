@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from vibtheory.errors import InvalidInputError
 from vibtheory.information.channel import GatedChannel
 
 F = np.array([[0.0, 20.0, 0.03], [5.0, 0.0, 0.01], [2.0, 0.0, -0.02], [0.0, 3.0, 0.5], [0.0, 0.0, 0.0]])
@@ -107,3 +108,24 @@ def test_regular_layers_have_stated_noise_and_float32_is_taken():
     np.testing.assert_allclose(channel.mean, F, rtol=1e-6)
     np.testing.assert_allclose(channel.variance, 0.0625)
     assert channel.f.dtype == np.float64
+
+
+@pytest.mark.parametrize("far", [1e3, 1e9])
+def test_log_density_of_rows_far_from_the_others(far):
+    """Against the same rows without the far ones: products of sizes far²/τ² would leave nothing of a near distance."""
+    near = np.arange(3.0)[:, None]
+    channel, alone = GatedChannel.regular(np.concatenate([near, far + near]), 1.0), GatedChannel.regular(near, 1.0)
+    h = alone.sample(0)
+    density = channel.log_density(np.concatenate([h, far + h]))
+    shifted = (far + h) - far  # what float64 leaves of h there
+    np.testing.assert_allclose(density[:3, :3], norm.logpdf(h, near.T), rtol=1e-9)
+    np.testing.assert_allclose(density[3:, 3:], norm.logpdf(shifted, near.T), rtol=1e-9, atol=1e-6)
+
+
+def test_noise_that_float64_does_not_hold_is_refused():
+    with pytest.raises(InvalidInputError, match=r"sigma: .*square a float64 does not hold"):
+        GatedChannel([[1.0], [2.0]], 1.0, 1e-160)
+    with pytest.raises(InvalidInputError, match=r"sigma: .*noise below 1e-13 of the unit"):
+        GatedChannel([[1.0], [2.0]], 1.0, 1e-15).sample(0)
+    with pytest.raises(InvalidInputError, match=r"tau: .*noise below 1e-13 of the unit"):
+        GatedChannel.regular([[1e9], [2e9]], 1e-6).sample(0)

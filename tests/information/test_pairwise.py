@@ -173,3 +173,14 @@ def test_half_the_rows_at_their_ceiling_are_seen(bound):
     assert result.saturated_share == pytest.approx(0.5, abs=0.05)
     assert result.saturated
     assert "of the rows are at their ceiling" in str(result)
+
+
+@pytest.mark.parametrize(("bound", "coefficient"), BOUNDS)
+@pytest.mark.parametrize("sigma", [0.0, 1e-9])
+@pytest.mark.parametrize("far", [1e7, 1e9, 1e12])
+def test_rows_far_from_the_others(bound, coefficient, far, sigma):
+    """Two clusters far apart against the noise: products of their distances would leave nothing of the near ones."""
+    near = np.repeat(np.arange(4.0), 3)
+    f = np.concatenate([near, far + near])[:, None]
+    expected = _direct(f, [1.0], [sigma], 1.0, coefficient)
+    assert bound(GatedChannel(f, 1.0, sigma, 1.0)).nats == pytest.approx(expected, rel=1e-7)

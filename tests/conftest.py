@@ -5,6 +5,8 @@ A test that stands still fails (tests/limits.py).
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Generator
 
 import pytest
@@ -28,6 +30,10 @@ SECONDS = {
     "robustness/test_environment.py": 5, "information/test_known_conditional.py": 4, "cli/test_readme.py": 4,
     "studies/test_propositions.py": 4, "networks/test_vgg.py": 4,
 }  # fmt: skip
+
+# What a test left for the collector goes before a fork: in the child an onnxruntime session would wait for threads that
+# only its parent has, for ever.
+os.register_at_fork(before=gc.collect)
 
 STACKS = pytest.StashKey[int]()
 

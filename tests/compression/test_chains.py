@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
+from types import MethodType
 
 import pytest
 import torch
@@ -68,6 +69,19 @@ def test_a_layer_of_its_own_is_no_chain() -> None:
     torch.testing.assert_close(compress(net, x)(x), net(x))
     with pytest.raises(InvalidInputError, match="Squashed"):
         alive(net)
+
+
+def test_an_instance_of_its_own_is_no_chain() -> None:
+    """A forward pass put on the object; as a closure a copy's still runs the block that it was copied from."""
+    net, x = _chain(Block(8)), torch.randn(5, 6)
+    block = net[3]
+    block.forward = MethodType(lambda self, h: h + nn.Sequential.forward(self, h), block)
+    with pytest.raises(InvalidInputError, match="Block"):
+        alive(net)
+    torch.testing.assert_close(compress(net, x)(x), net(x))
+    block.forward = lambda h: h + nn.Sequential.forward(block, h)
+    with pytest.raises(InvalidInputError, match="a module that it does not hold"):
+        compress(net, x)
 
 
 def test_a_subclass_that_computes_the_same_is_one() -> None:

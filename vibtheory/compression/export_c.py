@@ -31,6 +31,7 @@ from vibtheory.compression.fixed_modules import FixedScale, Select
 from vibtheory.errors import MissingDependencyError, VibTheoryError, as_scalar, as_torch_seed, reject
 from vibtheory.networks.forward import as_example
 from vibtheory.networks.gates import named_gates
+from vibtheory.networks.sequential import computes_as
 from vibtheory.storage import write_bytes
 
 __all__ = ["compiled", "export_c"]
@@ -165,14 +166,13 @@ def _check(model: object) -> None:
         if isinstance(value, UninitializedBuffer | UninitializedParameter) or value.is_meta or value.is_complex():
             reject("model", f"{name} without values, or complex", "real weights", "run the model once, or load them")
     for module in _walk(model):
-        base = next((kind for kind in _KNOWN if isinstance(module, kind)), None)
-        if base is None:
+        if not isinstance(module, _KNOWN):
             known = ", ".join(kind.__name__ for kind in _KNOWN)
             reject("model", " ".join(str(module).split()), f"a chain of {known}", "use export_onnx")
-        changed = type(module).forward is not base.forward or "forward" in vars(module)
+        changed = not computes_as(module, _KNOWN)
         if changed or module._forward_hooks or module._forward_pre_hooks:
             got = f"{type(module).__name__} with {'a forward pass of its own' if changed else 'hooks'}"
-            reject("model", got, f"what {base.__name__} computes", "use export_onnx, or remove the hooks")
+            reject("model", got, "what torch's layer computes", "use export_onnx, or remove the hooks")
         if getattr(module, "return_indices", False):
             reject("model", f"{type(module).__name__} with return_indices", "one output", "leave return_indices out")
 

@@ -326,6 +326,9 @@ def _fold_scales(net: nn.Module, example: tuple[Any, ...]) -> nn.Module:
     """Multiply each FixedScale into the layers that listen to it, or into the layer before it, where that is exact.
 
     Returns `net` itself where torch.fx cannot trace it, or would not see its hooks: the scales stay modules.
+
+    Raises:
+        InvalidInputError: it calls a module that is not one of its own, such as that of the net it was copied from.
     """
     if net._forward_pre_hooks:
         return net
@@ -334,6 +337,14 @@ def _fold_scales(net: nn.Module, example: tuple[Any, ...]) -> nn.Module:
         traced = fx.GraphModule(net, _ScaleTracer().trace(net))
         with torch.no_grad():
             ShapeProp(traced).propagate(*example)
+    except NameError as error:  # torch's word for it; a copy would go on with the other net's weights
+        got = f"{type(net).__name__}, whose forward pass calls a module that it does not hold ({error})"
+        reject(
+            "net",
+            got,
+            "a model of its own modules",
+            "put a function on an object by types.MethodType, which copies follow",
+        )
     except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError):
         return net
     for name, buffer in traced.named_buffers():  # the run may have moved what it records

@@ -69,16 +69,10 @@ def leave_one_out(
     Raises:
         InvalidInputError: fewer than two rows, no seed, draws < 1.
     """
-    if channel.n < 2:
-        reject("channel", f"{channel.n} row", "at least two rows", "leaving one out must leave one in")
+    _check_two(channel)
     terms, absence, parts = _ratios(channel, as_generator("seed", seed, "leave_one_out"), draws, leave_out=True)
     unique = int((np.bincount(channel.pattern) == 1).sum()) if channel.tau == 0 else 0
-    finite = bool(np.isfinite(terms).all())
-    error: dict[str, Any] = sampling_error(terms - absence) if finite else {"stderr": math.nan}
     far = int((terms > math.log(channel.n)).sum())
-    if far and finite:
-        warning = f"{far} rows are too far from all others for a standard error. Remedy: more rows, or more noise"
-        error["warnings"] = (*error.get("warnings", ()), warning)
     return MutualInformation(
         nats=float(terms.mean()),
         kind="upper",
@@ -86,7 +80,7 @@ def leave_one_out(
         ceiling=math.log(channel.n),
         assumes=("rows drawn independently; upper in expectation", f"{unique} of {channel.n} zero patterns are unique"),
         parts=parts,
-        **error,
+        **_error(terms - absence, f"{far} rows are too far from all others" if far else None),
     )
 
 
@@ -105,8 +99,7 @@ def leave_one_out_per_unit(
     Raises:
         InvalidInputError: fewer than two rows, no seed, draws < 1.
     """
-    if channel.n < 2:
-        reject("channel", f"{channel.n} row", "at least two rows", "leaving one out must leave one in")
+    _check_two(channel)
     generator = as_generator("seed", seed, "leave_one_out_per_unit")
     values, absences, far = np.zeros(channel.n), np.zeros(channel.n), 0
     for j in range(channel.d):
@@ -114,21 +107,31 @@ def leave_one_out_per_unit(
         terms, absence, _ = _ratios(unit, generator, draws, leave_out=True)
         values, absences = values + terms, absences + absence
         far += int((terms > math.log(channel.n)).sum())
-    error: dict[str, Any] = sampling_error(values - absences) if np.isfinite(values).all() else {"stderr": math.nan}
-    if far:
-        warning = (
-            f"in {far} of {channel.n * channel.d} cases a row's unit is too far from all others' for a standard error. "
-            "Remedy: more rows, or more noise"
-        )
-        error["warnings"] = (*error.get("warnings", ()), warning)
+    cases = f"in {far} of {channel.n * channel.d} cases a row's unit is too far from all others'" if far else None
     return MutualInformation(
         nats=float(values.mean()),
         kind="upper",
         method="leave_one_out_per_unit",
         ceiling=max(channel.d, 1) * math.log(channel.n),
         assumes=("rows drawn independently; upper in expectation", "units independent given x"),
-        **error,
+        **_error(values - absences, cases),
     )
+
+
+def _check_two(channel: GatedChannel) -> None:
+    if channel.n < 2:
+        reject("channel", f"{channel.n} row", "at least two rows", "leaving one out must leave one in")
+
+
+def _error(pseudo_values: Array, far: str | None) -> dict[str, Any]:
+    """The standard error of their mean, NaN where that is infinite, and a warning where rows are `far` from others."""
+    if not np.isfinite(pseudo_values).all():
+        return {"stderr": math.nan}
+    error: dict[str, Any] = sampling_error(pseudo_values)
+    if far:
+        remedy = "for a standard error. Remedy: more rows, or more noise"
+        error["warnings"] = (*error.get("warnings", ()), f"{far} {remedy}")
+    return error
 
 
 def _ratios(

@@ -60,9 +60,9 @@ def ordered_modules(net: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def computes_as(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
-    """Whether `module` is one of `kinds` and inherits its forward pass: a subclass may compute something else."""
+    """Whether `module` is one of `kinds` with its forward pass: a subclass, or an instance, may have one of its own."""
     base = next((kind for kind in kinds if isinstance(module, kind)), None)
-    return base is not None and type(module).forward is base.forward
+    return base is not None and type(module).forward is base.forward and "forward" not in vars(module)
 
 
 def _leaves(prefix: str, net: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vibtheory.compression.cut import compress
+from vibtheory.compression.evaluation import error
 from vibtheory.datasets import load
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.vgg import _VGG16, _vgg
@@ -28,11 +32,13 @@ from vibtheory.training.single import train
 
 RESULTS = Path(__file__).parent / "results"
 ALWAYS: dict[str, Any] = {"seed": 0, "amp": True, "batch_size": 128, "augment": "crop+flip", "evaluate_every": 100}
-STARTS = [
-    {"weight_optimizer": rule, "learning_rate": rate, "weight_decay": decay, "label_smoothing": smoothing}
-    for rule, rate, decay, smoothing in [
-        ("adam", 1e-3, 5e-5, 0), ("adam", 1e-3, 5e-4, 0), ("adam", 2e-3, 5e-4, 0), ("adam", 3e-3, 5e-5, 0),
-        ("adam", 5e-4, 5e-4, 0), ("adam", 5e-4, 5e-4, 0.1), ("sgd", 0.05, 5e-4, 0), ("sgd", 0.1, 5e-4, 0),
+SETTINGS = "weight_optimizer", "learning_rate", "weight_decay", "label_smoothing", "average"
+STARTS: list[dict[str, Any]] = [
+    dict(zip(SETTINGS, values, strict=True))
+    for values in [
+        ("adam", 1e-3, 5e-5, 0, 0), ("adam", 1e-3, 5e-4, 0, 0), ("adam", 2e-3, 5e-4, 0, 0), ("adam", 3e-3, 5e-5, 0, 0),
+        ("adam", 5e-4, 5e-4, 0, 0), ("adam", 5e-4, 5e-4, 0.1, 0), ("sgd", 0.05, 5e-4, 0, 0), ("sgd", 0.1, 5e-4, 0, 0),
+        ("sgd", 0.05, 5e-4, 0.1, 0), ("sgd", 0.05, 5e-4, 0, 0.995),
     ]
 ]  # fmt: skip
 GATED: dict[str, Any] = {
@@ -61,11 +67,18 @@ def net(gated: bool) -> nn.Sequential:
 
 
 def start(trial: dict[str, Any], root: Path | None) -> dict[str, Any]:
+    """`average` is the share that a moving average of the weights keeps in each step; judged is then the average."""
     torch.set_num_threads(1)
-    run = train(
-        net(False), load("cifar10", root).split(5000), gamma=0.0, epochs=6, schedule="cosine", **ALWAYS, **trial
-    )
-    return {**trial, "error": run.rows[-1]["error"], "seconds": round(sum(row["seconds"] for row in run.rows))}
+    built, data, settings = net(False), load("cifar10", root).split(5000), dict(trial)
+    judged, share = built, settings.pop("average")
+    with ExitStack() as held:
+        if share:
+            judged = AveragedModel(built, multi_avg_fn=get_ema_multi_avg_fn(share), use_buffers=True)
+            each = register_optimizer_step_post_hook(lambda *_: judged.update_parameters(built))
+            held.callback(each.remove)
+        run = train(built, data, gamma=0.0, epochs=6, schedule="cosine", **ALWAYS, **settings)
+    wrong = error(judged, data.x_test, data.y_test)
+    return {**trial, "error": wrong, "seconds": round(sum(row["seconds"] for row in run.rows))}
 
 
 def gated(name: str, root: Path | None) -> dict[str, Any]:
@@ -103,7 +116,7 @@ def main() -> None:
         have = {row["change"] for row in rows}
         tasks = [delayed(gated)(name, options.root) for name in CHANGES if name not in have]
     else:
-        known = [{key: row[key] for key in STARTS[0]} for row in rows]
+        known = [{key: row[key] for key in SETTINGS} for row in rows]
         tasks = [delayed(start)(trial, options.root) for trial in STARTS if trial not in known]
     for row in Parallel(n_jobs=options.jobs, return_as="generator_unordered")(tasks):
         rows.append(row)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import json
+import pkgutil
 import re
 import runpy
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from typing import Any
 
 import pytest
 import torch
+from markdown.extensions.toc import slugify
 from torch import nn
 
 from vibtheory.claims.instances import Effort
@@ -231,10 +233,41 @@ def test_docstrings_hold_no_examples_that_nobody_runs() -> None:
         assert ">>> " not in path.read_text(encoding="utf-8"), path
 
 
+def _prose() -> Iterator[tuple[Path, str]]:
+    """README, every page of docs/, and the words of every notebook."""
+    for page in [ROOT / "README.md", *PAGES]:
+        yield page, page.read_text(encoding="utf-8")
+    for page in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
+        yield page, "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def _anchors(page: Path) -> set[str]:
+    """What a link into a page may name: its headings, {#id} or the words as the site writes them."""
+    headings = re.findall(r"^#+ (.*?)(?: \{#([\w-]+)\})?$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {name or slugify(title.replace("`", ""), "-") for title, name in headings}
+
+
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    links = 0
+    for page, text in _prose():
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([\w-]*)\)", text):
+            to = page.parent / target if target else page
+            assert to.exists(), f"{page.name}: {target}"
+            if anchor:
+                links += 1
+                assert anchor in _anchors(to), f"{page.name}: {target}#{anchor}"
+    assert links > 50
+
+
+def test_names_of_the_package_in_prose_are_there() -> None:
+    """`vt.merge_redundant` and its like in README, docs and notebooks; only blocks of code are run."""
+    for page, text in _prose():
+        for name in set(re.findall(r"(?:\bvt|`vibtheory)\.([a-z_]\w*(?:\.\w+)*)", text)):
+            try:
+                pkgutil.resolve_name(f"vibtheory.{name}")
+            except (AttributeError, ImportError):
+                raise AssertionError(f"{page.name}: {name}") from None
 
 
 def test_every_committed_picture_is_on_the_page_of_figures_with_its_command() -> None:

@@ -124,7 +124,7 @@ def quadratic_bound(
     Args:
         net: a gated network, in any mode; it is not changed.
         data: a `Dataset`: its `.x_train` [N, ...], `.y_train` and `.likelihood` are used.
-        layer: the gate's name; `vib_gates(net)` lists them.
+        layer: the gate's name; `vibtheory.networks.gates.named_gates(net)` lists them.
         kind: exact | bohning | lipschitz | fitted | tangent, or "auto": the strongest of exact, bohning, lipschitz that
             applies, else tangent.
         gamma: training's γ_i > 0 in nats, one number or one per layer; None takes the one recorded by `train`.

@@ -19,6 +19,7 @@ SOURCES = [
 ]
 LABEL = r"(?:[TP]\d\w?|[MF])\b"
 AFTER_THE_PAGE = re.compile(rf"docs/theory\.md,? ({LABEL}(?:(?:, | and | to ){LABEL})*)(?:,? \"([^\"]+)\")?")
+TITLE_ALONE = re.compile(r"docs/theory\.md, \"([^\"]+)\"")
 IN_PARENTHESES = re.compile(r"\((T\d\w?)(?:[,;)]| and )")
 
 
@@ -27,6 +28,7 @@ def cited(text: str) -> set[str]:
     found = set(IN_PARENTHESES.findall(text))
     for labels, title in AFTER_THE_PAGE.findall(text.replace('\\"', '"')):
         found |= set(re.findall(LABEL, labels)) | ({title} if title else set())
+    found |= set(TITLE_ALONE.findall(text.replace('\\"', '"')))
     return {label.lower() for label in found}
 
 
@@ -58,6 +60,7 @@ def test_no_docstring_cites_what_is_not_in_the_repository() -> None:
         ("see docs/theory.md, T9.", {"t9"}),
         ("(docs/theory.md T2, T3 and P1)", {"t2", "t3", "p1"}),
         ('docs/theory.md T7, "Path"', {"t7", "path"}),
+        ('docs/theory.md, "The price"', {"the price"}),
         ("decided exactly (T4c)", {"t4c"}),
     ],
 )

@@ -26,7 +26,7 @@ class Recipe(Declared):
 
     Attributes:
         gamma: price γ_i ≥ 0 of information, per nat of ½Σlog(1+α) (of the penalty, for another law of the gates): one
-            number, or one per layer name ("One convention for the price"; a convolution's gate multiplies it by its
+            number, or one per layer name (docs/theory.md, "The price"; a convolution's gate multiplies it by its
             feature map's size).
         layer_weights: factor on `gamma` per layer name, so that one number still sweeps the price; None: 1 everywhere.
         epochs: epochs with noisy gates.

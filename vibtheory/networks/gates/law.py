@@ -23,7 +23,7 @@ class GateLaw(nn.Module):
     Args:
         features: number of gated units d.
         multiplier: s ≥ 0, the layer's weight on its penalty in `objective`: 1 for a dense layer, H·W of the
-            convolution's output (times a recipe's factor) for a convolution. "One convention for the price".
+            convolution's output (times a recipe's factor) for a convolution: docs/theory.md, "The price".
         threshold: ≥ 0; a unit is kept while its law's measure exceeds it; None: the law's own, `usual_threshold`.
         axis: the units' axis in the activation: 1 for [N, d, ...], -1 for token models, [N, T, d].
         options: the law's further arguments, numbers; `options` of its class has their usual values.

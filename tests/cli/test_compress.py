@@ -47,7 +47,9 @@ def test_refusals_name_the_option(here: Path, call: Call) -> None:
     answer = call("compress", "tiny_models:plain", *SHORT, "--r-w", 120)
     assert answer.code == 2
     assert answer.err.startswith("error: --r-w: got 120")
-    assert "exactly one of r_w, flop, error" in call("compress", "tiny_models:plain", *SHORT).err
+    without = call("compress", "tiny_models:plain", *SHORT).err
+    assert "exactly one of r_w, flop, error" in without
+    assert "Remedy: pass --r-w 10.0, say" in without  # the option, not Python's argument
 
 
 @pytest.mark.parametrize(

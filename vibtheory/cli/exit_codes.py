@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from errno import EACCES, EDQUOT, EFBIG, EIO, ENAMETOOLONG, ENOSPC, EPERM, EROFS
 from types import TracebackType
@@ -60,13 +61,15 @@ class _ExitCodes:
         raise typer.Exit(DEFECT) from error
 
     def _in_shell_words(self, message: str) -> str:
-        """The message about the option that the user typed instead of the argument that it became."""
+        """The message about the options that the user types instead of the arguments that they become."""
         argument, _, rest = message.partition(":")
         command = self.commands.commands.get(self.context.invoked_subcommand)
         typed = [p for p in command.params if p.opts[0].startswith("-")] if command else []
         options = {p.opts[0].strip("-"): p.opts[0] for p in typed} | {p.name: p.opts[0] for p in typed}
         option = options.get(argument.partition("[")[0])
-        return message if option is None else f"{option}:{rest}"
+        before, remedy, after = (message if option is None else f"{option}:{rest}").rpartition("Remedy:")
+        after = re.sub(r"\b(\w+)=", lambda word: f"{options[word[1]]} " if word[1] in options else word[0], after)
+        return before + remedy + after
 
 
 def _trouble(error: BaseException | None) -> str:

@@ -129,6 +129,13 @@ def test_models_beyond_onnx_are_refused(net: nn.Module, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_refusal_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    export_onnx(nn.Linear(2, 2), torch.rand(2, 2), tmp_path / "net.onnx")  # from here on torch's log is on
+    with pytest.raises(VibTheoryError):
+        export_onnx(Eigenvalues(), torch.rand(2, 2), tmp_path / "net.onnx")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_batch_size_that_the_model_writes_down_is_said(tmp_path: Path) -> None:
     report = export_onnx(Pairs(), torch.rand(2, 2), tmp_path / "net.onnx")
     assert (report.batch, report.examples) == (2, 2)

@@ -84,3 +84,27 @@ def test_a_batch_that_the_net_does_not_take_is_refused(taker: str, wrong: str, t
 @pytest.mark.parametrize("taker", ["insert_gates", "compress", "metrics", "export"])
 def test_numpys_float64_is_taken(taker: str, tmp_path: Path) -> None:
     assert TAKERS[taker](X.numpy().astype(np.float64), tmp_path) is not None
+
+
+class Positions(nn.Module):
+    """One length of sequences only, in a sum that a trace writes into its own lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at, self.a, self.b = nn.Parameter(torch.ones(5, 6)), nn.Linear(6, 8), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(torch.relu(self.a(x + self.at)))
+
+
+def test_sizes_tried_and_refused_print_no_trace(capfd: pytest.CaptureFixture[str]) -> None:
+    x = torch.ones(4, 5, 6)
+    gated = vt.insert_gates(Positions(), x)
+    assert isinstance(gated, torch.fx.GraphModule)
+    vt.compress(gated, x)
+    for refused in (vt.compress, vt.insert_gates):
+        with pytest.raises(InvalidInputError, match=SENTENCE):
+            refused(gated, torch.ones(4, 7, 6))
+    with pytest.raises(InvalidInputError, match="^data: "):
+        vt.train(gated, vt.datasets.from_arrays(*(np.ones((4, 7, 6), np.float32), np.zeros(4, int)) * 2), epochs=1)
+    assert capfd.readouterr() == ("", "")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -139,7 +140,8 @@ def export_onnx(
 def _traced(plain: nn.Module, example: Tensor, opset: int, free: bool) -> bytes:
     """The file's content, by the exporter without onnxscript: tracing is all that a feed-forward network needs."""
     content = BytesIO()
-    with warnings.catch_warnings():
+    # its log, which it turns on itself, prints whole graphs on stdout where it fails: the error says what failed
+    with warnings.catch_warnings(), patch.object(torch._C, "_jit_onnx_log", lambda *_: None):
         warnings.simplefilter("ignore", DeprecationWarning)  # of the exporter itself
         torch.onnx.export(
             plain,

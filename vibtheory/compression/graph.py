@@ -29,7 +29,7 @@ from vibtheory.compression.following import CONVOLUTIONS, follow
 from vibtheory.compression.heads import cut_heads
 from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation, other_sizes, training_batches
-from vibtheory.networks.forward import copied
+from vibtheory.networks.forward import called, copied
 from vibtheory.networks.gates import named_gates
 
 __all__ = ["CutReport", "compress_graph"]
@@ -84,7 +84,7 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
             return False
 
     with torch.no_grad():  # what it cannot take, such as a precision that is not its own, ends here
-        copy.deepcopy(reference)(*copied(inputs[0]))
+        called(copy.deepcopy(reference), copied(inputs[0]))
     if not same(reference):
         reject("net", f"{type(net).__name__}, whose outputs differ between two runs in eval()", "a deterministic model",
                "take the noise of its own out of eval()")  # fmt: skip
@@ -115,7 +115,7 @@ def _trains_alike(small: nn.Module, folded: nn.Module, example: tuple[Any, ...])
             return deviation(one, other, [batch], seed=0) <= _TRAINING_TOLERANCE
         except (RuntimeError, TypeError, ValueError, IndexError):  # such as a BatchNorm on one row
             with suppress(*_MISREAD), torch.no_grad():
-                other(*copied(batch))
+                called(other, copied(batch))
                 return False  # it has lost what `small` stumbles over
     return True
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from vibtheory.errors import as_torch_seed
-from vibtheory.networks.forward import copied, embeddings
+from vibtheory.networks.forward import called, copied, embeddings
 from vibtheory.networks.streams import random_stream
 
 __all__ = ["deviation", "device_of", "opened", "other_sizes", "probes", "training_batches"]
@@ -70,7 +70,7 @@ def other_sizes(example: tuple[Any, ...], net: nn.Module) -> list[tuple[Any, ...
     taken = []
     for inputs in found:
         with suppress(RuntimeError, TypeError, ValueError, IndexError, AssertionError), torch.no_grad():
-            copy.deepcopy(net)(*copied(inputs))
+            called(copy.deepcopy(net), copied(inputs))
             taken.append(inputs)
     return taken
 
@@ -110,7 +110,7 @@ def device_of(inputs: Any) -> torch.device:
 
 def _call(net: nn.Module, inputs: tuple[Any, ...], seed: int | None) -> Any:
     with nullcontext() if seed is None else random_stream(seed, "comparison of outputs", device_of(inputs)):
-        return pytree.tree_flatten(opened(net(*copied(inputs))))
+        return pytree.tree_flatten(opened(called(net, copied(inputs))))
 
 
 def opened(output: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.parameter import UninitializedBuffer
 from torch.utils import _pytree as pytree
 
@@ -21,6 +21,7 @@ __all__ = [
     "activation",
     "as_example",
     "as_indices",
+    "called",
     "copied",
     "embeddings",
     "evaluating",
@@ -129,11 +130,16 @@ def is_dense(values: Any) -> bool:
     return values.ndim > 0 and values.dtype.kind in "biufc"
 
 
+def called(net: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    """net(*inputs); where a traced net fails, without the trace that torch.fx prints on stderr beside its error."""
+    return nn.Module.__call__(net, *inputs) if isinstance(net, fx.GraphModule) else net(*inputs)
+
+
 def run_on(net: nn.Module, inputs: tuple[Any, ...], argument: str = "example_input") -> Any:
     """net(*inputs) without gradients. Raises InvalidInputError where it does not take them."""
     try:
         with torch.no_grad():
-            return net(*inputs)
+            return called(net, inputs)
     except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, KeyError, AttributeError) as failure:
         detail = " ".join(str(failure).split())[:300]
         reject(argument, f"an input the model does not take ({detail})", "one batch", "pass x_train[:2]")
@@ -145,7 +151,8 @@ def in_float64(net: nn.Module, x: Any) -> nn.Module:
     place = next(exact.parameters(), torch.zeros(())).device
     try:
         with torch.no_grad(), evaluating(exact):
-            exact(torch.as_tensor(x[:2]).to(place, torch.float64, copy=True))  # a first layer may work in place
+            own = torch.as_tensor(x[:2]).to(place, torch.float64, copy=True)  # a first layer may work in place
+            called(exact, (own,))
     except (RuntimeError, ValueError, IndexError, TypeError):  # it says so again, or runs, in its own precision
         return copy.deepcopy(net)
     return exact

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vibtheory.errors import VibTheoryError, reject
+from vibtheory.networks.forward import called
 
 __all__ = ["check_fit", "check_net", "likelihood_loss", "outputs_of"]
 
@@ -31,7 +32,7 @@ def check_net(argument: str, net: object) -> None:
 def outputs_of(net: nn.Module, x: Tensor) -> Tensor:
     """net(x), on a copy of x. InvalidInputError where its forward pass takes more than one tensor, or returns none."""
     try:
-        outputs: Any = net(x.clone())  # a first layer may work in place
+        outputs: Any = called(net, (x.clone(),))  # a first layer may work in place
     except TypeError as error:
         reject("net", f"a forward pass that does not take one tensor ({error})", "net(x) of one tensor x [N, ...]",
                "wrap it in a module that splits its input")  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
 
 from vibtheory.compression.cut import compress
 from vibtheory.errors import InvalidInputError
@@ -74,6 +75,19 @@ def test_a_call_around_the_gates_is_refused(call: Callable[[nn.Module, Tensor], 
         with pytest.raises(InvalidInputError, match=r"'backbone\.1' run by itself.*call the model"):
             call(net, x)
         net(x)  # and again as it should be
+
+
+def test_a_weight_that_is_computed_can_be_read_and_cut() -> None:
+    torch.manual_seed(0)
+    plain, x = Conditioned(), torch.randn(4, 6)
+    weight_norm(plain.b)
+    with torch.no_grad():
+        plain.b.parametrizations.weight.original0.mul_(2)  # type: ignore[union-attr, operator]
+    expected = plain.b.weight.detach().clone()
+    net, small = _half_closed(plain, x)
+    torch.testing.assert_close(net.b.weight, expected, rtol=0, atol=0)
+    torch.testing.assert_close(small(x), net(x))
+    assert small.b.weight.shape == (4, 4)
 
 
 def test_an_option_that_moves_the_gates_is_refused() -> None:

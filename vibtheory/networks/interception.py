@@ -299,6 +299,8 @@ class Hooks:
         elif torch._C._current_graph_task_id() != -1:
             reject("model", f"activation checkpointing around {path!r}, whose second pass knows no gates",
                    "one forward pass", "turn checkpointing off in the model")  # fmt: skip
+        elif "parametrizations" in path.split("."):
+            pass  # whoever reads such a weight runs it
         elif any(place.path in (path, "") for place in self.gate_at):
             reject("model", f"{path!r} run by itself, without the gates", "model(x), in which they work",
                    "call the model, or put vibtheory.Gate into it by hand")  # fmt: skip

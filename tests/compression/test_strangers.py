@@ -294,6 +294,22 @@ def test_each_tensor_keeps_its_precision() -> None:
     torch.testing.assert_close(small(x), net(x))
 
 
+def test_the_first_gates_precision_is_not_the_nets() -> None:
+    """Gates stay float32 in a float64 net; the bias that takes up what closed units are worth is float64."""
+    torch.manual_seed(0)
+    a, b, x = nn.Linear(6, 8, bias=False).double(), nn.Linear(8, 2, bias=False).double(), torch.randn(3, 6).double()
+    net = nn.Sequential(Gate(6), a, Gate(8), nn.Sigmoid(), b).eval()
+    for gate in named_gates(net).values():
+        gate.close([0, 1, 2])
+    small = compress(net, x)
+    assert small(x).dtype == torch.float64
+    h = torch.sigmoid(a(x * (torch.arange(6) > 2)) * (torch.arange(8) > 2))
+    torch.testing.assert_close(small(x), b(h), rtol=1e-12, atol=1e-12)
+    for example in (x, x.float(), None):
+        assert compression(net, example_input=example).r_w == 100 * (3 * 5 + 5 * 2) / (6 * 8 + 8 * 2)
+        torch.testing.assert_close(compress(net, example)(x), small(x))
+
+
 def test_a_model_that_records_in_evaluation() -> None:
     """The given one is unchanged, and the result has recorded what it had, not the comparisons' inputs."""
 

@@ -15,7 +15,7 @@ from vibtheory.compression.chain import compress_chain, is_chain
 from vibtheory.compression.graph import CutReport, compress_graph
 from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation, probes
-from vibtheory.networks.forward import as_example
+from vibtheory.networks.forward import as_example, precision_of
 from vibtheory.networks.gates import GateLaw, named_gates
 from vibtheory.networks.sequential import flat_names, ordered_modules
 
@@ -87,7 +87,7 @@ def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchn
                    "report it with the model")  # fmt: skip
     else:
         small, report = compress_graph(exact, inputs, tolerance)
-    main = next((kind for kind in dtypes.values() if kind.is_floating_point), torch.float32)
+    main = precision_of(net)
     for name, value in (*small.named_parameters(), *small.named_buffers()):
         if value.is_floating_point() or value.is_complex():  # a layer cut alone stands between others, as ".layer"
             value.data = value.data.to(dtypes.get(name) or dtypes.get(name.replace(".layer.", ".")) or main)
@@ -133,7 +133,7 @@ def fitting_shapes(net: nn.Module) -> Iterator[tuple[int, ...]]:
     for shape in shapes:
         with torch.no_grad():
             try:
-                probe(torch.zeros(2, *shape, dtype=next(net.parameters()).dtype, device="meta"))
+                probe(torch.zeros(2, *shape, dtype=precision_of(net), device="meta"))
             except (RuntimeError, ValueError):
                 continue
         yield shape
@@ -141,6 +141,6 @@ def fitting_shapes(net: nn.Module) -> Iterator[tuple[int, ...]]:
 
 def _example_for(net: nn.Module) -> tuple[Tensor] | None:
     """An input that a chain takes; None where none is found."""
-    parameter = next(net.parameters())
+    device = next(net.parameters()).device
     shape = next(fitting_shapes(net), None)
-    return None if shape is None else (torch.zeros(2, *shape, dtype=parameter.dtype, device=parameter.device),)
+    return None if shape is None else (torch.zeros(2, *shape, dtype=precision_of(net), device=device),)

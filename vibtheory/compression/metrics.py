@@ -24,7 +24,7 @@ from vibtheory.compression.evaluation import Evaluation, error, evaluate
 from vibtheory.compression.liveness import alive_units, spread
 from vibtheory.compression.sizes import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
 from vibtheory.errors import InvalidInputError, reject
-from vibtheory.networks.forward import as_example
+from vibtheory.networks.forward import as_example, precision_of
 from vibtheory.networks.gates import GateLaw, RNPGate, named_gates
 
 __all__ = [
@@ -183,7 +183,7 @@ def _areas(
     if len(fitting) != 1:
         got = f"none, and the net takes {', '.join(map(str, fitting)) or 'no common shape'}"
         reject("input_shape", got, "the shape of one example", "pass example_input=x[:2]")
-    x = torch.zeros((1, *fitting[0]), device=weights.device, dtype=weights.dtype)
+    x = torch.zeros((1, *fitting[0]), device=weights.device, dtype=precision_of(net))
     modes = {module: module.training for module in net.modules()}
     areas = []
     try:

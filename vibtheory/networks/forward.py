@@ -28,6 +28,7 @@ __all__ = [
     "gate_held_at",
     "in_float64",
     "is_dense",
+    "precision_of",
     "results_before",
     "run_on",
     "take_float_tokens",
@@ -103,7 +104,7 @@ def as_example(example_input: Any, net: nn.Module | None = None, argument: str =
     found = tuple(torch.as_tensor(value) if isinstance(value, np.ndarray) else value for value in given)
     if net is None:
         return found
-    own = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+    own = precision_of(net)
     cast: tuple[Any, ...] = pytree.tree_map_only(Tensor, lambda v: v.to(own) if v.is_floating_point() else v, found)
     with evaluating(net), takes_float_tokens(net):
         try:
@@ -128,6 +129,13 @@ def is_dense(values: Any) -> bool:
     if isinstance(values, Tensor):
         return values.ndim > 0 and values.layout == torch.strided and not values.is_meta
     return values.ndim > 0 and values.dtype.kind in "biufc"
+
+
+def precision_of(net: nn.Module) -> torch.dtype:
+    """That of the first weight in floating point; the gates' own, often float32 in a float64 net, counts without one."""
+    weights = [(p, isinstance(m, GateLaw)) for m in net.modules() for p in m.parameters(recurse=False)]
+    kinds = [p.dtype for p, _ in sorted(weights, key=lambda each: each[1]) if p.is_floating_point()]
+    return kinds[0] if kinds else torch.float32
 
 
 def called(net: nn.Module, inputs: tuple[Any, ...]) -> Any:

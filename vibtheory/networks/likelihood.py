@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vibtheory.errors import VibTheoryError, reject
-from vibtheory.networks.forward import called
+from vibtheory.networks.forward import called, precision_of
 
 __all__ = ["check_fit", "check_net", "likelihood_loss", "outputs_of"]
 
@@ -45,8 +45,8 @@ def outputs_of(net: nn.Module, x: Tensor) -> Tensor:
 def check_fit(net: nn.Module, x: Tensor, y: Tensor, likelihood: str) -> int:
     """The number of outputs K. InvalidInputError unless `net` takes inputs like x [N, ...] and they fit every y."""
     net.eval()
-    own = next((p.dtype for p in net.parameters() if p.is_floating_point()), x.dtype)
-    if x.is_floating_point() and own != x.dtype:
+    own = precision_of(net)
+    if x.is_floating_point() and own != x.dtype and any(p.is_floating_point() for p in net.parameters()):
         reject("net", f"weights of {own}", f"{x.dtype}, as the data", "call net.float(); amp=True computes in bfloat16")
     remedy = "check the input shape and number of outputs"
     try:

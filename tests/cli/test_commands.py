@@ -158,6 +158,11 @@ BAD = {
         ("train", "lenet_300_100", "--out", "new", "--recipe", "wide.toml"),
         "--recipe: got arguments {'wide': 2}",
     ),
+    "a recipe for a part of the data": (
+        ("train", "lenet_300_100", "--out", "new", "--recipe", "part.toml"),
+        "--recipe: got part.toml with held_out = 100 and examples = 50",
+    ),
+    "sweep: a recipe for a part of the data": ((*SWEEP, 1, "--recipe", "part.toml"), "got part.toml with held_out"),
     "sweep: a recipe of another network": ((*SWEEP, 1, "--recipe", "vgg_3_2"), "--network: got lenet_300_100"),
     "methods: no such method": (("methods", "--quick", "--methods", "NOPE"), "--methods: got"),
     "methods: two budgets": (("methods", "--quick", "--budget", "gpu"), "--budget: got gpu together with --quick"),
@@ -177,6 +182,8 @@ def test_bad_input(here: Path, call: Call, case: str) -> None:
     recipes = {"bad": "epochs =", "flat": "recipe = 3", "unknown": "gama = 1.0", "batch": f"batch_size = {10**21}",
                "start": "initial_log_variance = 1e308", "long": "batch_size = 0x" + "f" * 9000,
                "wide": "table = 1\nnetwork = 'lenet_300_100'\ndataset = 'mnist'\narguments = { wide = 2 }\n[recipe]\n",
+               "part": "table = 1\nnetwork = 'lenet_300_100'\ndataset = 'mnist'\n"
+               "held_out = 100\nexamples = 50\n[recipe]\n",
                }  # fmt: skip
     for name, text in recipes.items():
         Path(f"{name}.toml").write_text(text, encoding="utf-8")

@@ -43,7 +43,8 @@ def network(name: str, arguments: dict[str, Any] | None = None) -> nn.Module:
 def arguments(recipe: str | None, network: str, data: str, option: str = "NETWORK") -> dict[str, Any]:
     """The arguments that the table file named by --recipe has for the network; {} where it has none.
 
-    A network or data of the user's own (`module:factory`, .npz) may follow any recipe; `option` names the network.
+    A network or data of the user's own (`module:factory`, .npz) may follow any recipe; `option` names the network. A
+    part of the data set that the file names is refused: it would be dropped.
     """
     from vibtheory.studies.experiments import experiment, read_toml
 
@@ -58,6 +59,10 @@ def arguments(recipe: str | None, network: str, data: str, option: str = "NETWOR
         reject(option, network, f"{plan.network}, which {recipe} is for", remedy)
     if not data.endswith(".npz") and data != plan.dataset:
         reject("--data", data, f"{plan.dataset}, which {recipe} is for", remedy)
+    parts = [f"{name} = {getattr(plan, name)}" for name in ("held_out", "examples") if getattr(plan, name)]
+    if parts and not data.endswith(".npz"):
+        reject("--recipe", f"{recipe} with {' and '.join(parts)}", "a recipe for the whole data set",
+               f"run vibtheory table {plan.table} --network {recipe}, or put [recipe] alone into a file")  # fmt: skip
     return plan.arguments if network == plan.network else {}
 
 

@@ -132,7 +132,7 @@ def is_dense(values: Any) -> bool:
 
 
 def precision_of(net: nn.Module) -> torch.dtype:
-    """That of the first weight in floating point; the gates' own, often float32 in a float64 net, counts without one."""
+    """That of the first weight in floating point; gates, often float32 in a float64 net, count if there is no other."""
     weights = [(p, isinstance(m, GateLaw)) for m in net.modules() for p in m.parameters(recurse=False)]
     kinds = [p.dtype for p, _ in sorted(weights, key=lambda each: each[1]) if p.is_floating_point()]
     return kinds[0] if kinds else torch.float32

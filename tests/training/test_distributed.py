@@ -87,6 +87,25 @@ def test_two_processes_follow_one(name: str, tmp_path: Path) -> None:
     assert all("forward" not in module.__dict__ for module in alone.net.modules())
 
 
+def test_a_parameter_that_nothing_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays as it is, on two processes as on one: without a gradient there is no decay either."""
+    plain = seeded
+
+    def with_idle(*arguments: Any, **options: Any) -> nn.Module:
+        net = plain(*arguments, **options)
+        net.register_parameter("idle", nn.Parameter(torch.ones(3)))
+        return net
+
+    monkeypatch.setitem(_train.__globals__, "seeded", with_idle)
+    changes = {"epochs": 1, "pretrain_epochs": 1}
+    reports = _together(tmp_path, changes)
+    alone = _train(None, **changes)
+    for rank, report in enumerate(reports):
+        for one, two in zip(alone.rows, report["rows"], strict=True):
+            assert two["cross_entropy"] == pytest.approx(one["cross_entropy"], rel=1e-5)
+        assert bool((torch.load(tmp_path / f"net{rank}.pt")["idle"] == 1).all())
+
+
 def test_the_checkpoint_of_two_is_continued_by_one(tmp_path: Path) -> None:
     _together(tmp_path, SETTINGS["augment"])
     again = _train(tmp_path / "checkpoint", **SETTINGS["augment"])

@@ -163,7 +163,8 @@ def parallel(net: nn.Module, device: torch.device, processes: World) -> nn.Modul
     # Buffers are the same everywhere, so no step has to send them; the option's name depends on torch's version.
     known = inspect.signature(DistributedDataParallel).parameters
     option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    options: dict[str, Any] = {option: False}
+    # A parameter that a step does not use has no gradient, as on one process; torch warns, once, where there is none.
+    options: dict[str, Any] = {option: False, "find_unused_parameters": True}
     return DistributedDataParallel(net, device_ids=ids, **options)
 
 

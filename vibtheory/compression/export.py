@@ -141,7 +141,7 @@ def _traced(plain: nn.Module, example: Tensor, opset: int, free: bool) -> bytes:
     """The file's content, by the exporter without onnxscript: tracing is all that a feed-forward network needs."""
     content = BytesIO()
     # its log, which it turns on itself, prints whole graphs on stdout where it fails: the error says what failed
-    with warnings.catch_warnings(), patch.object(torch._C, "_jit_onnx_log", lambda *_: None):
+    with warnings.catch_warnings(), patch.object(torch._C, "_jit_onnx_log", lambda *_: None, create=True):
         warnings.simplefilter("ignore", DeprecationWarning)  # of the exporter itself
         torch.onnx.export(
             plain,

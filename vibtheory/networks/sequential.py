@@ -60,9 +60,13 @@ def ordered_modules(net: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def computes_as(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
-    """Whether `module` is one of `kinds` with its forward pass: a subclass, or an instance, may have one of its own."""
+    """Whether `module` is one of `kinds` with its forward pass: a subclass, or an instance, may have one of its own.
+
+    One that is put on an object for the time being says what it `stands_for` (see `vibtheory.training.distributed`).
+    """
     base = next((kind for kind in kinds if isinstance(module, kind)), None)
-    return base is not None and type(module).forward is base.forward and "forward" not in vars(module)
+    forward = vars(module).get("forward", type(module).forward)
+    return base is not None and getattr(forward, "stands_for", forward) is base.forward
 
 
 def _leaves(prefix: str, net: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -173,7 +173,9 @@ def synchronised(net: nn.Module, processes: World) -> Iterator[None]:
     """BatchNorm statistics over the union batch inside a `with` block. (torch's own SyncBatchNorm needs a GPU.)"""
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and processes.size > 1]
     for norm in norms:
-        norm.forward = functools.partial(_normalise, norm)  # type: ignore[method-assign]
+        forward: Any = functools.partial(_normalise, norm)
+        forward.stands_for = type(norm).forward  # what it computes in evaluation
+        norm.forward = forward  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -29,6 +29,32 @@ def test_scalar_closed_form_at_any_scale():
     assert "critical" in str(gib)
 
 
+def test_near_a_function_nothing_is_told_beyond_the_rate():
+    share = 2e-11  # 1 − ρ²
+    gib = gaussian_bottleneck([[1.0]], [[1.0]], [[1 - 1e-11]])
+    for rate in (1e-12, 1e-3, 1.0, 10.0, 1e6):
+        truth = -0.5 * np.log(share + (1 - share) * np.exp(-2 * rate)) if rate > 1e-6 else rate
+        np.testing.assert_allclose(gib.relevance(rate), truth, rtol=1e-5)
+        assert gib.relevance(rate) <= rate
+
+
+def test_the_rate_is_split_as_no_other_split_betters():
+    rho = np.array([0.95, 0.6, 0.3])
+    gib = gaussian_bottleneck(np.eye(3), np.eye(3), np.diag(rho))
+    part = np.linspace(0, 1, 401)
+    first, second = (grid.ravel() for grid in np.meshgrid(part, part))
+    splits = np.stack([first, second, 1 - first - second])[:, first + second <= 1]
+    for rate in (0.05, 0.8, 2.5):
+        told = -0.5 * np.log(1 - rho[:, None] ** 2 * (1 - np.exp(-2 * rate * splits)))
+        assert -1e-12 <= gib.relevance(rate) - told.sum(0).max() < 1e-4
+
+
+def test_no_price_is_too_high_for_the_plane():
+    for rho in (1e-6, 0.999999):
+        truth = -0.5 * np.log1p(-(rho**2))
+        np.testing.assert_allclose(gaussian_bottleneck([[1.0]], [[1.0]], [[rho]]).point(1e200)[1], truth, rtol=1e-9)
+
+
 def test_critical_betas_are_those_of_chechiks_eigenproblem():
     cov_x, cov_y, cov_xy = _case()
     conditional = cov_x - cov_xy @ np.linalg.solve(cov_y, cov_xy.T)

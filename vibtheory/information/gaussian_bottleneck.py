@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cholesky, solve_triangular
-from scipy.optimize import brentq
 
 from vibtheory.errors import as_array, as_scalar, reject
 from vibtheory.information.bottleneck_curve import IBCurve
@@ -20,7 +19,6 @@ from vibtheory.information.bottleneck_solution import check_beta
 __all__ = ["GaussianBottleneck", "gaussian_bottleneck"]
 
 Array = NDArray[np.float64]
-_LOG_LARGEST = 700.0  # of β, whose exponential is still a number
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,8 @@ class GaussianBottleneck:
         Raises:
             InvalidInputError: β < 0.
         """
-        snr = self._signal_to_noise(check_beta(beta))
-        i_tx = 0.5 * np.log1p(snr)
-        # I(T;Y): T given Y keeps the share 1 − ρ² of the signal's variance.
-        i_ty = i_tx - 0.5 * np.log1p(snr * (1 - self.correlations**2))
-        return float(i_tx.sum()), float(i_ty.sum())
+        i_tx = 0.5 * np.log1p(self._signal_to_noise(check_beta(beta)))
+        return float(i_tx.sum()), self._relevance_of(i_tx)
 
     def curve(self, betas: ArrayLike) -> IBCurve:
         """The information curve at the prices `betas` [k], exact.
@@ -86,7 +81,7 @@ class GaussianBottleneck:
         )
 
     def relevance(self, rate: float) -> float:
-        """The largest I(T;Y) in nats at I(T;X) ≤ rate nats, exact to root-finding (1e-12 in log β).
+        """The largest I(T;Y) in nats at I(T;X) ≤ rate nats, in closed form: water-filling over the components.
 
         Raises:
             InvalidInputError: rate < 0.
@@ -96,14 +91,19 @@ class GaussianBottleneck:
             reject("rate", wanted, "nats >= 0", "I(T;X) is never negative")
         if wanted == 0 or self.correlations.size == 0:
             return 0.0
-        low = float(np.log(self.critical_betas[0]))
-        high = low + 1.0
-        while self.point(float(np.exp(high)))[0] < wanted:
-            if high == _LOG_LARGEST:
-                return self.i_xy  # all of it, to machine precision
-            high = min(high + 2 * (high - low), _LOG_LARGEST)
-        log_beta = brentq(lambda b: self.point(float(np.exp(b)))[0] - wanted, low, high, xtol=1e-13)
-        return self.point(float(np.exp(log_beta)))[1]
+        # I(T;X) of component i is ½ log((β−1)ρ²/(1−ρ²)) where that is above 0: those in use share the rate so that
+        # they differ by halves of the differences of log ρ²/(1−ρ²).
+        square = self.correlations**2
+        gains = np.log(square) - np.log1p(-square)
+        for used in range(gains.size, 0, -1):
+            rates = wanted / used + 0.5 * (gains[:used] - gains[:used].mean())
+            if rates[-1] > 0 or used == 1:
+                break
+        return self._relevance_of(np.pad(rates, (0, gains.size - used)))
+
+    def _relevance_of(self, rates: Array) -> float:
+        """I(T;Y) in nats where I(T;X) of component i is rates_i [m]: T given Y keeps 1 − ρ² of its signal."""
+        return float(-0.5 * np.log1p(self.correlations**2 * np.expm1(-2 * rates)).sum()) + 0.0
 
     def _signal_to_noise(self, beta: float) -> Array:
         """a_i² per component: the variance of (A x)_i against ξ's 1."""

@@ -138,3 +138,16 @@ def test_nothing_kept_is_said() -> None:
     assert report.least.value == np.inf
     assert "nothing to bound" in report.reason
     assert report.to_dict()["least"]["value"] is None
+
+
+@pytest.mark.parametrize("unit", [1e-100, 1e-10, 1e10, 1e100])
+def test_the_bounds_do_not_depend_on_a_gates_unit(unit: float) -> None:
+    sigma, alpha = np.array([0.3, 2.0, 1.0, 0.5]), np.array([5.0, 3.0, 0.2, 20.0])
+    root = np.random.default_rng(3).standard_normal((4, 4))
+    mu, h = sigma * np.sqrt(alpha), 0.2 * (root @ root.T + np.eye(4)) / np.outer(sigma, sigma)
+    gradient = -0.2 * mu / sigma**2 / (1 + alpha)
+    scale = np.array([1.0, unit, 1.0, unit])
+    arguments = mu * scale, sigma * scale, 0.1, (gradient / scale)[None], (h / np.outer(scale, scale))[None]
+    report = check_trained_objective(*arguments)
+    assert report.rank == 4  # H is positive definite in any unit
+    assert report.kept == report.above_one == 3 <= report.above_least

@@ -24,7 +24,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import as_array, as_positive, reject
+from vibtheory.errors import as_array, as_positive, reject, shown
 from vibtheory.storage.report import Report
 
 __all__ = ["TrainedNetworkReport", "TrainedReport", "TrainedVerdict", "check_trained_objective"]
@@ -145,11 +145,11 @@ class TrainedNetworkReport(Report):
     def __getitem__(self, layer: str | int) -> TrainedReport:
         """The report of a layer by name or place; InvalidInputError lists those that exist."""
         names = [report.layer for report in self.reports]
-        if layer in names:
-            return self.reports[names.index(str(layer))]
+        if isinstance(layer, str) and layer in names:
+            return self.reports[names.index(layer)]
         if isinstance(layer, int) and -len(self) <= layer < len(self):
             return self.reports[layer]
-        return reject("layer", repr(layer), "one of " + ", ".join(names), "choose one of those layers")
+        return reject("layer", shown(layer), "one of " + ", ".join(names), "choose one of those layers")
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}: {len(self)} parts", *map(str, self.reports)]
@@ -199,7 +199,7 @@ def check_trained_objective(
         TrainedReport; "holds" only where residuals and λ_min are resolved.
 
     Raises:
-        InvalidInputError: shapes that do not fit, σ or γ not positive, 2 estimates.
+        InvalidInputError: shapes that do not fit, σ or γ not positive, α beyond 1e150, 2 estimates.
 
     Source: docs/theory.md T8.
     """
@@ -207,13 +207,19 @@ def check_trained_objective(
     mu = as_array("mu", mu, (None,), remedy)
     d = len(mu)
     sigma = as_positive("sigma", sigma, (d,), remedy)
-    price = np.broadcast_to(as_positive("gamma", gamma), (d,))
+    price = as_positive("gamma", gamma)
+    if price.shape not in ((), (d,)):
+        reject("gamma", f"shape {list(price.shape)}", f"a number or shape [{d}]", remedy)
+    price = np.broadcast_to(price, (d,))
     g = as_array("gradient", gradient, (None, d), remedy)
     h = as_array("hessian", hessian, (len(g), d, d), remedy)
     if len(g) in (0, 2):
         reject("gradient", f"{len(g)} estimates", "one that is exact, or at least 3", "draw more noise")
     tolerance = float(as_positive("tolerance", tolerance, ()))
-    alpha = (mu / sigma) ** 2
+    with np.errstate(over="ignore"):
+        alpha = (mu / sigma) ** 2
+    if not (alpha < 1e150).all():
+        reject("mu, sigma", f"α = μ²/σ² up to {alpha.max():.3g}", "at most 1e150", "pass σ, not σ² or its logarithm")
     kept = alpha > 1
     offset = _mean_square(sigma / (2 * price) * g + mu / (sigma * (1 + alpha)))
     own = h[:, kept, kept] * (0.5 * sigma**2 * (1 + alpha) / (price * np.maximum(alpha, 1)))[kept]
@@ -223,7 +229,13 @@ def check_trained_objective(
     scaled = h[:, kept][:, :, kept] * root[:, None] * root
     least, least_above, spectrum, direction = _least(scaled)
     mean = h.mean(0)
-    values = np.linalg.eigvalsh((mean + mean.T) / 2)
+    mean = (mean + mean.T) / 2
+    # Signs of eigenvalues, of H and of H − 1/max M, in units in which gates look alike (Sylvester's law of inertia).
+    shift = 1 / m.max() if len(m) else 0.0
+    scale = sigma / np.sqrt(2 * price)
+    values = np.linalg.eigvalsh(mean * scale[:, None] * scale)
+    scale = scale / np.maximum(scale * np.sqrt(shift), 1)
+    shifted = np.linalg.eigvalsh(mean * scale[:, None] * scale - shift * np.diag(scale**2))
     gauss = None
     if gauss_newton is not None and kept.any():
         part = as_array("gauss_newton", gauss_newton, (d, d), remedy)[np.ix_(kept, kept)] * root[:, None] * root
@@ -235,11 +247,11 @@ def check_trained_objective(
         delta = np.zeros(d)
         delta[kept] = root * direction
         delta *= _STEP / np.abs(delta / sigma).max()
-        bent = _mean(np.asarray(bend(delta), dtype=np.float64))
+        bent = _mean(as_array("bend", bend(delta), (None,), "give one number per estimate"))
     verdict, reason = _judge(offset, spread, tolerance, least, below, bent, t, int((spectrum < 1).sum()), len(spectrum))
     return TrainedReport(
         verdict, reason, layer, d, int(kept.sum()), int((values > d * np.finfo(float).eps * abs(values).max()).sum()),
-        int((spectrum >= 1).sum()), int((values >= 1 / m.max()).sum()) if len(m) else 0, least, least_above, offset,
+        int((spectrum >= 1).sum()), int((shifted >= 0).sum()) if len(m) else 0, least, least_above, offset,
         spread, tolerance, bent, curvature, gauss, len(g), mu, sigma, price, spectrum,
     )  # fmt: skip
 
@@ -250,7 +262,7 @@ def _judge(
 ) -> tuple[TrainedVerdict, str]:  # fmt: skip
     """The verdict from the numbers, the only place where it is decided; `t`: standard errors that resolve."""
     sides = {"μ by {:.3g} σ": offset, "the kept gates' σ² by {:.3g} of itself": spread}
-    moving = [words for words, side in sides.items() if side.value - t * side.stderr > tolerance**2]
+    moving = [words for words, side in sides.items() if side.value - t * side.stderr > tolerance * tolerance]
     if moving:
         off = " and ".join(words.format(np.sqrt(sides[words].value)) for words in moving)
         return NOT_AT_A_MINIMUM, (
@@ -258,7 +270,7 @@ def _judge(
             f"{few} of {kept} eigenvalues are below 1. "
             "Remedy: polish the gates, train longer at a smaller rate, or give the price that was trained at."
         )
-    settled = all(side.value + t * side.stderr <= tolerance**2 for side in sides.values())
+    settled = all(side.value + t * side.stderr <= tolerance * tolerance for side in sides.values())
     if below and bent is not None and bent.value - t * bent.stderr > 0 and settled:
         return VIOLATED, (
             f"At a stationary point λ_min = {least} is below 1, yet F does not fall along its direction (second "
@@ -272,7 +284,7 @@ def _judge(
     if not settled:
         return NOT_RESOLVED, (
             f"The mean square residuals, {offset} in μ and {spread} in log σ², are not resolved against "
-            f"{tolerance**2:.3g}. Remedy: more draws."
+            f"{tolerance * tolerance:.3g}. Remedy: more draws."
         )
     if least.value - t * least.stderr < 1:
         return NOT_RESOLVED, f"λ_min = {least} is not resolved against 1. Remedy: more draws."

@@ -173,3 +173,11 @@ def test_deterministic_bottleneck_is_the_best_of_all_partitions(beta):
     np.testing.assert_allclose(found.objective, best, atol=1e-12)
     assert set(np.unique(found.encoder)) <= {0.0, 1.0}
     assert found.status == "converged"
+
+
+@pytest.mark.parametrize("start", [np.ones((3, 1)), [[1, 0, 0], [0, 1, 0], [0, 1, 0]]])
+def test_goes_on_from_an_encoder_of_fewer_clusters(start):
+    joint = np.random.default_rng(0).dirichlet(np.ones(9)).reshape(3, 3)
+    found, fresh = blahut_arimoto(joint, 30.0, start=start), blahut_arimoto(joint, 30.0)
+    assert found.status == "converged"
+    assert found.objective == pytest.approx(fresh.objective, abs=1e-9)

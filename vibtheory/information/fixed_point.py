@@ -69,7 +69,8 @@ class Problem:
     def encoder(self, p_yt: Array, beta: float) -> tuple[Array, Array]:
         """p(t|x) [nx, K] and log Z_x [nx] of one fixed-point step."""
         p_t = p_yt.sum(0)
-        score = self.y_given_x @ (beta * _log(p_yt / p_t)) + np.log(p_t)
+        with np.errstate(divide="ignore"):  # an empty cluster stays empty
+            score = self.y_given_x @ (beta * _log(p_yt / np.where(p_t > 0, p_t, 1.0))) + np.log(p_t)
         top = score.max(1, keepdims=True)
         weight = np.exp(score - top)
         total = weight.sum(1, keepdims=True)
@@ -159,7 +160,7 @@ class Problem:
         For fixed clusters the objective is convex in their weights: Blahut's p(t) ← p(t) c(t), from the best share.
         """
         p_t = p_yt.sum(0)
-        clusters = np.column_stack([p_yt / p_t, better.T])
+        clusters = np.column_stack([p_yt / np.where(p_t > 0, p_t, 1.0), better.T])
         score = beta * (self.y_given_x @ _log(clusters))
         top = score.max(1, keepdims=True)
         factor = np.exp(score - top)

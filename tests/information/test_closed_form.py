@@ -103,3 +103,9 @@ def test_scalar_gated_channel_edges():
     assert scalar_gated_channel([0.0, 0.0], 1.0, 1.0) == 0
     assert scalar_gated_channel([1.0, 2.0], 0.0, 0.0) == 0
     assert scalar_gated_channel([1.0, 2000.0], 1.0, 0.01) == pytest.approx(np.log(2), abs=1e-12)
+
+
+def test_ratios_beyond_float64_have_a_logarithm():
+    assert gaussian_channel([1e300, 9.0], [1e-300, 3.0]) == pytest.approx(300 * np.log(10) + np.log(2))
+    assert uniform_additive_noise(1e300, 1e-300) == pytest.approx(600 * np.log(10))
+    assert uniform_additive_noise(1.7e308, 1.7e308) == 0.5

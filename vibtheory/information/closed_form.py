@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr, rel_entr
 
-from vibtheory.errors import as_array, as_positive, as_scalar, reject
+from vibtheory.errors import as_array, as_positive, as_scalar, as_whole, reject
 
 __all__ = [
     "discrete_memoryless",
@@ -39,7 +39,10 @@ def gaussian_channel(signal_variance: ArrayLike, noise_variance: ArrayLike) -> f
         reject("signal_variance", f"smallest entry {signal.min():g}", "entries >= 0", "pass variances")
     if signal.shape != noise.shape and signal.ndim and noise.ndim:
         reject("noise_variance", f"shape {list(noise.shape)}", f"a scalar or {list(signal.shape)}", "one per signal")
-    return float(0.5 * np.log1p(signal / noise).sum())
+    with np.errstate(over="ignore", divide="ignore"):
+        ratio = signal / noise
+        logs = np.where(np.isfinite(ratio), np.log1p(ratio), np.log(signal) - np.log(noise))  # S/N may overflow
+    return float(0.5 * logs.sum())
 
 
 def multivariate_gaussian(covariance: ArrayLike, split: int) -> float:
@@ -54,10 +57,10 @@ def multivariate_gaussian(covariance: ArrayLike, split: int) -> float:
     """
     matrix = as_array("covariance", covariance, (None, None))
     size = len(matrix)
-    if matrix.shape != (size, size) or np.abs(matrix - matrix.T).max(initial=0.0) > 1e-10 * np.abs(matrix).max():
+    most = np.abs(matrix).max(initial=0.0)
+    if matrix.shape != (size, size) or np.abs(matrix - matrix.T).max(initial=0.0) > 1e-10 * most:
         reject("covariance", f"shape {list(matrix.shape)}", "a square symmetric matrix", "pass Cov of (X, Y)")
-    if not 0 < split < size:
-        reject("split", split, f"an integer between 1 and {size - 1}", "pass the number of components of X")
+    split = as_whole("split", split, 1, size - 1, "pass the number of components of X")
     scale = np.sqrt(np.maximum(np.diag(matrix), np.finfo(np.float64).tiny))
     correlation = matrix / np.outer(scale, scale)
     try:
@@ -83,7 +86,7 @@ def uniform_additive_noise(signal_width: float, noise_width: float) -> float:
     signal = float(as_positive("signal_width", signal_width, ()))
     noise = float(as_positive("noise_width", noise_width, ()))
     small, large = min(signal, noise), max(signal, noise)
-    return float(np.log(large / noise) + small / (2 * large))
+    return float(np.log(large) - np.log(noise) + small / large / 2)  # large/noise may overflow
 
 
 def discrete_memoryless(transition: ArrayLike, p_x: ArrayLike | None = None) -> float:
@@ -126,8 +129,7 @@ def scalar_gated_channel(
             reject(name, value, "a number >= 0", "pass a standard deviation")
     if len(values) == 0:
         reject("f", "no inputs", "at least one", "pass the activation at each input")
-    if order < 2:
-        reject("order", order, "an integer >= 2", "use the default 24")
+    order = as_whole("order", order, 2, remedy="use the default 24")
     law = np.full(len(values), 1 / len(values)) if p_x is None else _distribution("p_x", as_array("p_x", p_x))
     if law.shape != values.shape:
         reject("p_x", f"shape {list(law.shape)}", f"shape [{len(values)}]", "one probability per input")

@@ -23,13 +23,17 @@ __all__ = [
     "VibTheoryError",
     "as_array",
     "as_generator",
+    "as_indices",
+    "as_numbers",
     "as_positive",
     "as_scalar",
     "as_seed",
     "as_torch_seed",
     "as_whole",
     "check_choice",
+    "check_type",
     "reject",
+    "resolution",
     "shown",
 ]
 
@@ -92,11 +96,25 @@ def as_whole(argument: str, value: object, least: int, most: int | None = None, 
         isinstance(value, bool)
         or not isinstance(value, int | np.integer)
         or value < least
-        or (most is not None and value > most)
+        or value > (2**63 - 1 if most is None else most)
     ):
         expected = f"an integer >= {least}" if most is None else f"an integer between {least} and {most}"
         reject(argument, shown(value), expected, remedy)
     return int(value)
+
+
+def as_indices(argument: str, value: ArrayLike, length: int, remedy: str) -> NDArray[np.intp]:
+    """`value` [k], numbers of entries of an axis of that `length` (or a boolean for each entry), as whole numbers [k].
+
+    Raises:
+        InvalidInputError: about `argument`, with `remedy`: neither, more than one axis, or outside.
+    """
+    index = as_array(argument, value, (None,), remedy)
+    if _plain(value).dtype.kind == "b" and index.size == length:
+        return np.flatnonzero(index)
+    if (index != np.floor(index)).any() or (index < 0).any() or (index >= length).any():
+        reject(argument, shown(value), f"whole numbers from 0 to {length - 1}", remedy)
+    return index.astype(np.intp)
 
 
 def as_generator(argument: str, seed: int | np.random.Generator, purpose: str) -> np.random.Generator:
@@ -133,17 +151,10 @@ def as_array(
     The message of the error names `argument`, what was got and expected, and the `remedy`.
 
     Raises:
-        InvalidInputError: not numeric or complex, the wrong number of axes, a wrong length, NaN or infinity.
+        InvalidInputError: no numbers (text and dates are none), complex or masked ones, the wrong number of axes, a
+            wrong length, NaN or infinity.
     """
-    if hasattr(value, "toarray"):
-        reject(argument, f"a sparse {type(value).__name__}", "a dense array", f"pass {argument}.toarray()")
-    try:
-        raw = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)  # a tensor, perhaps with gradient
-        if np.iscomplexobj(raw):
-            raise TypeError("complex numbers")
-        array = np.asarray(raw, dtype=np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        reject(argument, f"{type(value).__name__} ({error})", "a real numeric array", remedy)
+    array = as_numbers(argument, value, remedy)
     if shape is not None:
         wanted = "[" + ", ".join("any" if n is None else str(n) for n in shape) + "]"
         fits = array.ndim == len(shape) and all(
@@ -155,6 +166,36 @@ def as_array(
     if bad:
         reject(argument, f"{bad} of {array.size} entries NaN or infinite", "finite entries", remedy)
     return array
+
+
+def as_numbers(argument: str, value: ArrayLike, remedy: str = "pass real numbers") -> NDArray[np.float64]:
+    """`value` [any shape] as a float64 array, NaN and infinity as they are.
+
+    Raises:
+        InvalidInputError: about `argument`, with `remedy`: no numbers (nor are text and dates), complex or masked ones.
+    """
+    if hasattr(value, "toarray"):
+        reject(argument, f"a sparse {type(value).__name__}", "a dense array", f"pass {argument}.toarray()")
+    if np.ma.is_masked(value):
+        reject(argument, "a masked array", "one without masked entries", f"pass {argument}.compressed() or .filled(…)")
+    try:
+        raw = _plain(value)
+        if raw.dtype.kind not in "biufO":  # NumPy would read text and dates as numbers, and drop imaginary parts
+            raise TypeError("complex numbers" if raw.dtype.kind == "c" else f"{raw.dtype.name} is no number")
+        array = np.asarray(raw, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reject(argument, f"{type(value).__name__} ({error})", "a real numeric array", remedy)
+    return array
+
+
+def resolution(value: ArrayLike) -> float:
+    """eps of the precision that `value` [any shape] was passed in; float64's for whole numbers."""
+    kind = _plain(value).dtype
+    return float(np.finfo(kind if kind.kind == "f" else np.float64).eps)
+
+
+def _plain(value: Any) -> NDArray[Any]:
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)  # a tensor, perhaps with gradient
 
 
 def as_scalar(argument: str, value: Any, remedy: str = "pass one finite number") -> float:
@@ -178,5 +219,11 @@ def as_positive(
 def check_choice(argument: str, value: object, choices: Iterable[str]) -> None:
     """Raise InvalidInputError about `argument`, listing `choices`, unless `value` is one of them."""
     allowed = list(choices)
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         reject(argument, shown(value), "one of " + ", ".join(allowed), "choose one of those names")
+
+
+def check_type(argument: str, value: object, kind: type, remedy: str) -> None:
+    """Raise InvalidInputError about `argument`, with the `remedy`, unless `value` is an object of the class `kind`."""
+    if not isinstance(value, kind):
+        reject(argument, type(value).__name__, f"a {kind.__name__}", remedy)

@@ -127,3 +127,12 @@ def test_bad_layers():
         layer_law(net, x, "h1")
     with pytest.raises(InvalidInputError, match=r"'conv1' with activations \[20, 12, 12\].*dense layer"):
         layer_law(net, x, "conv1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "argument"), [({"net": 3}, "net"), ({"layer": []}, "layer"), ({"seed": 1.5}, "seed")]
+)
+def test_what_is_no_network_layer_or_seed_is_refused_in_a_sentence(changes, argument):
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    with pytest.raises(InvalidInputError, match=f"^{argument}: got .*Remedy: "):
+        layer_law(**{"net": net, "x": np.ones((4, 2)), "layer": "1", **changes})

@@ -8,6 +8,7 @@ import torch
 
 from vibtheory.errors import InvalidInputError
 from vibtheory.information import (
+    METHODS,
     GatedChannel,
     GatedUnit,
     activation_statistics,
@@ -36,6 +37,8 @@ from vibtheory.information import (
     relevance,
     scalar_gated_channel,
     uniform_additive_noise,
+    unit_information,
+    unit_terms,
 )
 
 F = np.array([[0.0, 20.0, 0.03], [5.0, 0.0, 0.01], [2.0, 0.0, -0.02], [0.0, 3.0, 0.5], [0.0, 0.0, 0.0]])
@@ -66,6 +69,15 @@ BAD = [
     (lambda: GatedChannel([[np.nan, 1.0]], 1, 1), "f: got 1 of 2"),
     (lambda: GatedChannel(F * 1j, 1, 1), "f: got ndarray"),
     (lambda: GatedChannel([["a"]], 1, 1), "f: got list"),
+    (lambda: GatedChannel([["1"]], 1, 1), "f: got list"),
+    (lambda: GatedChannel(np.ma.masked_less(F, 0), 1, 1), "f: got a masked array"),
+    (lambda: GatedChannel(F * 1e-160, 1, 1), "f, mu, sigma, tau: got sizes"),
+    (lambda: GatedChannel(F, 1e160, 1), "f, mu, sigma, tau: got sizes"),
+    (lambda: GatedChannel(F * 1e100, 1e100, 1), "f, mu, sigma, tau: got sizes"),
+    (lambda: GatedChannel(F, 1, 1, 1e-160), "f, mu, sigma, tau: got sizes"),
+    (lambda: CHANNEL.rows([5]), "index: got"),
+    (lambda: CHANNEL.rows("a"), "index: got"),
+    (lambda: CHANNEL.sample(0, [-1]), "rows: got"),
     (lambda: GatedChannel(F, [1, 2], 1), "mu: got shape"),
     (lambda: GatedChannel(F, 1, [[1, 2, 3]]), "sigma: got shape"),
     (lambda: GatedChannel(F, 1, [1, -0.1, 1]), "sigma: got smallest entry -0.1"),
@@ -119,6 +131,7 @@ BAD = [
     (lambda: multivariate_gaussian([[1.0, 0.5], [0.1, 1.0]], 1), "covariance: got shape"),
     (lambda: multivariate_gaussian(COVARIANCE, 2), "split: got 2"),
     (lambda: multivariate_gaussian(COVARIANCE, 0), "split: got 0"),
+    (lambda: multivariate_gaussian(COVARIANCE, 0.5), "split: got 0.5"),
     (lambda: multivariate_gaussian(np.ones((2, 2)), 1), "not positive definite"),
     (lambda: multivariate_gaussian([[-1.0, 0.0], [0.0, 1.0]], 1), "not positive definite"),
     (lambda: uniform_additive_noise(0.0, 1.0), "signal_width: got smallest"),
@@ -160,6 +173,13 @@ BAD = [
     (lambda: blahut_arimoto(2 * JOINT, 2), "^joint"),
     (lambda: blahut_arimoto([[0.5, 0.5], [0, 0]], 2), "^joint"),
     (lambda: blahut_arimoto(JOINT, -1), "^beta"),
+    (lambda: blahut_arimoto(JOINT, 1e210), "^beta"),
+    (lambda: blahut_arimoto(JOINT, 2, tolerance="a"), "^tolerance"),
+    (lambda: blahut_arimoto(JOINT, 2, clusters=10**400), "^clusters"),
+    (lambda: exact_ib_curve(JOINT, [0.1], grid=2.5), "^grid"),
+    (lambda: exact_ib_curve(JOINT, [0.1], tolerance=np.nan), "^tolerance"),
+    (lambda: ib_curve(JOINT, [2.0]).relevance("0.1"), "^rate"),
+    (lambda: ib_curve(JOINT, [2.0]).relevance([0.1 + 1j]), "^rate"),
     (lambda: blahut_arimoto(JOINT, 2, clusters=0), "^clusters"),
     (lambda: blahut_arimoto(JOINT, 2, clusters=2.5), "^clusters"),
     (lambda: blahut_arimoto(JOINT, 2, restarts=-1), "^restarts"),
@@ -200,6 +220,9 @@ BAD = [
     (lambda: layer(prior_variance=[0.0]), "^prior_variance:"),
     (lambda: layer(order=1), "^order:"),
     (lambda: layer(tolerance=0.0), "^tolerance:"),
+    (lambda: layer(order="16"), "^order:"),
+    (lambda: layer(deeper=[np.tanh]), "^deeper:"),
+    (lambda: layer(log_classifier=None), "^log_classifier:"),
     (lambda: layer(deeper=[GatedUnit(np.tanh, np.nan, 1.0)]), "^deeper.mu:"),
     (lambda: layer(deeper=[GatedUnit(np.tanh, 1.0, 0.0)]), "^deeper.sigma:"),
     (lambda: layer(deeper=[GatedUnit(lambda h: h[:2], 1.0, 1.0)]), "^deeper.f:"),
@@ -215,6 +238,12 @@ def test_refused_in_a_sentence(call, message):
     with pytest.raises(InvalidInputError, match=message) as caught:
         call()
     assert "Remedy: " in str(caught.value)
+
+
+@pytest.mark.parametrize("method", [*METHODS.values(), unit_information, unit_terms, lambda c: relevance(c, [0])])
+def test_not_a_channel(method):
+    with pytest.raises(InvalidInputError, match="channel: got ndarray, expected a GatedChannel"):
+        method(F)
 
 
 def test_tensors_are_taken_with_or_without_gradient():

@@ -6,10 +6,12 @@ Each message names the argument, what was got, what was expected, and the remedy
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 
 from vibtheory.errors import InvalidInputError
 from vibtheory.theory import (
@@ -17,12 +19,15 @@ from vibtheory.theory import (
     NetworkReport,
     QuadraticBound,
     SoftmaxLoss,
+    a_priori_limit,
     bohning_cosines,
     certify,
     certify_real_loss,
     check_budget,
     check_closure,
     check_collinearity,
+    check_convexity,
+    check_existence,
     check_joint_sparsity,
     check_sparsity_bound,
     closed_mean_information,
@@ -35,7 +40,10 @@ from vibtheory.theory import (
     numerical_rank,
     rank_from_gram,
     rank_of_rows,
+    snr,
+    soft_rank_of,
     sparsity_path,
+    spectrum,
     survivor_limit,
 )
 from vibtheory.theory.path import path_slope
@@ -64,6 +72,12 @@ BAD = {
     "quadratic: A infinite": (lambda: QuadraticBound([[np.inf, 0, 0]], np.zeros(3)), "A: got 1 of 3"),
     "quadratic: A vector": (lambda: QuadraticBound(np.ones(3), np.zeros(3)), r"A: got shape \[3\]"),
     "quadratic: A complex": (lambda: QuadraticBound(EYE * 1j, np.zeros(3)), "A: .*complex"),
+    "quadratic: A numbers as text": (lambda: QuadraticBound([["1"]], [0]), "A: got list .*is no number"),
+    "quadratic: A date": (lambda: QuadraticBound(np.full((1, 1), "2020-01-01", "M8[D]"), [0]), "A: .*is no number"),
+    "quadratic: A masked": (lambda: QuadraticBound(np.ma.masked_less(EYE, 1), np.zeros(3)), "A: got a masked array"),
+    "quadratic: b too long a number": (lambda: QuadraticBound(EYE, [0, 0, 10**400]), "b: got list"),
+    "quadratic: layer": (lambda: QuadraticBound(EYE, np.zeros(3), layer=EYE), "layer: got ndarray, expected a str"),  # type: ignore[arg-type]
+    "quadratic: sigma complex": (lambda: CLOSED.expectation(np.ones(3), np.ones(3) + 1j), "sigma: .*complex"),
     "quadratic: A text": (lambda: QuadraticBound([["x"]], [0]), "A: got list"),
     "quadratic: A no columns": (lambda: QuadraticBound(np.zeros((3, 0)), np.zeros(0)), "A: .*at least one"),
     "quadratic: A no rows": (lambda: QuadraticBound(np.zeros((0, 3)), np.zeros(3)), "A: .*at least one"),
@@ -129,6 +143,8 @@ BAD = {
         lambda: QuadraticBound.from_gram(HALF * [[1e12, 1e3], [1e3, 1e-6]], [0, 0]),
         "-1 with the diagonal scaled to 1",
     ),
+    "penalty: t overflows": (lambda: snr(1e300, 1e150, 1.0), "mu, w, gamma: got"),
+    "rank: tolerance as text": (lambda: rank_from_gram(EYE, tolerance="x"), "tolerance: got str"),  # type: ignore[arg-type]
     "rank: A nan": (lambda: numerical_rank([[np.nan]]), "A: got 1 of 1"),
     "rank: A vector": (lambda: numerical_rank(np.ones(3)), "A: got shape"),
     "rank: tolerance": (lambda: numerical_rank(EYE, tolerance=0), "tolerance: "),
@@ -218,6 +234,10 @@ BAD = {
     "minima: one name": (lambda: find_local_minimum(CLOSED, cvxpy_solvers="OSQP"), "cvxpy_solvers: got 'OSQP'"),
     "minima: no name": (lambda: find_local_minimum(CLOSED, cvxpy_solvers=()), r"cvxpy_solvers: got \(\)"),
     "minima: unbounded": (lambda: find_local_minimum(FALLING), "outside the row space"),
+    "minima: iterations as text": (lambda: find_local_minimum(CLOSED, max_iterations="9"), "max_iterations: got '9'"),  # type: ignore[arg-type]
+    "minima: half an iteration": (lambda: find_local_minimum(CLOSED, max_iterations=1.5), "max_iterations: got 1.5"),  # type: ignore[arg-type]
+    "minima: solver is an array": (lambda: find_local_minimum(CLOSED, solver=EYE), "solver: got array"),  # type: ignore[arg-type]
+    "minima: solvers": (lambda: find_local_minimum(CLOSED, cvxpy_solvers=[1]), r"cvxpy_solvers: got \[1\]"),  # type: ignore[list-item]
     "certificate: length": (lambda: certify(CLOSED, np.zeros(2)), "mu: got shape"),
     "certificate: column": (lambda: certify(CLOSED, np.zeros((3, 1))), "mu: got shape"),
     "certificate: nan": (lambda: certify(CLOSED, np.full(3, np.nan)), "mu: got 3 of 3"),
@@ -262,6 +282,8 @@ BAD = {
     "real loss: start": (lambda: minimise_real_loss(_loss(), start=np.ones(2)), "start: got shape"),
     "real loss: certificate": (lambda: certify_real_loss(_loss(), np.ones(2)), "mu: got shape"),
     "dead gate: sigma": (lambda: dead_gate_flow(1.0, 0.0, 0.1, [0.0]), "sigma: .*entries > 0"),
+    "dead gate: sigma² overflows": (lambda: dead_gate_flow(1.0, 1e160, 0.1, [0.0]), "mu, sigma: got 1 and 1e.160"),
+    "dead gate: sigma² underflows": (lambda: dead_gate_flow(0.0, 1e-200, 0.1, [1.0]), "mu, sigma: got 0 and 1e-200"),
     "dead gate: gamma": (lambda: dead_gate_flow(1.0, 1.0, -0.1, [0.0]), "gamma: .*entries > 0"),
     "dead gate: no time": (lambda: dead_gate_flow(1.0, 1.0, 0.1, []), r"time: got \[\]"),
     "dead gate: before": (lambda: dead_gate_flow(1.0, 1.0, 0.1, [-1.0]), "time: got"),
@@ -273,6 +295,30 @@ BAD = {
     "silent gate: probabilities": (lambda: closed_mean_information([1.0, 2.0], [1.0]), "probabilities: got shape"),
     "silent gate: deviation": (lambda: closed_mean_information([1.0], sigma=0.0), "sigma: .*entries > 0"),
 }
+
+
+OF_A_BOUND = (
+    a_priori_limit, check_closure, check_convexity, check_existence, check_sparsity_bound, enumerate_local_minima,
+    find_local_minimum, spectrum, survivor_limit, lambda bound: certify(bound, [0.0]),
+    lambda bound: check_budget(bound, [0.0]), lambda bound: check_collinearity(bound, find_local_minimum(CLOSED)),
+    lambda bound: path_slope(bound, [0.0]), lambda bound: soft_rank_of(bound, [0.0]),
+    lambda bound: sparsity_path(bound, [1.0]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("call", OF_A_BOUND)
+@pytest.mark.parametrize("other", [None, EYE, "bound", 3.0])
+def test_not_a_bound(call: Callable[[object], object], other: object) -> None:
+    with pytest.raises(InvalidInputError, match=f"bound: got {type(other).__name__}, expected a QuadraticBound"):
+        call(other)
+
+
+def test_a_tensor_with_gradient_is_as_good_as_an_array() -> None:
+    gram = torch.eye(3, requires_grad=True)
+    bound = QuadraticBound.from_gram(gram, torch.zeros(3, requires_grad=True))
+    assert bound.expectation(gram[0], gram[0]) == 2.0
+    f = torch.ones(6, 3, requires_grad=True)
+    assert _loss(f=f).loss(np.ones(3)) == _loss().loss(np.ones(3))
 
 
 @pytest.mark.parametrize("case", list(BAD))

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from vibtheory.errors import as_whole, reject
+from vibtheory.errors import as_seed, as_whole, check_choice, check_type, reject
 from vibtheory.information.channel import GatedChannel
 from vibtheory.networks.forward import activation, evaluating, is_dense
 from vibtheory.networks.gates import Gate, GateLaw, named_gates
@@ -77,9 +77,9 @@ def layer_law(
             inputs that the network does not take, or (without a seed) a dropout, or a forward pass that is random in
             evaluation mode.
     """
-    names = [name for name, _ in net.named_modules() if name]
-    if layer not in names:
-        reject("layer", repr(layer), "one of " + ", ".join(names), "choose one of those names")
+    check_type("net", net, nn.Module, "pass a torch network")
+    check_choice("layer", layer, [name for name, _ in net.named_modules() if name])
+    seed = None if seed is None else as_seed("seed", seed)
     module = net.get_submodule(layer)
     if isinstance(module, GateLaw) and not isinstance(module, Gate):
         reject("layer", f"{layer!r}, a gate of the law {module.law!r}", "a gate whose noise is normal",

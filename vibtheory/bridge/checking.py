@@ -23,7 +23,7 @@ from vibtheory.bridge.frozen import FrozenNetwork
 from vibtheory.bridge.kinds import KINDS, LEVEL, PROVED, BoundOptions, build, resolve, unfit
 from vibtheory.bridge.output_loss import LIKELIHOODS, OutputLoss
 from vibtheory.bridge.verification import BoundCheck, compare, own_losses, sample_points
-from vibtheory.errors import as_array, as_generator, as_positive, as_whole, check_choice, reject
+from vibtheory.errors import as_array, as_generator, as_positive, as_whole, check_choice, check_type, reject
 from vibtheory.networks.gates import Gate, vib_gates
 from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 
@@ -85,6 +85,7 @@ def checked(
         InvalidInputError: no gates, no such layer, no γ (where `priced`), data without arrays that fit each other, or
             of another likelihood than the network was trained with.
     """
+    check_type("net", net, nn.Module, "pass a torch network")
     missing = [name for name in ("x_train", "y_train", "likelihood") if getattr(data, name, None) is None]
     if missing:
         reject("data", f"{type(data).__name__} without .{missing[0]}", "a vibtheory Dataset",

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from vibtheory.bridge.channels import Inputs, LayerLaw, as_batches, layer_law
-from vibtheory.errors import as_generator, as_scalar, as_whole, check_choice, reject
+from vibtheory.errors import as_generator, as_scalar, as_whole, check_choice, check_type, reject
 from vibtheory.information import GatedChannel, MutualInformation, estimate, relevance
 from vibtheory.information.result import SATURATION_MARGIN, sampling_error
 from vibtheory.storage.report import Report
@@ -157,6 +157,7 @@ def information_of(
         InvalidInputError: a layer without noise, a dropout at its mean, labels of another length, one row for the
             population, or as `layer_law`.
     """
+    check_type("model", model, nn.Module, "pass a torch network")
     for name, value, choices in (
         ("unit", unit, ("scale", "h")),
         ("over", over, ("rows", "population")),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vibtheory.claims.claim import FAILS, HOLDS, HOLDS_CORRECTED, NOT_RUN, Claim, Finding, Statement, Tally, words
 from vibtheory.claims.instances import Effort, NotRecorded, Recorded
 from vibtheory.claims.registry import STATEMENTS
-from vibtheory.errors import VibTheoryError, check_choice, reject
+from vibtheory.errors import VibTheoryError, as_seed, check_choice, check_type, reject
 from vibtheory.figures.style import thumbnail
 from vibtheory.storage.report import Report
 
@@ -162,8 +162,11 @@ def decide(
         InvalidInputError: an unknown mode or number, a negative seed.
     """
     check_choice("mode", mode, ("quick", "full"))
-    if seed < 0:
-        reject("seed", seed, "an integer >= 0", "omit it")
+    seed = as_seed("seed", seed)
+    if only is not None:
+        check_type("only", only, Sequence, 'pass numbers of claims, such as ("T2", "P1")')
+    if not isinstance(figures, str | Path):
+        reject("figures", type(figures).__name__, "the path of a folder", "pass the folder of the recorded tables")
     known = [statement.number for statement in statements]
     for number in only or ():
         check_choice("only", number, known)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import entr, ndtr
 
 from vibtheory.errors import as_generator, as_whole
-from vibtheory.information.channel import GatedChannel
+from vibtheory.information.channel import GatedChannel, check_channel
 from vibtheory.information.result import SATURATION_MARGIN, MutualInformation
 
 __all__ = ["binning"]
@@ -39,6 +39,7 @@ def binning(channel: GatedChannel, bins: int = 30, seed: int | np.random.Generat
     Raises:
         InvalidInputError: bins no integer >= 2, or no seed.
     """
+    check_channel(channel)
     bins = as_whole("bins", bins, 2)
     h, active = channel.sample(as_generator("seed", seed, "binning")), channel.active
     label = np.empty(h.shape, dtype=np.int64)

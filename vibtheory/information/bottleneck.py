@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import rel_entr
 
-from vibtheory.errors import as_array, as_generator, reject
+from vibtheory.errors import as_array, as_generator, as_positive, as_whole, reject
 from vibtheory.information.bottleneck_solution import (
     BottleneckSolution,
-    as_count,
     check_beta,
     check_joint,
     information_plane,
@@ -68,11 +67,10 @@ def blahut_arimoto(
     p_xy = check_joint(joint)
     price = check_beta(beta)
     nx = p_xy.shape[0]
-    nt = nx if clusters is None else as_count("clusters", clusters, 1)
-    as_count("restarts", restarts, 0)
-    as_count("max_iterations", max_iterations, 1)
-    if not tolerance > 0:
-        reject("tolerance", tolerance, "a number > 0", "use the default 1e-12")
+    nt = nx if clusters is None else as_whole("clusters", clusters, 1)
+    as_whole("restarts", restarts, 0)
+    as_whole("max_iterations", max_iterations, 1)
+    tolerance = float(as_positive("tolerance", tolerance, (), "use the default 1e-12"))
     first = None if start is None else p_xy.T @ _check_encoder(start, nx, nt)
     rng = as_generator("seed", seed, "clusters to start from")
     problem = Problem(p_xy, restarts, rng)
@@ -115,8 +113,8 @@ def deterministic_bottleneck(
     """
     p_xy = check_joint(joint)
     price = check_beta(beta)
-    as_count("restarts", restarts, 0)
-    as_count("max_iterations", max_iterations, 1)
+    as_whole("restarts", restarts, 0)
+    as_whole("max_iterations", max_iterations, 1)
     nx = p_xy.shape[0]
     rng = as_generator("seed", seed, "partitions to start from")
     starts: list[NDArray[np.intp]] = [np.arange(nx, dtype=np.intp), np.zeros(nx, dtype=np.intp)]

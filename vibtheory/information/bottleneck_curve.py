@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog
 from scipy.special import entr, rel_entr
 
-from vibtheory.errors import SolverError, as_array, as_generator, reject
-from vibtheory.information.bottleneck_solution import as_count, check_beta, check_joint
+from vibtheory.errors import SolverError, as_array, as_generator, as_numbers, as_positive, as_whole, reject
+from vibtheory.information.bottleneck_solution import check_beta, check_joint
 from vibtheory.information.fixed_point import Problem
 from vibtheory.storage.report import Report
 
@@ -60,7 +60,7 @@ class IBCurve(Report):
         Raises:
             InvalidInputError: a negative rate.
         """
-        wanted = np.asarray(rate, dtype=np.float64)
+        wanted = as_numbers("rate", rate)
         if not (wanted >= 0).all():
             reject("rate", f"smallest entry {wanted.min():g}", "nats >= 0", "I(T;X) is never negative")
         x, y = self.hull()
@@ -110,7 +110,7 @@ def ib_curve(joint: ArrayLike, betas: ArrayLike, *, restarts: int = 4, seed: int
     prices = np.sort(as_array("betas", betas, (None,)))
     if prices.size == 0:
         reject("betas", "no entries", "at least one beta", "pass e.g. numpy.geomspace(1, 100, 30)")
-    problem = Problem(p_xy, as_count("restarts", restarts, 0), as_generator("seed", seed, "clusters to start from"))
+    problem = Problem(p_xy, as_whole("restarts", restarts, 0), as_generator("seed", seed, "clusters to start from"))
     found = [problem.solve(check_beta(float(b)), None, 1e-12, 20_000) for b in prices]
     unsettled = [f"{s.beta:g}" for s in found if s.status != "converged"]
     status = "solved"
@@ -155,7 +155,8 @@ def exact_ib_curve(
         max_rounds: of column generation per rate.
 
     Raises:
-        InvalidInputError: joint is not a distribution or nx > 6, a negative rate or none, grid < 1.
+        InvalidInputError: joint is not a distribution or nx > 6, a negative rate or none, a tolerance or a count
+            out of range.
     """
     p_xy = check_joint(joint)
     nx = p_xy.shape[0]
@@ -164,9 +165,9 @@ def exact_ib_curve(
     wanted = np.sort(as_array("rates", rates, (None,)))
     if wanted.size == 0 or wanted[0] < 0:
         reject("rates", wanted.tolist(), "at least one rate, all >= 0", "pass nats between 0 and H(X)")
-    steps = _default_grid(nx) if grid is None else grid
-    if steps < 1:
-        reject("grid", steps, "an integer >= 1", "use the default")
+    steps = _default_grid(nx) if grid is None else as_whole("grid", grid, 1)
+    max_rounds = as_whole("max_rounds", max_rounds, 1)
+    tolerance = float(as_positive("tolerance", tolerance, (), "use the default 1e-9"))
     p_x = p_xy.sum(1)
     channel = p_xy / p_x[:, None]  # [nx, ny], p(y|x)
     grid_points = np.concatenate([_simplex_grid(nx, steps), p_x[None]])

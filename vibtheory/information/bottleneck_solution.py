@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr, rel_entr
 
-from vibtheory.errors import as_array, as_scalar, reject, shown
+from vibtheory.errors import as_array, as_scalar, reject, resolution
 from vibtheory.information.result import Rounded
 
 __all__ = ["BottleneckSolution"]
 
 Array = NDArray[np.float64]
+_DEAREST = 1e200  # β beyond which its products with logarithms overflow
 
 
 @dataclass(frozen=True)
@@ -76,27 +77,15 @@ def check_joint(joint: ArrayLike) -> Array:
         reject("joint", f"shape {list(p_xy.shape)}", "at least one x and one y", "pass p(x, y)")
     if (p_xy < 0).any():
         reject("joint", f"smallest entry {p_xy.min():g}", "probabilities >= 0", "pass p(x, y)")
-    if abs(p_xy.sum() - 1) > 1e-6 + 1e3 * _resolution(joint):
+    if abs(p_xy.sum() - 1) > 1e-6 + 1e3 * resolution(joint):
         reject("joint", f"sum {p_xy.sum():.12g}", "sum 1", "divide by the sum")
     if (p_xy.sum(1) <= 0).any():
         reject("joint", "an x of probability 0", "p(x) > 0 for every row", "remove the empty rows")
     return np.asarray(p_xy / p_xy.sum(), dtype=np.float64)
 
 
-def _resolution(joint: ArrayLike) -> float:
-    kind = np.asarray(joint).dtype
-    return float(np.finfo(kind).eps) if kind.kind == "f" else 0.0
-
-
-def as_count(argument: str, value: object, least: int) -> int:
-    """`value` as a whole number of at least `least`; raises InvalidInputError about `argument` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        reject(argument, shown(value), f"an integer >= {least}", "use the default")
-    return int(value)
-
-
 def check_beta(beta: float) -> float:
     price = as_scalar("beta", beta)
-    if price < 0:
-        reject("beta", price, "a number >= 0", "the objective is I(T;X) - beta I(T;Y)")
+    if not 0 <= price <= _DEAREST:
+        reject("beta", price, f"a number from 0 to {_DEAREST:g}", "the objective is I(T;X) - beta I(T;Y)")
     return price

@@ -10,11 +10,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import as_array, as_generator, as_scalar, reject
+from vibtheory.errors import as_array, as_generator, as_indices, as_numbers, as_scalar, check_type, reject
 
-__all__ = ["GatedChannel", "cancels"]
+__all__ = ["GatedChannel", "cancels", "check_channel"]
 
 _RESOLVED = 1e-13
+_LEAST, _MOST = 1e-150, 1e150  # of a unit's largest numbers: their squares are float64s
 
 Array = NDArray[np.float64]
 
@@ -37,7 +38,8 @@ class GatedChannel:
 
     Raises:
         InvalidInputError: wrong shapes, no rows, σ < 0, τ < 0, or (τ = 0 only) an open gate without noise, or
-            with so little that its square underflows where f μ does not.
+            with so little that its square underflows where f μ does not; a unit whose largest f, gate or f times gate,
+            or a τ, has a square that leaves float64.
     """
 
     def __init__(self, f: ArrayLike, mu: ArrayLike, sigma: ArrayLike, tau: float = 0.0) -> None:
@@ -64,10 +66,22 @@ class GatedChannel:
         self.f: Array = features[:, self.is_open]
         self.mu: Array = mean[self.is_open]
         self.sigma: Array = deviation[self.is_open]
+        self._in_range()
         noisy = (self.f != 0) & (self.sigma != 0) & (self.mean**2 >= np.finfo(np.float64).tiny)
         if self.tau == 0 and (noisy & ~self.active).any():
             reject("sigma", "noise whose square a float64 does not hold, in units that do not vanish",
                    "(f sigma)² of at least 1e-307", "pass a larger sigma, or f in another unit")  # fmt: skip
+
+    def _in_range(self) -> None:
+        """Refuse numbers whose squares, of which every density is made, leave float64."""
+        f = np.maximum(self.f.max(axis=0, initial=0.0), -self.f.min(axis=0, initial=0.0))
+        with np.errstate(over="ignore"):
+            gate = np.hypot(self.mu, self.sigma)
+            sizes = np.concatenate([f, gate, f * gate, [self.tau]])
+        sizes = sizes[sizes > 0]
+        if (sizes < _LEAST).any() or (sizes > _MOST).any():
+            reject("f, mu, sigma, tau", f"sizes from {sizes.min():.3g} to {sizes.max():.3g}",
+                   f"these and f times gate from {_LEAST:g} to {_MOST:g}, or 0", "use other units")  # fmt: skip
 
     @classmethod
     def regular(cls, f: ArrayLike, tau: float) -> GatedChannel:
@@ -125,7 +139,7 @@ class GatedChannel:
         """The channel on the rows `index` (integers or booleans [N])."""
         part = object.__new__(GatedChannel)  # checked once, as a whole
         part.f, part.mu, part.sigma, part.tau, part.is_open = (
-            self.f[np.asarray(index)],
+            self.f[self._rows("index", index)],
             self.mu,
             self.sigma,
             self.tau,
@@ -140,7 +154,7 @@ class GatedChannel:
             InvalidInputError: noise below 1e-13 of a unit's mean, which float64 would round away.
         """
         generator = as_generator("seed", seed, "GatedChannel.sample")
-        f = self.f if rows is None else self.f[np.asarray(rows)]
+        f = self.f if rows is None else self.f[self._rows("rows", rows)]
         with np.errstate(over="ignore"):
             lost = self.active & (np.abs(self.mean) * _RESOLVED > np.sqrt(self.variance))
         if lost.any():
@@ -169,9 +183,9 @@ class GatedChannel:
             InvalidInputError: `h` has the wrong number of units, or `pattern` the wrong length.
         """
         points = as_array("h", h, (None, self.d), "pass points in the space of the open gates")
-        source = None if pattern is None else np.asarray(pattern)
-        if source is not None and source.shape != (len(points),):
-            reject("pattern", f"shape {list(source.shape)}", f"shape [{len(points)}]", "one number per row of h")
+        source = None
+        if pattern is not None:
+            source = as_array("pattern", pattern, (len(points),), "one number per row of h").astype(np.intp)
         return self._log_density(points, source)
 
     def _log_density(self, points: Array, source: NDArray[np.intp] | None) -> Array:
@@ -203,6 +217,7 @@ class GatedChannel:
         Raises:
             InvalidInputError: `rows` is not one row number per point, or a point cannot have come from its row.
         """
+        as_numbers("rows", rows)
         index = np.asarray(rows)
         density = self.log_density(h)
         fits = index.shape == (len(density),) and index.dtype.kind in "iu"
@@ -216,6 +231,9 @@ class GatedChannel:
         marginal = top + np.log(np.exp(density - top[:, None]).mean(axis=1))
         ratio: Array = own - marginal
         return ratio
+
+    def _rows(self, argument: str, index: ArrayLike) -> NDArray[np.intp]:
+        return as_indices(argument, index, self.n, "pass numbers of rows, or a boolean for each")
 
     def _has_density(self, f: Array) -> NDArray[np.bool_]:
         if self.tau > 0:
@@ -253,6 +271,11 @@ class GatedChannel:
 
     def __repr__(self) -> str:
         return f"GatedChannel(N={self.n}, open={self.d} of {self.width}, tau={self.tau:g})"
+
+
+def check_channel(channel: object) -> None:
+    """Raise InvalidInputError about `channel` unless it is a `GatedChannel`."""
+    check_type("channel", channel, GatedChannel, "build one: GatedChannel(f, mu, sigma, tau)")
 
 
 def cancels(squares: Array) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vibtheory.errors import check_choice, reject
 from vibtheory.information.binning import binning
-from vibtheory.information.channel import GatedChannel
+from vibtheory.information.channel import GatedChannel, check_channel
 from vibtheory.information.gaussian import gaussian, gaussian_tight, logdet
 from vibtheory.information.known_conditional import infonce, leave_one_out, leave_one_out_per_unit
 from vibtheory.information.ksg import ksg
@@ -50,8 +50,7 @@ def estimate(channel: GatedChannel, method: str = "pairwise", **options: Any) ->
         InvalidInputError: not a channel, an unknown method or option, or a channel that the method does not apply to.
     """
     check_choice("method", method, METHODS)
-    if not isinstance(channel, GatedChannel):
-        reject("channel", type(channel).__name__, "a GatedChannel", "build one: GatedChannel(f, mu, sigma, tau)")
+    check_channel(channel)
     known = list(inspect.signature(METHODS[method]).parameters)[1:]
     for name in options:
         if name not in known:

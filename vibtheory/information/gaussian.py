@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.errors import reject
-from vibtheory.information.channel import GatedChannel
+from vibtheory.information.channel import GatedChannel, check_channel
 from vibtheory.information.result import MutualInformation, sampling_error
 
 __all__ = ["gaussian", "gaussian_tight", "logdet"]
@@ -82,6 +82,7 @@ def logdet(channel: GatedChannel) -> MutualInformation:
 
 def _log_determinant(channel: GatedChannel, method: str) -> tuple[float, Array]:
     """½ log det(τ²I + Cov(h)) over the open gates, and its influence values [N]."""
+    check_channel(channel)
     if channel.tau <= 0:
         reject("channel", "tau = 0", f"tau > 0 for method {method!r}", "state the noise: GatedChannel(..., tau=0.01)")
     mean = channel.mean

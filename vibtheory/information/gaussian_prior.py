@@ -121,7 +121,7 @@ def activation_statistics(f: ArrayLike | Iterable[ArrayLike]) -> ActivationStati
     if hasattr(f, "__array__"):
         batches = [f]  # type: ignore[list-item]
     elif isinstance(f, (list, tuple)) and not any(hasattr(item, "__array__") for item in f):
-        batches = [np.asarray(f)]
+        batches = [f]
     elif isinstance(f, Iterable):
         batches = f
     else:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.errors import as_generator, as_whole, reject
-from vibtheory.information.channel import GatedChannel
+from vibtheory.information.channel import GatedChannel, check_channel
 from vibtheory.information.result import SATURATION_MARGIN, MutualInformation, sampling_error
 
 __all__ = ["infonce", "leave_one_out", "leave_one_out_per_unit"]
@@ -39,6 +39,7 @@ def infonce(channel: GatedChannel, seed: int | np.random.Generator = 0, draws: i
     Raises:
         InvalidInputError: no seed, draws < 1.
     """
+    check_channel(channel)
     terms, absence, parts = _ratios(channel, as_generator("seed", seed, "infonce"), draws, leave_out=False)
     return MutualInformation(
         nats=float(terms.mean()),
@@ -119,6 +120,7 @@ def leave_one_out_per_unit(
 
 
 def _check_two(channel: GatedChannel) -> None:
+    check_channel(channel)
     if channel.n < 2:
         reject("channel", f"{channel.n} row", "at least two rows", "leaving one out must leave one in")
 

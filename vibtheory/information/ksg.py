@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 
 from vibtheory.errors import as_array, as_generator, as_positive, as_whole, reject
-from vibtheory.information.channel import GatedChannel
+from vibtheory.information.channel import GatedChannel, check_channel
 from vibtheory.information.result import MutualInformation
 
 __all__ = ["ksg", "ksg_samples"]
@@ -37,6 +37,7 @@ def ksg(
     Raises:
         InvalidInputError: as `ksg_samples`, or no seed.
     """
+    check_channel(channel)
     return ksg_samples(channel.f, channel.sample(as_generator("seed", seed, "ksg")), k, alpha, halves)
 
 

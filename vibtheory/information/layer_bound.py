@@ -7,14 +7,14 @@ Densities are against Lebesgue measure plus an atom at 0 (P3), so ReLU zeros are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr, rel_entr
 
-from vibtheory.errors import as_array, as_positive, as_scalar, check_choice, reject
+from vibtheory.errors import as_array, as_positive, as_scalar, as_whole, check_choice, check_type, reject
 from vibtheory.information.bottleneck_solution import check_joint
 from vibtheory.information.result import Rounded
 
@@ -135,22 +135,23 @@ def layer_bound(
     width = activations.shape[1]
     means = as_array("mu", mu, (width,), "pass one mean per unit of f")
     deviations = as_positive("sigma", sigma, (width,), "pass one standard deviation > 0 per unit of f")
+    check_type("deeper", deeper, Iterable, "pass a sequence of GatedUnit(f, mu, sigma)")
     units = tuple(deeper)
     if width not in (1, 2) or (width == 2 and units):
         reject(
             "f", f"{width} units, {len(units)} deeper layers", "1 unit, or 2 without deeper layers", "use fewer units"
         )
-    if not 1 <= layer <= 1 + len(units):
-        reject("layer", layer, f"an integer between 1 and {1 + len(units)}", "count gated layers from 1")
+    layer = as_whole("layer", layer, 1, 1 + len(units), "count gated layers from 1")
     price = as_scalar("gamma", gamma)
     if price < 0:
         reject("gamma", price, "a number >= 0", "gamma is a price")
     check_choice("prior", prior, ("pattern", "gaussian"))
-    if order < 2:
-        reject("order", order, "an integer >= 2", "use the default 16")
-    if not tolerance > 0:
-        reject("tolerance", tolerance, "a number > 0", "use the default 1e-6")
+    order = as_whole("order", order, 2, remedy="use the default 16")
+    tolerance = float(as_positive("tolerance", tolerance, (), "use the default 1e-6"))
+    if not callable(log_classifier):
+        reject("log_classifier", type(log_classifier).__name__, "a function of h_L", "pass h [n, d] -> log q(y|h)")
     for unit in units:
+        check_type("deeper", unit, GatedUnit, "pass a sequence of GatedUnit(f, mu, sigma)")
         as_scalar("deeper.mu", unit.mu)
         as_positive("deeper.sigma", unit.sigma, ())
     xi = (

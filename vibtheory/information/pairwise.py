@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vibtheory.errors import check_choice, reject
-from vibtheory.information.channel import GatedChannel, cancels
+from vibtheory.errors import check_choice, reject, shown
+from vibtheory.information.channel import GatedChannel, cancels, check_channel
 from vibtheory.information.result import SATURATION_MARGIN, Kind, MutualInformation, sampling_error
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def pairwise(channel: GatedChannel, device: str = "cpu", precision: str = "float
     Raises:
         InvalidInputError: a device that torch does not have here, or an unknown precision.
     """
-    _check_torch(device, precision)
+    _check(channel, device, precision)
 
     def exponents(mean: Array, variance: Array, kind: str) -> _Block:
         return _kl_exponents(mean, variance, device, kind)
@@ -58,7 +58,7 @@ def pairwise_bhattacharyya(channel: GatedChannel, device: str = "cpu", precision
     N = 8,192 (2N²d as a matrix product with equal covariances). Ceiling: log N. `device`, `precision` and errors as in
     `pairwise`; float32 is accurate to about 1e-6 here where covariances differ.
     """
-    _check_torch(device, precision)
+    _check(channel, device, precision)
     entries = _CACHE_ENTRIES if device == "cpu" and channel.sigma.any() else _BLOCK_ENTRIES
 
     def exponents(mean: Array, variance: Array, kind: str) -> _Block:
@@ -150,16 +150,17 @@ def _precise_enough(mean: Array, variance: Array, exponents: _Exponents) -> str:
     return "float32" if error <= _TOLERANCE else "float64"
 
 
-def _check_torch(device: str, precision: str) -> None:
+def _check(channel: GatedChannel, device: str, precision: str) -> None:
+    check_channel(channel)
     check_choice("precision", precision, ("float64", "float32", "auto"))
-    if device == "cpu":
+    if isinstance(device, str) and device == "cpu":
         return  # and torch is not loaded before it is of use
     import torch
 
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch raises AssertionError where CUDA was not compiled in
-        reject("device", repr(device), f"a device of this torch ({str(error).splitlines()[0]})", 'use device="cpu"')
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:  # AssertionError: a torch without CUDA
+        reject("device", shown(device), f"a device of this torch ({str(error).splitlines()[0]})", 'use device="cpu"')
 
 
 def _kl_exponents(mean: Array, variance: Array, device: str, precision: str) -> _Block:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from vibtheory.information.channel import GatedChannel
+from vibtheory.information.channel import GatedChannel, check_channel
 from vibtheory.information.result import MutualInformation, sampling_error
 
 __all__ = ["per_unit", "unit_information"]
@@ -27,6 +27,7 @@ def per_unit(channel: GatedChannel) -> MutualInformation:
     Direction: upper. Assumes: nothing upstream is noisy (true of every `GatedChannel`). Cost: about 500 Nd density
     evaluations. Ceiling: none; each term is at most log N, and a single unit at log N is flagged.
     """
+    check_channel(channel)
     rows = _divergences(channel)  # [N, d]
     units = rows.mean(axis=0)
     return MutualInformation(
@@ -42,6 +43,7 @@ def per_unit(channel: GatedChannel) -> MutualInformation:
 
 def unit_information(channel: GatedChannel) -> Array:
     """I(h_j; x) of each open gate in nats, [d]."""
+    check_channel(channel)
     units: Array = _divergences(channel).mean(axis=0)
     return units
 

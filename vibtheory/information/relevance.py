@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, as_generator, check_choice
-from vibtheory.information.channel import GatedChannel
+from vibtheory.information.channel import GatedChannel, check_channel
 from vibtheory.information.result import MutualInformation, sampling_error
 
 __all__ = ["relevance"]
@@ -52,6 +52,7 @@ def relevance(
     Raises:
         InvalidInputError: labels of another length or no numbers, no seed.
     """
+    check_channel(channel)
     check_choice("over", over, ("rows", "population"))
     values = as_array("y", y, (channel.n,), "pass one label per row of the channel")
     labels = np.unique(values, return_inverse=True)[1].reshape(-1)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
 
-from vibtheory.information.channel import GatedChannel
+from vibtheory.information.channel import GatedChannel, check_channel
 from vibtheory.information.result import SATURATION_MARGIN, MutualInformation, sampling_error
 
 __all__ = ["UnitTerms", "log1p_alpha", "plain", "unit_terms", "variational", "variational_factorised"]
@@ -52,6 +52,7 @@ def log1p_alpha(channel: GatedChannel) -> Array:
 
 def unit_terms(channel: GatedChannel) -> UnitTerms:
     """ψ⁺, 1 − π and the best ξ of each open gate (docs/theory.md P2); τ plays no part here."""
+    check_channel(channel)
     nonzero = channel.active if channel.tau == 0 else channel.f != 0
     count = np.maximum(nonzero.sum(axis=0), 1)
     live = nonzero.any(axis=0)
@@ -76,6 +77,7 @@ def variational(channel: GatedChannel) -> MutualInformation:
 
     Direction: upper. Assumes: nothing. Cost: Nd. Ceiling: none, but H(pattern) ≤ log N, and at log N it is flagged.
     """
+    check_channel(channel)
     if channel.tau > 0:
         return _without_atoms(channel, "variational")
     return _with_atoms(channel, factorised=False)
@@ -86,6 +88,7 @@ def variational_factorised(channel: GatedChannel) -> MutualInformation:
 
     Direction: upper. Assumes: nothing. Cost: Nd. Ceiling: none. With τ > 0 it is `variational`.
     """
+    check_channel(channel)
     if channel.tau > 0:
         return _without_atoms(channel, "variational_factorised")
     return _with_atoms(channel, factorised=True)
@@ -96,6 +99,7 @@ def plain(channel: GatedChannel) -> MutualInformation:
 
     Direction: none: it is neither above nor below I(h; x) in general. Assumes: σ > 0. Cost: d. Ceiling: none.
     """
+    check_channel(channel)
     return MutualInformation(
         nats=float(0.5 * log1p_alpha(channel).sum()),
         kind="estimate",

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vibtheory.storage.report import Report
-from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.quadratic import QuadraticBound, check_bound
 from vibtheory.theory.rank import RankReport, numerical_rank
 
 __all__ = ["APriori", "a_priori_limit", "at_rank"]
@@ -73,6 +73,7 @@ def a_priori_limit(bound: QuadraticBound) -> APriori:
 
     Source: docs/theory.md T9.
     """
+    check_bound(bound)
     bound.require_bounded()
     return at_rank(bound, numerical_rank(bound))
 

@@ -30,7 +30,7 @@ from vibtheory.errors import as_array, as_generator
 from vibtheory.storage.report import Report
 from vibtheory.theory.normalised import EPS, NormalisedProblem, normalise
 from vibtheory.theory.penalty import root_noise
-from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.quadratic import QuadraticBound, check_bound
 
 __all__ = [
     "CERTIFIED",
@@ -118,6 +118,7 @@ def certify(bound: QuadraticBound, mu: ArrayLike) -> Certificate:
 
     Source: docs/theory.md T6; Kantorovich's theorem.
     """
+    check_bound(bound)
     point = as_array("mu", mu, (bound.d,), "pass one μ per gate")
     stuck = np.flatnonzero((bound.w == 0) & (bound.b != 0))
     if stuck.size:

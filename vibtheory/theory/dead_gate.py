@@ -66,13 +66,18 @@ def dead_gate_flow(mu: float, sigma: float, gamma: float, time: ArrayLike, coord
         coordinates: "sigma" (the gate holds σ) or "log_variance" (it holds log σ², as `Gate` does).
 
     Raises:
-        InvalidInputError: σ₀ or γ not positive, a negative time, unknown coordinates.
+        InvalidInputError: σ₀ or γ not positive, μ₀ or σ₀ whose squares leave float64, a negative time, unknown
+            coordinates.
     """
     check_choice("coordinates", coordinates, ("sigma", "log_variance"))
     first, deviation = as_scalar("mu", mu), float(as_positive("sigma", sigma, ()))
     price, times = float(as_positive("gamma", gamma, ())), as_array("time", time, (None,), "pass a vector of times")
     if times.size == 0 or (times < 0).any():
         reject("time", times[:5].tolist(), "at least one time, all >= 0", "start the clock at 0")
+    size = np.array([abs(first) or 1.0, deviation])
+    if (size < 1e-150).any() or (size > 1e150).any():
+        reject("mu, sigma", f"{first:g} and {deviation:g}, whose squares leave float64",
+               "1e-150 <= sigma, |mu| <= 1e150 (or mu = 0)", "use another unit for both")  # fmt: skip
     if coordinates == "sigma":
         total = first**2 + deviation**2
         means = first * np.exp(-2 * price * times / total)
@@ -95,6 +100,8 @@ def _square_at(start: float, log_variance: float, elapsed: float) -> float:
     else:
         remaining = _remaining(start, log_variance, elapsed)
     top = np.log(start)
+    if remaining(top) >= 0:  # it moves by less than rounding shows
+        return start
     low = top - 1
     while remaining(low) < 0 and low > -690:
         low -= 2 * (top - low)

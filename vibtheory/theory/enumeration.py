@@ -23,7 +23,7 @@ from vibtheory.theory.branch_and_prune import DEGENERATE, stationary_points
 from vibtheory.theory.minima import LocalMinimum, as_local_minimum
 from vibtheory.theory.normalised import normalise
 from vibtheory.theory.polish import certified_end, newton_on_support
-from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.quadratic import QuadraticBound, check_bound
 
 __all__ = ["MAX_ENUMERATED", "enumerate_local_minima"]
 
@@ -49,6 +49,7 @@ def enumerate_local_minima(bound: QuadraticBound) -> tuple[LocalMinimum, ...]:
 
     Source: docs/theory.md T2, T6.
     """
+    check_bound(bound)
     problem = normalise(bound)
     if problem.size > MAX_ENUMERATED:
         reject("bound", f"{problem.size} columns with w > 0", f"at most {MAX_ENUMERATED}", "use find_local_minimum")

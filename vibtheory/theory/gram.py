@@ -15,7 +15,7 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 
-from vibtheory.errors import as_array, reject
+from vibtheory.errors import as_array, reject, resolution
 
 __all__ = [
     "SVD_LIMIT",
@@ -58,9 +58,7 @@ def checked_gram(gram: ArrayLike, check: bool = True) -> Array:
     matrix = as_array("gram", gram, (None, None), "pass Q = AᵀA, a square matrix")
     if matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
         reject("gram", f"shape {list(matrix.shape)}", "a square matrix [d, d], d >= 1", "pass Q = AᵀA, or A itself")
-    given = np.asarray(gram).dtype
-    eps = np.finfo(given).eps if np.issubdtype(given, np.floating) else np.finfo(np.float64).eps
-    tolerance = max(1e-10, matrix.shape[0] * float(eps))
+    tolerance = max(1e-10, matrix.shape[0] * resolution(gram))
     w = np.diag(matrix)
     negative = np.flatnonzero(w < 0)
     if negative.size:

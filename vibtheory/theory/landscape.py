@@ -27,7 +27,7 @@ from vibtheory.errors import as_array, as_scalar, reject
 from vibtheory.storage.report import Report
 from vibtheory.theory.gram import unit_diagonal
 from vibtheory.theory.penalty import root_noise
-from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.quadratic import QuadraticBound, check_bound
 from vibtheory.theory.redundancy import CertifiedPoint
 
 __all__ = [
@@ -169,6 +169,7 @@ def check_existence(bound: QuadraticBound) -> ExistenceReport:
     Args:
         bound: ḡ with d gates.
     """
+    check_bound(bound)
     free = np.flatnonzero(bound.w == 0)
     direction = bound.unbounded_direction()
     if direction is not None:
@@ -198,6 +199,7 @@ def check_convexity(bound: QuadraticBound) -> ConvexityReport:
     Args:
         bound: ḡ with d gates. Cost: the least eigenvalue of a [d, d] matrix.
     """
+    check_bound(bound)
     live = bound.live
     if live.size == 0:
         return ConvexityReport("convex", np.inf, np.inf)
@@ -221,6 +223,7 @@ def check_closure(bound: QuadraticBound) -> ClosureReport:
     Raises:
         InvalidInputError: Φ is unbounded below (b outside A's row space: there is no β).
     """
+    check_bound(bound)
     bound.require_bounded()
     live = bound.w > 0
     needed = np.zeros(bound.d)
@@ -262,6 +265,7 @@ def survivor_limit(bound: QuadraticBound, level: float = 1.0) -> int:
     Raises:
         InvalidInputError: a ≤ 0, or Φ is unbounded below (b outside the row space: there is no β).
     """
+    check_bound(bound)
     a = as_scalar("level", level)
     if a <= 0:
         reject("level", a, "a number > 0", "use 1, the value at which signal equals noise")
@@ -287,6 +291,7 @@ def check_budget(bound: QuadraticBound, minimum: CertifiedPoint | ArrayLike, lev
     Raises:
         InvalidInputError: wrong shape, level ≤ 0, or Φ unbounded below.
     """
+    level = as_scalar("level", level)
     limit = survivor_limit(bound, level)
     point: Any = minimum
     mu = as_array("minimum", getattr(point, "mu", point), (bound.d,), "pass a minimum of this bound, or its mu")

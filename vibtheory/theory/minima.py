@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import as_array, check_choice, reject
+from vibtheory.errors import as_array, as_whole, check_choice, reject, shown
 from vibtheory.storage.report import Report
 from vibtheory.theory.certificate import Certificate
 from vibtheory.theory.coordinate_descent import continued_start, descend, ridge_start
 from vibtheory.theory.majorise_minimise import CVXPY_SOLVERS, majorise_minimise
 from vibtheory.theory.normalised import NormalisedProblem, normalise
-from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.quadratic import QuadraticBound, check_bound
 
 __all__ = ["LocalMinimum", "find_local_minimum"]
 
@@ -84,11 +84,12 @@ def find_local_minimum(
 
     Source: docs/theory.md T1, T2, T6.
     """
+    check_bound(bound)
     check_choice("solver", solver, ("fast", "cvxpy"))
-    if max_iterations < 0:
-        reject("max_iterations", max_iterations, "an integer >= 0", "omit it, or pass a larger budget")
-    if isinstance(cvxpy_solvers, str) or not cvxpy_solvers:
-        reject("cvxpy_solvers", repr(cvxpy_solvers), "a non-empty sequence of names", 'pass ("CLARABEL",)')
+    max_iterations = as_whole("max_iterations", max_iterations, 0, remedy="omit it, or pass a larger budget")
+    named = isinstance(cvxpy_solvers, list | tuple) and all(isinstance(name, str) for name in cvxpy_solvers)
+    if not named or not cvxpy_solvers:
+        reject("cvxpy_solvers", shown(cvxpy_solvers), "a non-empty sequence of names", 'pass ("CLARABEL",)')
     if isinstance(start, str):
         check_choice("start", start, ("continuation", "ridge"))
     else:

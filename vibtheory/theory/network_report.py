@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from vibtheory.errors import reject
+from vibtheory.errors import check_type, reject, shown
 from vibtheory.storage.report import Report
 from vibtheory.theory.sparsity import SparsityReport, Verdict
 
@@ -35,9 +35,7 @@ class NetworkReport(Report):
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reports", tuple(self.reports))
-        if not self.reports:
-            reject("reports", "none", "at least one SparsityReport", "check a network with gates")
+        object.__setattr__(self, "reports", _reports(self.reports, "check a network with gates"))
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -60,9 +58,9 @@ class NetworkReport(Report):
         """The report of a layer by name or place; InvalidInputError lists those that exist."""
         if isinstance(layer, int) and -len(self) <= layer < len(self):
             return self.reports[layer]
-        if layer in self.layers:
-            return self.reports[self.layers.index(str(layer))]
-        return reject("layer", repr(layer), "one of " + ", ".join(self.layers), "choose one of those layers")
+        if isinstance(layer, str) and layer in self.layers:
+            return self.reports[self.layers.index(layer)]
+        return reject("layer", shown(layer), "one of " + ", ".join(self.layers), "choose one of those layers")
 
     def __str__(self) -> str:
         head = f"{'layer':<10} {'d':>5} {'trained':>7} {'alpha*':>6} {'rank+1':>6} {'rank':>5} {'soft':>5} {'sharp':>5}"
@@ -127,9 +125,7 @@ def check_joint_sparsity(reports: Iterable[SparsityReport]) -> JointSparsityRepo
     Raises:
         InvalidInputError: no report.
     """
-    rows = list(reports)
-    if not rows:
-        reject("reports", "none", "at least one SparsityReport", "pass the reports of check_network")
+    rows = _reports(reports, "pass the reports of check_network")
     nonzeros, rank = sum(r.nonzeros for r in rows), sum(r.rank for r in rows)
     verdict: Verdict
     if any(r.verdict == "not applicable" for r in rows):
@@ -137,3 +133,13 @@ def check_joint_sparsity(reports: Iterable[SparsityReport]) -> JointSparsityRepo
     else:
         verdict = "holds" if nonzeros <= rank else "violated"
     return JointSparsityReport(verdict, nonzeros, rank, len(rows))
+
+
+def _reports(reports: Iterable[SparsityReport], remedy: str) -> tuple[SparsityReport, ...]:
+    check_type("reports", reports, Iterable, remedy)
+    rows = tuple(reports)
+    if not rows:
+        reject("reports", "none", "at least one SparsityReport", remedy)
+    for number, row in enumerate(rows):
+        check_type(f"reports[{number}]", row, SparsityReport, remedy)
+    return rows

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import as_array, as_positive, reject
+from vibtheory.errors import as_array, as_positive, as_whole, reject
 from vibtheory.storage.report import Report
 from vibtheory.theory.certificate import support_hessian
 from vibtheory.theory.minima import LocalMinimum, as_local_minimum, find_local_minimum
 from vibtheory.theory.normalised import normalise
 from vibtheory.theory.penalty import root_noise
 from vibtheory.theory.polish import certified_end, newton_on_support
-from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.quadratic import QuadraticBound, check_bound
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,6 +132,7 @@ def path_slope(bound: QuadraticBound, mu: ArrayLike) -> Array:
     Raises:
         InvalidInputError: wrong shape, or a singular Hessian (the path jumps there).
     """
+    check_bound(bound)
     return _slope(bound, as_array("mu", mu, (bound.d,), "pass one μ per gate"))
 
 
@@ -169,13 +170,13 @@ def sparsity_path(
     Raises:
         InvalidInputError: γ ≤ 0, not monotone or empty, Φ unbounded below, bad start, max_events < 1.
     """
+    check_bound(bound)
     prices = as_positive("gammas", gammas, (None,), "pass a list of prices γ > 0 in nats")
     steps = np.diff(prices)
     if prices.size == 0 or not ((steps > 0).all() or (steps < 0).all()):
         reject("gammas", f"{prices.size} prices, not monotone" if prices.size else "none",
                "strictly increasing or decreasing prices", "sort them and drop repeats")  # fmt: skip
-    if max_events < 1:
-        reject("max_events", max_events, "an integer >= 1", "omit it")
+    max_events = as_whole("max_events", max_events, 1, remedy="omit it")
     walker = _Walker(bound, float(prices[0]), start, max_events)
     minima = [walker.minimum]
     for price in prices[1:]:

@@ -138,7 +138,7 @@ def snr(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Array:
         α ≥ 0; 0 where μ = 0 or w = 0 (a free column carries no information: σ² → ∞).
 
     Raises:
-        InvalidInputError: not finite, w < 0, γ ≤ 0, or shapes that do not broadcast.
+        InvalidInputError: not finite, w < 0, γ ≤ 0, |μ|√(w/γ) beyond float64, or shapes that do not broadcast.
     """
     return _profile(mu, w, gamma).alpha
 
@@ -195,4 +195,8 @@ def _profile(mu: ArrayLike, w: ArrayLike, gamma: ArrayLike) -> Profile:
     except ValueError:
         shapes = ", ".join(str(list(a.shape)) for a in arrays)
         reject("mu, w, gamma", f"shapes {shapes}", "shapes that broadcast", "use one w and γ per gate, or scalars")
-    return Profile(*arrays)
+    profile = Profile(*arrays)
+    with np.errstate(over="ignore"):
+        if not np.isfinite(profile.t).all():
+            reject("mu, w, gamma", "|μ|√(w/γ) above 1e308", "numbers in a float64's range", "rescale μ, w and γ")
+    return profile

@@ -15,11 +15,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import as_array, as_positive, as_scalar, check_choice, reject
+from vibtheory.errors import as_array, as_numbers, as_positive, as_scalar, check_choice, check_type, reject
 from vibtheory.theory.gram import checked_gram, falling_direction, few, least_norm_beta, reject_unbounded
 from vibtheory.theory.penalty import Profile
 
-__all__ = ["Guarantee", "QuadraticBound"]
+__all__ = ["Guarantee", "QuadraticBound", "check_bound"]
 
 Array = NDArray[np.float64]
 KINDS = ("given", "exact", "bohning", "lipschitz", "fitted", "tangent")
@@ -279,8 +279,9 @@ class QuadraticBound:
         d = w.size
         linear = _frozen(as_array("b", b, (d,), "pass one linear coefficient per column of A"))
         constant, prices = as_scalar("c", c), _prices(gamma, d)
-        if not isinstance(guarantee, Guarantee):
-            reject("guarantee", type(guarantee).__name__, "a Guarantee", "build one, or omit it")
+        check_type("guarantee", guarantee, Guarantee, "build one, or omit it")
+        if layer is not None:
+            check_type("layer", layer, str, "pass the gated layer's name, or omit it")
         if (trained_mu is None) != (trained_sigma is None):
             reject("trained_mu, trained_sigma", "only one of them", "both or neither", "pass the gate's μ and its σ")
         mean = deviation = None
@@ -347,16 +348,18 @@ class QuadraticBound:
         return as_array("mu", mu, (self.d,), "pass one μ per gate")
 
     def _deviation(self, sigma: ArrayLike) -> Array:
-        try:
-            raw = np.asarray(sigma, dtype=np.float64)
-        except (TypeError, ValueError):
-            raw = as_array("sigma", sigma)
+        raw = as_numbers("sigma", sigma)
         infinite = np.isinf(raw)
         deviation = as_array("sigma", np.where(infinite, 0.0, raw), (self.d,), "pass one σ per gate")
         if (deviation < 0).any() or (infinite & ((self.w > 0) | (raw < 0))).any():
             reject("sigma", f"entries from {raw.min():g} to {raw.max():g}", "σ >= 0, infinite only where w = 0",
                    "pass standard deviations, not log variances")  # fmt: skip
         return raw
+
+
+def check_bound(bound: object) -> None:
+    """Raise InvalidInputError about `bound` unless it is a `QuadraticBound`."""
+    check_type("bound", bound, QuadraticBound, "build one from A, b, c, gamma, or by quadratic_bound")
 
 
 def _frozen(array: Array, copy: bool = True) -> Array:

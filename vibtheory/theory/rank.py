@@ -17,7 +17,7 @@ from scipy.linalg import lapack
 
 from vibtheory.errors import as_array, as_generator, as_positive, check_choice, reject
 from vibtheory.theory.gram import checked_gram, unit_diagonal
-from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.quadratic import QuadraticBound, check_bound
 
 __all__ = [
     "RankReport",
@@ -123,6 +123,7 @@ def numerical_rank(
         InvalidInputError: shapes, NaN or infinity, tolerance ≤ 0, an unknown method, "randomized" without a factor.
     """
     check_choice("method", method, ("auto", "exact", "randomized"))
+    tolerance = _checked(tolerance)
     if isinstance(source, QuadraticBound):
         if source.A is None:
             if method == "randomized":
@@ -154,7 +155,7 @@ def rank_from_gram(gram: ArrayLike, *, tolerance: float | None = None, method: s
     `QuadraticBound.from_gram`.
     """
     check_choice("method", method, ("auto", "exact"))
-    return _from_gram(checked_gram(gram), tolerance, method)
+    return _from_gram(checked_gram(gram), _checked(tolerance), method)
 
 
 def _from_gram(matrix: Array, tolerance: float | None, method: str) -> RankReport:
@@ -181,6 +182,9 @@ def rank_of_rows(chunks: Iterable[ArrayLike], *, tolerance: float | None = None)
     Raises:
         InvalidInputError: no chunk, chunks of different widths, NaN or infinity, tolerance ≤ 0.
     """
+    tolerance = _checked(tolerance)
+    if not isinstance(chunks, Iterable):
+        reject("chunks", type(chunks).__name__, "blocks of rows [n, d]", "pass a list or an iterator of arrays")
     upper: Array | None = None
     rows = 0
     for number, chunk in enumerate(chunks):
@@ -203,6 +207,7 @@ def spectrum(bound: QuadraticBound) -> Array:
     From a factor with m < d rows the d − m zeros are not listed; past 2000 rows and columns, or from a larger Gram
     matrix, only the leading ones (`numerical_rank` bounds the rest).
     """
+    check_bound(bound)
     return numerical_rank(bound).singular_values ** 2
 
 
@@ -216,15 +221,18 @@ def _report(
     live: int,
 ) -> RankReport:
     largest = float(values[0]) if values.size else 0.0
-    if tolerance is None:
-        used = relative[0] * largest
-    else:
-        used = float(as_positive("tolerance", tolerance, (), "pass an absolute tolerance > 0, or None"))
+    used = relative[0] * largest if tolerance is None else tolerance
     rank = int((values > used).sum())
     following = float(values[rank]) if rank < values.size else remainder
     gap = float(values[rank - 1]) / following if rank and following > 0 else np.inf
     sensitivity = tuple((used * f, int((values > used * f).sum())) for f in _FACTORS)
     return RankReport(rank, used, values, gap, sensitivity, relative[1] * largest, remainder, source, d, live)
+
+
+def _checked(tolerance: float | None) -> float | None:
+    if tolerance is None:
+        return None
+    return float(as_positive("tolerance", tolerance, (), "pass an absolute tolerance > 0, or None"))
 
 
 def _unit_columns(matrix: Array) -> tuple[Array, int]:

@@ -15,7 +15,7 @@ from vibtheory.errors import as_array
 from vibtheory.theory.certificate import CERTIFIED, NOT_CONVERGED, STATIONARY, STATIONARY_TOLERANCE, Certificate
 from vibtheory.theory.normalised import EPS
 from vibtheory.theory.penalty import root_noise
-from vibtheory.theory.softmax_loss import SoftmaxLoss
+from vibtheory.theory.softmax_loss import SoftmaxLoss, check_loss
 
 __all__ = ["certify_real_loss"]
 
@@ -35,6 +35,7 @@ def certify_real_loss(problem: SoftmaxLoss, mu: ArrayLike) -> Certificate:
     Raises:
         InvalidInputError: mu of the wrong shape or not finite.
     """
+    check_loss(problem)
     point = as_array("mu", mu, (problem.d,), "pass one μ per gate")
     live = problem.w > 0
     point = np.where(live, point, 0.0)

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import as_array, reject
+from vibtheory.errors import as_array, as_whole, check_type
 from vibtheory.storage.report import Report
 from vibtheory.theory.certificate import CERTIFIED, Certificate
 from vibtheory.theory.minima import find_local_minimum
@@ -28,7 +28,7 @@ from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.rank import numerical_rank
 from vibtheory.theory.real_certificate import certify_real_loss
 from vibtheory.theory.redundancy import CollinearityReport
-from vibtheory.theory.softmax_loss import SoftmaxLoss
+from vibtheory.theory.softmax_loss import SoftmaxLoss, check_loss
 from vibtheory.theory.sparsity import Verdict, decide
 
 __all__ = ["RealLossMinimum", "RealLossReport", "check_real_loss", "minimise_real_loss"]
@@ -120,8 +120,8 @@ def minimise_real_loss(
     Raises:
         InvalidInputError: start of the wrong shape, max_rounds < 1.
     """
-    if max_rounds < 1:
-        reject("max_rounds", max_rounds, "an integer >= 1", "leave the default")
+    check_loss(problem)
+    max_rounds = as_whole("max_rounds", max_rounds, 1, remedy="leave the default")
     first = np.ones(problem.d) if start is None else as_array("start", start, (problem.d,), "pass one μ per gate")
     mu = np.where(problem.w > 0, first, 0.0)
     history = [problem.objective(mu)]
@@ -176,6 +176,7 @@ def check_real_loss(minimum: RealLossMinimum) -> RealLossReport:
     Args:
         minimum: from `minimise_real_loss`; judged only if its certificate is.
     """
+    check_type("minimum", minimum, RealLossMinimum, "pass what minimise_real_loss returns")
     rank = numerical_rank(minimum.bound)
     verdict, reason, _, soft, pairs = decide(minimum.bound, minimum, rank)
     return RealLossReport(verdict, reason, minimum.bound.d, minimum.nonzeros, rank.rank, soft.sharp, pairs)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from vibtheory.errors import as_array, reject
 from vibtheory.storage.report import Report
 from vibtheory.theory.certificate import CERTIFIED, Certificate
-from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.quadratic import QuadraticBound, check_bound
 from vibtheory.theory.softmax_loss import without_class_mean
 
 __all__ = ["BohningCosines", "CollinearityReport", "bohning_cosines", "check_collinearity", "collinearity_limit"]
@@ -100,7 +100,7 @@ def collinearity_limit(alpha_i: ArrayLike, alpha_j: ArrayLike) -> Array:
         alpha_i, alpha_j: signal-to-noise ratios ≥ 0.
 
     Raises:
-        InvalidInputError: negative or not finite.
+        InvalidInputError: negative, not finite, or shapes that do not broadcast.
     """
     shares = []
     for name, value in (("alpha_i", alpha_i), ("alpha_j", alpha_j)):
@@ -108,7 +108,11 @@ def collinearity_limit(alpha_i: ArrayLike, alpha_j: ArrayLike) -> Array:
         if (alpha < 0).any():
             reject(name, f"smallest entry {alpha.min():g}", "entries >= 0", "pass α = μ²/σ²")
         shares.append(_share(alpha))
-    return np.asarray(shares[0] * shares[1])
+    try:
+        return np.asarray(shares[0] * shares[1])
+    except ValueError:
+        shapes = f"shapes {list(shares[0].shape)} and {list(shares[1].shape)}"
+        reject("alpha_i, alpha_j", shapes, "shapes that broadcast", "pass two numbers, or arrays of one shape")
 
 
 def check_collinearity(bound: QuadraticBound, minimum: CertifiedPoint) -> CollinearityReport:
@@ -123,7 +127,12 @@ def check_collinearity(bound: QuadraticBound, minimum: CertifiedPoint) -> Collin
     Raises:
         InvalidInputError: μ does not have d entries.
     """
-    mu = minimum.mu
+    check_bound(bound)
+    mu = getattr(minimum, "mu", None)
+    if not isinstance(mu, np.ndarray) or not isinstance(getattr(minimum, "certificate", None), Certificate):
+        reject(
+            "minimum", type(minimum).__name__, "a point with its certificate", "pass what find_local_minimum returns"
+        )
     if mu.shape != (bound.d,):
         reject("minimum.mu", f"shape {list(mu.shape)}", f"shape [{bound.d}]", "pass a minimum of this very bound")
     support = np.flatnonzero((mu != 0) & (bound.w > 0))

@@ -115,6 +115,7 @@ def closed_mean_information(
         reject("values", "none", "at least one value", "pass the values that the unit takes")
     raw = np.full(f.size, 1.0) if probabilities is None else as_positive("probabilities", probabilities, (f.size,))
     deviation = float(as_positive("sigma", sigma, ()))
+    raw = raw / raw.max()  # sums of huge ones would overflow
     p = raw / raw.sum()
     on = f != 0
     active = float(p[on].sum())

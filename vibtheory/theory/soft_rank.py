@@ -19,7 +19,7 @@ from scipy.linalg import lapack
 
 from vibtheory.errors import as_array, reject
 from vibtheory.theory.gram import checked_gram, unit_diagonal
-from vibtheory.theory.quadratic import QuadraticBound
+from vibtheory.theory.quadratic import QuadraticBound, check_bound
 
 __all__ = ["SoftRank", "soft_rank", "soft_rank_of"]
 
@@ -125,6 +125,7 @@ def soft_rank_of(bound: QuadraticBound, alpha: ArrayLike) -> SoftRank:
     Raises:
         InvalidInputError: as `soft_rank`.
     """
+    check_bound(bound)
     return of_alpha(bound, _checked_alpha(alpha, bound.w))
 
 

@@ -18,11 +18,11 @@ import scipy.linalg
 import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import as_array, as_positive, reject
+from vibtheory.errors import as_array, as_indices, as_positive, as_whole, check_type, reject
 from vibtheory.theory.penalty import Profile
 from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 
-__all__ = ["SoftmaxLoss"]
+__all__ = ["SoftmaxLoss", "check_loss"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -82,10 +82,8 @@ class SoftmaxLoss:
         if prices.ndim and prices.shape != (self.d,):
             reject("gamma", f"shape {list(prices.shape)}", f"a scalar or shape [{self.d}]", "pass one price per gate")
         self.gamma = np.broadcast_to(prices, (self.d,)).copy()
-        if batch < 1:
-            reject("batch", batch, "an integer >= 1", "pass the number of examples to hold at once")
         self.layer = layer
-        self._batch = batch
+        self._batch = as_whole("batch", batch, 1, remedy="pass the number of examples to hold at once")
         self.V = without_class_mean(weights)
 
     @cached_property
@@ -117,7 +115,7 @@ class SoftmaxLoss:
 
     def loss_hessian(self, mu: ArrayLike, support: Index | None = None) -> Array:
         """∇²g(μ) restricted to `support` [s, s] (all gates by default)."""
-        return self._loss_hessian(self._mean(mu), np.arange(self.d) if support is None else support)
+        return self._loss_hessian(self._mean(mu), np.arange(self.d) if support is None else self._gates(support))
 
     def _loss_hessian(self, mean: Array, support: Index) -> Array:
         V = self.V[:, support]
@@ -144,7 +142,7 @@ class SoftmaxLoss:
 
     def hessian(self, mu: ArrayLike, support: Index) -> Array:
         """∇²J(μ) on `support` [s, s]."""
-        mean = self._mean(mu)
+        mean, support = self._mean(mu), self._gates(support)
         profile = Profile(mean[support], self.w[support], self.gamma[support])
         return self._loss_hessian(mean, support) + np.diag(profile.curvature)
 
@@ -163,6 +161,8 @@ class SoftmaxLoss:
         The third derivative along a, a, u of log-sum-exp is a third central moment, at most range(u)·Var(a), and
         Var(a) ≤ aᵀBa, range(VD_nu) ≤ c_n‖u‖ with c_n = max_kl ‖(v_k − v_l)⊙f_n‖: L = λ_max(½(VᵀV) ⊙ E[c_n f fᵀ]).
         """
+        support = self._gates(support)
+        scale = as_array("scale", scale, (support.size,), "pass one number per gate of the support")
         if support.size == 0:
             return 0.0
         V = self.V[:, support] * scale
@@ -212,10 +212,20 @@ class SoftmaxLoss:
     def _mean(self, mu: ArrayLike) -> Array:
         return as_array("mu", mu, (self.d,), "pass one μ per gate")
 
+    def _gates(self, support: Index) -> Index:
+        return as_indices("support", support, self.d, "pass the numbers of the open gates")
+
+
+def check_loss(problem: object) -> None:
+    """Raise InvalidInputError about `problem` unless it is a `SoftmaxLoss`."""
+    check_type("problem", problem, SoftmaxLoss, "build one from V, v0, f, y and gamma")
+
 
 def _activations(f: ArrayLike, d: int) -> NDArray[np.floating]:
-    raw = np.asarray(f)
-    if raw.dtype == np.float32 and raw.ndim == 2 and raw.shape[1] == d and np.isfinite(raw).all():
+    given = f.detach().cpu() if hasattr(f, "detach") else f
+    single = str(getattr(given, "dtype", "")) in ("float32", "torch.float32") and not np.ma.is_masked(given)
+    raw = np.asarray(given) if single else np.zeros(0)
+    if single and raw.ndim == 2 and raw.shape[1] == d and np.isfinite(raw).all():
         activations: NDArray[np.floating] = raw  # no copy: 60,000 × 300 would double
     else:
         activations = as_array("f", f, (None, d), "pass activations [N, d], one column per gate of V")

@@ -12,12 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import reject
 from vibtheory.storage.report import Report
 from vibtheory.theory.a_priori import APriori, at_rank
 from vibtheory.theory.certificate import CERTIFIED, Certificate
 from vibtheory.theory.minima import LocalMinimum, find_local_minimum
-from vibtheory.theory.quadratic import Guarantee, QuadraticBound
+from vibtheory.theory.quadratic import Guarantee, QuadraticBound, check_bound
 from vibtheory.theory.rank import RankReport, numerical_rank
 from vibtheory.theory.redundancy import CertifiedPoint, CollinearityReport, check_collinearity
 from vibtheory.theory.soft_rank import SoftRank, of_alpha
@@ -247,10 +246,7 @@ def check_sparsity_bound(
 
     Source: paper, theorem on ‖α*‖₀; docs/theory.md T2, T3, T4a, T6, T9.
     """
-    if not isinstance(bound, QuadraticBound):
-        reject(
-            "bound", type(bound).__name__, "a QuadraticBound", "build one from A, b, c, gamma, or by quadratic_bound"
-        )
+    check_bound(bound)
     if start is None:
         start = "continuation" if bound.trained_mu is None else bound.trained_mu
     minimum = find_local_minimum(bound, start, solver)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from vibtheory.theory.network_report import check_joint_sparsity
 from vibtheory.theory.penalty import penalty
 from vibtheory.theory.quadratic import QuadraticBound
 from vibtheory.theory.redundancy import bohning_cosines, check_collinearity, collinearity_limit
+from vibtheory.theory.sparsity import SparsityReport
 
 
 def instance(seed: int, gamma: float, m: int = 6, d: int = 9) -> QuadraticBound:
@@ -56,7 +58,7 @@ def test_t4a_is_not_judged_without_a_certificate_and_sees_a_violation() -> None:
     class Claimed:
         def __init__(self, status: str) -> None:
             self.mu = np.array([1.0, 1.0])
-            self.certificate = type("C", (), {"status": status, "radius": 0.0})()
+            self.certificate = replace(found.certificate, status=status, radius=0.0)
 
     assert check_collinearity(bound, Claimed("not converged")).verdict == "not applicable"
     forged = check_collinearity(bound, Claimed("certified local minimum"))
@@ -166,7 +168,8 @@ def test_convexity_threshold(cosine: float, verdict: str) -> None:
 
 def test_joint_sparsity_sums_layers() -> None:
     def layer(verdict: str, nonzeros: int, rank: int) -> object:
-        return type("R", (), {"verdict": verdict, "nonzeros": nonzeros, "rank": rank})()
+        claimed = {"__init__": lambda _: None, "verdict": verdict, "nonzeros": nonzeros, "rank": rank}
+        return type("Claimed", (SparsityReport,), claimed)()
 
     holds = check_joint_sparsity([layer("holds", 3, 4), layer("holds", 5, 5)])  # type: ignore[list-item]
     assert (holds.verdict, holds.nonzeros, holds.rank, holds.slack) == ("holds", 8, 9, 1)

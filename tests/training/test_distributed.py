@@ -103,7 +103,7 @@ def test_a_parameter_that_nothing_uses(tmp_path: Path, monkeypatch: pytest.Monke
     for rank, report in enumerate(reports):
         for one, two in zip(alone.rows, report["rows"], strict=True):
             assert two["cross_entropy"] == pytest.approx(one["cross_entropy"], rel=1e-5)
-        assert bool((torch.load(tmp_path / f"net{rank}.pt")["idle"] == 1).all())
+        assert bool((torch.load(tmp_path / f"net{rank}.pt", weights_only=True)["idle"] == 1).all())
 
 
 def test_the_checkpoint_of_two_is_continued_by_one(tmp_path: Path) -> None:

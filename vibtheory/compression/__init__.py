@@ -1,6 +1,6 @@
 """A gated network becomes a plain, smaller one with the same outputs; what that saved; and handing it on.
 
-Read `liveness` first, then `cut` (`chain` for Sequentials, `following` and `graph` for the rest), then `metrics`.
+Read `liveness`, then `cut` (`chain` for Sequentials; for the rest `following`, `graph`, `folding`), then `metrics`.
 """
 
 from vibtheory.compression import metrics as metrics

@@ -22,8 +22,9 @@ from vibtheory.compression.following import silent_inputs
 from vibtheory.errors import as_torch_seed, reject
 from vibtheory.networks.attention import SplitAttention
 from vibtheory.networks.equivalence import deviation
-from vibtheory.networks.interception import LAYOUT, hooks_of, name_of
+from vibtheory.networks.interception import hooks_of
 from vibtheory.networks.places import Place
+from vibtheory.networks.unit_axes import LAYOUT, name_of
 
 __all__ = ["cut_heads"]
 

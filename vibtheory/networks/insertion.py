@@ -24,10 +24,11 @@ from vibtheory.networks.equivalence import deviation, device_of, probes, trainin
 from vibtheory.networks.forward import as_example, run_on, take_float_tokens
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
-from vibtheory.networks.interception import UnitAxes, intercept, places_of
+from vibtheory.networks.interception import intercept, places_of
 from vibtheory.networks.places import Place, Rule, Where, rules_of
 from vibtheory.networks.sequential import free_name, join_weights
 from vibtheory.networks.streams import random_state_kept
+from vibtheory.networks.unit_axes import UnitAxes
 
 __all__ = ["insert_gates"]
 

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from vibtheory.errors import reject
 from vibtheory.networks.gates import GateLaw
-from vibtheory.networks.interception import ACTIVATION_NAMES, UnitAxes
 from vibtheory.networks.sequential import free_name
+from vibtheory.networks.unit_axes import ACTIVATION_NAMES, UnitAxes
 
 __all__ = ["ACTIVATIONS", "insert_into_graph"]
 

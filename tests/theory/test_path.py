@@ -188,3 +188,12 @@ def test_event_limit_still_ends_at_certified_points() -> None:
     path = sparsity_path(bound, np.logspace(2.5, -2, 5), max_events=1)
     assert len(path.events) == 1
     assert path.status == "certified"
+
+
+def test_a_path_that_nothing_certifies_ends() -> None:
+    """At 1e200 nothing is a minimum; the path had gone on in steps of 1e-4 of the price."""
+    A = np.random.default_rng(0).normal(size=(4, 6))
+    with np.errstate(all="ignore"):
+        path = sparsity_path(QuadraticBound(A, A.sum(axis=0)), np.geomspace(1e-3, 1, 5), np.full(6, 1e200))
+    assert path.steps == 0
+    assert path.status.startswith("5 of 5 points not certified")

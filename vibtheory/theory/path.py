@@ -238,7 +238,7 @@ class _Walker:
         before, at = self.minimum, self.gamma
         log_left = np.log(target / self.gamma)
         beyond, found = target, before
-        for width in (4 * _RESOLUTION, 1e-8, 1e-6, 1e-4):
+        for width in (4 * _RESOLUTION, 1e-8, 1e-6, 1e-4, 1e-2, 1.0):  # wider where nothing certifies: it must end
             beyond = target if width >= abs(log_left) else self.gamma * float(np.exp(np.sign(log_left) * width))
             found = find_local_minimum(self.at(beyond), before.mu)
             if found.certificate.certified or beyond == target:

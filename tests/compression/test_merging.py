@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from vibtheory.compression.merging import merge_redundant
 from vibtheory.errors import InvalidInputError
-from vibtheory.networks.gates import named_gates
+from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.lenet import lenet_5_caffe, mlp
 
 
@@ -69,6 +73,59 @@ def test_convolutional_channels() -> None:
     assert [g.closed for g in report.groups] == [(3,)]
     assert torch.allclose(net.eval()(x), merged.eval()(x), atol=1e-5)
     assert "conv2" in merge_redundant(net, x[:8])[1].skipped
+
+
+def _tied(net: nn.Sequential) -> None:
+    net.second.weight = net.first.weight
+
+
+def _used_twice(net: nn.Sequential) -> None:
+    net.second = net.first
+
+
+def _one_gate(net: nn.Sequential) -> None:
+    net.gate2 = net.gate
+
+
+def _hooked(net: nn.Sequential) -> None:
+    net.second.register_forward_pre_hook(lambda module, given: (given[0].roll(1, 1),))
+
+
+@pytest.mark.parametrize(
+    "sharing",
+    [
+        _tied,
+        _used_twice,
+        _one_gate,
+        _hooked,
+        lambda net: nn.utils.parametrizations.weight_norm(net.second),
+        lambda net: nn.utils.spectral_norm(net.second),
+        lambda net: prune.l1_unstructured(net.second, "weight", 0.3),
+    ],
+)
+def test_weights_that_are_not_the_layers_alone_are_left_alone(sharing: Callable[[nn.Sequential], object]) -> None:
+    """Merging would change what else reads them, or would be overwritten; the proof looks at one layer only."""
+    torch.manual_seed(1)
+    gates = {name: Gate(4) for name in ("gate", "gate2")}
+    net = nn.Sequential(OrderedDict(
+        first=nn.Linear(4, 4), relu=nn.ReLU(), gate=gates["gate"], second=nn.Linear(4, 4), relu2=nn.ReLU(),
+        gate2=gates["gate2"], last=nn.Linear(4, 2),
+    ))  # fmt: skip
+    with torch.no_grad():
+        for gate in gates.values():
+            gate.mu.uniform_(0.5, 1.5)
+            gate.log_var.fill_(-4.0)
+        net.first.weight[1], net.first.bias[1] = 2 * net.first.weight[0], 2 * net.first.bias[0]
+    x = torch.randn(60, 4)
+    assert [g.layer for g in merge_redundant(net, x)[1].groups] == ["gate"]  # as it is, there is something to merge
+    sharing(net)
+    net.eval()(x)
+    merged, report = merge_redundant(net, x)
+    assert "gate" not in [group.layer for group in report.groups]
+    assert "used elsewhere" in report.skipped["gate"]
+    torch.testing.assert_close(merged.eval()(x), net(x))
+    with pytest.raises(InvalidInputError, match="layer: .*used elsewhere"):
+        merge_redundant(net, x, layer="gate")
 
 
 def test_correlation_is_not_proportionality() -> None:

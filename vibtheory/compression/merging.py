@@ -121,7 +121,7 @@ def merge_redundant(
     Args:
         net: a Sequential of gates, linear layers, ungrouped convolutions and unit-wise layers. It is not changed.
         data: a Dataset (its training inputs are used) or inputs [N, ...].
-        layer: one gated layer, or None for all that feed an affine layer directly.
+        layer: one gated layer, or None for all that feed an affine layer directly, which is used there alone.
         tolerance: ≥ 0, relative, as above. Rounding of a float32 forward pass is about 1e-6.
         batch_size: examples per forward pass.
         seed: of the sampled pass.
@@ -131,16 +131,17 @@ def merge_redundant(
 
     Raises:
         InvalidInputError: not such a Sequential, no gates, a layer that does not exist or does not feed an affine
-            layer, tolerance < 0, batch_size < 1, or no data.
+            layer (or one whose weights are shared, computed or hooked), tolerance < 0, batch_size < 1, or no data.
     """
     inputs = inputs_of(data)
     if not tolerance >= 0:
         reject("tolerance", tolerance, "a number >= 0", "use 1e-5 for float32 networks")
     if batch_size < 1:
         reject("batch_size", batch_size, "an integer >= 1", "pass the number of examples per forward pass")
+    gated_layers(net, layer)  # refuses
+    as_example(inputs[:2], net, "data")  # weights computed from others have no graph then, and can be copied
     merged = copy.deepcopy(net)
     layers, skipped = gated_layers(merged, layer)
-    as_example(inputs[:2], net, "data")
     before = _information(merged)
     groups: list[MergedGroup] = []
     for each in layers:

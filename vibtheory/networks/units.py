@@ -67,14 +67,16 @@ class FeedingGate:
 
 
 def gated_layers(net: nn.Module, layer: str | None = None) -> tuple[list[FeedingGate], dict[str, str]]:
-    """The gated layers of a Sequential that feed an affine layer directly, and why the others do not, by name.
+    """The gated layers of a Sequential that feed an affine layer directly, and why the others are left out, by name.
+
+    Gates and affine layers here are changed by those who call: so each stands in one place, with weights of its own.
 
     Args:
         net: a Sequential of gates, linear layers, ungrouped convolutions and unit-wise layers.
         layer: only this one.
 
     Raises:
-        InvalidInputError: not such a Sequential, no gates, or `layer` does not exist or does not feed an affine layer.
+        InvalidInputError: not such a Sequential, no gates, or `layer` does not exist or is left out.
     """
     modules = ordered_modules(net)
     names = list(vib_gates(net))
@@ -87,15 +89,25 @@ def gated_layers(net: nn.Module, layer: str | None = None) -> tuple[list[Feeding
         if not isinstance(gate, Gate) or layer not in (None, name):
             continue
         following = [m for _, m in modules[place + 1 :] if not isinstance(m, nn.Flatten | nn.Identity)]
-        if following and isinstance(following[0], nn.Linear | nn.Conv2d) and gate.axis == 1:
-            found.append(FeedingGate(name, gate, following[0], tuple(m for _, m in modules[:place])))
-        else:
+        if not (following and isinstance(following[0], nn.Linear | nn.Conv2d) and gate.axis == 1):
             after = type(following[0]).__name__ if following else "nothing"
             others[name] = f"feeds {after}, not an affine layer"
+        elif not all(_own_parameters(module, modules) for module in (gate, following[0])):
+            others[name] = "has a gate or feeds weights that are used elsewhere too, computed from others, or hooked"
+        else:
+            found.append(FeedingGate(name, gate, following[0], tuple(m for _, m in modules[:place])))
     if layer is not None and not found:
         reject("layer", f"{layer!r}, which {others[layer]}", "a gate that feeds a linear layer or convolution",
                "choose another layer: an affine map right after the gate is needed")  # fmt: skip
     return found, others
+
+
+def _own_parameters(module: nn.Module, modules: list[tuple[str, nn.Module]]) -> bool:
+    """Whether changing the module's parameters changes what it computes, as they say, and nothing else."""
+    own = set(map(id, module.parameters()))
+    elsewhere = sum(any(id(p) in own for p in other.parameters()) for _, other in modules) > 1
+    computed = isinstance(module, nn.Linear | nn.Conv2d) and "weight" not in module._parameters  # of a weight norm, say
+    return not (elsewhere or computed or module._forward_pre_hooks or module._forward_hooks)
 
 
 def inputs_of(data: Dataset | Tensor) -> Tensor:

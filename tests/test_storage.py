@@ -111,6 +111,20 @@ def test_failed_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.
         write_bytes(path / "below a file", b"new")
 
 
+def test_a_link_stays_one_and_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "here.csv").symlink_to("there/table.csv")  # to a file that is still to come, in a folder that is too
+    for text in ("old", "new"):
+        write_text(tmp_path / "here.csv", text)
+        assert (tmp_path / "here.csv").is_symlink()
+        assert (tmp_path / "there" / "table.csv").read_text() == text
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "there"):
+        with pytest.raises(VibTheoryError, match=rf"could not write .*{name} \(Not a regular file\).*Remedy"):
+            write_text(tmp_path / name, "x")
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["here.csv", "pipe", "there"]
+
+
 def test_lock_is_exclusive_and_released(tmp_path: Path) -> None:
     with locked(tmp_path / "new"):
         assert (tmp_path / "new").is_dir()

@@ -29,21 +29,25 @@ __all__ = [
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path`: temporary file in the same folder, flush to disk, rename.
+    """Write `content` to `path`: temporary file in the same folder, flush to disk, rename. A link stays one.
 
     Raises:
-        VibTheoryError: the folder cannot be made or written (read-only, disk full); `path` keeps its old content.
+        VibTheoryError: the folder cannot be made or written (read-only, disk full), or `path` is a device, a pipe or a
+            folder; `path` keeps its old content.
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        if path.exists() and not path.is_file():  # renaming would put a file in the place of /dev/null
+            raise OSError(0, "Not a regular file")
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp makes 0600
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -90,6 +91,17 @@ def test_only_regular_files_are_written(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
     with pytest.raises(VibTheoryError, match="could not write"):
         export_onnx(nn.Linear(2, 2), torch.zeros(2, 2), "/proc/net.onnx")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"model": "net"}, {"model": torch.relu}, {"path": None}, {"path": 3}, {"tolerance": "x"}, {"tolerance": np.nan}],
+)
+def test_arguments_of_other_types(given: dict[str, Any], tmp_path: Path) -> None:
+    usual = {"model": nn.Linear(2, 2), "path": tmp_path / "net.onnx"}
+    (name,) = given
+    with pytest.raises(InvalidInputError, match=f"^{name}: .*Remedy"):
+        export_onnx(**{"example_input": torch.zeros(2, 2), **usual, **given})
 
 
 def test_the_file_is_readable_for_all_and_replaces_the_old_one(tmp_path: Path) -> None:

@@ -228,14 +228,26 @@ def test_a_model_that_changes_its_input(tmp_path: Path) -> None:
     assert torch.equal(x, given)
 
 
-def test_a_copied_file_and_inputs_of_another_size(tmp_path: Path) -> None:
+def test_a_copied_file_and_inputs_of_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file itself says what its function is called and takes: no read or write beyond."""
     net = nn.Sequential(nn.Linear(3, 5))
     export_c(net, torch.rand(2, 3), tmp_path / "INPUTS.c")
     shutil.copy(tmp_path / "INPUTS.c", tmp_path / "other.c")
     run, x = compiled(tmp_path / "other.c"), torch.rand(4, 3)
     np.testing.assert_allclose(run(x), net(x).detach(), rtol=1e-5, atol=1e-6)
-    for wrong in (np.ones((4, 2)), np.ones(3), np.ones((2, 3), complex), "abc", np.ones((2, 3), object)):
+    os.mkdir(tmp_path / "für C")
+    for name in ("net.txt", "no ending", "-o.c", "für C/net.c"):
+        shutil.copy(tmp_path / "other.c", tmp_path / name)
+        monkeypatch.chdir(tmp_path)
+        np.testing.assert_array_equal(compiled(name)(x), run(x))
+    for same in (x.tolist(), x.double(), x.clone().requires_grad_(), x.T.contiguous().T, x.numpy()[::-1][::-1]):
+        np.testing.assert_array_equal(run(same), run(x))
+    for n in (0, 1, 3):
+        np.testing.assert_array_equal(run(x[:n]), run(x)[:n])
+    np.testing.assert_array_equal(run(np.eye(3, dtype=np.int8)), run(np.eye(3)))
+    masked = np.ma.masked_less(np.ones((2, 3)), 2)
+    for wrong in (np.ones((4, 2)), np.ones(3), np.ones((2, 3), complex), "abc", np.ones((2, 3), object), masked,
+                  [[1, 2], [3]], x.bfloat16()):  # fmt: skip
         with pytest.raises(InvalidInputError, match="x: got"):
             run(wrong)
     (tmp_path / "text.c").write_text("int main(void) { return 0; }")
@@ -244,7 +256,7 @@ def test_a_copied_file_and_inputs_of_another_size(tmp_path: Path) -> None:
             compiled(path)
 
 
-@pytest.mark.parametrize("script", ["exit 0", "exit 3", 'for last; do :; done; shift 7; echo no > "$2"; exit 0'])
+@pytest.mark.parametrize("script", ["exit 0", "exit 3", 'for last; do :; done; shift 9; echo no > "$2"; exit 0'])
 def test_a_compiler_that_makes_nothing_of_it(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").write_text(f"#!/bin/sh\n{script}\n")
     os.chmod(tmp_path / "mine", 0o755)

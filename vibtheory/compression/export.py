@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import os
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,7 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vibtheory.errors import MissingDependencyError, VibTheoryError, as_torch_seed, reject
+from vibtheory.errors import (
+    MissingDependencyError,
+    VibTheoryError,
+    as_scalar,
+    as_torch_seed,
+    check_type,
+    reject,
+    shown,
+)
 from vibtheory.networks.forward import as_example, embeddings
 from vibtheory.networks.gates import named_gates
 from vibtheory.storage import write_bytes
@@ -55,6 +64,9 @@ class ExportReport:
 
 def checked_target(model: nn.Module, path: str | Path) -> Path:
     """`path`, where a file can be written of a model without gates. Raises InvalidInputError otherwise."""
+    check_type("model", model, nn.Module, "pass the network itself")
+    if not isinstance(path, str | os.PathLike):
+        reject("path", shown(path), "the path of a file", "pass one, such as net.onnx")
     path = Path(path)
     if named_gates(model):
         reject("model", f"{type(model).__name__} with gates", "a network without gates", "export vt.compress(net)")
@@ -93,7 +105,7 @@ def export_onnx(
             written; in each case the old file, if any, stays.
     """
     onnx, runtime = _library("onnx"), _library("onnxruntime")
-    path = checked_target(model, path)
+    path, tolerance = checked_target(model, path), as_scalar("tolerance", tolerance)
     plain = copy.deepcopy(model).eval().cpu()
     example, *more = as_example(example_input, plain)
     if more:

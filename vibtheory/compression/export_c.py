@@ -28,7 +28,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from vibtheory.compression.export import ExportReport, checked_target
 from vibtheory.compression.fixed_modules import FixedScale, Select
-from vibtheory.errors import MissingDependencyError, VibTheoryError, as_scalar, as_torch_seed, reject
+from vibtheory.errors import MissingDependencyError, VibTheoryError, as_numbers, as_scalar, as_torch_seed, reject
 from vibtheory.networks.forward import as_example
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.sequential import computes_as
@@ -111,7 +111,7 @@ def export_c(
 def compiled(path: str | Path) -> Callable[[ArrayLike], NDArray[np.float32]]:
     """The file of `export_c` at `path`, whatever it is called now, as a function here: x [n, ...] → [n, outputs].
 
-    It runs on one thread, in float32, and raises InvalidInputError for inputs of another size.
+    It runs on one thread, in float32, and raises InvalidInputError for what is no batch of real numbers of that size.
 
     Raises:
         InvalidInputError: no such file, or one that `export_c` did not write.
@@ -132,12 +132,12 @@ def compiled(path: str | Path) -> Callable[[ArrayLike], NDArray[np.float32]]:
         library = str(Path(folder) / "net.so")
         how = ["-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC"]
         try:
-            words = [*found[0], *how, str(path), "-o", library, "-lm"]
+            words = [*found[0], *how, "-x", "c", os.path.abspath(path), "-o", library, "-lm"]  # whatever its name says
             subprocess.run(words, capture_output=True, check=True)
             function = ctypes.CDLL(library)[name]
         except (OSError, AttributeError, subprocess.CalledProcessError) as error:
             text = getattr(error, "stderr", None) or str(error).encode()
-            detail = " ".join(text.decode(errors="replace").replace(str(path), path.name).split())[:300]
+            detail = " ".join(text.decode(errors="replace").replace(os.path.abspath(path), path.name).split())[:300]
             raise VibTheoryError(
                 f"{path.name}: {found[0][0]} makes nothing of it that runs here ({detail}). Remedy: try another name "
                 "for the file, or gcc or clang for this machine"
@@ -145,7 +145,7 @@ def compiled(path: str | Path) -> Callable[[ArrayLike], NDArray[np.float32]]:
     function.restype, function.argtypes = None, (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long)
 
     def call(x: ArrayLike) -> NDArray[np.float32]:
-        given = np.asarray(x)
+        given = x if type(x) is np.ndarray else as_numbers("x", x, "pass a batch, with an axis of examples")
         if given.ndim < 2 or given.dtype.kind not in "fiub" or math.prod(given.shape[1:]) != inputs:
             got = f"shape {list(given.shape)}, {given.dtype}"
             reject("x", got, f"real numbers [n, ...], {inputs} an example", "pass a batch, with an axis of examples")

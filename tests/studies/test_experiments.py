@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from joblib.parallel import get_active_backend
 
 from vibtheory import datasets, networks
 from vibtheory.datasets import Dataset, from_arrays
-from vibtheory.errors import CheckpointError, InvalidInputError
+from vibtheory.errors import CheckpointError, InvalidInputError, VibTheoryError
 from vibtheory.networks import gates
 from vibtheory.networks import registry as building
 from vibtheory.storage import write_sealed
@@ -114,12 +118,12 @@ class _Asked:
 
     jobs = threads = 0
 
-    def __init__(self, n_jobs: int) -> None:
+    def __init__(self, n_jobs: int, **_: object) -> None:
         backend, _ = get_active_backend()
         _Asked.jobs, _Asked.threads = n_jobs, backend.inner_max_num_threads
 
-    def __call__(self, tasks: list[Any]) -> list[pd.DataFrame]:
-        return [pd.DataFrame({"seed": [0]}) for _ in tasks]
+    def __call__(self, tasks: list[Any]) -> list[tuple[int, pd.DataFrame]]:
+        return [(place, pd.DataFrame({"seed": [0]})) for place, _ in enumerate(tasks)]
 
 
 def test_runs_take_the_threads_that_torch_has(
@@ -231,6 +235,50 @@ def test_two_processes_give_the_same_rows(
     finally:
         get_reusable_executor().shutdown(kill_workers=True)
     pd.testing.assert_frame_equal(together[SAME], alone[SAME])
+
+
+def _killed_by_a_worker(plan: experiments.Experiment, runs: Path) -> None:
+    """Two runs side by side, of which one kills this process at its checkpoint, and both stop there for ever."""
+    os.setsid()
+    owner, real = os.getpid(), training_loop.snapshot
+
+    def kill(*arguments: Any) -> None:
+        real(*arguments)
+        os.kill(owner, signal.SIGKILL)
+        threading.Event().wait()
+
+    training_loop.snapshot = kill  # type: ignore[attr-defined]
+    run_experiment(plan, "full", runs=runs, jobs=2)
+
+
+@pytest.mark.filterwarnings("ignore:`fork` start method")
+def test_killed_side_by_side_it_ends_the_same(
+    plan: experiments.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processes of a killed call end too, instead of holding its folders."""
+    undisturbed = run_experiment(plan, "full", runs=tmp_path / "a")
+    monkeypatch.setattr(loky_context, "_DEFAULT_START_METHOD", "fork")
+    killed = multiprocessing.get_context("fork").Process(target=_killed_by_a_worker, args=(plan, tmp_path / "b"))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    try:
+        resumed = run_experiment(plan, "full", runs=tmp_path / "b", jobs=2)
+    finally:
+        get_reusable_executor().shutdown(kill_workers=True)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(killed.pid or 0, signal.SIGKILL)
+    pd.testing.assert_frame_equal(resumed[SAME], undisturbed[SAME])
+
+
+@pytest.mark.filterwarnings("ignore:`fork` start method")
+def test_a_dead_process_is_explained(
+    plan: experiments.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loky_context, "_DEFAULT_START_METHOD", "fork")
+    monkeypatch.setattr(datasets, "load", lambda name, root: os._exit(9))
+    with pytest.raises(VibTheoryError, match=r"jobs: a process died.*Remedy: .*the same call goes on"):
+        run_experiment(plan, "full", runs=tmp_path, jobs=2)
 
 
 def test_a_changed_recipe_is_another_run(

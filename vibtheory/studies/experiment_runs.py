@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,11 +84,13 @@ def run_experiment(
 
     Raises:
         InvalidInputError: jobs < 1 or an unknown mode.
+        VibTheoryError: a process died (killed, out of memory).
         DataError, CheckpointError, DivergedError: from the runs.
     """
     import pandas as pd
     import torch
-    from joblib import Parallel, delayed, parallel_config
+
+    from vibtheory.studies.side_by_side import side_by_side
 
     if jobs < 1:
         reject("jobs", jobs, "an integer >= 1", "pass the number of processes")
@@ -97,10 +100,10 @@ def run_experiment(
         _trained_teacher(plan, Path(runs), progress, device, root, {})  # before the runs that share it begin
     options: dict[str, Any] = {"runs": runs, "device": device, "root": root, "accelerate": accelerate, "amp": amp}
     options["progress"] = progress and jobs == 1
-    tasks = [delayed(run_together)([(plan, mode, recipe, seed)], **options) for recipe, seed in planned]
-    with parallel_config("loky", inner_max_num_threads=max(1, torch.get_num_threads() // jobs)):
-        found: list[DataFrame] = Parallel(n_jobs=jobs)(tasks)
-    return pd.concat(found, ignore_index=True)
+    items = [[(plan, mode, recipe, seed)] for recipe, seed in planned]
+    threads = max(1, torch.get_num_threads() // jobs)
+    found = dict(side_by_side(partial(run_together, **options), items, jobs, threads=threads))
+    return pd.concat([found[place] for place in range(len(items))], ignore_index=True)
 
 
 def run_together(

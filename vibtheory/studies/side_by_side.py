@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from vibtheory.errors import MissingDependencyError, VibTheoryError, reject
 
-__all__ = ["abandoned", "side_by_side"]
+__all__ = ["side_by_side"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -18,18 +20,24 @@ Result = TypeVar("Result")
 ANSWER_WITHIN = 10.0
 """Seconds for a Dask scheduler to answer."""
 
-_owner: int | None = None  # in a local process: the sweep's process
+_owner: int | None = None  # in a local process: the process whose items it works on
+_LOOK_EVERY = 0.2  # seconds between looks whether that one still lives
 
 
 def side_by_side(
-    function: Callable[[Item], Result], items: Sequence[Item], jobs: int = 1, cluster: str | None = None
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    jobs: int = 1,
+    cluster: str | None = None,
+    threads: int = 1,
 ) -> Iterator[tuple[int, Result]]:
-    """(place, function(item)) of every item, as they finish.
+    """(place, function(item)) of every item, as they finish. Local processes end with this one, however it ends.
 
     Args:
         function, items: picklable, unless `jobs` is 1 and there is no cluster.
         jobs: processes on this machine, no more than there are items; 1: this one.
         cluster: address of a Dask scheduler to use instead. A job whose worker dies is run again on another one.
+        threads: of each process, where there are several on this machine.
 
     Raises:
         MissingDependencyError: `cluster` without the extra of that name.
@@ -41,13 +49,18 @@ def side_by_side(
         yield from ((place, function(item)) for place, item in enumerate(items))
         return
     with _deaths_explained(cluster):
-        yield from _in_processes(function, items, jobs) if cluster is None else _on_cluster(function, items, cluster)
+        if cluster is None:
+            yield from _in_processes(function, items, jobs, threads)
+        else:
+            yield from _on_cluster(function, items, cluster)
 
 
-def _in_processes(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[tuple[int, Result]]:
+def _in_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, threads: int
+) -> Iterator[tuple[int, Result]]:
     from joblib import Parallel, delayed, parallel_config
 
-    with parallel_config("loky", inner_max_num_threads=1):
+    with parallel_config("loky", inner_max_num_threads=threads):
         pool = Parallel(n_jobs=jobs, return_as="generator_unordered", max_nbytes=None)
         yield from pool(delayed(_placed)(function, place, item, os.getpid()) for place, item in enumerate(items))
 
@@ -63,17 +76,19 @@ def _on_cluster(
             yield places[future.key], future.result()
 
 
-def abandoned() -> bool:
-    """Whether this is a local process whose sweep was killed: it should end, and write nothing more."""
-    return _owner is not None and os.getppid() != _owner
-
-
 def _placed(function: Callable[[Item], Result], place: int, item: Item, owner: int) -> tuple[int, Result]:
     global _owner
+    if _owner is None:
+        threading.Thread(target=_end_with_the_owner, daemon=True).start()
     _owner = owner
-    if abandoned():
-        os._exit(1)
     return place, function(item)
+
+
+def _end_with_the_owner() -> None:
+    """End this process once its owner is gone: it would hold its runs' folders; what it wrote is whole at any time."""
+    while _owner is None or os.getppid() == _owner:
+        time.sleep(_LOOK_EVERY)
+    os._exit(1)
 
 
 @contextmanager

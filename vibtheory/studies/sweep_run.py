@@ -6,7 +6,6 @@ nets make later questions cheap: other estimators are computed from them, withou
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -19,7 +18,6 @@ from vibtheory import datasets
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.storage import locked
 from vibtheory.storage.run_store import PATIENCE
-from vibtheory.studies.side_by_side import abandoned
 from vibtheory.studies.sweep_measurement import Measurement
 from vibtheory.studies.sweep_plan import SweepRun
 from vibtheory.studies.sweep_rows import SweepRows
@@ -68,8 +66,6 @@ def _train(group: Sequence[SweepRun], measurements: Sequence[Measurement], data:
     place = choose_device(group[0].plan.device)
 
     def on_epoch(run: SweepRun, measurement: Measurement, net: nn.Module, done: int) -> None:
-        if abandoned():
-            os._exit(1)  # leave the run to the next sweep
         measurement(net, done - run.recipe.pretrain_epochs)
 
     turns = []

@@ -30,6 +30,8 @@ from vibtheory.training.run import Run
 
 __all__ = ["folder_of", "in_turns", "train"]
 
+_ENDING = 2.0  # seconds within which the processes of a killed command let go of their folders
+
 
 def train(
     net: nn.Module,
@@ -119,7 +121,7 @@ def in_turns(net: nn.Module, data: Dataset, recipe: Recipe, settings: Settings) 
         reject("label_smoothing", recipe.label_smoothing, "0 for regression", "leave it out: there are no labels")
     check_acceleration(settings.accelerate, place, processes.size)
     with (
-        locked(folder) if folder and processes.rank == 0 else nullcontext(),
+        locked(folder, wait=_ENDING) if folder and processes.rank == 0 else nullcontext(),
         random_stream(settings.seed, TRAINING, place),
     ):
         loop = Loop(net.to(place), data, recipe, settings)

@@ -163,9 +163,21 @@ def parallel(net: nn.Module, device: torch.device, processes: World) -> nn.Modul
     # Buffers are the same everywhere, so no step has to send them; the option's name depends on torch's version.
     known = inspect.signature(DistributedDataParallel).parameters
     option = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    # A parameter that a step does not use has no gradient, as on one process; torch warns, once, where there is none.
+    # A parameter that a step does not use has no gradient, as on one process.
     options: dict[str, Any] = {option: False, "find_unused_parameters": True}
-    return DistributedDataParallel(net, device_ids=ids, **options)
+    return DistributedDataParallel(_WithUnused(net, device), device_ids=ids, **options)
+
+
+class _WithUnused(nn.Module):
+    """`net`, and one parameter that it never uses: torch warns where it looks for those and finds none."""
+
+    def __init__(self, net: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self.net, self.unused = net, nn.Parameter(torch.zeros(1, device=device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.net(x)
+        return outputs
 
 
 @contextmanager

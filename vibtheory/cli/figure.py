@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vibtheory.cli.options import Jobs, Runs
+from vibtheory.cli.options import Jobs, Runs, refuse_all_but
 from vibtheory.errors import reject
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ __all__ = ["figure"]
 
 
 def figure(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="1|2|plane", help="As in the paper, or the information plane.")],
     quick: Annotated[bool, typer.Option("--quick", help="Train the short version first (minutes).")] = False,
     full: Annotated[bool, typer.Option("--full", help="Train the record first (2: hours, plane: 10 minutes).")] = False,
@@ -38,14 +39,15 @@ def figure(
     if name not in ("1", "2", "plane"):
         reject("N", name, "1, 2 or plane", "name one of the figures")
     if name == "1":
-        if quick or full:
-            reject("N", "1 with --quick or --full", "neither: Figure 1 is a drawing", "leave them out")
+        refuse_all_but(context, ("name", "out"), "none with Figure 1, which is a drawing")
         from vibtheory.figures import gate_block
 
         _draw(gate_block, out / "figure1")
         return
     if quick and full:
         reject("--full", "together with --quick", "one of them", "leave one out")
+    if not (quick or full):
+        refuse_all_but(context, ("name", "out"), "--quick or --full beside it")
     mode, train = "quick" if quick else "full", quick or full
     target = out / (("figure2" if name == "2" else "plane") + ("_quick" if quick else ""))
     if name == "2":

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from vibtheory.cli.options import Accelerate, Amp, Cluster, Device, Jobs, Root, Runs
+from vibtheory.cli.options import Accelerate, Amp, Cluster, Device, Jobs, Root, Runs, refuse_all_but, refuse_given
 from vibtheory.errors import reject
 
 __all__ = ["methods"]
 
 
 def methods(
+    context: typer.Context,
     table: Annotated[int, typer.Option(help="1 (LeNet-300-100), 2 (LeNet-5-Caffe) or 3 (VGG-16).")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="The same as --budget quick: a look (minutes).")] = False,
     budget: Annotated[
@@ -46,10 +47,13 @@ def methods(
         reject("--budget", f"{budget} together with --quick", "one of them", "leave one out")
     names, budget = [name for name in only.split(",") if name], "quick" if quick else budget or "full"
     if plan:
+        refuse_all_but(context, ("table", "quick", "budget", "only", "plan"), "none with --plan, which trains nothing")
         cost = expected_cost(table, budget, names)
         total = f"{cost['runs'].sum()} runs, at most {cost['core_minutes'].sum():.0f} core-minutes"
         typer.echo(f"{markdown(cost.astype(str))}\n{total} on this machine")
         return
+    if cluster is not None:
+        refuse_given(context, ("jobs",), "none with --cluster, whose workers are taken")
     results = compare_methods(
         table,
         budget=budget,

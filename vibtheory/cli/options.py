@@ -12,7 +12,7 @@ from vibtheory.errors import reject
 
 __all__ = [
     "Accelerate", "Amp", "Cluster", "Data", "DataIfRecorded", "Device", "Jobs", "Recipe", "Root", "Runs", "State",
-    "Where", "refuse_given",
+    "Where", "refuse_all_but", "refuse_given",
 ]  # fmt: skip
 
 
@@ -23,6 +23,12 @@ def refuse_given(context: typer.Context, names: Iterable[str], expected: str) ->
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             reject(options[name], context.params[name], expected, "leave it out")
+
+
+def refuse_all_but(context: typer.Context, used: Iterable[str], expected: str) -> None:
+    """Raise InvalidInputError about the first parameter not in `used` that the user gave: it would be dropped."""
+    kept = set(used)
+    refuse_given(context, (p.name for p in context.command.params if p.name and p.name not in kept), expected)
 
 
 _DATA = typer.Option(help="Data set, or an .npz file with x_train, y_train, x_test, y_test.")

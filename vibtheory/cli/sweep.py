@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE
-from vibtheory.cli.options import Cluster, Data, Device, Jobs, Recipe
+from vibtheory.cli.options import Cluster, Data, Device, Jobs, Recipe, refuse_given
 from vibtheory.errors import as_seed, reject
 
 __all__ = ["sweep"]
@@ -18,6 +18,7 @@ Number = TypeVar("Number", int, float)
 
 
 def sweep(
+    context: typer.Context,
     gammas: Annotated[str, typer.Option(help="Prices of information, with commas: 1e-4,5e-4.")],
     out: Annotated[Path, typer.Option(help="Folder of table.csv and of the runs; later sweeps add to it.")],
     seeds: Annotated[str, typer.Option(help="How many, or which ones with commas: 5 or 3,4,5.")] = "5",
@@ -41,6 +42,8 @@ def sweep(
 
     Exit code 3: in some run a layer lost all its units.
     """
+    if cluster is not None:
+        refuse_given(context, ("jobs",), "none with --cluster, whose workers are taken")
     from vibtheory.cli import inputs
     from vibtheory.studies.sweep import sweep as run
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vibtheory.cli.options import Accelerate, Amp, Device, Root, Runs, refuse_given
+from vibtheory.cli.options import Accelerate, Amp, Device, Root, Runs, refuse_all_but, refuse_given
 
 __all__ = ["table"]
 
@@ -51,7 +51,7 @@ def table(
 
     modes = [mode for mode, wanted in (("quick", quick), ("full", full), ("curve", curve)) if wanted]
     if not modes:
-        refuse_given(context, ("row", "decay_gates", "together"), "--quick, --full or --curve beside it")
+        refuse_all_but(context, ("number", "figure", "out"), "--quick, --full or --curve beside it")
     if together:
         refuse_given(context, ("jobs",), "none with --together, which is one process")
     results = record(

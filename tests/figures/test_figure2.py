@@ -328,7 +328,7 @@ def test_figure_1_is_a_drawing(tmp_path):
     ("arguments", "message"),
     [
         (["3"], "N: got 3"),
-        (["1", "--quick"], "N: got 1 with --quick or --full"),
+        (["1", "--quick"], "--quick: got True, expected none with Figure 1"),
         (["2", "--quick", "--full"], "--full: got together with --quick"),
         (["2"], "--out: got no"),
     ],

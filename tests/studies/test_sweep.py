@@ -573,6 +573,8 @@ def test_one_item_runs_here_however_many_jobs() -> None:
     assert list(sweep_jobs.side_by_side(lambda _: os.getpid(), [7], jobs=2)) == [(0, os.getpid())]
     assert sweep_jobs._owner is None  # it would end with its parent
     assert list(sweep_jobs.side_by_side(str, [], jobs=2)) == []
+    assert sweep_jobs._placed(str, 0, 7, os.getpid()) == (0, "7")  # as joblib does where it may have no processes
+    assert sweep_jobs._owner is None
 
 
 def test_a_dead_process_is_explained() -> None:

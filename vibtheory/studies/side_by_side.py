@@ -78,6 +78,8 @@ def _on_cluster(
 
 def _placed(function: Callable[[Item], Result], place: int, item: Item, owner: int) -> tuple[int, Result]:
     global _owner
+    if os.getpid() == owner:  # joblib may take none, within a daemon for one: nobody to end with
+        return place, function(item)
     if _owner is None:
         threading.Thread(target=_end_with_the_owner, daemon=True).start()
     _owner = owner

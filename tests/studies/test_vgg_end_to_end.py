@@ -233,7 +233,7 @@ def test_packaged_rows(row: str) -> None:
     assert quick is not None
     assert whole is not None
     assert quick.learning_rate > whole.learning_rate
-    if row != "3.1":  # whose short training is tuned as long as the full one
+    if row not in ("3.1", "3.2"):  # whose short training is tuned as long as the full one, or longer
         assert quick.epochs < whole.epochs
     [(short, _)] = found.jobs("quick")
     epochs = short.pretrain_epochs + short.epochs + quick.epochs

@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 # One thread per process: the tests run in JOBS processes, and small matrices gain nothing from more.
 # Threads that wait do so asleep: those of two processes would else keep both cores busy.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# a test process that dies is named; with a new one in its place, pytest-xdist waits for ever
+WORKERS := -n $(JOBS) --max-worker-restart=0
 
 # glibc keeps what a layer's output occupied: without, benchmarks/latency.py times page faults.
 KEEP_PAGES := MALLOC_MMAP_THRESHOLD_=500000000 MALLOC_TRIM_THRESHOLD_=2000000000
@@ -66,7 +68,7 @@ reproduce: .venv/.core
 # COVERAGE=1 also measures which lines the tests run, and fails below the floors: a third slower, and what .ci/run calls.
 test: .venv/.dev
 	@rm -f .coverage .coverage.*
-	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+	$(ONE_THREAD) $(BIN)/python -m pytest -q $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		$(if $(COVERAGE),--cov --cov-report=)
 	$(if $(COVERAGE),@$(BIN)/python tests/coverage_floors.py)
 
@@ -88,7 +90,7 @@ notebooks: .venv/.notebooks
 	$(ONE_THREAD) $(BIN)/python -m vibtheory.teaching run
 
 whole-notebooks: .venv/.dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) --maxschedchunk 1 tests/notebooks/full_notebooks.py
+	$(ONE_THREAD) $(BIN)/python -m pytest -q $(WORKERS) --maxschedchunk 1 tests/notebooks/full_notebooks.py
 
 gallery: .venv/.notebooks
 	$(ONE_THREAD) $(BIN)/python -m vibtheory.teaching gallery --frames
@@ -103,7 +105,7 @@ docs: .venv/.docs .venv/.notebooks
 	@echo "open site/index.html; for its search: $(BIN)/python -m http.server --directory site"
 
 browser: .venv/.dev
-	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile tests/notebooks/browser_*.py
+	$(ONE_THREAD) $(BIN)/python -m pytest -q $(WORKERS) --dist loadfile tests/notebooks/browser_*.py
 
 clean:
 	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage .coverage.*

@@ -92,13 +92,10 @@ def as_whole(argument: str, value: object, least: int, most: int | None = None, 
     Raises:
         InvalidInputError: about `argument`, with `remedy`: no whole number, or outside.
     """
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | np.integer)
-        or value < least
-        or value > (2**63 - 1 if most is None else most)
-    ):
-        expected = f"an integer >= {least}" if most is None else f"an integer between {least} and {most}"
+    limit = 2**63 - 1 if most is None else most
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= limit:
+        bare = most is None and not (isinstance(value, int) and value > limit)
+        expected = f"an integer >= {least}" if bare else f"an integer between {least} and {limit}"
         reject(argument, shown(value), expected, remedy)
     return int(value)
 

@@ -132,3 +132,10 @@ def test_the_standard_error_is_the_jackknife(tau):
     result = infonce(channel, np.random.default_rng(3), draws=1)
     assert result.nats == pytest.approx(value(np.arange(40)))
     assert result.stderr == pytest.approx(jackknife, rel=1e-3)  # pairs beyond 0.999 of a row's mass are cut off
+
+
+def test_one_unit_is_the_whole_row():
+    """Value and error, from the same draws; that the errors cover is measured in benchmarks/interval_coverage.py."""
+    channel = GatedChannel(np.random.default_rng(0).normal(size=(80, 1)), 1.0, 0.3, 0.5)
+    whole, units = (bound(channel, np.random.default_rng(5)) for bound in (leave_one_out, leave_one_out_per_unit))
+    assert (units.nats, units.stderr, units.warnings) == (whole.nats, whole.stderr, whole.warnings)

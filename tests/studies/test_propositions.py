@@ -77,6 +77,16 @@ def test_dead_gate_flow_against_an_ode_solver(coordinates: str, mu: float, sigma
     assert (np.diff(flow.alpha) < 0).all()
 
 
+@pytest.mark.parametrize("mu", [0.3, 2.3, 5.0])
+@pytest.mark.parametrize("coordinates", ["sigma", "log_variance"])
+def test_the_flow_begins_as_the_gradient_says(mu: float, coordinates: str) -> None:
+    """However early: rounding may show no motion at all, or of dμ/dt = −2γμ/(μ²+σ²)."""
+    times = np.array([1e-300, 1e-18, 1e-17, 1e-6])
+    flow = dead_gate_flow(mu, 1.0, 0.7, times, coordinates)
+    np.testing.assert_allclose(flow.mu, mu - 1.4 * mu / (mu**2 + 1) * times, rtol=1e-11)
+    np.testing.assert_allclose(flow.sigma, 1, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [

@@ -151,3 +151,19 @@ def test_the_bounds_do_not_depend_on_a_gates_unit(unit: float) -> None:
     report = check_trained_objective(*arguments)
     assert report.rank == 4  # H is positive definite in any unit
     assert report.kept == report.above_one == 3 <= report.above_least
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_counts_are_those_of_the_hessians_own_eigenvalues(seed: int) -> None:
+    """In ordinary units numpy counts them: H's positive eigenvalues, and those of at least 1/max M_jj."""
+    rng = np.random.default_rng(seed)
+    sigma, alpha, price = rng.uniform(0.5, 2, 6), rng.uniform(0.1, 6, 6), rng.uniform(0.05, 0.2, 6)
+    rotation, _ = np.linalg.qr(rng.standard_normal((6, 6)))
+    values = rng.uniform(-0.3, 0.9, 6) / 4
+    report = check_trained_objective(
+        sigma * np.sqrt(alpha), sigma, price, np.zeros((1, 6)), (rotation * values @ rotation.T)[None]
+    )
+    kept = alpha > 1
+    m = (sigma**2 * (1 + alpha) ** 2 / (2 * price * (alpha - 1)))[kept]
+    assert report.rank == (values > 0).sum()
+    assert report.above_least == (values >= 1 / m.max()).sum()

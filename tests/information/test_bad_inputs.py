@@ -137,7 +137,7 @@ BAD = [
     (lambda: uniform_additive_noise(0.0, 1.0), "signal_width: got smallest"),
     (lambda: uniform_additive_noise(1.0, -1.0), "noise_width: got smallest"),
     (lambda: discrete_memoryless([[0.5, 0.6]]), "transition: got sums"),
-    (lambda: discrete_memoryless([[1.5, -0.5]]), "transition: got sums"),
+    (lambda: discrete_memoryless([[1.5, -0.5]]), "transition: got smallest entry -0.5"),
     (lambda: discrete_memoryless(np.ones((0, 2))), "transition: got sums"),
     (lambda: discrete_memoryless(np.eye(2), [0.5, 0.6]), "p_x: got sums"),
     (lambda: discrete_memoryless(np.eye(2), [1.0]), "p_x: got shape"),

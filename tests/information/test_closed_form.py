@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import quad
 
 from vibtheory.errors import InvalidInputError
@@ -109,3 +110,14 @@ def test_ratios_beyond_float64_have_a_logarithm():
     assert gaussian_channel([1e300, 9.0], [1e-300, 3.0]) == pytest.approx(300 * np.log(10) + np.log(2))
     assert uniform_additive_noise(1e300, 1e-300) == pytest.approx(600 * np.log(10))
     assert uniform_additive_noise(1.7e308, 1.7e308) == 0.5
+
+
+def test_a_channel_of_float32_rows_is_taken_as_its_normalised_one() -> None:
+    """A softmax's rows sum to 1 within their own precision only; in float64 the same rows would be a mistake."""
+    logits = torch.randn(40, 9, generator=torch.Generator().manual_seed(2))
+    rows = torch.softmax(logits, dim=1)
+    exact = rows.double() / rows.double().sum(dim=1, keepdim=True)
+    assert discrete_memoryless(rows) == discrete_memoryless(exact)
+    assert discrete_memoryless(rows.half()) == pytest.approx(discrete_memoryless(exact), abs=2e-3)
+    with pytest.raises(InvalidInputError, match="transition: got sums"):
+        discrete_memoryless(rows.half().double())

@@ -8,6 +8,7 @@ from scipy.integrate import quad
 from scipy.special import log_softmax
 from scipy.stats import norm
 
+from vibtheory.errors import InvalidInputError
 from vibtheory.information.layer_bound import GatedUnit, layer_bound
 
 JOINT = np.random.default_rng(1).dirichlet(np.ones(6)).reshape(3, 2)
@@ -145,3 +146,19 @@ def test_tails_where_the_classifier_underflows() -> None:
     assert np.isfinite(found.classifier_gap)
     assert found.identity_error < 1e-9 * found.bound
     assert found.gap > 0
+
+
+def test_a_classifier_in_float32_is_normalised() -> None:
+    """Its rows sum to 1 within its own precision; the bound is that of the same probabilities, normalised."""
+
+    def single(h):
+        return _classify(h).astype(np.float32)
+
+    def normalised(h):
+        return log_softmax(single(h).astype(np.float64), axis=1)
+
+    for case in CASES.values():
+        ours, reference = (layer_bound(JOINT, log_classifier=one, **case) for one in (single, normalised))
+        assert ours.gap == pytest.approx(reference.gap, abs=1e-14)
+    with pytest.raises(InvalidInputError, match="log_classifier: got rows that do not sum to 1"):
+        layer_bound(JOINT, log_classifier=lambda h: single(h).astype(np.float64), **CASES["one unit"])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr, rel_entr
 
-from vibtheory.errors import as_array, as_positive, as_scalar, as_whole, reject
+from vibtheory.errors import as_array, as_positive, as_scalar, as_whole, reject, resolution
 
 __all__ = [
     "discrete_memoryless",
@@ -99,9 +99,8 @@ def discrete_memoryless(transition: ArrayLike, p_x: ArrayLike | None = None) -> 
     Raises:
         InvalidInputError: negative entries, rows or p_x that do not sum to 1, shapes that disagree.
     """
-    rows = _distribution("transition", as_array("transition", transition, (None, None)))
-    uniform = np.full(len(rows), 1 / max(len(rows), 1))
-    law = uniform if p_x is None else _distribution("p_x", as_array("p_x", p_x, (len(rows),)))
+    rows = _distributions("transition", transition, (None, None))
+    law = np.full(len(rows), 1 / len(rows)) if p_x is None else _distributions("p_x", p_x, (len(rows),))
     rows, law = rows[law > 0], law[law > 0]  # an input that never occurs may have outputs that never do
     return float(law @ rel_entr(rows, law @ rows).sum(axis=1))
 
@@ -130,9 +129,7 @@ def scalar_gated_channel(
     if len(values) == 0:
         reject("f", "no inputs", "at least one", "pass the activation at each input")
     order = as_whole("order", order, 2, remedy="use the default 24")
-    law = np.full(len(values), 1 / len(values)) if p_x is None else _distribution("p_x", as_array("p_x", p_x))
-    if law.shape != values.shape:
-        reject("p_x", f"shape {list(law.shape)}", f"shape [{len(values)}]", "one probability per input")
+    law = np.full(len(values), 1 / len(values)) if p_x is None else _distributions("p_x", p_x, (len(values),))
     values, law = values[law > 0], law[law > 0]
     if mean == 0 and deviation == 0:
         return 0.0
@@ -162,7 +159,12 @@ def scalar_gated_channel(
     return information
 
 
-def _distribution(name: str, law: Array) -> Array:
-    if law.size == 0 or (law < 0).any() or np.abs(law.sum(axis=-1) - 1).max() > 1e-9:
-        reject(name, f"sums {np.round(law.sum(axis=-1), 6)}", "entries >= 0 that sum to 1", "normalise it")
-    return law
+def _distributions(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Array:
+    """`value`, probabilities along the last axis, of sum 1 to float64; within the precision that it was passed in."""
+    law = as_array(name, value, shape)
+    if (law < 0).any():
+        reject(name, f"smallest entry {law.min():g}", "probabilities >= 0", "pass a distribution")
+    sums = law.sum(axis=-1, keepdims=True)
+    if law.size == 0 or np.abs(sums - 1).max() > 1e-9 + law.shape[-1] * resolution(value):
+        reject(name, f"sums {np.round(sums[..., 0], 6)}", "entries that sum to 1", "divide by the sums")
+    return np.asarray(law / sums)

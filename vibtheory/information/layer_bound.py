@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import entr, rel_entr
+from scipy.special import entr, logsumexp, rel_entr
 
-from vibtheory.errors import as_array, as_positive, as_scalar, as_whole, check_choice, check_type, reject
+from vibtheory.errors import as_array, as_positive, as_scalar, as_whole, check_choice, check_type, reject, resolution
 from vibtheory.information.bottleneck_solution import check_joint
 from vibtheory.information.result import Rounded
 
@@ -301,9 +301,12 @@ def _terms(
     prior_gap = float((law.weights * marginal * np.where(marginal > 0, log_ratio, 0)).sum())
     information = float(parents @ (rel_entr(law.kernel, np.maximum(marginal, 1e-300)) @ law.weights))
 
-    log_q_y = as_array("log_classifier", log_classifier(last.points), (last.points.shape[0], p_y.size))
-    if abs(np.exp(log_q_y).sum(1) - 1).max() > 1e-9:
+    returned = log_classifier(last.points)
+    log_q_y = as_array("log_classifier", returned, (last.points.shape[0], p_y.size))
+    log_sums = logsumexp(log_q_y, axis=1, keepdims=True)
+    if np.abs(log_sums).max() > 1e-9 + p_y.size * resolution(returned):
         reject("log_classifier", "rows that do not sum to 1", "log-probabilities", "apply log_softmax")
+    log_q_y = log_q_y - log_sums
     joint_last = p_xy.T @ last.chain  # [ny, n], p(y, h_L)
     cross_entropy = -float(((joint_last * log_q_y.T) @ last.weights).sum())
     total = joint_last.sum(0)

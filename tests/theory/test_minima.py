@@ -223,3 +223,16 @@ def test_each_start_and_a_working_set_far_smaller_than_d():
     np.testing.assert_array_equal(find_local_minimum(dear).mu, find_local_minimum(dear, "ridge").mu)
     with pytest.raises(InvalidInputError, match="start"):
         find_local_minimum(bound, "middle")
+
+
+@pytest.mark.parametrize("unit", [1e-165, 1e165])
+def test_sigma_where_its_square_leaves_float64(unit: float) -> None:
+    """Gates in another unit (mu and sigma times 1/unit) and objectives in another (times c) are the same minimum."""
+    rng = np.random.default_rng(3)
+    a, c = rng.normal(size=(3, 4)), 1e40 if unit < 1 else 1e-40
+    b = -2 * a.T @ rng.normal(size=3)
+    plain = find_local_minimum(QuadraticBound(a, b, gamma=0.05))
+    other = find_local_minimum(QuadraticBound(a * np.sqrt(c) * unit, b * c * unit, gamma=0.05 * c))
+    assert plain.nonzeros > 0
+    np.testing.assert_allclose(other.sigma * unit, plain.sigma, rtol=1e-9)
+    np.testing.assert_allclose(other.alpha, plain.alpha, rtol=1e-9)

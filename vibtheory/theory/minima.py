@@ -121,7 +121,7 @@ def as_local_minimum(
     alpha = profile.alpha
     return LocalMinimum(
         mu=mu,
-        sigma=np.sqrt(profile.variance),
+        sigma=profile.deviation,
         alpha=alpha,
         value=float(bound._value(mu)) + float(np.sum(profile.value)),
         certificate=certificate,

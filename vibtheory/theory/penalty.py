@@ -76,6 +76,14 @@ class Profile:
         return np.asarray(np.where(self.w == 0, np.inf, variance))
 
     @property
+    def deviation(self) -> Array:
+        """σ; root by root, so that it is a number where σ² leaves float64."""
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            ratio = np.sqrt(np.sqrt(self.gamma) / np.sqrt(self.w))
+            deviation = np.sqrt(np.abs(self.mu)) * np.sqrt(root_noise(self.t)) * ratio
+        return np.asarray(np.where(self.w == 0, np.inf, deviation))
+
+    @property
     def value(self) -> Array:
         """ρ = γ[u − log(1−u)]."""
         t = self.t

@@ -159,7 +159,7 @@ def minimise_real_loss(
     profile = Profile(mu, problem.w, problem.gamma)
     return RealLossMinimum(
         mu,
-        np.sqrt(profile.variance),
+        profile.deviation,
         profile.alpha,
         history[-1],
         problem.loss(mu),

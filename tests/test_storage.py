@@ -125,6 +125,13 @@ def test_a_link_stays_one_and_what_is_no_file_is_not_replaced(tmp_path: Path) ->
     assert sorted(p.name for p in tmp_path.iterdir()) == ["here.csv", "pipe", "there"]
 
 
+def test_lock_leaves_another_programs_lock_file(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("theirs", encoding="utf-8")
+    with locked(tmp_path):
+        pass
+    assert (tmp_path / ".lock").read_text(encoding="utf-8") == "theirs"
+
+
 def test_lock_is_exclusive_and_released(tmp_path: Path) -> None:
     with locked(tmp_path / "new"):
         assert (tmp_path / "new").is_dir()

@@ -84,7 +84,7 @@ def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchn
         moved = deviation(exact, small, inputs)
         if not moved <= tolerance:
             reject("net", f"a chain whose outputs would move by {moved:.2g} of their size", "unchanged outputs",
-                   "report it with the model")  # fmt: skip
+                   "make a module of a hook that changes values, or report it with the model")  # fmt: skip
     else:
         small, report = compress_graph(exact, inputs, tolerance)
     main = precision_of(net)

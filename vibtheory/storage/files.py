@@ -96,7 +96,7 @@ def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=wait)
+        lock = FileLock(folder / ".vibtheory.lock", timeout=wait)  # it is emptied: a name that is nobody else's
         lock.acquire()
     except Timeout as error:
         raise VibTheoryError(

@@ -426,6 +426,13 @@ def test_bad_input(case: str) -> None:
         BAD[case]()
 
 
+@pytest.mark.parametrize("setting", ["label_smoothing", "distill"])
+def test_what_softens_labels_is_refused_where_there_are_none(setting: str) -> None:
+    """Real targets have no softmax: the divergence between two would be minimised in silence."""
+    with pytest.raises(InvalidInputError, match=rf"^{setting}: got 0.5, expected 0 for regression.*Remedy"):
+        train(_net(4, 2), _regression(), device="cpu", pretrain_epochs=1, **{setting: 0.5}, **QUICK)
+
+
 def test_a_recipe_object_and_its_changes() -> None:
     recipe = Recipe(gamma=1e-3, epochs=5, batch_size=200)
     run = train(_net(), DATA, recipe, device="cpu", epochs=1)

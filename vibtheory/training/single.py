@@ -117,8 +117,9 @@ def in_turns(net: nn.Module, data: Dataset, recipe: Recipe, settings: Settings) 
         reject("gamma", sorted(recipe.layer_gamma), f"exactly the gated layers {list(gates)}", "name each layer once")
     if recipe.distill and settings.teacher is None and not recipe.pretrain_epochs:
         reject("distill", recipe.distill, "0 without a teacher", "pass teacher, or set pretrain_epochs")
-    if recipe.label_smoothing and data.likelihood != "multinomial":
-        reject("label_smoothing", recipe.label_smoothing, "0 for regression", "leave it out: there are no labels")
+    for name, share in (("label_smoothing", recipe.label_smoothing), ("distill", recipe.distill)):
+        if share and data.likelihood != "multinomial":
+            reject(name, share, "0 for regression", "leave it out: there are no labels")
     check_acceleration(settings.accelerate, place, processes.size)
     with (
         locked(folder, wait=_ENDING) if folder and processes.rank == 0 else nullcontext(),

@@ -42,6 +42,18 @@ def small(model: nn.Module, data: vt.datasets.Dataset) -> module.CompressedModel
     return vt.compress_to(model, data, r_w=40.0, **SHORT)
 
 
+def test_with_distill_the_model_as_given_is_the_teacher(model: nn.Module, data: vt.datasets.Dataset) -> None:
+    """At distill=1 labels play no part where the budget is a size: wrong ones give the same bits."""
+    wrong = vt.datasets.from_arrays(data.x_train, 2 - data.y_train, data.x_test, data.y_test)
+    options = SHORT | {"trials": 2, "recipe": vt.Recipe(batch_size=50, gate_learning_rate=0.05, distill=1.0)}
+    nets = [vt.compress_to(model, part, r_w=40.0, **options).net for part in (data, wrong)]
+    for ours, theirs in zip(*(net.parameters() for net in nets), strict=True):
+        assert torch.equal(ours, theirs)
+    with torch.no_grad():
+        same = nets[1](torch.as_tensor(data.x_test)).argmax(1) == model(torch.as_tensor(data.x_test)).argmax(1)
+    assert same.double().mean() > 0.9  # what learns the wrong labels agrees on a third
+
+
 def test_a_budget_of_weights_is_met_by_the_lowest_price_that_meets_it(small, model, data):
     assert small.met
     assert small.status == "r_W ≤ 40 %: met"

@@ -146,7 +146,8 @@ def compress_to(
         epochs, fine_tune_epochs: of each trial with gates, and of the small model in the end (rate down to 0).
         trials: prices tried, by bisection of log γ between 1e-7 and 1: 7 leave a factor of 1.13.
         held_out: training examples that only judge the trials; None: a tenth, at most 5,000. The last training has all.
-        recipe: how to train; its gamma, epochs and pretraining do not count. None: `Recipe` with a cosine schedule.
+        recipe: how to train; its gamma, epochs and pretraining do not count; with `distill` the model as given is the
+            teacher. None: `Recipe` with a cosine schedule.
         seed, device, progress: as in `train`.
         checkpoint: folder; the same call goes on from there after a stop, and one with more trials from its trials.
         gates: options of `insert_gates`.
@@ -187,7 +188,7 @@ def compress_to(
 
     def run(net: nn.Module, part: Dataset, name: str, **changes: Any) -> Run:
         place = None if folder is None else folder / name
-        return train(net, part, Recipe.from_dict(plan | changes), checkpoint=place, **common)
+        return train(net, part, Recipe.from_dict(plan | changes), checkpoint=place, teacher=model, **common)
 
     def test(net: nn.Module) -> Evaluation:
         return evaluate(net, data.x_test, data.y_test, likelihood=data.likelihood)

@@ -128,7 +128,7 @@ class Loop:
         self.shrinker: Shrinker | None = None
         self.teacher: Tensor | None = None  # logits [N, K] to follow, where the recipe distils
         if recipe.distill and settings.teacher is not None:
-            self.teacher = self._followed(settings.teacher.to(self.device), first, width)
+            self.teacher = self._followed(settings.teacher, first, width)
         # What holds for one price and one set of learning parameters only; see `enter_phase`.
         self._phase: tuple[bool, Price] | None = None
         self._model: Callable[[Tensor], Tensor] = net  # what a step calls: wrapped for several processes, or compiled
@@ -374,12 +374,12 @@ class Loop:
                 self.shrinker = None
 
     def _followed(self, teacher: nn.Module, first: Tensor, width: int) -> Tensor:
-        """The teacher's predictions; its modules keep their modes. InvalidInputError unless they are [N, width]."""
+        """The teacher's predictions; it keeps its modes and device. InvalidInputError unless they are [N, width]."""
         modes = [(module, module.training) for module in teacher.modules()]
         try:
             try:
                 with torch.no_grad():
-                    found = list(outputs_of(teacher.eval(), first).shape)
+                    found = list(outputs_of(teacher.eval(), first.to(_place_of(teacher, self.device))).shape)
             except (RuntimeError, ValueError, IndexError) as error:
                 refused = f"a net that does not take inputs {list(first.shape[1:])} ({str(error).splitlines()[0]})"
                 reject("teacher", refused, f"{width} outputs for each", "pass a net for the same data and labels")
@@ -394,9 +394,10 @@ class Loop:
     def _predictions(self, net: nn.Module) -> Tensor:
         """Outputs [N, K] of `net` on the training inputs; it is left in evaluation mode."""
         net.eval()
+        place = _place_of(net, self.device)
         with torch.no_grad():
             parts = torch.split(self.examples.given, 2000)
-            return torch.cat([outputs_of(net, batch.to(self.device)).float() for batch in parts])
+            return torch.cat([outputs_of(net, batch.to(place)).float().to(self.device) for batch in parts])
 
     def _check_finite(self, losses: Tensor, epoch: int) -> None:
         bad = (~losses.isfinite()).nonzero().flatten()
@@ -408,3 +409,7 @@ class Loop:
                 f"{broken[0].rpartition('.')[0] if broken else 'the outputs'}. "
                 "Remedy: lower learning_rate or gamma, or resume from the last checkpoint with other settings"
             )
+
+
+def _place_of(net: nn.Module, otherwise: torch.device) -> torch.device:
+    return next((parameter.device for parameter in net.parameters()), otherwise)

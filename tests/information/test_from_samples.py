@@ -89,3 +89,18 @@ def test_slices_do_not_depend_on_the_unit_even_where_squares_overflow(method, un
     found = [from_samples(a, b, method, slices=4).nats for a, b in ((x, y), (unit * x, y), (x, unit * y))]
     assert found[0] > 0.2
     assert found == pytest.approx([found[0]] * 3, rel=1e-9)
+
+
+@pytest.mark.parametrize("method", SAMPLE_METHODS)
+@pytest.mark.filterwarnings("error")
+def test_a_dead_unit_tells_nothing_and_hides_nothing(method):
+    """A column that is constant, as a closed unit's: alone it has no information, beside others it takes none."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(1000, 2))
+    y, dead = x[:, :1] + 0.5 * rng.normal(size=(1000, 1)), np.full((1000, 1), 3.7)
+    alone, beside, without = (
+        from_samples(points, y, method, slices=16, steps=200) for points in (dead, np.hstack([dead, x]), x)
+    )
+    assert alone.nats == pytest.approx(0, abs=4 * alone.stderr + 1e-5)
+    assert beside.nats == pytest.approx(without.nats, abs=2 * (beside.stderr + without.stderr))
+    assert beside.nats > 0.15  # of 0.80 nats; a third of it on the mean slice

@@ -106,14 +106,11 @@ def _max_sliced(x: Array, y: Array, rng: np.random.Generator, slices: int) -> Mu
     x, y = _in_range(x, 0), _in_range(y, 0)
     order = rng.permutation(len(x))
     half, rest = order[: len(x) // 2], order[len(x) // 2 :]
-    scale_x, scale_y = x[half].std(axis=0) + 1e-300, y[half].std(axis=0) + 1e-300
-    x, y = (x - x[half].mean(axis=0)) / scale_x, (y - y[half].mean(axis=0)) / scale_y
+    x, y = ((points - points[half].mean(axis=0)) / _spread(points[half]) for points in (x, y))
     # the canonical pairs see linear dependence, coordinates and random pairs the rest; the best one is refined
-    left, right = (np.linalg.svd(part[half], full_matrices=False) for part in (x, y))
-    u, _, v = np.linalg.svd(left[0].T @ right[0])
-    candidates = [
-        (left[2].T @ (u[:, i] / left[1]), right[2].T @ (v[i] / right[1])) for i in range(min(3, len(v), u.shape[1]))
-    ]
+    (left, back), (right, forth) = _whitened(x[half]), _whitened(y[half])
+    u, _, v = np.linalg.svd(left.T @ right)
+    candidates = [(back @ u[:, i], forth @ v[i]) for i in range(min(3, len(v), u.shape[1]))]
     candidates += [(a, b) for a in np.eye(x.shape[1])[:4] for b in np.eye(y.shape[1])[:4]]
     candidates += [(_direction(x.shape[1], rng), _direction(y.shape[1], rng)) for _ in range(slices)]
     scores = [_projected(x[half], y[half], a, b).nats for a, b in candidates]
@@ -133,6 +130,13 @@ def _max_sliced(x: Array, y: Array, rng: np.random.Generator, slices: int) -> Mu
     )  # fmt: skip
 
 
+def _whitened(points: Array) -> tuple[Array, Array]:
+    """Orthonormal columns [N, r] that span centred `points` [N, p], and their directions [p, r]; none of constants."""
+    u, singular, v = np.linalg.svd(points, full_matrices=False)
+    rank = int((singular > max(points.shape) * np.finfo(np.float64).eps * singular[0]).sum())
+    return u[:, :rank], v[:rank].T / singular[:rank]
+
+
 def _direction(width: int, rng: np.random.Generator) -> Array:
     a = rng.standard_normal(width)
     return np.asarray(a / np.linalg.norm(a), dtype=np.float64)
@@ -140,6 +144,11 @@ def _direction(width: int, rng: np.random.Generator) -> Array:
 
 def _projected(x: Array, y: Array, a: Array, b: Array, halves: int = 0) -> MutualInformation:
     """KSG on a pair of projections, each of unit standard deviation: the estimate depends on the ratio of the units."""
-    first, second = x @ a, y @ b
-    first, second = first / (first.std() + 1e-300), second / (second.std() + 1e-300)
-    return ksg_samples(first[:, None], second[:, None], halves=halves)
+    first, second = (points[:, None] / _spread(points) for points in (x @ a, y @ b))
+    return ksg_samples(first, second, halves=halves)
+
+
+def _spread(points: Array) -> Array:
+    """The standard deviation along axis 0; 1 of what is constant."""
+    spread = points.std(axis=0)
+    return np.asarray(np.where(spread > 0, spread, 1.0))

@@ -154,6 +154,20 @@ def test_layers_that_no_constant_passes(middle: nn.Module) -> None:
     torch.testing.assert_close(compress(net, x)(x), net(x))
 
 
+@pytest.mark.parametrize("behind", [[nn.BatchNorm1d(32)], [nn.Tanh()], [nn.Dropout(), nn.Flatten(), nn.GELU()], []])
+def test_means_that_a_flatten_carries_on(behind: list[nn.Module]) -> None:
+    """They are paid before it, by channel, where what follows does not take them up."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Gate(8), nn.Flatten(), *behind).eval()
+    x, gate = torch.randn(5, 3, 4, 4), net[2]
+    gate.mu.data.normal_(1.0, 0.5)
+    if behind:
+        net.append(nn.Linear(32, 3))
+        gate.close(torch.arange(8) < 3)
+    torch.testing.assert_close(compress(net, x)(x), net(x))
+    torch.testing.assert_close(compress(net, x)(x[:1]), net(x[:1]))
+
+
 def test_a_layer_called_scale() -> None:
     """What a last gate owes is a module of its own beside the user's "scale"."""
     torch.manual_seed(0)

@@ -36,6 +36,7 @@ class _Front:
     scale: Tensor | None  # float64, over the same units; None: nothing owed
     residue: Tensor  # float64, the value of each unit that was dropped; 0 for the kept ones
     axis: int = 1  # where the units are
+    flatten: str | None = None  # the Flatten since when each of them is several, as many as nothing here says
 
     def spread(self, width: int) -> None:
         """After a Flatten each channel becomes width/channels consecutive units."""
@@ -122,9 +123,11 @@ def compress_chain(net: nn.Sequential, *, fold_batchnorm: bool = False) -> nn.Se
         if front is not None:
             _settle(layers, name, module, front, taken)
             module = _through_unitwise(name, module, front)
+            if isinstance(module, nn.Flatten):
+                front.flatten = front.flatten or name
         layers[name] = module
     if front is not None and front.scale is not None:
-        layers[free_name("scale", taken)] = FixedScale(front.scale[front.kept], front.axis)
+        _pay(layers, free_name("scale", taken), front)
     small = nn.Sequential(layers).eval()
     return _fold_batchnorm(small) if fold_batchnorm else small
 
@@ -233,8 +236,16 @@ def _settle(
     scale = front.scale[front.kept]
     if isinstance(module, _HOMOGENEOUS) and bool((scale > 0).all()):
         return
-    layers[free_name(f"scale_before_{name}", taken)] = FixedScale(scale, front.axis)
-    front.scale = None
+    _pay(layers, free_name(f"scale_before_{name}", taken), front)
+
+
+def _pay(layers: OrderedDict[str, nn.Module], name: str, front: _Front) -> None:
+    """The owed scale as a layer: here, or before the Flatten that it has passed."""
+    assert front.scale is not None
+    later = list(layers)[list(layers).index(front.flatten) :] if front.flatten else []
+    layers[name], front.scale = FixedScale(front.scale[front.kept], front.axis), None
+    for passed in later:
+        layers.move_to_end(passed)
 
 
 def _through_unitwise(name: str, module: nn.Module, front: _Front) -> nn.Module:

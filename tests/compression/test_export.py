@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 
 from vibtheory.compression.cut import compress
 from vibtheory.compression.export import export_onnx
+from vibtheory.compression.fixed_modules import FixedScale
 from vibtheory.errors import InvalidInputError, MissingDependencyError, VibTheoryError
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.lenet import lenet_5_caffe
@@ -161,6 +163,51 @@ def test_out_of_memory_is_no_fault_of_the_model(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(torch.onnx, "export", fail)
     with pytest.raises(MemoryError):
         export_onnx(nn.Linear(2, 2), torch.zeros(2, 2), tmp_path / "net.onnx")
+
+
+def small_outputs() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 4), nn.Softplus(3.0, 2.0), FixedScale(torch.full((1,), 1e-6)))
+
+
+def nearly_constant() -> nn.Module:
+    pool = nn.AvgPool2d(2, 1, divisor_override=3)
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 2, 3)), pool, FixedScale(torch.full((1,), 1e-4)), nn.Sigmoid(), nn.Flatten()
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Sequential(nn.Linear(6, 4), nn.LogSigmoid(), nn.Linear(4, 2)),  # its tail is not in the file
+        lambda: nn.Sequential(nn.Linear(6, 64), nn.Softplus(1.0, 2.0), nn.Linear(64, 2)),  # nor a threshold
+        small_outputs,
+        nearly_constant,  # nor a divisor
+    ],
+)
+def test_what_ordinary_inputs_hardly_show(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(VibTheoryError, match="onnxruntime differs from torch by .*Remedy"):
+        export_onnx(make(), torch.rand(2, 6), tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Attention(nn.Module):
+    """Without normalisation: far inputs make logits whose rounding decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.queries(x) @ x.transpose(1, 2), -1) @ x
+
+
+def test_rounding_is_no_deviation(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    assert export_onnx(Attention(), torch.randn(2, 6, 8), tmp_path / "a.onnx").max_deviation < 1e-5
+    net = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 8)).half()
+    assert export_onnx(net, torch.randn(2, 64).half(), tmp_path / "b.onnx").max_deviation < 1e-2
 
 
 @pytest.mark.parametrize("name", ["onnx", "onnxruntime"])

@@ -96,6 +96,26 @@ def test_a_net_of_ones_own_must_be_passed(tmp_path: Path) -> None:
         load(tmp_path, net=nn.Sequential(nn.Linear(5, 9), nn.ReLU(), Gate(9), nn.Linear(9, 3)))
 
 
+def test_what_no_tensor_shows_is_compared(tmp_path: Path) -> None:
+    """A net of a builder, changed afterwards, is not the one that its name builds; neither is another one passed."""
+    changed = networks.mlp((5, 6, 3))
+    changed.relu1 = nn.Tanh()
+    run = _run(changed)
+    run.save(tmp_path)
+    with pytest.raises(CheckpointError, match="its layers.*Remedy: pass net="):
+        load(tmp_path)
+    again = networks.mlp((5, 6, 3))
+    again.relu1 = nn.Tanh()
+    x = torch.as_tensor(DATA.x_test)
+    assert torch.equal(load(tmp_path, net=again).net(x), run.net(x))
+    _run(_own()).save(tmp_path)
+    other, closed = _own(), _own()
+    other[1], closed[2].threshold = nn.Tanh(), 3.0
+    for net in (other, closed):
+        with pytest.raises(CheckpointError, match="its layers.*Remedy: pass net="):
+            load(tmp_path, net=net)
+
+
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no run\.json.*Remedy"):
         load(tmp_path / "nowhere")

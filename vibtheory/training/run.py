@@ -17,12 +17,15 @@ from vibtheory.networks.gates import gate_information, named_gates
 from vibtheory.networks.registry import build, description
 from vibtheory.networks.streams import random_state_kept
 from vibtheory.storage import locked, read_state, write_state
+from vibtheory.training.checkpoint import net_fingerprint
 from vibtheory.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Run", "load"]
+
+_MODULES = f"modules (torch {torch.__version__})"  # another torch may print them otherwise
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +119,7 @@ def describe(run: Run) -> dict[str, Any]:
     return {
         "format": 1,
         "network": description(run.net),
+        _MODULES: net_fingerprint(run.net, state=False),
         "recipe": run.recipe.to_dict(),
         "seed": run.seed,
         "status": run.status,
@@ -147,6 +151,8 @@ def load(folder: str | Path, net: nn.Module | None = None) -> Run:
         if net is None:
             net = _rebuilt(plain["network"], tensors)
         net.load_state_dict(tensors)
+        if plain.get(_MODULES) not in (None, net_fingerprint(net, state=False)):
+            raise ValueError("its layers, or its gates' options, are not those that were trained")
         recipe = Recipe.from_dict(plain["recipe"])
         run = Run(net.eval(), recipe, plain["seed"], plain["status"], plain["message"], plain["history"], plain["data"])
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:

@@ -39,6 +39,25 @@ def test_round_trip_and_checksum_in_the_name(tmp_path: Path) -> None:
     assert read_state(tmp_path, "other") is None
 
 
+def test_a_reader_whom_a_writer_overtakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice another state is written between the description and its tensors: the last one is read."""
+    write_state(tmp_path, "run", OLD, {"n": 0})
+    real, later = storage.read_sealed, [(NEW, 1), (OLD, 2)]
+
+    def overtaken(path: Path) -> dict[str, object]:
+        found = real(path)
+        if later:
+            tensors, n = later.pop(0)
+            write_state(tmp_path, "run", tensors, {"n": n})
+        return found
+
+    monkeypatch.setattr(storage, "read_sealed", overtaken)
+    found = read_state(tmp_path, "run")
+    assert found is not None
+    assert found[1]["n"] == 2
+    assert all(torch.equal(found[0][key], OLD[key]) for key in OLD)
+
+
 def test_old_weights_are_removed_after_the_new_ones_count(tmp_path: Path) -> None:
     write_state(tmp_path, "run", OLD, {})
     write_state(tmp_path, "other", OLD, {})

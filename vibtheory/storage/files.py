@@ -153,6 +153,11 @@ def _checksum(plain: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
+def _version(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
+
+
 def read_state(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The pair that `write_state` wrote last, or None where there is none.
 
@@ -165,6 +170,7 @@ def read_state(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, An
     path = folder / f"{name}.json"
     if not path.exists():
         return None
+    before = _version(path)
     remedy = "Remedy: restore the folder from a copy, or delete it and run again"
     try:
         description = read_sealed(path)
@@ -177,6 +183,8 @@ def read_state(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, An
         tensors = load(content)
         tensors |= {key: tensors[other] for key, other in description.pop("tied", {}).items()}
     except (OSError, ValueError, KeyError, SafetensorError) as error:
+        if path.exists() and _version(path) != before:
+            return read_state(folder, name)  # a writer has replaced the pair in the meantime
         raise CheckpointError(
             f"folder: {path} is not a readable checkpoint ({type(error).__name__}: {error}), "
             f"expected what Run.save or train(checkpoint=...) wrote. {remedy}"

@@ -202,6 +202,12 @@ def _own(activation: type[nn.Module] = nn.ReLU, **gates: Any) -> nn.Module:
     return insert_gates(net, torch.as_tensor(DATA.x_test[:2]), **gates)
 
 
+def _frozen() -> nn.Module:
+    net = _own()
+    net.get_parameter("1.weight").requires_grad_(False)
+    return net
+
+
 def _teacher(seed: int) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Flatten(), nn.Linear(25, 2))
@@ -214,6 +220,7 @@ CHANGES: dict[str, tuple[str, Any, Any]] = {
     "prior": ("network", lambda: _own(law="gd"), lambda: _own(law="gd", prior_open=0.5)),
     "multiplier": ("network", _own, lambda: _own(multiplier=2.0)),
     "teacher": ("teacher", _own, _own),
+    "a layer frozen": ("frozen", _own, _frozen),
 }
 
 

@@ -181,6 +181,7 @@ class Loop:
             "amp": self.amp,
             "shapes": {name: list(tensor.shape) for name, tensor in self.net.named_parameters()},
             "test": test_fingerprint(self.data),
+            "frozen": [name for name, parameter in self.net.named_parameters() if not parameter.requires_grad],
             # a module's words may be others under another torch, which must not keep a run from going on
             f"network (torch {torch.__version__})": net_fingerprint(self.net, state=False),
             "teacher": None if teacher is None else net_fingerprint(teacher, state=True),

@@ -82,7 +82,7 @@ def train(
         InvalidInputError: an argument of the wrong type or out of range, data that do not fit the net, a layer name in
             gamma that is none.
         CheckpointError: the checkpoint is unreadable, or belongs to another recipe, seed, data set (training or test),
-            network (layers, gates and their laws and thresholds) or teacher.
+            network (layers, gates and their laws and thresholds, what is frozen) or teacher.
         DivergedError: a non-finite loss; names step and layer.
     """
     check_dataset(data)

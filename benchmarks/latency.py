@@ -9,8 +9,8 @@ take turns, so that other load on the machine hits both and each finds its cache
 process, the fastest of all turns (what `timeit` advises: load only ever adds), and only their ratio is meant.
 "realised" = (dense time / compressed time) / (dense FLOP / compressed FLOP); 1 would be a perfect conversion. It is
 given three times: for torch as it is, and for `export_onnx` and onnxruntime (one thread too) and `export_c` against the
-fastest of the dense net's three times. The C file takes one image after the other whatever the batch; at batch 1 its
-time is that of one of 200 images in one call, for a program in C makes no call from Python. Measured, and slower than
+fastest of the dense net's three times. At batch 1 the C file's time is that of one of 200 images in one call that goes
+through them one after the other (EXAMPLES = 1), for a program in C makes no call from Python. Measured, and slower than
 one of these: channels-last memory, torch.jit's freezing, torch.compile, AOTInductor, OpenVINO, batches in parts.
 """
 
@@ -71,10 +71,13 @@ def served(net: nn.Module, x: Tensor, threads: int) -> Callable[[Tensor], Any]:
     return lambda inputs: session.run(None, {"input": inputs.numpy()})
 
 
-def in_c(net: nn.Module, x: Tensor) -> Callable[[Tensor], Any]:
-    """`net` as a C file, compiled."""
+def in_c(net: nn.Module, x: Tensor, single: bool) -> Callable[[Tensor], Any]:
+    """`net` as a C file, compiled; for a `single` image at a time."""
     with tempfile.TemporaryDirectory() as folder:
-        run = compiled(export_c(net, x[:2], Path(folder) / "net.c").path)
+        file = export_c(net, x[:2], Path(folder) / "net.c").path
+        if single:
+            file.write_text("#define EXAMPLES 1\n" + file.read_text())
+        run = compiled(file)
     return lambda inputs: run(inputs.numpy())
 
 
@@ -133,7 +136,7 @@ def main() -> None:
             many = x if batch > 1 else x.repeat(200, 1, 1, 1)
             slow_c, fast_c = (
                 time * batch / len(many)
-                for time in fastest_times([in_c(net, x) for net in (dense, small)], many, options.seconds)
+                for time in fastest_times([in_c(net, x, batch == 1) for net in (dense, small)], many, options.seconds)
             )
             best = min(slow, slow_onnx, slow_c)
             flop_ratio = 100 / size.flop_ratio

@@ -36,7 +36,7 @@ from vibtheory.storage import write_bytes
 
 __all__ = ["compiled", "export_c"]
 
-_MANY, _GROUPS, _MAPS = 16, 8, 4  # as in plain.c
+_MOST, _LANES, _COLUMNS, _MAPS = 128, 16, 8, 4  # outputs in one call; the most, and as, in plain.c
 _SIZES = re.compile(r"void (\w+)\(.*x \[n\]\[(\d+)\] -> y \[n\]\[(\d+)\]")
 _ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.ReLU: "v < 0 ? 0 : v",  # NaN stays NaN
@@ -179,6 +179,7 @@ class _Writer:
         self._calls: list[str] = []
         self._now, self._sizes = "x", [math.prod(x.shape[1:])]
         self._past = 0  # so many numbers behind its input's end a convolution may read, and not use
+        self._maps = False  # has it layers of maps? Then one example at a time stays in the caches
         with torch.no_grad():
             for module in _walk(plain):
                 if isinstance(module, nn.Sequential):
@@ -197,12 +198,17 @@ class _Writer:
                  "INPUTS": str(self._sizes[0]), "OUTPUTS": str(self._sizes[-1])}  # fmt: skip
         head = re.sub("|".join(words), lambda word: words[word[0]], head)
         body = "\n".join(f"  {line}" for line in self._calls)
+        together = "1" if self._maps else "EXAMPLES"
+        several = f"several(x + i * {self._sizes[0]}, y + i * {self._sizes[-1]}, first, second, "
+        most = f"  for (; i + EXAMPLES <= n; i += EXAMPLES) {several}EXAMPLES);\n"
         return (
-            f"{head}\n{''.join(self._constants)}\nstatic HERE ALIGNED float first[{room}], second[{room}];\n\n"
-            f"INLINE void one(const float *x, float *y, float *a, float *b) {{\n  (void)a, (void)b;\n{body}\n"
-            f"  __builtin_memcpy(y, {self._now}, {4 * self._sizes[-1]});\n}}\n\n"
-            f"void {name}(const float *x, float *y, long n) {{\n  float *a = first, *b = second;\n"
-            f"  for (long i = 0; i < n; i++) one(x + i * {self._sizes[0]}, y + i * {self._sizes[-1]}, a, b);\n}}\n"
+            f"{head}\n{''.join(self._constants)}\n#define ROOM {room}\n"
+            f"static HERE ALIGNED float first[{together} * ROOM], second[{together} * ROOM];\n\n"
+            "INLINE void several(const float *x, float *y, float *a, float *b, int n) {\n"
+            f"  (void)a, (void)b;\n{body}\n"
+            f"  EACH __builtin_memcpy(y + e * {self._sizes[-1]}, {self._each()}, {4 * self._sizes[-1]});\n}}\n\n"
+            f"void {name}(const float *x, float *y, long n) {{\n  long i = 0;\n{'' if self._maps else most}"
+            f"  for (; i < n; i++) {several}1);\n}}\n"
         )
 
     def _add(self, module: nn.Module, shape: list[int], after: list[int]) -> None:
@@ -210,6 +216,7 @@ class _Writer:
         whole = isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1)
         if whole or isinstance(module, _PASSED):
             return  # units stand before positions anyway
+        self._maps |= len(shape) > 1
         if isinstance(module, nn.Linear) and len(shape) == 1:
             self._linear(module)
         elif isinstance(module, nn.Conv2d) and len(shape) == 3 and module.groups == 1 and set(module.dilation) == {1}:
@@ -230,22 +237,20 @@ class _Writer:
         elif type(module) in _ACTIVATIONS:
             self._own()
             formula = _ACTIVATIONS[type(module)]
-            here = f"{self._now}[i]"
-            loop = f"for (int i = 0; i < {math.prod(shape)}; i++)"
-            self._calls.append(f"{loop} {{ float v = {here}; {here} = {formula}; }}")
+            loop = f"for (float *p = {self._each()}, *end = p + {math.prod(shape)}; p < end; p++)"
+            self._calls.append(f"EACH {loop} {{ float v = *p; *p = {formula}; }}")
         else:
             expected = "ungrouped convolutions, pooling without padding, linear layers of [N, d], units on axis 1"
             reject("model", f"{' '.join(str(module).split())} of {shape}", expected, "use export_onnx")
 
     def _linear(self, module: nn.Linear) -> None:
-        source, target = self._now, self._next()
-        weight, bias = _filled(module.weight, _MANY), _filled(_bias(module), _MANY)
-        most = _MANY * _GROUPS
-        for start in range(0, len(weight), most):
-            part = weight[start : start + most]
-            constants = self._constant(part.T), self._constant(bias[start : start + most])
-            kept = min(most, module.out_features - start)
-            sizes = module.in_features, kept, len(part) // _MANY
+        source, apart = self._now, self._sizes[0] if self._now == "x" else "ROOM"
+        target = self._next()
+        weight, bias = _filled(module.weight, _LANES), _filled(_bias(module), _LANES)
+        for start in range(0, len(weight), _MOST):
+            part = weight[start : start + _MOST]
+            constants = self._constant(part.T), self._constant(bias[start : start + _MOST])
+            sizes = module.in_features, min(_MOST, module.out_features - start), len(part), "n", apart, "ROOM"
             self._calls.append(f"linear({source}, {target} + {start}, {', '.join(map(str, (*constants, *sizes)))});")
 
     def _convolution(self, module: nn.Conv2d, shape: list[int], after: list[int]) -> None:
@@ -258,7 +263,7 @@ class _Writer:
             self._sizes.append(math.prod(shape))
         elif self._now == "x":
             self._call("pad", *shape, 0, 0)  # into a buffer that may be read a little past its end
-        self._past = max(self._past, _MANY // 2 * module.stride[1])
+        self._past = max(self._past, _COLUMNS * module.stride[1])
         source, target = self._now, self._next()
         weight, bias = _filled(module.weight, _MAPS), _filled(_bias(module), _MAPS)
         for start in range(0, len(weight), _MAPS):
@@ -271,11 +276,13 @@ class _Writer:
 
     def _scaled(self, by: Tensor, plus: Tensor, units: int, positions: int) -> None:
         self._own()
-        self._calls.append(f"scale({self._now}, {self._constant(by)}, {self._constant(plus)}, {units}, {positions});")
+        arguments = self._each(), self._constant(by), self._constant(plus), units, positions
+        self._calls.append(f"EACH scale({', '.join(map(str, arguments))});")
 
     def _call(self, name: str, *arguments: Any) -> None:
-        source, target = self._now, self._next()
-        self._calls.append(f"{name}({source}, {target}, {', '.join(map(str, arguments))});")
+        source = self._each()
+        self._next()
+        self._calls.append(f"EACH {name}({source}, {self._each()}, {', '.join(map(str, arguments))});")
 
     def _next(self) -> str:
         self._now = "b" if self._now == "a" else "a"
@@ -284,8 +291,12 @@ class _Writer:
     def _own(self) -> None:
         """What is changed in place is not the caller's."""
         if self._now == "x":
-            self._calls.append(f"__builtin_memcpy(a, x, {4 * self._sizes[0]});")
+            self._calls.append(f"EACH __builtin_memcpy(a + e * ROOM, {self._each()}, {4 * self._sizes[0]});")
             self._now = "a"
+
+    def _each(self) -> str:
+        """Where example e's numbers are now."""
+        return f"{self._now} + e * {self._sizes[0] if self._now == 'x' else 'ROOM'}"
 
     def _constant(self, values: Tensor) -> str:
         if not bool(values.isfinite().all()):

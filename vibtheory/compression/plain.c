@@ -3,47 +3,71 @@
 
    cc -O3 -march=native -ffp-contract=fast -c NAME.c        (add -lm when linking)
 
-   One example at a time: what is left of a compressed network stays in the first-level cache, weights included.
-   Every size below is a constant once a function is inlined. Each thread has buffers of its own, which may lie on its
-   stack; with -DHERE= there is one pair, for boards, and for one thread at a time. */
+   Layer by layer for one example, or where there are no maps for a few, so that a weight is read once for all of them:
+   what is left of a compressed network stays in the caches near by. Every size below is a constant once a function is
+   inlined. Each thread has buffers of its own, which may lie on its stack; with -DHERE= there is one pair, for boards,
+   and for one thread at a time, and with -DEXAMPLES=1 it is as small as it can be. */
 #include <math.h>
 #ifndef HERE
 #define HERE _Thread_local
 #endif
+#ifndef EXAMPLES
+#define EXAMPLES 4 /* at once, through linear layers */
+#endif
+#ifdef __AVX512F__ /* numbers in a vector, and vectors of outputs at once: so many as the registers hold */
+#define LANES 16
+#define GROUPS 8
+#else
+#ifdef __AVX__
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#define GROUPS 4
+#endif
 #define LEAST(p, q) ((p) < (q) ? (p) : (q))
-#define ALIGNED __attribute__((aligned(4 * MANY)))
+#define MOST (GROUPS > EXAMPLES ? GROUPS : EXAMPLES)
+#define ALIGNED __attribute__((aligned(64)))
 #define INLINE static inline __attribute__((always_inline))
-#define MANY 16  /* outputs of a linear layer, or columns of a map, that are summed at once */
-#define GROUPS 8 /* as many times MANY outputs */
-#define MAPS 4   /* maps of a convolution at once */
-typedef float vec __attribute__((vector_size(4 * MANY)));
-typedef float half __attribute__((vector_size(2 * MANY)));
+#define MAPS 4 /* of a convolution, at once */
+#define COLUMNS LEAST(LANES, 8)
+#define EACH for (int e = 0; e < n; e++)
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float strip __attribute__((vector_size(4 * COLUMNS)));
 
-/* x [in], w [in][groups * MANY] -> y [out]; two sums of each output, so that none waits for the one before */
+/* n examples x [n][from], in inputs each, w [in][width] -> y [n][to], out outputs each; n is 1 or EXAMPLES. Two sums of
+   each output, so that none waits for the one before; the same ones whatever n is. */
 INLINE void linear(const float *restrict x, float *restrict y, const float *restrict w, const float *restrict b,
-                   int in, int out, int groups) {
-  vec sum[GROUPS], other[GROUPS], row;
-  for (int g = 0; g < groups; g++) {
-    __builtin_memcpy(&sum[g], b + g * MANY, sizeof(vec));
-    other[g] = (vec){0};
-  }
-  for (int i = 0; i + 1 < in; i += 2)
+                   int in, int out, int width, int n, int from, int to) {
+  int wide = n > 1 ? 1 : GROUPS;
 #pragma GCC unroll 8
-    for (int g = 0; g < groups; g++) {
-      const float *weight = w + (i * groups + g) * MANY;
-      __builtin_memcpy(&row, weight, sizeof(vec));
-      sum[g] += x[i] * row;
-      __builtin_memcpy(&row, weight + groups * MANY, sizeof(vec));
-      other[g] += x[i + 1] * row;
+  for (int at = 0; at < width; at += wide * LANES) {
+    int all = LEAST(wide, (width - at) / LANES) * n; /* sums: of an example's vectors, or of a vector's examples */
+    vec sum[MOST], other[MOST], row;
+#pragma GCC unroll 8
+    for (int k = 0; k < all; k++) {
+      __builtin_memcpy(&sum[k], b + at + k / n * LANES, sizeof(vec));
+      other[k] = (vec){0};
     }
-  for (int g = 0; in % 2 && g < groups; g++) {
-    __builtin_memcpy(&row, w + ((in - 1) * groups + g) * MANY, sizeof(vec));
-    sum[g] += x[in - 1] * row;
-  }
+    for (int i = 0; i + 1 < in; i += 2)
 #pragma GCC unroll 8
-  for (int g = 0; g < groups; g++) {
-    sum[g] += other[g];
-    __builtin_memcpy(y + g * MANY, &sum[g], 4 * LEAST(MANY, out - g * MANY));
+      for (int k = 0; k < all; k++) {
+        const float *weight = w + i * width + at + k / n * LANES, *of = x + k % n * from + i;
+        __builtin_memcpy(&row, weight, sizeof(vec));
+        sum[k] += of[0] * row;
+        __builtin_memcpy(&row, weight + width, sizeof(vec));
+        other[k] += of[1] * row;
+      }
+#pragma GCC unroll 8
+    for (int k = 0; k < all; k++) {
+      int start = at + k / n * LANES;
+      if (in % 2) {
+        __builtin_memcpy(&row, w + (in - 1) * width + start, sizeof(vec));
+        sum[k] += x[k % n * from + in - 1] * row;
+      }
+      sum[k] += other[k];
+      if (start < out) __builtin_memcpy(y + k % n * to + start, &sum[k], 4 * LEAST(LANES, out - start));
+    }
   }
 }
 
@@ -52,25 +76,25 @@ INLINE void convolution(const float *restrict x, float *restrict y, const float 
                         int in, int rows, int columns, int out, int high, int wide, int down, int along) {
   int tall = (rows - high) / down + 1, broad = (columns - wide) / along + 1;
   for (int r = 0; r < tall; r++)
-    for (int c = 0; c < broad; c += MANY / 2) {
-      half sum[MAPS], part;
+    for (int c = 0; c < broad; c += COLUMNS) {
+      strip sum[MAPS], part;
 #pragma GCC unroll 4
-      for (int k = 0; k < MAPS; k++) sum[k] = b[k] - (half){0};
+      for (int k = 0; k < MAPS; k++) sum[k] = b[k] - (strip){0};
       for (int i = 0; i < in; i++)
         for (int u = 0; u < high; u++)
           for (int v = 0; v < wide; v++) {
             const float *from = x + (i * rows + r * down + u) * columns + c * along + v;
             const float *weight = w + ((i * high + u) * wide + v) * MAPS;
             if (along == 1)
-              __builtin_memcpy(&part, from, sizeof(half));
+              __builtin_memcpy(&part, from, sizeof(strip));
             else
-              for (int j = 0; j < MANY / 2; j++) part[j] = from[j * along];
+              for (int j = 0; j < COLUMNS; j++) part[j] = from[j * along];
 #pragma GCC unroll 4
             for (int k = 0; k < MAPS; k++) sum[k] += part * weight[k];
           }
 #pragma GCC unroll 4
       for (int k = 0; k < out; k++)
-        __builtin_memcpy(y + (k * tall + r) * broad + c, &sum[k], 4 * LEAST(MANY / 2, broad - c));
+        __builtin_memcpy(y + (k * tall + r) * broad + c, &sum[k], 4 * LEAST(COLUMNS, broad - c));
     }
 }
 

@@ -6,7 +6,9 @@ a numerical failure is a status on a result object instead (see `vibtheory.theor
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 from zlib import crc32
 
@@ -25,6 +27,7 @@ __all__ = [
     "as_generator",
     "as_indices",
     "as_numbers",
+    "as_path",
     "as_positive",
     "as_scalar",
     "as_seed",
@@ -211,6 +214,13 @@ def as_positive(
     if (array <= 0).any():
         reject(argument, f"smallest entry {array.min():g}", "entries > 0", remedy)
     return array
+
+
+def as_path(argument: str, value: object, remedy: str) -> Path:
+    """`value` as a path. Raises InvalidInputError about `argument` where it is none, with the `remedy`."""
+    if not isinstance(value, str | os.PathLike) or "\0" in str(value):
+        reject(argument, shown(value), "a path", remedy)
+    return Path(value)
 
 
 def check_choice(argument: str, value: object, choices: Iterable[str]) -> None:

@@ -97,7 +97,15 @@ def test_only_regular_files_are_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{"model": "net"}, {"model": torch.relu}, {"path": None}, {"path": 3}, {"tolerance": "x"}, {"tolerance": np.nan}],
+    [
+        {"model": "net"},
+        {"model": torch.relu},
+        {"path": None},
+        {"path": 3},
+        {"path": "a\0"},
+        {"tolerance": "x"},
+        {"tolerance": np.nan},
+    ],
 )
 def test_arguments_of_other_types(given: dict[str, Any], tmp_path: Path) -> None:
     usual = {"model": nn.Linear(2, 2), "path": tmp_path / "net.onnx"}

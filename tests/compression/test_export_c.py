@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -299,6 +301,20 @@ def test_a_file_that_differs_does_not_replace_the_old_one(tmp_path: Path) -> Non
         with pytest.raises(InvalidInputError, match=f"function {name}"):
             export_c(net, x, tmp_path / f"{name}.c")
     assert path.read_text() == "old"
+
+
+def test_without_space_for_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = tempfile.mkstemp
+
+    def full(prefix: str, dir: Path) -> tuple[int, str]:
+        if dir != tmp_path:  # where it compiles
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return make(prefix=prefix, dir=dir)
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    with pytest.raises(VibTheoryError, match=r"could not write .*No space left.*Remedy"):
+        export_c(nn.Sequential(nn.Linear(3, 2)), torch.rand(2, 3), tmp_path / "net.c")
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from vibtheory import networks
 from vibtheory.bridge.checking import theory_gamma
 from vibtheory.datasets.dataset import from_arrays
-from vibtheory.errors import CheckpointError
+from vibtheory.errors import CheckpointError, InvalidInputError
 from vibtheory.networks.gates import Gate
 from vibtheory.training.run import Run, load
 from vibtheory.training.single import train
@@ -114,6 +114,14 @@ def test_what_no_tensor_shows_is_compared(tmp_path: Path) -> None:
     for net in (other, closed):
         with pytest.raises(CheckpointError, match="its layers.*Remedy: pass net="):
             load(tmp_path, net=net)
+
+
+@pytest.mark.parametrize("folder", [None, 3, "a\0b", b"run"])
+def test_what_is_no_path(folder: Any) -> None:
+    run = _run()
+    for call in (run.save, load, lambda f: train(run.net, DATA, epochs=1, checkpoint=f or 0)):
+        with pytest.raises(InvalidInputError, match="expected a path.*Remedy"):
+            call(folder)
 
 
 def test_no_run(tmp_path: Path) -> None:

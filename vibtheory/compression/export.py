@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +22,11 @@ from torch import Tensor, nn
 from vibtheory.errors import (
     MissingDependencyError,
     VibTheoryError,
+    as_path,
     as_scalar,
     as_torch_seed,
     check_type,
     reject,
-    shown,
 )
 from vibtheory.networks.forward import as_example, embeddings, in_float64, precision_of
 from vibtheory.networks.gates import named_gates
@@ -69,9 +68,7 @@ class ExportReport:
 def checked_target(model: nn.Module, path: str | Path) -> Path:
     """`path`, where a file can be written of a model without gates. Raises InvalidInputError otherwise."""
     check_type("model", model, nn.Module, "pass the network itself")
-    if not isinstance(path, str | os.PathLike):
-        reject("path", shown(path), "the path of a file", "pass one, such as net.onnx")
-    path = Path(path)
+    path = as_path("path", path, "pass that of a file, such as net.onnx")
     if named_gates(model):
         reject("model", f"{type(model).__name__} with gates", "a network without gates", "export vt.compress(net)")
     if not path.parent.is_dir():

@@ -28,11 +28,19 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from vibtheory.compression.export import ExportReport, checked_target, compared
 from vibtheory.compression.fixed_modules import FixedScale, Select
-from vibtheory.errors import MissingDependencyError, VibTheoryError, as_numbers, as_scalar, as_torch_seed, reject
+from vibtheory.errors import (
+    MissingDependencyError,
+    VibTheoryError,
+    as_numbers,
+    as_path,
+    as_scalar,
+    as_torch_seed,
+    reject,
+)
 from vibtheory.networks.forward import as_example
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.sequential import computes_as
-from vibtheory.storage import write_bytes
+from vibtheory.storage import write_bytes, write_text
 
 __all__ = ["compiled", "export_c"]
 
@@ -94,7 +102,7 @@ def export_c(
     x = torch.randn((len(example) + 3, *example.shape[1:]), generator=generator, dtype=torch.float32, device="cpu")
     content = _Writer(plain, x.clone()).content(name)
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / path.name).write_text(content, encoding="utf-8")
+        write_text(Path(folder) / path.name, content)
         deviation, excess = compared(plain, compiled(Path(folder) / path.name), x, tolerance)
     if excess:
         raise VibTheoryError(f"model: the compiled C file {excess}. Remedy: report it with the model")
@@ -112,7 +120,7 @@ def compiled(path: str | Path) -> Callable[[ArrayLike], NDArray[np.float32]]:
         MissingDependencyError: no C compiler.
         VibTheoryError: the compiler refuses the file, or what it makes cannot be loaded here.
     """
-    path = Path(path)
+    path = as_path("path", path, "pass that of a C file of export_c")
     said = _SIZES.search(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
     if said is None:
         reject("path", str(path), "a C file of export_c", "write it with export_c")

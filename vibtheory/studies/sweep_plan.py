@@ -14,7 +14,7 @@ from pydantic import Field, InstanceOf
 from torch import nn
 
 from vibtheory.datasets.dataset import Dataset
-from vibtheory.errors import check_choice, reject
+from vibtheory.errors import as_path, check_choice, reject
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.registry import build
 from vibtheory.networks.streams import INITIAL_WEIGHTS, random_state_kept, random_stream
@@ -78,7 +78,7 @@ class SweepPlan(Declared):
             if isinstance(value, range | np.ndarray):
                 self._keep(name, np.asarray(value).tolist())
         super().__post_init__()
-        self._keep("out", Path(self.out))
+        self._keep("out", as_path("out", self.out, "pass that of a folder"))
         if isinstance(self.network, str):
             check_choice("network", self.network, NETWORKS)
         network = {"builder": self.network} if isinstance(self.network, str) else dict(self.network)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vibtheory.compression.evaluation import evaluate
 from vibtheory.compression.metrics import size_row
 from vibtheory.datasets.dataset import Dataset
-from vibtheory.errors import CheckpointError
+from vibtheory.errors import CheckpointError, as_path
 from vibtheory.networks.gates import gate_information, named_gates
 from vibtheory.networks.registry import build, description
 from vibtheory.networks.streams import random_state_kept
@@ -72,9 +72,10 @@ class Run:
         """Write weights and description into `folder`, atomically; returns it. Read back with `vibtheory.load`.
 
         Raises:
+            InvalidInputError: `folder` is no path.
             VibTheoryError: the folder cannot be written, or another run holds it.
         """
-        folder = Path(folder)
+        folder = as_path("folder", folder, "pass that of a folder, such as runs/a")
         with locked(folder):
             write_state(folder, "run", self.net.state_dict(), describe(self))
         return folder
@@ -138,9 +139,10 @@ def load(folder: str | Path, net: nn.Module | None = None) -> Run:
         net: a network of the same architecture, needed where it is not one of `vibtheory.networks`; filled in place.
 
     Raises:
+        InvalidInputError: `folder` is no path.
         CheckpointError: no run in `folder`, an unreadable one, or one of another architecture.
     """
-    found = read_state(Path(folder), "run")
+    found = read_state(as_path("folder", folder, "pass what Run.save was given"), "run")
     if found is None:
         raise CheckpointError(
             f"folder: no run.json in {folder}, expected what Run.save wrote. Remedy: train first, or correct the path"

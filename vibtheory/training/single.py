@@ -7,7 +7,6 @@ from the last epoch's end, and on one CPU ends with the same bits as an undistur
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from vibtheory.datasets.dataset import Dataset
-from vibtheory.errors import as_seed, reject, shown
+from vibtheory.errors import as_path, as_seed, reject
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.likelihood import check_net
 from vibtheory.networks.streams import TRAINING, random_stream
@@ -100,11 +99,7 @@ def train(
 
 def folder_of(checkpoint: object) -> Path | None:
     """The folder that `checkpoint` names. Raises InvalidInputError: neither a path nor None."""
-    if checkpoint is None:
-        return None
-    if not isinstance(checkpoint, str | os.PathLike):
-        reject("checkpoint", shown(checkpoint), "the path of a folder, or None", 'pass one, such as "runs/first"')
-    return Path(checkpoint)
+    return None if checkpoint is None else as_path("checkpoint", checkpoint, "pass that of a folder, or None")
 
 
 def in_turns(net: nn.Module, data: Dataset, recipe: Recipe, settings: Settings) -> InTurns[Run]:

@@ -164,6 +164,20 @@ def test_a_batch_size_that_the_model_writes_down_is_said(tmp_path: Path) -> None
     assert str(report).endswith("for batches of 2 only")
 
 
+class Groups(nn.Module):
+    """Its batch size becomes a number when it is traced: at another one the outputs have another shape."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(len(x), -1, 2).mean(1)
+
+
+def test_a_batch_size_that_changes_the_shape_is_said(tmp_path: Path) -> None:
+    x = torch.rand(1, 6, generator=torch.Generator().manual_seed(0))
+    assert export_onnx(Groups(), x, tmp_path / "net.onnx").batch == 1
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"input": x.numpy()})[0], x.view(3, 2).mean(0)[None], rtol=1e-6)
+
+
 def test_out_of_memory_is_no_fault_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise MemoryError

@@ -150,7 +150,7 @@ def compared(
     """The largest deviation of `run` from `plain` on x; and how far it is too much there, or on inputs far from 0.
 
     Those show what is saturated or balanced at first: an activation's tail, a divisor. What rounding does to `plain`
-    itself, seen in float64, and ten times that, is no deviation.
+    itself, seen in float64, and ten times that, is no deviation. ValueError: the shapes differ.
     """
     exact, real, found = in_float64(plain, x), x.is_floating_point(), []
     kind = precision_of(exact) if real else x.dtype
@@ -158,8 +158,11 @@ def compared(
         with torch.no_grad():  # a first layer may work in place
             wanted = plain(inputs.clone()).double().numpy()
             truth = exact(inputs.to(kind, copy=True)).double().numpy()
+        got = run(inputs)
+        if got.shape != wanted.shape:
+            raise ValueError(f"outputs {list(got.shape)} for {list(wanted.shape)}")
         overflown = np.isfinite(truth) & ~np.isfinite(wanted)  # in the model's own precision
-        gap, rounding = (np.where(overflown, 0, _gap(v, wanted)) for v in (run(inputs), truth))
+        gap, rounding = (np.where(overflown, 0, _gap(v, wanted)) for v in (got, truth))
         largest = np.abs(wanted, where=np.isfinite(wanted), out=np.zeros_like(wanted)).max()
         found.append(float(gap.max()))
         if not found[-1] <= tolerance * largest + 10 * rounding.max():

@@ -31,6 +31,11 @@
 #define INLINE static inline __attribute__((always_inline))
 #define MAPS 4 /* of a convolution, at once */
 #define COLUMNS LEAST(LANES, 8)
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
 #define EACH for (int e = 0; e < n; e++)
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef float strip __attribute__((vector_size(4 * COLUMNS)));
@@ -40,17 +45,17 @@ typedef float strip __attribute__((vector_size(4 * COLUMNS)));
 INLINE void linear(const float *restrict x, float *restrict y, const float *restrict w, const float *restrict b,
                    int in, int out, int width, int n, int from, int to) {
   int wide = n > 1 ? 1 : GROUPS;
-#pragma GCC unroll 8
+UNROLL
   for (int at = 0; at < width; at += wide * LANES) {
-    int all = LEAST(wide, (width - at) / LANES) * n; /* sums: of an example's vectors, or of a vector's examples */
+    int all = n > 1 ? n : LEAST(wide, (width - at) / LANES); /* sums: a vector's examples, or an example's vectors */
     vec sum[MOST], other[MOST], row;
-#pragma GCC unroll 8
+UNROLL
     for (int k = 0; k < all; k++) {
       __builtin_memcpy(&sum[k], b + at + k / n * LANES, sizeof(vec));
       other[k] = (vec){0};
     }
     for (int i = 0; i + 1 < in; i += 2)
-#pragma GCC unroll 8
+UNROLL
       for (int k = 0; k < all; k++) {
         const float *weight = w + i * width + at + k / n * LANES, *of = x + k % n * from + i;
         __builtin_memcpy(&row, weight, sizeof(vec));
@@ -58,7 +63,7 @@ INLINE void linear(const float *restrict x, float *restrict y, const float *rest
         __builtin_memcpy(&row, weight + width, sizeof(vec));
         other[k] += of[1] * row;
       }
-#pragma GCC unroll 8
+UNROLL
     for (int k = 0; k < all; k++) {
       int start = at + k / n * LANES;
       if (in % 2) {
@@ -78,7 +83,7 @@ INLINE void convolution(const float *restrict x, float *restrict y, const float 
   for (int r = 0; r < tall; r++)
     for (int c = 0; c < broad; c += COLUMNS) {
       strip sum[MAPS], part;
-#pragma GCC unroll 4
+UNROLL
       for (int k = 0; k < MAPS; k++) sum[k] = b[k] - (strip){0};
       for (int i = 0; i < in; i++)
         for (int u = 0; u < high; u++)
@@ -89,10 +94,10 @@ INLINE void convolution(const float *restrict x, float *restrict y, const float 
               __builtin_memcpy(&part, from, sizeof(strip));
             else
               for (int j = 0; j < COLUMNS; j++) part[j] = from[j * along];
-#pragma GCC unroll 4
+UNROLL
             for (int k = 0; k < MAPS; k++) sum[k] += part * weight[k];
           }
-#pragma GCC unroll 4
+UNROLL
       for (int k = 0; k < out; k++)
         __builtin_memcpy(y + (k * tall + r) * broad + c, &sum[k], 4 * LEAST(COLUMNS, broad - c));
     }

@@ -103,6 +103,7 @@ DENSE: dict[str, tuple[Callable[[Dense, Tensor], Tensor], int]] = {
     "in place": (_in_place, 5),
     "twice": (lambda n, h: n.leave(torch.relu(h + h) - torch.sigmoid(n.b(h)).chunk(5, 1)[0]), 5),
     "shuffled": (lambda n, h: n.leave(h + n.a(h).relu().view(-1, h.size(1) // 5, 5).transpose(1, 2).flatten(1)), 5),
+    "shape alone": (lambda n, h: n.leave(n.a(h).relu() + functional.pad(n.skipped, (0, h.shape[-1:][0] - 5))), 5),
     "affine": (lambda n, h: n.leave(n.skipped - n.a(h) / 3 + h[:, :5]), 5),
 }
 VECTORS, IMAGES = np.random.default_rng(2).normal(0.3, 2, (20, 6)), np.random.default_rng(3).normal(0, 2, (6, 2, 6, 6))
@@ -224,6 +225,7 @@ REFUSED: dict[str, tuple[Callable[[Dense, Tensor], Tensor], str]] = {
     "square": (lambda n, h: n.leave(h + h * h), "'mul' after the gate"),
     "by the example": (lambda n, h: n.leave(h + h * n.skipped), "'mul' after the gate: mul by another result"),
     "across examples": (lambda n, h: n.leave(h - h.mean(0, keepdim=True)), "'mean' after the gate: it mixes examples"),
+    "over everything": (lambda n, h: n.leave(h + h.mean()), "'mean' after the gate: it mixes examples"),
     "an entry twice": (lambda n, h: n.leave(h + h[:, [0, 0, 1, 2, 3]]), "'getitem' after the gate"),
     "a strange sum": (lambda n, h: n.leave(torch.add(h, torch.relu(h), alpha=9)), "'add' after the gate"),
 }

@@ -56,7 +56,10 @@ class Branching:
         nodes = self.graph.graph.nodes
         self.values, several = results
         self.data = reached(self.graph.graph, [n for n in nodes if n.op == "placeholder"])
-        self.active = {n: i for n, i in reached(self.graph.graph, [self.gate]).items() if not shape_value(n)}
+        self.active = {self.gate: 0}  # and what depends on more of it than its shape, numbered in order
+        for node in nodes:
+            if self.active.keys() & set(node.all_input_nodes) and not shape_value(node):
+                self.active[node] = len(self.active)
         self.constants: dict[fx.Node, float | None] = {self.gate: 1.0}  # None: affine
         self.obstacle, self.affine = "", False
         output = next(n for n in nodes if n.op == "output").args[0]
@@ -273,7 +276,9 @@ class _Map(nn.Module):
 def _alike(one: Any, several: Any) -> bool:
     """Whether the first example has in `several` the result that it has alone."""
     if isinstance(one, Tensor):
-        return one.shape[1:] == several.shape[1:] and torch.allclose(
-            one, several[: len(one)], 1e-9, 1e-9 * float(several.abs().max()), equal_nan=True
+        return (
+            one.ndim > 0
+            and one.shape[1:] == several.shape[1:]
+            and torch.allclose(one, several[: len(one)], 1e-9, 1e-9 * float(several.abs().max()), equal_nan=True)
         )
     return not isinstance(one, tuple | list) or all(map(_alike, one, several))

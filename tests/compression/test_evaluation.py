@@ -93,6 +93,7 @@ BAD = {
     "batch": lambda: metrics.error(_net(), X, Y, batch=0),
     "samples": lambda: metrics.error(_net(), X, Y, samples=-1),
     "target width": lambda: metrics.evaluate(_net(), X, RNG.normal(size=(57, 2)), likelihood="gaussian"),
+    "no second axis": lambda: metrics.evaluate(nn.Sequential(_net(), nn.Flatten(0)), X, Y),
     "label range": lambda: metrics.evaluate(_net(), X, Y + 2),
 }
 

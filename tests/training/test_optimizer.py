@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import vibtheory as vt
 from vibtheory.training.optimizer import Optimizer, load_optimizer, optimizer_tensors
 from vibtheory.training.recipe import Recipe
 
@@ -89,3 +92,56 @@ def test_another_rules_state_is_refused(rule: Literal["adam", "sgd"]) -> None:
     kept = optimizer_tensors(other, names)
     with pytest.raises(ValueError, match="incomplete"):
         load_optimizer(Optimizer(parameters, parameters[2:4], _recipe(rule)), names, kept)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_complex_weights_step_as_torchs(rule: Literal["adam", "sgd"]) -> None:
+    """Torch's fused steps refuse them, and so did the checkpoint of such a net when it was continued."""
+    torch.manual_seed(4)
+    start, pulls = torch.randn(2, 3, dtype=torch.complex64), torch.randn(STEPS, 2, 3, dtype=torch.complex64)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    optimizer = Optimizer([ours], [], _recipe(rule))
+    kinds = {"adam": torch.optim.Adam, "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True)}
+    reference = kinds[rule]([theirs], lr=0.03, weight_decay=0.01, foreach=False)
+    for step, pull in enumerate(pulls):
+        if step == 3:
+            kept = {k: v.clone() for k, v in optimizer_tensors(optimizer, {"w": ours}).items()}
+            optimizer = Optimizer([ours], [], _recipe(rule))
+            load_optimizer(optimizer, {"w": ours}, kept)
+        ours.grad, theirs.grad = pull.clone(), pull.clone()
+        optimizer.step()
+        reference.step()
+    torch.testing.assert_close(ours, theirs)
+    assert not torch.equal(ours, start)
+
+
+class Spectrum(nn.Module):
+    """A complex filter, which its parameters begin with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter = nn.Parameter(torch.randn(4, dtype=torch.complex64))
+        self.b = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(torch.relu(torch.fft.irfft(torch.fft.rfft(x) * self.filter, n=6)))
+
+
+def test_a_net_with_complex_weights_takes_real_inputs() -> None:
+    """They were cast to the first parameter's type."""
+    torch.manual_seed(5)
+    net, x, y = Spectrum(), torch.randn(30, 6), torch.arange(30) % 2
+    data = vt.datasets.from_arrays(x, y, x, y)
+    gated = vt.insert_gates(net, x)
+    assert vt.train(gated, data, gamma=1e-3, epochs=2, batch_size=10, device="cpu").status == "completed"
+    with torch.no_grad():
+        logits = gated.eval()(x)
+        entering = torch.relu(torch.fft.irfft(torch.fft.rfft(x) * gated.filter, n=6))
+    loss = float(nn.functional.cross_entropy(logits, y))
+    assert vt.metrics.evaluate(gated, x, y).loss == pytest.approx(loss, rel=1e-5)
+    (name,) = vt.gates.named_gates(gated)
+    bound = vt.quadratic_bound(gated, data, name)
+    assert bound.guarantee.kind == "bohning"
+    assert bound.value(bound.trained_mu[None]) == pytest.approx(loss, rel=1e-5)
+    assert vt.verify_bound(bound, gated, data, samples=50).violations == 0
+    assert np.allclose(vt.layer_law(gated, x, name).f, entering, atol=1e-5)

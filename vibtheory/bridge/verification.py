@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vibtheory.networks.forward import evaluating, gate_held_at, in_float64
+from vibtheory.networks.forward import evaluating, gate_held_at, in_float64, precision_of
 from vibtheory.networks.gates import Gate, vib_gates
 
 __all__ = ["BoundCheck", "clopper_pearson_upper", "compare", "own_losses", "sample_points"]
@@ -129,7 +129,8 @@ def own_losses(
         Losses [S] in nats, and 16 times the unit rounding of the precision that the network ran in.
     """
     exact = in_float64(net, x)
-    gate, weight = vib_gates(exact)[layer], next(exact.parameters())
+    gate = vib_gates(exact)[layer]
+    weight = torch.zeros((), dtype=precision_of(exact), device=next(exact.parameters()).device)
     before = _called_before(exact, gate, torch.as_tensor(x[:2]).to(weight)) if others else []
     total = np.zeros(len(points))
     for repeat in range(max(others, 1)):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vibtheory.errors import check_choice, reject
-from vibtheory.networks.forward import embeddings, evaluating, is_dense, takes_float_tokens
+from vibtheory.networks.forward import embeddings, evaluating, is_dense, precision_of, takes_float_tokens
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.likelihood import outputs_of
 
@@ -76,7 +76,7 @@ def evaluate(
 
     Raises:
         InvalidInputError: no examples, x and y of different lengths, an unknown likelihood, batch < 1 or samples < 0,
-            or outputs that are no tensor.
+            or outputs that are no tensor [N, K].
     """
     check_choice("likelihood", likelihood, ("multinomial", "gaussian"))
     for name, values in (("x", x), ("y", y)):
@@ -88,15 +88,15 @@ def evaluate(
         reject("batch", batch, "an integer >= 1", "pass the number of examples per forward pass")
     if samples < 0:
         reject("samples", samples, "an integer >= 0", "0 uses the gates' means")
-    place = next(iter(net.parameters()), torch.zeros(()))
+    place, own = next(net.parameters(), torch.zeros(())).device, precision_of(net)
     whole = bool(embeddings(net))  # tokens stay numbers
     loss, wrong = 0.0, 0
     sampled = named_gates(net).values() if samples else ()
     with torch.no_grad(), evaluating(net, sampled, seed), takes_float_tokens(net):
         for start in range(0, len(x), batch):
-            inputs = _tensor(x[start : start + batch]).to(place.device)
-            inputs = inputs if whole and not inputs.is_floating_point() else inputs.to(place.dtype)
-            truth = _tensor(y[start : start + batch]).to(place.device)
+            inputs = _tensor(x[start : start + batch]).to(place)
+            inputs = inputs if whole and not inputs.is_floating_point() else inputs.to(own)
+            truth = _tensor(y[start : start + batch]).to(place)
             outputs = _predict(net, inputs, samples, likelihood)  # [n, K]
             _check_labels(truth, outputs.shape[1], likelihood)
             if likelihood == "gaussian":
@@ -111,6 +111,9 @@ def evaluate(
 def _predict(net: nn.Module, inputs: Tensor, samples: int, likelihood: str) -> Tensor:
     """log q(y|x) [n, K], or the mean prediction [n, K]; averaged over gate samples."""
     outputs = [outputs_of(net, inputs).double() for _ in range(max(samples, 1))]
+    if outputs[0].ndim != 2:
+        got, remedy = f"outputs of shape {list(outputs[0].shape)}", "leave out squeeze(1), or end the net in Flatten()"
+        reject("net", got, "[N, K]", remedy)
     if likelihood == "gaussian":
         return torch.stack(outputs).mean(dim=0)
     return torch.logsumexp(torch.stack([o.log_softmax(dim=1) for o in outputs]), dim=0) - math.log(len(outputs))

@@ -33,7 +33,7 @@ def initialise_gates(gates: dict[str, GateLaw], recipe: Recipe) -> None:
 
 
 class Optimizer(torch.optim.Optimizer):
-    """Adam on gates, Adam or gradient descent with Nesterov's momentum of 0.9 on weights; each step fused.
+    """Adam on gates, Adam or gradient descent with Nesterov's momentum of 0.9 on weights; fused where they are real.
 
     Args:
         parameters: to be learned, those of the gates among them.
@@ -73,7 +73,8 @@ class Optimizer(torch.optim.Optimizer):
                 continue
             gradients = [p.grad for p in parameters]
             states = [self._state_of(p, group["rule"]) for p in parameters]
-            common = {"fused": True, "maximize": False, "lr": group["lr"], "weight_decay": group["weight_decay"]}
+            fused = not any(p.is_complex() for p in parameters)  # torch's fused steps are for real numbers
+            common = {"fused": fused, "maximize": False, "lr": group["lr"], "weight_decay": group["weight_decay"]}
             if group["rule"] == "sgd":
                 moments: list[Tensor | None] = [state["momentum_buffer"] for state in states]
                 sgd(parameters, gradients, moments, momentum=_MOMENTUM, dampening=0, nesterov=True, **common)
@@ -110,7 +111,8 @@ def load_optimizer(
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             name, _, what = key.removeprefix("optimizer.").rpartition(":")
-            if not value.is_floating_point() or value.shape != (() if what == "step" else parameters[name].shape):
+            numbers = value.is_floating_point() or value.is_complex()
+            if not numbers or value.shape != (() if what == "step" else parameters[name].shape):
                 raise ValueError(f"{key} has shape {list(value.shape)} and type {value.dtype}")
             found.setdefault(name, {})[what] = value
     rules = {id(p): group["rule"] for group in optimizer.param_groups for p in group["params"]}

@@ -426,3 +426,53 @@ def test_multiply_adds_that_torch_does_not_count(first: nn.Module, shapes: list[
     torch.manual_seed(0)
     example = tuple(torch.randn(4, *shape) for shape in shapes)
     assert compression(insert_gates(Net().eval(), example), example_input=example).flop == flop + 8 * 12 + 12
+
+
+class Exits(nn.Module):
+    """Sure of an input, it leaves early: by a logit, or by the head that the input names."""
+
+    def __init__(self, named: bool) -> None:
+        super().__init__()
+        self.named = named
+        self.a, self.heads = nn.Linear(6, 10), nn.ModuleList([nn.Linear(10, 3), nn.Linear(10, 3)])
+
+    def forward(self, x: Tensor, which: Tensor) -> Tensor:
+        h = torch.relu(self.a(x))
+        first = self.heads[int(which[0]) if self.named else 0](h)
+        return first if self.named or bool(first.max() > 8) else self.heads[1](h)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_branch_that_values_decide_stays(named: bool) -> None:
+    """The example takes one way. The other was computed without its units: the early head's outputs became constants,
+    so that other inputs left early; the head not named no longer fitted."""
+    torch.manual_seed(0)
+    net, x = Exits(named), torch.randn(4, 6)
+    gated = insert_gates(net, (x, torch.zeros(4, dtype=torch.long))).eval()
+    gated.a_gate.close([0, 1, 2])
+    small = compress(gated, (x, torch.zeros(4, dtype=torch.long)))
+    ways = set()
+    with torch.no_grad():
+        for one in 30 * torch.randn(60, 1, 6):
+            which = torch.tensor([int(one[0, 0] > 0)])
+            h = torch.relu(net.a(one)) * (torch.arange(10) > 2)
+            first = net.heads[int(which)](h) if named else net.heads[0](h)
+            wanted = first if named or first.max() > 8 else net.heads[1](h)
+            ways.add(bool(which if named else first.max() > 8))
+            torch.testing.assert_close(small(one, which), wanted)
+    assert ways == {False, True}
+    assert "a branch may depend on it" in str(small.cut_report)
+
+
+def test_whole_numbers_that_are_read_decide_nothing() -> None:
+    """one_hot reads its largest index; nothing of the model is idle."""
+
+    class Counted(Body):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(nn.functional.one_hot(x.long(), 6).float())
+
+    x = torch.tensor([0, 3, 5, 1])
+    net = _closed(Counted(), x)
+    small = compress(net, x)
+    assert small.a.out_features == 6
+    torch.testing.assert_close(small(x.flip(0)), net(x.flip(0)))

@@ -476,3 +476,13 @@ def test_whole_numbers_that_are_read_decide_nothing() -> None:
     small = compress(net, x)
     assert small.a.out_features == 6
     torch.testing.assert_close(small(x.flip(0)), net(x.flip(0)))
+
+
+def test_computed_weights_count_as_what_they_are() -> None:
+    """Orthogonal 6 by 10 and weight-normed 10 by 8, whole: 60 + 80 + 24 weights, as many multiply-adds."""
+    torch.manual_seed(0)
+    one, two = nn.utils.parametrizations.orthogonal, nn.utils.parametrizations.weight_norm
+    model = nn.Sequential(one(nn.Linear(6, 10)), nn.Softmax(1), two(nn.Linear(10, 8)), nn.ReLU(), nn.Linear(8, 3))
+    size = compression(insert_gates(model, torch.randn(4, 6)), example_input=torch.randn(4, 6))
+    assert (size.weights, size.flop) == (164, 164)
+    assert size.r_w == size.flop_ratio == 100

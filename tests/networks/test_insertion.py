@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
+from vibtheory.bridge.checking import check_network
 from vibtheory.compression.cut import compress
+from vibtheory.datasets.dataset import from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.insertion import insert_gates
+from vibtheory.training.single import train
 
 
 class Functional(nn.Module):
@@ -279,6 +284,47 @@ def test_gate_on_the_last_axis_has_one_draw_per_example_and_unit() -> None:
         gate(torch.ones(4, 3, 5))
 
 
+class Remembering(nn.Module):
+    """Keeps what it computed last, as those who look at attention maps do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.seen = nn.Linear(4, 6), nn.Linear(6, 2), {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen["last"] = [functional.relu(self.a(x))]
+        return self.b(self.seen["last"][0])
+
+
+def _pruned() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    return prune.l1_unstructured(model[0], "weight", amount=0.5) and model
+
+
+@pytest.mark.parametrize("build", [Remembering, _pruned])
+def test_a_model_that_holds_a_graph_from_training_can_be_copied(build: Callable[[], nn.Module]) -> None:
+    """torch refuses: "Only Tensors created explicitly by the user support the deepcopy protocol"."""
+    torch.manual_seed(0)
+    model, x = build(), torch.randn(5, 4)
+    data = from_arrays(x, [0, 1, 0, 1, 1], x, [0, 1, 0, 1, 1])
+    model(x).square().sum().backward()
+    gated = insert_gates(model, x)
+    torch.testing.assert_close(gated.eval()(x), model.eval()(x))
+    assert check_network(model, data, gamma=0.1).verdict == "holds"
+    assert train(model, data, epochs=1, batch_size=4, device="cpu").status == "completed"
+    gated(x)
+    torch.testing.assert_close(compress(gated, x)(x), gated(x))
+
+
+class Lazy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.LazyLinear(6), nn.LazyLinear(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(functional.relu(self.a(x)))
+
+
 BAD: list[tuple[nn.Module, Any, dict[str, Any], str]] = [
     (nn.Linear(2, 2), torch.zeros(1, 2), {}, "without an activation"),
     (nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.zeros(1, 2), {}, "without an activation"),
@@ -288,6 +334,8 @@ BAD: list[tuple[nn.Module, Any, dict[str, Any], str]] = [
     (SEQUENTIAL, torch.zeros(1, 2, 8, 8), {"feature_axis": 5}, "feature_axis"),
     (Widening(), torch.zeros(1, 4), {}, "Widening, in which training has something else in place of 'fc'"),
     (Discarding(), torch.zeros(1, 4), {}, "in-place activation"),
+    (Lazy(), torch.zeros(1, 4), {}, "model: got lazy layers that have no weights yet"),
+    (torch.compile(SEQUENTIAL), torch.zeros(1, 2, 8, 8), {}, "model: got a compiled model"),
     (Shifting(), torch.zeros(1, 4), {}, "Shifting, in which training has something else in place of 'b'"),
 ]
 

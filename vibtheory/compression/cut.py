@@ -15,7 +15,7 @@ from vibtheory.compression.chain import compress_chain, is_chain
 from vibtheory.compression.graph import CutReport, compress_graph
 from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation, probes
-from vibtheory.networks.forward import as_example, precision_of
+from vibtheory.networks.forward import as_example, copy_of, precision_of
 from vibtheory.networks.gates import GateLaw, named_gates
 from vibtheory.networks.sequential import flat_names, ordered_modules
 
@@ -69,7 +69,7 @@ def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool 
 def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchnorm: bool, precise: bool) -> nn.Module:
     """Cut and compare in float64 where the model takes it, and hand the result back in the model's own precision."""
     exact = copy.deepcopy(net).eval()
-    _make_weights_plain(exact)
+    make_weights_plain(exact)
     dtypes = _dtypes(exact, chain)
     if precise:
         exact = exact.double()
@@ -105,7 +105,7 @@ def _dtypes(net: nn.Module, chain: bool) -> dict[str, torch.dtype]:
     return found
 
 
-def _make_weights_plain(net: nn.Module) -> None:
+def make_weights_plain(net: nn.Module) -> None:
     """Weight norm, spectral norm and other parametrisations become the numbers that they are in evaluation.
 
     Not by torch's `remove_parametrizations`: it alters the class, which a copy shares with its original.
@@ -129,7 +129,7 @@ def fitting_shapes(net: nn.Module) -> Iterator[tuple[int, ...]]:
     sides = (28, 32, 64, 224, 96, 16, 8)
     width = first.in_features if isinstance(first, nn.Linear) else getattr(first, "features", 0)
     shapes = [(first.in_channels, s, s) for s in sides] if isinstance(first, nn.Conv2d) else [(width,)]
-    probe = copy.deepcopy(net).eval().to("meta")  # shapes only
+    probe = copy_of(net).eval().to("meta")  # shapes only
     for shape in shapes:
         with torch.no_grad():
             try:

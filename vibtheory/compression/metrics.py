@@ -19,12 +19,12 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from vibtheory.compression.chain import is_chain
-from vibtheory.compression.cut import compress, fitting_shapes
+from vibtheory.compression.cut import compress, fitting_shapes, make_weights_plain
 from vibtheory.compression.evaluation import Evaluation, error, evaluate
 from vibtheory.compression.liveness import alive_units, spread
 from vibtheory.compression.sizes import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
 from vibtheory.errors import InvalidInputError, reject
-from vibtheory.networks.forward import as_example, precision_of
+from vibtheory.networks.forward import as_example, copy_of, precision_of
 from vibtheory.networks.gates import GateLaw, RNPGate, named_gates
 
 __all__ = [
@@ -100,7 +100,7 @@ def average_flop(net: nn.Module, x: torch.Tensor) -> float:
     Raises:
         InvalidInputError: as `compression`.
     """
-    probe = copy.deepcopy(net).eval()
+    probe = copy_of(net).eval()
     rows = alive_units(probe)
     areas = _areas(probe, rows, x.shape[1:])
     with torch.no_grad():
@@ -154,13 +154,14 @@ def _counted(net: nn.Module, example: tuple[Any, ...]) -> tuple[int, int]:
     """Weights, and multiply-adds of one example."""
     first = next(value for value in pytree.tree_leaves(example) if isinstance(value, torch.Tensor))
     probe = copy.deepcopy(net).eval()
+    make_weights_plain(probe)
     counter = FlopCounterMode(display=False, custom_mapping=_FLOP)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="TF32")  # of setting any flag of mkldnn's
         # on a CPU the counter knows attention and recurrent layers by their products only
         with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH), torch.no_grad(), counter:
             probe(*example)
-    weights = sum(p.numel() for p in net.parameters() if p.ndim > 1)
+    weights = sum(p.numel() for p in probe.parameters() if p.ndim > 1)
     return weights, counter.get_total_flops() // (2 * len(first))
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "as_indices",
     "called",
     "copied",
+    "copy_of",
     "embeddings",
     "evaluating",
     "gate_held_at",
@@ -118,6 +119,15 @@ def as_example(example_input: Any, net: nn.Module | None = None, argument: str =
     return copied(found)
 
 
+def copy_of(net: nn.Module) -> nn.Module:
+    """A copy of `net`; tensors that it keeps from its last forward pass come without the graph, which torch refuses."""
+    memo: dict[int, Any] = {}
+    for value in pytree.tree_leaves([vars(module) for module in net.modules()]):
+        if isinstance(value, Tensor) and not value.is_leaf:
+            memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(net, memo)
+
+
 def copied(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """The same with tensors of their own, which a first layer may work on in place."""
     copies: tuple[Any, ...] = pytree.tree_map_only(Tensor, torch.clone, inputs)
@@ -155,14 +165,14 @@ def run_on(net: nn.Module, inputs: tuple[Any, ...], argument: str = "example_inp
 
 def in_float64(net: nn.Module, x: Any) -> nn.Module:
     """A copy of `net` in float64; in its own precision where its forward pass does not run in that on x [N, ...]."""
-    exact = copy.deepcopy(net).double()
+    exact = copy_of(net).double()
     place = next(exact.parameters(), torch.zeros(())).device
     try:
         with torch.no_grad(), evaluating(exact):
             own = torch.as_tensor(x[:2]).to(place, torch.float64, copy=True)  # a first layer may work in place
             called(exact, (own,))
     except (RuntimeError, ValueError, IndexError, TypeError):  # it says so again, or runs, in its own precision
-        return copy.deepcopy(net)
+        return copy_of(net)
     return exact
 
 

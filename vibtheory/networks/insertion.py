@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 
 from vibtheory.errors import InvalidInputError, as_positive, reject
 from vibtheory.networks.equivalence import deviation, device_of, probes, training_batches
-from vibtheory.networks.forward import as_example, run_on, take_float_tokens
+from vibtheory.networks.forward import as_example, copy_of, run_on, take_float_tokens
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
 from vibtheory.networks.interception import intercept, places_of
@@ -90,7 +91,11 @@ def insert_gates(
     """
     if isinstance(model, torch.jit.ScriptModule):
         reject("model", "a scripted model", "the Python module that it was made from", "insert gates, then script")
-    result = copy.deepcopy(model)
+    if hasattr(model, "_orig_mod"):
+        reject("model", "a compiled model", "the module that it was made from", "insert gates, then compile")
+    if any(map(is_lazy, model.parameters())):
+        reject("model", "lazy layers that have no weights yet", "a model that has run once", "call model(x[:2]) first")
+    result = copy_of(model)
     modes = {name: module.training for name, module in model.named_modules()}
 
     def make(shape: torch.Size, axis: int, own: Mapping[str, Any] | None = None) -> GateLaw:
@@ -135,7 +140,7 @@ def insert_gates(
         except (KeyError, AttributeError, TypeError, RuntimeError):  # a trace in which a buffer is not a tensor, say
             changed = "as a trace"
     if changed:
-        result = copy.deepcopy(model).eval()
+        result = copy_of(model).eval()
         take_float_tokens(result)
         gates = intercept(result, inputs, input_axis, make, rules)
         changed = _changes(model, result, inputs)
@@ -178,7 +183,7 @@ def _changes(model: nn.Module, gated: nn.Module, inputs: tuple[Any, ...]) -> str
 
     Compared in evaluation mode on several inputs, and in training mode with the same random state, buffers included.
     """
-    plain, open_ = copy.deepcopy(model), copy.deepcopy(gated)
+    plain, open_ = copy_of(model), copy_of(gated)
     take_float_tokens(plain)
     for gate in named_gates(open_).values():
         gate.forward = partial(_pass_on, gate)  # type: ignore[method-assign]

@@ -6,7 +6,6 @@ starts from the model as it was given.
 
 from __future__ import annotations
 
-import copy
 import math
 import zlib
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from vibtheory.compression.metrics import compression
 from vibtheory.compression.sizes import Compression
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import CheckpointError, as_scalar, as_whole, reject
+from vibtheory.networks.forward import copy_of
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.insertion import insert_gates
 from vibtheory.networks.likelihood import check_net
@@ -178,7 +178,7 @@ def compress_to(
     folder = folder_of(checkpoint)
 
     def gated() -> nn.Module:
-        return copy.deepcopy(model) if named_gates(model) else insert_gates(model, _with(model, example), **gates)
+        return copy_of(model) if named_gates(model) else insert_gates(model, _with(model, example), **gates)
 
     if folder is not None:
         _check_same_call(folder, model, {

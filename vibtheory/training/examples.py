@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,6 +10,7 @@ from torch.nn import functional
 
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import check_choice, reject
+from vibtheory.networks.forward import copy_of
 from vibtheory.networks.streams import random_state_kept
 from vibtheory.training.recipe import AUGMENTATIONS, Recipe
 
@@ -220,7 +219,7 @@ def needs_two(net: nn.Module, one: Tensor, examples: int, batch_size: int) -> bo
     norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
     if not norms or (examples % batch_size != 1 and batch_size > 1):
         return False
-    trial = copy.deepcopy(net).train()
+    trial = copy_of(net).train()
     try:
         with torch.no_grad(), random_state_kept(one.device):
             trial(one)

@@ -117,6 +117,26 @@ def test_a_closed_group_leaves_its_bias_behind() -> None:
     assert small.get_submodule("body.b.expand").fill.shape == (3,)  # type: ignore[union-attr]
 
 
+class Reordered(nn.Module):
+    """Channels in an order that the model holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.g, self.b = nn.Conv2d(3, 6, 1), gate(6, [0, 5]), nn.Conv2d(6, 4, 3)
+        self.h, self.c = gate(4, [1]), nn.Conv2d(4, 2, 1)
+        self.register_buffer("order", torch.tensor([2, 0, 4, 5, 1, 3]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = torch.relu(self.g(self.a(x))).index_select(1, self.order)
+        return self.c(torch.relu(self.h(self.b(first))))
+
+
+def test_an_order_that_the_model_holds_is_followed() -> None:
+    """Once nothing left: the order itself was taken for units that move, and out of bounds."""
+    shapes, _ = small_of(Reordered(), 3, 5, 5)
+    assert shapes == {"a.layer.weight": [4, 3], "b.layer.weight": [3, 4], "c.weight": [2, 3]}
+
+
 class Stream(nn.Module):
     """A layer that listens to a gated sum, a LayerNorm over the sum itself."""
 

@@ -173,6 +173,10 @@ class Operations(Facts):
         packet = n.target.overloadpacket  # type: ignore[union-attr]
         if not operands or len(operands) != len([v for v in pytree.tree_leaves(args) if isinstance(v, Tensor)]):
             return False
+        if packet is aten.index_select:
+            if int(operands[1][1].state.max()) == VARIES:
+                return False
+            operands = operands[:1]
         facts = [fact for _, fact in operands]
         if all(f.units.numel() == 1 and f.state.numel() == 1 and int(f.units.max()) < 0 for f in facts):
             state = max(int(f.state.max()) for f in facts)
@@ -193,7 +197,7 @@ class Operations(Facts):
             torch.arange(offset, offset + int(np.prod(f.shape))).view(f.shape)
             for f, offset in zip(facts, offsets, strict=False)
         )
-        args = pytree.tree_map(lambda v: next(numbers) if isinstance(v, Tensor) else v, args)
+        args = pytree.tree_map(lambda v: next(numbers, v) if isinstance(v, Tensor) else v, args)
         if packet in _VIEWS:
             moved: Any = args[0].reshape(args[1])
         elif packet is aten.constant_pad_nd:

@@ -17,8 +17,9 @@ from torch.utils import _pytree as pytree
 from tests.attack import worst_gap
 from vibtheory.bridge import branching
 from vibtheory.bridge.activations import GatedLayer
-from vibtheory.bridge.checking import quadratic_bound, verify_bound
+from vibtheory.bridge.checking import check_network, quadratic_bound, verify_bound
 from vibtheory.bridge.downstream import Downstream
+from vibtheory.bridge.trained import check_trained
 from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import Gate
@@ -104,6 +105,7 @@ DENSE: dict[str, tuple[Callable[[Dense, Tensor], Tensor], int]] = {
     "twice": (lambda n, h: n.leave(torch.relu(h + h) - torch.sigmoid(n.b(h)).chunk(5, 1)[0]), 5),
     "shuffled": (lambda n, h: n.leave(h + n.a(h).relu().view(-1, h.size(1) // 5, 5).transpose(1, 2).flatten(1)), 5),
     "shape alone": (lambda n, h: n.leave(n.a(h).relu() + functional.pad(n.skipped, (0, h.shape[-1:][0] - 5))), 5),
+    "beside what is not returned": (lambda n, h: (h.softmax(1), n.leave(n.a(h).relu()))[1], 5),
     "affine": (lambda n, h: n.leave(n.skipped - n.a(h) / 3 + h[:, :5]), 5),
 }
 VECTORS, IMAGES = np.random.default_rng(2).normal(0.3, 2, (20, 6)), np.random.default_rng(3).normal(0, 2, (6, 2, 6, 6))
@@ -226,6 +228,7 @@ REFUSED: dict[str, tuple[Callable[[Dense, Tensor], Tensor], str]] = {
     "by the example": (lambda n, h: n.leave(h + h * n.skipped), "'mul' after the gate: mul by another result"),
     "across examples": (lambda n, h: n.leave(h - h.mean(0, keepdim=True)), "'mean' after the gate: it mixes examples"),
     "over everything": (lambda n, h: n.leave(h + h.mean()), "'mean' after the gate: it mixes examples"),
+    "a mask": (lambda n, h: n.leave(torch.where(h > 0, h, n.skipped)), "'gt' after the gate: gt has no certified"),
     "an entry twice": (lambda n, h: n.leave(h + h[:, [0, 0, 1, 2, 3]]), "'getitem' after the gate"),
     "a strange sum": (lambda n, h: n.leave(torch.add(h, torch.relu(h), alpha=9)), "'add' after the gate"),
 }
@@ -238,6 +241,19 @@ def test_operations_without_a_certificate_are_named(what: str) -> None:
     with pytest.raises(InvalidInputError, match=f"{words}.*Remedy"):
         quadratic_bound(net, _data(VECTORS), "gate", "lipschitz", gamma=0.1)
     assert quadratic_bound(net, _data(VECTORS), "gate", gamma=0.1, samples=5).guarantee.kind == "tangent"
+
+
+@pytest.mark.parametrize("kind", ["auto", "lipschitz", "tangent"])
+def test_a_gate_that_no_path_joins_to_the_output_has_no_say(kind: str) -> None:
+    """As of a head that training alone returns: g is constant."""
+    net, data = Dense(lambda n, h: (torch.relu(n.a(h)), n.leave(n.skipped))[1]).eval(), _data(VECTORS)
+    bound = quadratic_bound(net, data, "gate", kind, gamma=0.1, samples=5)
+    with torch.no_grad():
+        loss = functional.cross_entropy(net(torch.as_tensor(data.x_train)), torch.as_tensor(data.y_train))
+    assert bound.w.tolist() == [0] * 5
+    assert bound.value(np.eye(5)) == pytest.approx(np.full(5, float(loss)), rel=1e-6)
+    assert check_network(net, data, gamma=0.1, kind=kind)[0].nonzeros == 0
+    assert check_trained(net, data, gamma=0.1, draws=3)[0].rank == 0
 
 
 class _Asked(TorchFunctionMode):

@@ -66,7 +66,10 @@ class Branching:
         if not isinstance(output, fx.Node) or not isinstance(self.values[output], Tensor):
             self.obstacle = "the network returns more than one tensor"
             return
-        self.output = output
+        self.output, heard = output, {output}
+        for node in reversed(nodes):
+            heard.update(node.all_input_nodes if node in heard else ())
+        self.active = {n: i for n, i in self.active.items() if n in heard or n is self.gate}
         for node in self.active:
             if node is self.gate or node.op == "output":
                 continue
@@ -123,7 +126,7 @@ class Branching:
                 for first, factor in reach[source].items():
                     found[first] = norm * factor + found.get(first, 0.0)
             reach[node] = {first: value * (1.0 if constant is None else constant) for first, value in found.items()}
-        return reach[self.output]
+        return reach.get(self.output, {self.output: 0.0})  # no path leads there
 
     @property
     def constant(self) -> float:
@@ -270,11 +273,13 @@ class _Map(nn.Module):
         for target, weight in self.weights.items():
             part = (env[target] * weight).reshape(-1)
             parts.append(part - part.mean() if target is self.centred else part)
-        return torch.cat(parts)
+        return torch.cat(parts) + 0 * u.sum()  # a gradient, where no part depends on u
 
 
 def _alike(one: Any, several: Any) -> bool:
     """Whether the first example has in `several` the result that it has alone."""
+    if isinstance(one, Tensor) and not (one.is_floating_point() or one.is_complex()):
+        return one.ndim > 0 and torch.equal(one, several[: len(one)])
     if isinstance(one, Tensor):
         return (
             one.ndim > 0

@@ -36,7 +36,7 @@ class Downstream(NamedTuple):
         assert self.graph is not None
         assert self.gate is not None
         run = fx.Interpreter(self.graph, garbage_collect_values=False)
-        after = reached(self.graph.graph, [self.gate])
+        after = reached(self.graph.graph, [self.gate, *self.graph.graph.find_nodes(op="output")])
         run.env, run.args_iter = {}, iter((x,))
         for node in self.graph.graph.nodes:
             if node not in after:

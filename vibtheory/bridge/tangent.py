@@ -35,6 +35,7 @@ def gauss_newton(layer: GatedLayer, anchor: Array) -> tuple[Array, Array, float]
         z = torch.as_tensor(anchor, device=layer.device).expand(len(batch.f), -1).clone().requires_grad_(True)
         with torch.enable_grad():
             output = layer.output(batch, z)
+            output = output + 0 * z.sum(1, keepdim=True).to(output.dtype)  # slopes 0, where no path leads there
             classes = output.shape[1]
             rows = [torch.autograd.grad(output[:, k].sum(), z, retain_graph=k + 1 < classes)[0] for k in range(classes)]
         with torch.no_grad():

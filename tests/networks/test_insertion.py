@@ -316,6 +316,51 @@ def test_a_model_that_holds_a_graph_from_training_can_be_copied(build: Callable[
     torch.testing.assert_close(compress(gated, x)(x), gated(x))
 
 
+def test_an_activation_that_nothing_uses_gets_no_gate() -> None:
+    """It was called an in-place one, and the model refused."""
+
+    class Idle(Remembering):
+        def forward(self, x: Tensor) -> Tensor:
+            h = functional.relu(self.a(x))
+            functional.leaky_relu(h, 0.2)
+            torch.tanh(self.b(h))
+            return self.b(h)
+
+    torch.manual_seed(0)
+    assert list(named_gates(insert_gates(Idle(), torch.randn(3, 4)))) == ["a_gate"]
+
+
+def test_modules_that_the_forward_pass_makes_are_functions() -> None:
+    """nn.ReLU()(x), as people write it, ended in torch's "module is not installed as a submodule"."""
+
+    class Making(Remembering):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(nn.Sequential(nn.ReLU(), nn.Identity())(self.a(x)))
+
+    torch.manual_seed(0)
+    model, x = Making().eval(), torch.randn(5, 4)
+    gated = insert_gates(model, x).eval()
+    gated.a_gate.close([1, 4])
+    wanted = model.b(functional.relu(model.a(x)) * torch.tensor([1.0, 0, 1, 1, 0, 1]))
+    torch.testing.assert_close(gated(x), wanted)
+    small = compress(gated, x)
+    torch.testing.assert_close(small(x), wanted)
+    assert small.a.out_features == 4
+    data = from_arrays(x, [0, 1, 0, 1, 1], x, [0, 1, 0, 1, 1])
+    assert check_network(gated, data, gamma=0.1)[0].guarantee.kind == "bohning"
+
+
+class Holding(nn.Module):
+    """A layer of another model, out of sight: a copy would go on with that one's weights."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.b, self.hidden = nn.Linear(6, 2), (layer,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(functional.relu(self.hidden[0](x)))
+
+
 class Lazy(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -334,6 +379,12 @@ BAD: list[tuple[nn.Module, Any, dict[str, Any], str]] = [
     (SEQUENTIAL, torch.zeros(1, 2, 8, 8), {"feature_axis": 5}, "feature_axis"),
     (Widening(), torch.zeros(1, 4), {}, "Widening, in which training has something else in place of 'fc'"),
     (Discarding(), torch.zeros(1, 4), {}, "in-place activation"),
+    (
+        Holding(nn.Linear(4, 6)),
+        torch.zeros(1, 4),
+        {},
+        "Holding, whose forward pass calls a module that it does not hold",
+    ),
     (Lazy(), torch.zeros(1, 4), {}, "model: got lazy layers that have no weights yet"),
     (torch.compile(SEQUENTIAL), torch.zeros(1, 2, 8, 8), {}, "model: got a compiled model"),
     (Shifting(), torch.zeros(1, 4), {}, "Shifting, in which training has something else in place of 'b'"),

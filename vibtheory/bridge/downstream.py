@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from vibtheory.networks.forward import as_indices
 from vibtheory.networks.gates import Gate
+from vibtheory.networks.insertion_fx import Tracer
 
 __all__ = ["Downstream", "as_module", "modules_after", "name_of", "reached", "shape_value", "traced"]
 
@@ -74,7 +75,7 @@ def reached(graph: fx.Graph, starts: Iterable[fx.Node]) -> dict[fx.Node, int]:
     return found
 
 
-class _Tracer(fx.Tracer):
+class _Tracer(Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, Gate) or super().is_leaf_module(m, module_qualified_name)
 
@@ -91,7 +92,8 @@ def traced(net: nn.Module) -> fx.GraphModule | str:
     options = inspect.signature(net.forward).parameters.values()
     try:
         graph = _Tracer().trace(net, {p.name: p.default for p in options if p.default is not p.empty} or None)
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
+    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError,
+            NameError) as error:  # fmt: skip
         return f"the network cannot be traced ({type(error).__name__}: {str(error)[:120]})"
     for node in graph.nodes:
         name = name_of(node)

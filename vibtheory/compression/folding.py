@@ -12,6 +12,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from vibtheory.compression.fixed_modules import Expand, FixedScale, Select
 from vibtheory.compression.following import CONVOLUTIONS
 from vibtheory.errors import reject
+from vibtheory.networks.insertion_fx import Tracer
 
 __all__ = ["fold_scales"]
 
@@ -62,7 +63,7 @@ def fold_scales(net: nn.Module, example: tuple[Any, ...]) -> nn.Module:
     return traced
 
 
-class _ScaleTracer(fx.Tracer):
+class _ScaleTracer(Tracer):
     """Keeps what compression left behind one node each."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

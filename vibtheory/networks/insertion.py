@@ -24,7 +24,7 @@ from vibtheory.errors import InvalidInputError, as_positive, reject
 from vibtheory.networks.equivalence import deviation, device_of, probes, training_batches
 from vibtheory.networks.forward import as_example, copy_of, run_on, take_float_tokens
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
-from vibtheory.networks.insertion_fx import ACTIVATIONS, insert_into_graph
+from vibtheory.networks.insertion_fx import ACTIVATIONS, Tracer, insert_into_graph
 from vibtheory.networks.interception import intercept, places_of
 from vibtheory.networks.places import Place, Rule, Where, rules_of
 from vibtheory.networks.sequential import free_name, join_weights
@@ -173,7 +173,10 @@ def _has_options(model: nn.Module, given: int) -> bool:
 
 def _trace(model: nn.Module) -> fx.Graph | None:
     try:
-        return fx.Tracer().trace(model)
+        return Tracer().trace(model)
+    except NameError as error:  # torch's word for it; a copy would go on with the other model's weights
+        got = f"{type(model).__name__}, whose forward pass calls a module that it does not hold ({error})"
+        reject("model", got, "a model of its own modules", "make that module an attribute of the model")
     except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError):
         return None  # control flow that depends on data, unpacking of proxies, …
 

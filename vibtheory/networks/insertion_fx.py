@@ -16,7 +16,7 @@ from vibtheory.networks.gates import GateLaw
 from vibtheory.networks.sequential import free_name
 from vibtheory.networks.unit_axes import ACTIVATION_NAMES, UnitAxes
 
-__all__ = ["ACTIVATIONS", "insert_into_graph"]
+__all__ = ["ACTIVATIONS", "Tracer", "insert_into_graph"]
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.ReLU,
@@ -46,6 +46,17 @@ _DROPOUTS: dict[Any, type[nn.Module]] = {
 }
 _CHANNELS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _FLATTENS = {torch.flatten, "flatten", "view", "reshape", torch.reshape}
+
+
+class Tracer(fx.Tracer):
+    """Also takes modules without weights that a forward pass makes as it runs: nn.ReLU()(x)."""
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if not m.state_dict() and all(m is not own for own in self.root.modules()):
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
 
 def insert_into_graph(
@@ -84,7 +95,7 @@ def insert_into_graph(
         elif node.op == "call_function" and node.target in _DROPOUTS:
             _dropout_module(traced, node)
         elif _is_activation(node, modules):
-            if not node.users:
+            if not node.users and _in_place(node, modules):
                 remedy = "use the activation's result (x = relu(x)) instead of its side effect"
                 reject("model", f"in-place activation {node.name!r} whose result is unused", "a used result", remedy)
             if all(user.op == "output" for user in node.users):
@@ -116,6 +127,12 @@ def _is_activation(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     return (node.op == "call_function" and node.target in _FUNCTIONS) or (
         node.op == "call_method" and node.target in ACTIVATION_NAMES
     )
+
+
+def _in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    asked = node.kwargs.get("inplace", any(given is True for given in node.args))
+    name = str(getattr(node.target, "__name__", node.target))
+    return bool(asked or name.endswith("_") or getattr(modules.get(name), "inplace", False))
 
 
 def _flattens(node: fx.Node, modules: dict[str, nn.Module]) -> bool:

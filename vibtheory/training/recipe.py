@@ -46,7 +46,7 @@ class Recipe(Declared):
         prune_every: close dead units for good every so many epochs and cut them out of the computation; 0: never.
         prune_from: first epoch (counted from 1) after which that may happen.
         distill: weight in [0, 1] of a teacher's predictions against the labels. The teacher is the net after
-            `pretrain_epochs`, or the one that `train` is given.
+            `pretrain_epochs`, or the one that `train` is given. Classification only.
         temperature: softening of those predictions.
         shift: augmentation: each training image is moved by up to so many pixels each way, filled with 0; 0: none.
         initial_log_variance: log σ² at which the gates of VIB and BC-GNJ start; None leaves them as they are.

@@ -497,7 +497,9 @@ def examine(name: str, after_step: Callable[[dict[str, Any]], None], only_check:
         found = vt.metrics.compression(gated, example_input=x[:1])
         counted = []
         for model in (net, small):
-            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            # what stands in fused kernels torch does not count
+            plain = torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH)
+            with torch.no_grad(), plain[0], plain[1], FlopCounterMode(display=False) as counter:
                 model(x[:1])
             counted.append(counter.get_total_flops() / 2)
         row["flop"], row["flop_torch"] = found.flop, counted[1]

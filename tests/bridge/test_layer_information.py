@@ -243,3 +243,35 @@ def test_the_scale_and_the_side_follow_the_rows() -> None:
     assert report.relevance.nats == pytest.approx(np.log(4))
     assert not report.relevance.saturated
     assert report.relevance.parts["H(y)"] == pytest.approx(np.log(4))
+
+
+@pytest.mark.parametrize("after", [nn.ReLU(inplace=True), nn.Hardtanh(inplace=True)])
+def test_what_works_in_place_after_a_layer_leaves_what_the_layer_gave(after) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), after, nn.Linear(4, 2))
+    np.testing.assert_array_equal(vt.layer_law(net, X, "0").f, net[0](X).detach())
+
+
+class TimeFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.steps(x.transpose(0, 1)).mean(0)
+
+
+@pytest.mark.parametrize("steps", [7, 60])
+def test_rows_are_inputs_not_steps_of_time(steps) -> None:
+    """[T, N, d] has T rows, which the information was said to be about; T = N by chance included."""
+    with pytest.raises(InvalidInputError, match=r"layer: got a module that gives .* inputs"):
+        vt.layer_law(TimeFirst(), torch.randn(60, steps, 4), "steps")
+
+
+def test_half_precision_and_float_tokens() -> None:
+    net = _identity().bfloat16()
+    report = vt.information_of(net, X, layer="0", noise=1.0)
+    assert report.lower == vt.information_of(_identity(), X.bfloat16().float(), layer="0", noise=1.0).lower
+    words = nn.Sequential(nn.Embedding(5, 3), nn.Flatten())
+    tokens = torch.randint(0, 5, (20, 2), generator=torch.Generator().manual_seed(0))
+    np.testing.assert_array_equal(vt.layer_law(words, tokens.float(), "1").f, vt.layer_law(words, tokens, "1").f)

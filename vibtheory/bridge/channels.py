@@ -18,7 +18,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from vibtheory.errors import as_seed, as_whole, check_choice, check_type, reject
 from vibtheory.information.channel import GatedChannel
-from vibtheory.networks.forward import activation, evaluating, is_dense, precision_of
+from vibtheory.networks.forward import activation, evaluating, is_dense, precision_of, takes_float_tokens
 from vibtheory.networks.gates import Gate, GateLaw, named_gates
 
 __all__ = ["Inputs", "LayerLaw", "as_batches", "layer_law"]
@@ -94,7 +94,8 @@ def layer_law(
         for name, part in net.named_modules()
         if isinstance(part, _DropoutNd) or (isinstance(part, GateLaw) and part is not module)
     }
-    with evaluating(net, () if seed is None else named_gates(net).values(), 0 if seed is None else seed):
+    sampled = () if seed is None else named_gates(net).values()
+    with evaluating(net, sampled, 0 if seed is None else seed), takes_float_tokens(net):
         for part in noisy.values():
             part.training = seed is not None and isinstance(part, _DropoutNd)
         f = torch.cat([_activation(net, module, part, call) for part in batches])
@@ -148,9 +149,11 @@ def as_batches(net: nn.Module, x: Inputs, batch: int) -> list[Tensor]:
 def _tensor(x: Any) -> Tensor:
     if isinstance(x, Tensor) and x.ndim and not is_dense(x):
         reject("x", f"a tensor, {x.layout} on {x.device}", "numbers [N, ...]", "pass x.to_dense(), with its values")
+    if np.ma.is_masked(x):
+        reject("x", "a masked array", "one without masked entries", "leave those rows out, or pass x.filled(…)")
     try:
         return x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a list of tensors with gradients
         reject("x", f"{type(x).__name__} ({error})", "numbers [N, ...]", "pass an array, a tensor or a DataLoader")
 
 
@@ -162,7 +165,11 @@ def _iterate(x: Any) -> Iterator[Any]:
 
 def _activation(net: nn.Module, module: nn.Module, x: Tensor, call: int | None) -> Tensor:
     try:
-        return activation(net, module, x, call=call).cpu()
+        found = activation(net, module, x, call=call).cpu()
     except (RuntimeError, TypeError, IndexError) as error:  # torch's own, at inputs of another shape or kind
         reject("x", f"inputs {list(x.shape)} of {x.dtype} ({str(error).splitlines()[0]})", "what the network takes",
                "pass inputs as its forward pass wants them")  # fmt: skip
+    if found.ndim == 0 or len(found) != len(x):
+        reject("layer", f"a module that gives {list(found.shape)} for {len(x)} inputs", "[N, ...], a row per input",
+               "choose one whose first axis is the examples")  # fmt: skip
+    return found.float() if found.dtype == torch.bfloat16 else found  # NumPy has none

@@ -191,7 +191,8 @@ def activation(net: nn.Module, module: nn.Module, x: Tensor, *, stop: bool = Fal
     caught: list[Any] = []
 
     def catch(_: nn.Module, inputs: tuple[Any, ...], output: Tensor | None = None) -> None:
-        caught.append(inputs[0] if output is None else output)
+        found = inputs[0] if output is None else output
+        caught.append(found.clone() if isinstance(found, Tensor) else found)  # what follows may work in place
         if stop:
             raise _Reached
 

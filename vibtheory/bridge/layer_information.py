@@ -229,7 +229,11 @@ def _estimate(channel: GatedChannel, method: str, seed: int) -> MutualInformatio
 
 
 def _averaged_infonce(channels: list[GatedChannel], seed: int) -> MutualInformation:
-    """InfoNCE whose critic is log mean_s p(h|f_s(x)), with noise upstream drawn apart from that which made h."""
+    """InfoNCE whose critic is log mean_s p(h|f_s(x)), with noise upstream drawn apart from that which made h.
+
+    With atoms no draw of the own row may have h's zero pattern, and the critic would say −∞: its posterior over the
+    rows is mixed with the uniform one, by the share of the other half's rows of which that is so.
+    """
     first, n = channels[0], channels[0].n
     h = first.sample(as_generator("seed", seed, "infonce, noise upstream"))
     score, size = np.empty((n, n)), max(1, _BLOCK_ENTRIES // (n * len(channels)))
@@ -239,16 +243,21 @@ def _averaged_infonce(channels: list[GatedChannel], seed: int) -> MutualInformat
         top[np.isneginf(top)] = 0.0
         with np.errstate(divide="ignore"):  # log 0 where no draw could have made this h
             score[start : start + size] = top + np.log(np.exp(densities - top, out=densities).sum(axis=0))
-    own = np.diag(score)
-    usable = np.isfinite(own)  # else: a zero pattern that no draw had; a critic may say 0 there
-    score[~usable] = 0.0
+    own, odd = np.diag(score), np.arange(n) % 2 == 1
+    mixed = np.zeros(n)
+    if first.tau == 0:
+        for half in (odd, ~odd):
+            mixed[half] = (np.isneginf(own[~half]).sum() + 1) / ((~half).sum() + 2)
     top = score.max(axis=1, keepdims=True)
-    share = np.exp(score - top)
-    mass = share.sum(axis=1)
-    terms = np.where(usable, own, 0.0) - top[:, 0] - np.log(mass) + math.log(n)
+    nobody = np.isneginf(top[:, 0])  # all rows are alike then
+    share = np.exp(score - np.where(nobody[:, None], 0.0, top))
+    mass = np.where(nobody, 1.0, share.sum(axis=1))
+    with np.errstate(divide="ignore"):
+        critic = np.log1p(-mixed) + own - np.where(nobody, 0.0, top[:, 0]) - np.log(mass) + math.log(n)
+        terms = np.where(nobody, 0.0, np.logaddexp(critic, np.log(mixed)))
     share /= mass[:, None]
     np.fill_diagonal(share, 0.0)
-    absence = -np.log1p(-np.minimum(share, 0.999)).sum(axis=0)
+    absence = np.exp(np.where(nobody, 0.0, critic - terms)) @ -np.log1p(-np.minimum(share, 0.999))
     return MutualInformation(
         nats=float(terms.mean()),
         kind="lower",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vibtheory.errors import InvalidInputError
 from vibtheory.information import per_unit, unit_information
 from vibtheory.information.channel import GatedChannel
 from vibtheory.information.closed_form import scalar_gated_channel
@@ -76,3 +77,13 @@ def test_memory_does_not_grow_with_the_distance_of_rows(far, tau):
     tracemalloc.stop()
     assert nats == pytest.approx(np.log(len(np.unique(f))), abs=1e-7)
     assert peak < 10**7
+
+
+@pytest.mark.parametrize("noise", [1e-9, 1e-11, 1e-12])
+@pytest.mark.parametrize("own", [True, False])
+def test_little_noise_separates_what_differs(noise, own):
+    """Rows 1, 2, 3, 3, 8: log 5 − 2/5 log 2, where values that differ do so by 1e8 standard deviations and more."""
+    channel = GatedChannel([[1.0], [2.0], [3.0], [3.0], [8.0]], 1.0, noise * own, noise * (not own))
+    assert per_unit(channel).nats == pytest.approx(np.log(5) - 0.4 * np.log(2), abs=2e-3)
+    with pytest.raises(InvalidInputError, match="noise below 1e-13"):
+        per_unit(GatedChannel(channel.f, 1.0, 1e-14 * own, 1e-14 * (not own)))

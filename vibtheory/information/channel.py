@@ -155,11 +155,7 @@ class GatedChannel:
         """
         generator = as_generator("seed", seed, "GatedChannel.sample")
         f = self.f if rows is None else self.f[self._rows("rows", rows)]
-        with np.errstate(over="ignore"):
-            lost = self.active & (np.abs(self.mean) * _RESOLVED > np.sqrt(self.variance))
-        if lost.any():
-            reject("sigma" if self.tau == 0 else "tau", f"noise below {_RESOLVED:g} of the unit itself",
-                   "noise that draws in float64 can show", "pass more noise, or centre f")  # fmt: skip
+        self.check_resolved()
         gate = self.mu + self.sigma * generator.standard_normal(f.shape)
         h: Array = f * gate
         if self.tau > 0:
@@ -167,6 +163,14 @@ class GatedChannel:
         else:
             h[~self._has_density(f)] = 0.0
         return h
+
+    def check_resolved(self) -> None:
+        """Raise InvalidInputError for noise below 1e-13 of a unit's mean, which float64 would round away."""
+        with np.errstate(over="ignore"):
+            lost = self.active & (np.abs(self.mean) * _RESOLVED > np.sqrt(self.variance))
+        if lost.any():
+            reject("sigma" if self.tau == 0 else "tau", f"noise below {_RESOLVED:g} of the unit itself",
+                   "noise that draws in float64 can show", "pass more noise, or centre f")  # fmt: skip
 
     def log_density(self, h: ArrayLike, pattern: ArrayLike | None = None) -> Array:
         """log p(h_b | x_n) against ∏(Lebesgue + δ₀), or Lebesgue if τ > 0; −inf where the zero patterns differ.

@@ -184,3 +184,15 @@ def test_rows_far_from_the_others(bound, coefficient, far, sigma):
     f = np.concatenate([near, far + near])[:, None]
     expected = _direct(f, [1.0], [sigma], 1.0, coefficient)
     assert bound(GatedChannel(f, 1.0, sigma, 1.0)).nats == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize("bound", [pairwise_kl, pairwise_bhattacharyya])
+@pytest.mark.parametrize("tau", [0.0, 0.5])
+def test_float32_in_any_unit_and_over_any_range(bound, tau):
+    """I does not depend on the unit of h; and rows whose variances no float32 holds together are taken in float64."""
+    expected = bound(GatedChannel(F, MU, SIGMA, tau)).nats
+    for unit in (1e-100, 1e-20, 1e20, 1e100):
+        scaled = bound(GatedChannel(F * unit, MU, SIGMA, tau * unit), precision="float32").nats
+        assert scaled == pytest.approx(expected, abs=1e-3)
+    wide = GatedChannel(np.geomspace(1e-30, 1e30, 40)[:, None], 0.5, 1.0, tau)
+    assert bound(wide, precision="float32").nats == pytest.approx(bound(wide).nats, abs=1e-3)

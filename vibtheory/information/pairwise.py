@@ -24,6 +24,7 @@ _CACHE_ENTRIES = 2**17  # 1 MiB: elementwise work on a CPU stays near its cache
 _KEPT_ENTRIES = 2**26  # 256 MiB of float32: weights that are kept, so that a symmetric pair is computed once
 _SMALL_ENTRIES = 2**22  # N²d up to which NumPy is as fast, and loading torch (seconds) is not worth it
 _TRIAL_ROWS = 64
+_REACH = 40.0  # of logarithms of variances, either way: ratios up to e⁸⁰ are float32s
 _TOLERANCE = 1e-4  # nats, of any trial row; the mean over rows is far closer
 
 
@@ -37,8 +38,9 @@ def pairwise(channel: GatedChannel, device: str = "cpu", precision: str = "float
         channel: the gated layer's law.
         device: "cpu", "cuda", "cuda:1", ….
         precision: "float64", by differences unit by unit where rows lie so far apart that products would lose 1e-4
-            nats. "float32": half the time; a KL is then wrong by about 1e-7 · Σ_j m_j²/v_j. "auto": float32 where its
-            terms of 64 rows, spread over all, agree with float64's to 1e-4 nats, else float64.
+            nats. "float32", where the variances fit: half the time; a KL is then wrong by about 1e-7 · Σ_j m_j²/v_j.
+            "auto": float32 where its terms of 64 rows, spread over all, agree with float64's to 1e-4 nats, else
+            float64.
 
     Raises:
         InvalidInputError: a device that torch does not have here, or an unknown precision.
@@ -170,6 +172,8 @@ def _kl_exponents(mean: Array, variance: Array, device: str, precision: str) -> 
         return _kl_by_differences(mean, variance)
     if _equal(variance):
         return _distance_exponents(centred / np.sqrt(variance[0]), device, precision)
+    centred, variance, reach = _scaled(centred, variance)
+    precision = _holding(reach, precision)
     left = np.hstack([centred, variance + centred**2])
     right = np.hstack([centred / variance, -0.5 / variance])
     row = 0.5 * np.log(variance).sum(axis=1) + 0.5 * mean.shape[1]
@@ -199,18 +203,18 @@ def _bhattacharyya_exponents(mean: Array, variance: Array, device: str, precisio
         return _distance_exponents(0.5 * centred / np.sqrt(variance[0]), device, precision)
     import torch
 
+    # m halved, so that Δ²/(v_i+v_j) needs no factor, and v, so that v_i+v_j is about 1
+    mean, variance, reach = _scaled(mean, variance)
+    precision = _holding(reach, precision)
     kind = getattr(torch, precision)
-    # In units where each v is about 1/2, so that no product overflows; halved, so that Δ²/(v_i+v_j) needs no factor.
-    unit = 2 * np.exp(np.log(variance).mean(axis=0))
     # units first, [d, n]: a unit's row is then contiguous
     m, v = (
         torch.from_numpy(np.ascontiguousarray(a.T)).to(device=device, dtype=kind)
-        for a in (0.5 * mean / np.sqrt(unit), variance / unit)
+        for a in (math.sqrt(0.125) * mean, 0.5 * variance)
     )
     # a logarithm costs ten products: one where the next factor could leave the range of the precision
-    reach = np.abs(np.log(2 * np.stack([variance.min(axis=0), variance.max(axis=0)]) / unit)).max(axis=0)
     log_now = np.diff(np.cumsum(reach) // (600 if precision == "float64" else 60), append=-1) != 0
-    own = torch.from_numpy(0.25 * np.log(2 * variance / unit).sum(axis=1)).to(device=device, dtype=kind)
+    own = torch.from_numpy(0.25 * np.log(variance).sum(axis=1)).to(device=device, dtype=kind)
 
     def block(start: int, stop: int, first: int) -> Array:
         exponent = own[start:stop, None] + own[first:]
@@ -227,6 +231,18 @@ def _bhattacharyya_exponents(mean: Array, variance: Array, device: str, precisio
         return _numpy(exponent.exp_())
 
     return block
+
+
+def _scaled(mean: Array, variance: Array) -> tuple[Array, Array, Array]:
+    """Both with each unit in a scale in which its variances are about 1, and how far their logarithms reach, [d]."""
+    unit = np.exp(np.log(variance).mean(axis=0))
+    variance = variance / unit
+    return mean / np.sqrt(unit), variance, np.abs(np.log(variance)).max(axis=0)
+
+
+def _holding(reach: Array, precision: str) -> str:
+    """float64 where a unit's variances, or their ratios, would leave `precision`, float32."""
+    return "float64" if reach.max(initial=0.0) > _REACH else precision
 
 
 def _equal(variance: Array) -> bool:

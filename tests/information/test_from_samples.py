@@ -104,3 +104,15 @@ def test_a_dead_unit_tells_nothing_and_hides_nothing(method):
     assert alone.nats == pytest.approx(0, abs=4 * alone.stderr + 1e-5)
     assert beside.nats == pytest.approx(without.nats, abs=2 * (beside.stderr + without.stderr))
     assert beside.nats > 0.15  # of 0.80 nats; a third of it on the mean slice
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-3, 1e3, 1e200])
+def test_neighbours_do_not_depend_on_units(unit):
+    """x, y normal with correlation .9: −½ log(1 − .81), whatever the unit of x, of which the mutual information knows
+    nothing; a million times coarser than y it left nothing of it."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(1000, 1))
+    y = 0.9 * x + np.sqrt(0.19) * rng.normal(size=(1000, 1))
+    found = from_samples(unit * x, y, "ksg")
+    assert abs(found.nats + 0.5 * np.log(0.19)) < 4 * found.stderr
+    assert found.nats == pytest.approx(from_samples(x, y, "ksg").nats, abs=1e-9)

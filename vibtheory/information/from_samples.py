@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, as_generator, check_choice, reject, shown
 from vibtheory.information.critics import BOUNDS, critic_bound, entropy_difference
-from vibtheory.information.ksg import ksg_samples
+from vibtheory.information.ksg import in_range, ksg_samples, spread
 from vibtheory.information.result import MutualInformation
 
 __all__ = ["SAMPLE_METHODS", "from_samples"]
@@ -41,7 +41,7 @@ def from_samples(
     | mine | Donsker & Varadhan's bound (Belghazi et al. 2018), likewise | estimate |
     | smile | the same with a clipped ratio (Song & Ermon 2020) | estimate |
     | entropy_difference | two trained densities (McAllester & Stratos 2020) | estimate |
-    | ksg | nearest neighbours (`ksg.ksg_samples`), k = 3 | estimate |
+    | ksg | nearest neighbours (`ksg.ksg_samples`), k = 3, each column over its standard deviation | estimate |
     | sliced | mean of ksg over random projections (Goldfeld & Greenewald 2021) | estimate of a part of I |
     | max_sliced | the best pair of projections found on half the rows, ksg on the rest (Tsur et al. 2023) | the same |
 
@@ -68,6 +68,7 @@ def from_samples(
     if method == "entropy_difference":
         return entropy_difference(first, second, rng, steps)
     if method == "ksg":
+        first, second = (points / spread(points) for points in (in_range(first, 0), in_range(second, 0)))
         return ksg_samples(first, second)
     return (_sliced if method == "sliced" else _max_sliced)(first, second, rng, slices)
 
@@ -80,22 +81,16 @@ def _columns(name: str, value: ArrayLike) -> Array:
     return array
 
 
-def _in_range(points: Array, axis: int | None) -> Array:
-    """In a unit of a power of 2 (of each column for axis 0), exactly, so that squares neither over- nor underflow."""
-    scaled: Array = np.ldexp(points, -np.frexp(np.abs(points).max(axis=axis))[1])
-    return scaled
-
-
 def _sliced(x: Array, y: Array, rng: np.random.Generator, slices: int) -> MutualInformation:
     found = []
-    x, y = _in_range(x, None), _in_range(y, None)
+    x, y = in_range(x, None), in_range(y, None)
     for _ in range(slices):
         a, b = _direction(x.shape[1], rng), _direction(y.shape[1], rng)
         found.append(_projected(x, y, a, b, halves=4))  # few: the mean over slices is used
     nats = np.array([result.nats for result in found])
     # of the draw of projections, and of the rows, on which the projections' errors depend together
-    spread = float(nats.std(ddof=1)) / math.sqrt(slices) if slices > 1 else math.nan
-    error = math.hypot(spread, float(np.mean([result.stderr for result in found])))
+    drawn = float(nats.std(ddof=1)) / math.sqrt(slices) if slices > 1 else math.nan
+    error = math.hypot(drawn, float(np.mean([result.stderr for result in found])))
     return MutualInformation(
         float(nats.mean()), "estimate", "sliced", error, found[0].ceiling,
         ("the mean of I over random projections, itself at most I(x; y)", "projections in the units of x and y"),
@@ -103,10 +98,10 @@ def _sliced(x: Array, y: Array, rng: np.random.Generator, slices: int) -> Mutual
 
 
 def _max_sliced(x: Array, y: Array, rng: np.random.Generator, slices: int) -> MutualInformation:
-    x, y = _in_range(x, 0), _in_range(y, 0)
+    x, y = in_range(x, 0), in_range(y, 0)
     order = rng.permutation(len(x))
     half, rest = order[: len(x) // 2], order[len(x) // 2 :]
-    x, y = ((points - points[half].mean(axis=0)) / _spread(points[half]) for points in (x, y))
+    x, y = ((points - points[half].mean(axis=0)) / spread(points[half]) for points in (x, y))
     # the canonical pairs see linear dependence, coordinates and random pairs the rest; the best one is refined
     (left, back), (right, forth) = _whitened(x[half]), _whitened(y[half])
     u, _, v = np.linalg.svd(left.T @ right)
@@ -144,11 +139,5 @@ def _direction(width: int, rng: np.random.Generator) -> Array:
 
 def _projected(x: Array, y: Array, a: Array, b: Array, halves: int = 0) -> MutualInformation:
     """KSG on a pair of projections, each of unit standard deviation: the estimate depends on the ratio of the units."""
-    first, second = (points[:, None] / _spread(points) for points in (x @ a, y @ b))
+    first, second = (points[:, None] / spread(points) for points in (x @ a, y @ b))
     return ksg_samples(first, second, halves=halves)
-
-
-def _spread(points: Array) -> Array:
-    """The standard deviation along axis 0; 1 of what is constant."""
-    spread = points.std(axis=0)
-    return np.asarray(np.where(spread > 0, spread, 1.0))

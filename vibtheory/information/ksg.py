@@ -13,7 +13,7 @@ from vibtheory.errors import as_array, as_generator, as_positive, as_whole, reje
 from vibtheory.information.channel import GatedChannel, check_channel
 from vibtheory.information.result import MutualInformation
 
-__all__ = ["ksg", "ksg_samples"]
+__all__ = ["in_range", "ksg", "ksg_samples", "spread"]
 
 Array = NDArray[np.float64]
 _HEAVY = 0.03  # kurtosis/N: 200 repeats of t with 3 degrees covered .90 instead of .95
@@ -28,8 +28,9 @@ def ksg(
 ) -> MutualInformation:
     """KSG on (f(x), h) with a draw of h per row (by `seed`); I(h; x) = I(h; f), as h depends on x through f only.
 
-    Direction: none. Assumes: rows drawn independently, few units: its bias grows with d and with I; zeros of a ReLU and
-    other ties are seen to. Cost: about N log N for few units, N² for many. Ceiling: ψ(N) − ψ(k+1), about log N − log k.
+    Direction: none. Assumes: rows drawn independently, few units, gates of the order of 1 (f and h in comparable
+    units, or too little is found): its bias grows with d and with I; zeros of a ReLU and other ties are seen to. Cost:
+    about N log N for few units, N² for many. Ceiling: ψ(N) − ψ(k+1), about log N − log k.
 
     Args:
         channel: the gated layer's law. k, alpha, halves: as in `ksg_samples`. seed: of the draw.
@@ -95,8 +96,21 @@ def ksg_samples(
     )
 
 
+def in_range(points: Array, axis: int | None) -> Array:
+    """In a unit of a power of 2 (of each column for axis 0), exactly, so that squares neither over- nor underflow."""
+    scaled: Array = np.ldexp(points, -np.frexp(np.abs(points).max(axis=axis))[1])
+    return scaled
+
+
+def spread(points: Array) -> Array:
+    """The standard deviation along axis 0; 1 of what is constant."""
+    deviation = points.std(axis=0)
+    return np.asarray(np.where(deviation > 0, deviation, 1.0))
+
+
 def _kurtosis(points: Array) -> float:
     """The largest over coordinates of E c⁴/(E c²)², c centred; 0 for constants."""
+    points = in_range(points, 0)
     square = (points - points.mean(axis=0)) ** 2
     spread = np.maximum(square.mean(axis=0), np.finfo(np.float64).tiny)
     return float(((square / spread) ** 2).mean(axis=0).max())

@@ -35,6 +35,7 @@ __all__ = [
     "as_whole",
     "check_choice",
     "check_type",
+    "plain",
     "reject",
     "resolution",
     "shown",
@@ -110,7 +111,7 @@ def as_indices(argument: str, value: ArrayLike, length: int, remedy: str) -> NDA
         InvalidInputError: about `argument`, with `remedy`: neither, more than one axis, or outside.
     """
     index = as_array(argument, value, (None,), remedy)
-    if _plain(value).dtype.kind == "b" and index.size == length:
+    if plain(value).dtype.kind == "b" and index.size == length:
         return np.flatnonzero(index)
     if (index != np.floor(index)).any() or (index < 0).any() or (index >= length).any():
         reject(argument, shown(value), f"whole numbers from 0 to {length - 1}", remedy)
@@ -179,7 +180,7 @@ def as_numbers(argument: str, value: ArrayLike, remedy: str = "pass real numbers
     if np.ma.is_masked(value):
         reject(argument, "a masked array", "one without masked entries", f"pass {argument}.compressed() or .filled(…)")
     try:
-        raw = _plain(value)
+        raw = plain(value)
         if raw.dtype.kind not in "biufO":  # NumPy would read text and dates as numbers, and drop imaginary parts
             raise TypeError("complex numbers" if raw.dtype.kind == "c" else f"{raw.dtype.name} is no number")
         array = np.asarray(raw, dtype=np.float64)
@@ -190,12 +191,13 @@ def as_numbers(argument: str, value: ArrayLike, remedy: str = "pass real numbers
 
 def resolution(value: ArrayLike) -> float:
     """eps of the precision that `value` [any shape] was passed in; float64's for whole numbers."""
-    kind = _plain(value).dtype
+    kind = plain(value).dtype
     return float(np.finfo(kind if kind.kind == "f" else np.float64).eps)
 
 
-def _plain(value: Any) -> NDArray[Any]:
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)  # a tensor, perhaps with gradient
+def plain(value: Any) -> NDArray[Any]:
+    """`value`, a tensor perhaps, with gradient perhaps, as an array of its own type."""
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
 
 
 def as_scalar(argument: str, value: Any, remedy: str = "pass one finite number") -> float:

@@ -190,6 +190,26 @@ BAD = {
     "labels of other rows": ({"layer": "0", "noise": 1.0, "y": [0, 1]}, "y: got shape"),
     "rows with noise upstream": ({"layer": "0", "noise": 1.0, "over": "rows", "upstream": "sampled"}, "over: got"),
     "one row's population": ({"x": X[:1], "layer": "0", "noise": 1.0}, "x: got 1 row"),
+    "labels beside a loader that shuffles": (
+        {
+            "x": DataLoader(TensorDataset(X), batch_size=400, shuffle=True),
+            "y": np.arange(N) % 2,
+            "layer": "0",
+            "noise": 1.0,
+        },
+        "x: got a DataLoader that draws its rows",
+    ),
+    "masked values": ({"x": np.ma.masked_greater(X.numpy(), 1), "layer": "0", "noise": 1.0}, "x: got a masked array"),
+    "tensors with gradients": ({"x": [X[0].clone().requires_grad_()], "layer": "0", "noise": 1.0}, "x: got list"),
+    "values that are no numbers": ({"x": X / 0, "layer": "0", "noise": 1.0}, "x: got inputs at which '0' is NaN or"),
+    "rows that are all alike": (
+        {"x": X[:1].repeat(9, 1), "layer": "0", "noise": 0.1},
+        "noise: got 0.1 of a scale of 0",
+    ),
+    "a generator": (
+        {"layer": "0", "noise": 1.0, "seed": np.random.default_rng(0), "upstream": "sampled"},
+        "seed: got Generator",
+    ),
     "no draws": ({"layer": "0", "noise": 1.0, "draws": 0}, "draws: got 0"),
     "text": ({"x": "many", "layer": "0", "noise": 1.0}, "x: got"),
     "a number": ({"x": 3, "layer": "0", "noise": 1.0}, "x: got int"),

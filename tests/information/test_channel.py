@@ -92,6 +92,8 @@ def test_closed_gates_are_dropped_and_all_closed_carries_nothing():
     channel = GatedChannel(F, [0.0, 2.0, 0.0], [0.0, 1.0, 0.0])
     assert (channel.d, channel.width, channel.n) == (1, 3, 5)
     assert "open=1 of 3" in repr(channel)
+    with pytest.raises(InvalidInputError, match="index: got no rows"):
+        channel.rows([False] * 5)
     part = channel.rows([True, False, False, True, False])
     assert (part.n, part.d, part.width) == (2, 1, 3)
     np.testing.assert_array_equal(part.f.ravel(), [20.0, 3.0])

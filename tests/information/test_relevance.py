@@ -98,3 +98,9 @@ def test_a_class_of_one_row_is_left_out_and_said():
     found = relevance(channel, np.arange(10) // 2)
     assert "of the draws meet no other row" in relevance(channel, np.arange(10)).warnings[-1]
     assert np.isfinite(found.nats) or found.warnings
+
+
+def test_labels_that_float64_does_not_tell_apart():
+    y = np.arange(60) % 2
+    channel = GatedChannel.regular(np.random.default_rng(0).normal(size=(60, 1)) + 3 * y[:, None], 0.5)
+    assert relevance(channel, y + 2**60) == relevance(channel, y)

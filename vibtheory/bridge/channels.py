@@ -99,6 +99,8 @@ def layer_law(
         for part in noisy.values():
             part.training = seed is not None and isinstance(part, _DropoutNd)
         f = torch.cat([_activation(net, module, part, call) for part in batches])
+        if not f.isfinite().all():
+            reject("x", f"inputs at which {layer!r} is NaN or infinite", "finite activations", "leave those rows out")
         first = batches[0][:8]
         if seed is None and not torch.equal(*(_activation(net, module, first, call) for _ in range(2))):
             reject("net", f"a forward pass that is random before {layer!r}, in evaluation too", "a deterministic one",

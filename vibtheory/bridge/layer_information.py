@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
+from torch.utils.data import DataLoader, SequentialSampler
 
 from vibtheory.bridge.channels import Inputs, LayerLaw, as_batches, layer_law
-from vibtheory.errors import as_generator, as_scalar, as_whole, check_choice, check_type, reject
+from vibtheory.errors import as_generator, as_scalar, as_seed, as_whole, check_choice, check_type, reject
 from vibtheory.information import GatedChannel, MutualInformation, estimate, relevance
 from vibtheory.information.result import SATURATION_MARGIN, sampling_error
 from vibtheory.storage.report import Report
@@ -164,11 +165,15 @@ def information_of(
         ("upstream", upstream, ("means", "sampled")),
     ):
         check_choice(name, value, choices)
-    sampled, times = upstream == "sampled", as_whole("draws", draws, 1)
+    sampled, times, seed = upstream == "sampled", as_whole("draws", draws, 1), as_seed("seed", seed)
     if sampled and over == "rows":
         reject("over", "'rows' with sampled noise upstream", "'population'", "leave over out")
     if noise is not None and as_scalar("noise", noise) < 0:
         reject("noise", noise, "a number >= 0", "pass a standard deviation")
+    sampler = getattr(x.batch_sampler, "sampler", x.sampler) if isinstance(x, DataLoader) else None
+    if y is not None and not isinstance(sampler, SequentialSampler | None):
+        reject("x", "a DataLoader that draws its rows, with labels beside it", "rows in the order of y",
+               "pass shuffle=False, or arrays")  # fmt: skip
     # a loader may shuffle: every draw has the same rows, in one order
     rows = torch.cat(as_batches(model, x, batch))
     if over == "population" and len(rows) < 2:
@@ -180,6 +185,9 @@ def information_of(
     law = laws[0]
     scale = law.scale
     tau = 0.0 if noise is None else float(noise) * (scale if unit == "scale" else 1.0)
+    if noise and tau == 0:
+        reject("noise", f"{noise} of a scale of 0, as nothing in {layer!r} varies over these rows",
+               "a layer that varies", "read it as I(h; x) = 0, or pass unit='h'")  # fmt: skip
     if tau == 0 and not law.sigma.any():
         reject("noise", noise, f"noise > 0, as {layer!r} has none of its own", "pass noise=0.1, a tenth of its scale")
     channels = [part.channel(tau) for part in laws]

@@ -136,10 +136,13 @@ class GatedChannel:
         return float(-(share * np.log(share)).sum()) + 0.0  # 0, not −0, of one pattern
 
     def rows(self, index: ArrayLike) -> GatedChannel:
-        """The channel on the rows `index` (integers or booleans [N])."""
+        """The channel on the rows `index` (integers or booleans [N]), at least one."""
+        chosen = self._rows("index", index)
+        if not len(chosen):
+            reject("index", "no rows", "at least one", "pass numbers of rows, or a boolean for each")
         part = object.__new__(GatedChannel)  # checked once, as a whole
         part.f, part.mu, part.sigma, part.tau, part.is_open = (
-            self.f[self._rows("index", index)],
+            self.f[chosen],
             self.mu,
             self.sigma,
             self.tau,

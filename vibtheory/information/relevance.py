@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import as_array, as_generator, check_choice
+from vibtheory.errors import as_array, as_generator, check_choice, plain
 from vibtheory.information.channel import GatedChannel, check_channel
 from vibtheory.information.result import MutualInformation, sampling_error
 
@@ -54,8 +54,9 @@ def relevance(
     """
     check_channel(channel)
     check_choice("over", over, ("rows", "population"))
-    values = as_array("y", y, (channel.n,), "pass one label per row of the channel")
-    labels = np.unique(values, return_inverse=True)[1].reshape(-1)
+    as_array("y", y, (channel.n,), "pass one label per row of the channel")
+    # as they are: float64 would make one label of 2⁵³ and 2⁵³ + 1
+    labels = np.unique(plain(y), return_inverse=True)[1].reshape(-1)
     share = np.bincount(labels) / channel.n
     generator = as_generator("seed", seed, "relevance")
     h = channel.sample(generator)

@@ -181,3 +181,12 @@ def test_goes_on_from_an_encoder_of_fewer_clusters(start):
     found, fresh = blahut_arimoto(joint, 30.0, start=start), blahut_arimoto(joint, 30.0)
     assert found.status == "converged"
     assert found.objective == pytest.approx(fresh.objective, abs=1e-9)
+
+
+def test_an_encoder_in_half_precision_is_one():
+    joint = np.array([[0.2, 0.1], [0.1, 0.2], [0.3, 0.1]])
+    start = np.array([[0.21, 0.79], [0.64, 0.36], [0.13, 0.87]], dtype=np.float16)
+    assert abs(start.astype(float).sum(1) - 1).max() > 1e-6
+    assert blahut_arimoto(joint, 20.0, start=start).objective == pytest.approx(
+        blahut_arimoto(joint, 20.0).objective, abs=1e-9
+    )

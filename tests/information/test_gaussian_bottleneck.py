@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vibtheory.information.bottleneck import blahut_arimoto
+from vibtheory.information.closed_form import multivariate_gaussian
 from vibtheory.information.gaussian_bottleneck import gaussian_bottleneck
 
 
@@ -117,3 +118,20 @@ def test_at_a_rate_beyond_every_beta_it_is_all_of_the_information():
     found = gaussian_bottleneck([[4.0]], [[9.0]], [[3.6]])  # ρ = 0.6
     assert found.relevance(400.0) == pytest.approx(-0.5 * np.log(1 - 0.36), rel=1e-12)
     assert found.relevance(340.0) == pytest.approx(-0.5 * np.log(1 - 0.36), rel=1e-9)
+
+
+def test_covariances_in_float32_and_to_rounding_symmetric():
+    """torch.cov of float32 rows is symmetric to 1e-8 only: both closed forms at the float64 matrix's I(x; y)."""
+    rows = np.random.default_rng(0).normal(size=(300, 4)) @ np.array(
+        [[1, 0.5, 0.5, 0], [0, 1, 0, 0.6], [0, 0, 1, 0], [0, 0, 0, 1]]
+    )
+    exact = np.cov(rows.T)
+    single = exact.astype(np.float32)
+    single[1, 0] *= np.float32(1 + 1e-6)
+    assert (single != single.T).any()
+    truth = -0.5 * np.log(np.linalg.det(exact) / np.linalg.det(exact[:2, :2]) / np.linalg.det(exact[2:, 2:]))
+    assert multivariate_gaussian(single, 2) == pytest.approx(truth, abs=1e-5)
+    assert gaussian_bottleneck(single[:2, :2], single[2:, 2:], single[:2, 2:]).i_xy == pytest.approx(truth, abs=1e-5)
+    nearly = np.diag([1.0, 2.0])
+    nearly[0, 1] = 1e-17
+    assert gaussian_bottleneck(nearly, np.eye(1), [[0.5], [0.0]]).i_xy == pytest.approx(-0.5 * np.log(0.75))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import rel_entr
 
-from vibtheory.errors import as_array, as_generator, as_positive, as_whole, reject
+from vibtheory.errors import as_array, as_generator, as_positive, as_whole, reject, resolution
 from vibtheory.information.bottleneck_solution import (
     BottleneckSolution,
     check_beta,
@@ -158,13 +158,14 @@ def stability_beta(joint: ArrayLike) -> float:
 
 def _check_encoder(start: ArrayLike, nx: int, nt: int) -> Array:
     encoder = as_array("start", start, (nx, None), "pass p(t|x), one row per x")
-    if (encoder < 0).any() or (abs(encoder.sum(1) - 1) > 1e-6).any():
+    sums = encoder.sum(1, keepdims=True)
+    if (encoder < 0).any() or (abs(sums - 1) > 1e-6 + encoder.shape[1] * resolution(start)).any():
         reject(
             "start", "rows that are no distributions", "p(t|x) >= 0 with rows of sum 1", "divide each row by its sum"
         )
     if encoder.shape[1] > nt:
         reject("start", f"{encoder.shape[1]} clusters", f"at most clusters = {nt}", "raise clusters")
-    return np.pad(encoder, ((0, 0), (0, nt - encoder.shape[1])))
+    return np.pad(encoder / sums, ((0, 0), (0, nt - encoder.shape[1])))
 
 
 def _agglomerated(found: BottleneckSolution, p_xy: Array, clusters: int) -> Array:

@@ -12,6 +12,7 @@ from scipy.special import entr, rel_entr
 from vibtheory.errors import as_array, as_positive, as_scalar, as_whole, reject, resolution
 
 __all__ = [
+    "as_covariance",
     "discrete_memoryless",
     "gaussian_channel",
     "multivariate_gaussian",
@@ -55,12 +56,8 @@ def multivariate_gaussian(covariance: ArrayLike, split: int) -> float:
     Raises:
         InvalidInputError: not square, not symmetric, not positive definite, or a split outside the matrix.
     """
-    matrix = as_array("covariance", covariance, (None, None))
-    size = len(matrix)
-    most = np.abs(matrix).max(initial=0.0)
-    if matrix.shape != (size, size) or np.abs(matrix - matrix.T).max(initial=0.0) > 1e-10 * most:
-        reject("covariance", f"shape {list(matrix.shape)}", "a square symmetric matrix", "pass Cov of (X, Y)")
-    split = as_whole("split", split, 1, size - 1, "pass the number of components of X")
+    matrix = as_covariance("covariance", covariance)
+    split = as_whole("split", split, 1, len(matrix) - 1, "pass the number of components of X")
     scale = np.sqrt(np.maximum(np.diag(matrix), np.finfo(np.float64).tiny))
     correlation = matrix / np.outer(scale, scale)
     try:
@@ -157,6 +154,23 @@ def scalar_gated_channel(
         integrand = (np.exp(log_own) * (log_own - log_mixture)) @ law
         information += float((half * weights).reshape(-1) @ integrand)
     return information
+
+
+def as_covariance(argument: str, value: ArrayLike) -> Array:
+    """`value` as a matrix [d, d], symmetric to float64; within the precision that it was passed in.
+
+    Raises:
+        InvalidInputError: about `argument`: not square, not symmetric, no numbers.
+    """
+    matrix = as_array(argument, value, (None, None), "pass a covariance matrix")
+    if matrix.shape[0] != matrix.shape[1]:
+        reject(argument, f"shape {list(matrix.shape)}", "a square symmetric matrix", "pass a covariance matrix")
+    size = np.sqrt(np.abs(np.diag(matrix)))
+    if (np.abs(matrix - matrix.T) > (1e-10 + 1e2 * resolution(value)) * np.outer(size, size)).any():
+        reject(
+            argument, f"shape {list(matrix.shape)}, asymmetric", "a square symmetric matrix", "pass a covariance matrix"
+        )
+    return np.asarray(matrix / 2 + matrix.T / 2)
 
 
 def _distributions(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Array:

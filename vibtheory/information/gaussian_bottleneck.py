@@ -15,6 +15,7 @@ from scipy.linalg import cholesky, solve_triangular
 from vibtheory.errors import as_array, as_scalar, reject
 from vibtheory.information.bottleneck_curve import IBCurve
 from vibtheory.information.bottleneck_solution import check_beta
+from vibtheory.information.closed_form import as_covariance
 
 __all__ = ["GaussianBottleneck", "gaussian_bottleneck"]
 
@@ -142,10 +143,7 @@ def gaussian_bottleneck(cov_x: ArrayLike, cov_y: ArrayLike, cov_xy: ArrayLike) -
 
 
 def _factor(name: str, covariance: ArrayLike) -> Array:
-    matrix = as_array(name, covariance, (None, None), "pass a covariance matrix")
-    if matrix.shape[0] != matrix.shape[1] or not np.allclose(matrix, matrix.T, rtol=1e-10, atol=0):
-        reject(name, f"shape {list(matrix.shape)}, or asymmetric", "a symmetric matrix", "pass a covariance matrix")
     try:
-        return np.asarray(cholesky(matrix, lower=True), dtype=np.float64)
+        return np.asarray(cholesky(as_covariance(name, covariance), lower=True), dtype=np.float64)
     except np.linalg.LinAlgError:
         return reject(name, "a matrix that is not positive definite", "positive definite", "drop redundant coordinates")

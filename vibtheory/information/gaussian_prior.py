@@ -115,7 +115,7 @@ def activation_statistics(f: ArrayLike | Iterable[ArrayLike]) -> ActivationStati
             read as one array; pass batches as arrays, or as a generator.
 
     Raises:
-        InvalidInputError: no input, no unit, batches of different widths, NaN or infinity.
+        InvalidInputError: no input, no unit, batches of different widths, NaN or infinity, squares that leave float64.
     """
     batches: Iterable[ArrayLike]
     if hasattr(f, "__array__"):
@@ -135,8 +135,8 @@ def activation_statistics(f: ArrayLike | Iterable[ArrayLike]) -> ActivationStati
             width = values.shape[1]
             square, logs, active = np.zeros(width), np.zeros(width), np.zeros(width)
         on = values != 0
-        squared = values**2
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
+            squared = values**2
             logs = logs + np.where(on, 2 * np.log(abs(values)), 0).sum(0)
         square = square + squared.sum(0)
         active = active + on.sum(0)
@@ -144,6 +144,11 @@ def activation_statistics(f: ArrayLike | Iterable[ArrayLike]) -> ActivationStati
         patterns.update(row.tobytes() for row in np.packbits(on, axis=1))
     if count == 0 or not width:
         reject("f", f"{count} inputs, {width or 0} units", "at least one of each", "pass activations [N, d]")
+    sizes = np.sqrt(square[active > 0])
+    if ((sizes < 1e-150) | ~np.isfinite(sizes)).any():
+        reject(
+            "f", f"units of size {sizes.min():.3g} to {sizes.max():.3g}", "squares that a float64 holds", "rescale f"
+        )
     some = np.maximum(active, 1)
     with np.errstate(divide="ignore"):
         spread = np.log(square / some) - logs / some

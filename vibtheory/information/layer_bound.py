@@ -16,6 +16,7 @@ from scipy.special import entr, logsumexp, rel_entr
 
 from vibtheory.errors import as_array, as_positive, as_scalar, as_whole, check_choice, check_type, reject, resolution
 from vibtheory.information.bottleneck_solution import check_joint
+from vibtheory.information.channel import GatedChannel
 from vibtheory.information.result import Rounded
 
 __all__ = ["GatedUnit", "LayerBound", "layer_bound"]
@@ -136,6 +137,7 @@ def layer_bound(
     means = as_array("mu", mu, (width,), "pass one mean per unit of f")
     deviations = as_positive("sigma", sigma, (width,), "pass one standard deviation > 0 per unit of f")
     check_type("deeper", deeper, Iterable, "pass a sequence of GatedUnit(f, mu, sigma)")
+    GatedChannel(activations, means, deviations)  # refuses what has squares that leave float64
     units = tuple(deeper)
     if width not in (1, 2) or (width == 2 and units):
         reject(
@@ -169,10 +171,10 @@ def layer_bound(
     error = 0.0
     for field in fields(fine):
         before, after = getattr(coarse, field.name), getattr(fine, field.name)
-        if isinstance(after, float) and np.isfinite(after):
-            error = max(error, abs(after - before))
+        if isinstance(after, float) and not np.isinf(after):
+            error = float(np.maximum(error, abs(after - before)))  # NaN stays
     status = f"resolved to {error:.1e} nats"
-    if error > tolerance:
+    if not error <= tolerance:
         status = f"not resolved: {error:.1e} nats. Remedy: raise order above {order}, or name the kinks of f"
     elif np.isinf(fine.bound):
         status += "; the bound is infinite: h has an atom at 0 and the Gaussian q none. Remedy: prior='pattern'"

@@ -307,3 +307,13 @@ def test_masks_that_say_nothing_of_x_are_no_information(width) -> None:
     truth = width / 4 * np.log1p((1e-3 / gate.sigma.min().item()) ** 2)
     found = [vt.information_of(net, x, layer=layer, upstream="sampled", draws=8, seed=k).lower for k in range(3)]
     assert np.mean([each.nats for each in found]) - 3 * found[0].stderr < truth < 0.02
+
+
+def test_the_upper_bound_is_not_the_luckier_of_two() -> None:
+    """h = x + τn in two units: log(1 + 1/τ²), which the smaller of two bounds undercuts in the mean over draws."""
+    truth, found = np.log1p(1 / 2.25), []
+    for k in range(80):
+        x = torch.from_numpy(np.random.default_rng(k).normal(size=(200, 2)))
+        net = nn.Sequential(nn.Identity(), nn.Linear(2, 2)).double()
+        found.append(vt.information_of(net, x, layer="0", noise=1.5, unit="h", seed=k).upper.nats)
+    assert np.mean(found) > truth - 3 * np.std(found) / np.sqrt(len(found))

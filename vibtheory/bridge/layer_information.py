@@ -43,7 +43,7 @@ class LayerInformation(Report):
 
     Attributes:
         layer: the module's name. over: "rows" (x uniform on these N rows, I ≤ log N) or "population" (behind them).
-        lower, upper: the best bounds on I over what `over` says, by their 95 % limits. For the population they hold in
+        lower, upper: the best bounds on I over what `over` says, within their errors. For the population they hold in
             expectation, and `upper` is one of the leave-one-out kind: large, or inf, where rows are far apart.
         bounds: all that were computed. For the population too some bound I over these rows only (`to_frame()["over"]`).
         relevance: I(h; y) where labels were given, else None: for the population a lower bound, over the rows an
@@ -193,10 +193,10 @@ def information_of(
     channels = [part.channel(tau) for part in laws]
     bounds = _bounds(channels, over, seed)
     lower = max((b for b in bounds if b.kind == "lower"), key=lambda b: b.nats - 1.96 * _error(b))
-    upper = min(
-        (b for b in bounds if b.kind == "upper" and (over == "rows" or b.method not in _ROWS)),
-        key=lambda b: b.nats + 1.96 * _error(b),
-    )
+    upper, *others = (b for b in bounds if b.kind == "upper" and (over == "rows" or b.method not in _ROWS))
+    for other in others:  # the least of several, each with its error, would lie too low: only where it is lower clearly
+        if upper.nats - other.nats > (1.96 * math.hypot(_error(upper), _error(other)) if over == "population" else 0):
+            upper = other
     notes = _notes(law, lower, upper, sampled, over)
     return LayerInformation(
         layer=layer,

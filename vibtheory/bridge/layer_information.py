@@ -195,7 +195,7 @@ def information_of(
     lower = max((b for b in bounds if b.kind == "lower"), key=lambda b: b.nats - 1.96 * _error(b))
     upper, *others = (b for b in bounds if b.kind == "upper" and (over == "rows" or b.method not in _ROWS))
     for other in others:  # the least of several, each with its error, would lie too low: only where it is lower clearly
-        if upper.nats - other.nats > (1.96 * math.hypot(_error(upper), _error(other)) if over == "population" else 0):
+        if other.nats + 1.96 * _error(other) < upper.nats:
             upper = other
     notes = _notes(law, lower, upper, sampled, over)
     return LayerInformation(

@@ -167,3 +167,27 @@ def test_what_runs_once_before_a_gate_leaves_g_as_it_is(time_first: bool) -> Non
         np.testing.assert_allclose(view.mean_loss(points), _truth(net, CLASSES, name, points), rtol=1e-6)
         used = [] if time_first else [nn.Linear, Gate, nn.Linear, Gate, nn.Linear][: 2 * k + 1]
         assert [type(module) for module in view._repeated] == used
+
+
+class _Centred(nn.Module):
+    """In eval() too, what it makes of an example depends on the others; `alone` it cannot be."""
+
+    def __init__(self, alone: bool) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.a, self.b, self.alone = nn.Linear(6, 5), nn.Linear(5, 3), alone
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.relu(self.a(x))
+        h = h - h.mean(0) if self.alone else nn.functional.batch_norm(h, None, None, training=True)
+        out: torch.Tensor = self.b(torch.tanh(h))
+        return out
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("kind", ["tangent", "fitted", "auto"])
+def test_a_net_that_mixes_examples_is_refused(alone: bool, kind: str) -> None:
+    """The gradient of such a tangent was off by as much as the gradient itself."""
+    net = insert_gates(_Centred(alone), torch.randn(4, 6))
+    with pytest.raises(InvalidInputError, match="depends on the others of its batch"):
+        quadratic_bound(net, CLASSES, next(iter(named_gates(net))), kind, 0.1)

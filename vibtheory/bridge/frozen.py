@@ -85,7 +85,22 @@ class FrozenNetwork:
             got = f"shape {list(self.x.shape)} ({str(error)[:160]})"
             reject("data.x_train", got, "inputs that the network accepts",
                    "give the data the shape that the network was trained on")  # fmt: skip
+        if self._mixes:
+            reject("net", f"{type(self.net).__name__}, whose output for an example depends on the others of its batch, "
+                   "or on chance", "a function of one example in eval()", "use recorded statistics there")  # fmt: skip
         return tuple(entered[layer][0].shape[1:]), output[0].numel()
+
+    @cached_property
+    def _mixes(self) -> bool:
+        near = 1e-9 if self.dtype == torch.float64 else 16 * float(torch.finfo(self.dtype).eps)
+        with torch.no_grad():
+            together = outputs_of(self.net, self.probes)
+            try:
+                alone = torch.cat([outputs_of(self.net, one) for one in torch.split(self.probes, 1)])
+            except (RuntimeError, ValueError, IndexError):
+                return True
+        size = float(together.abs().nan_to_num(0, 0).max())
+        return not torch.allclose(together, alone, near, near * size, equal_nan=True)
 
     def at_means(self, batch: int, memory: int) -> list[tuple[dict[str, Tensor], Tensor]] | None:
         """f [n, d, ...] at each gate and outputs [n, K], batch by batch; None where they take more than half `memory`.

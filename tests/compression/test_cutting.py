@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vibtheory.compression.cut import compress
 from vibtheory.compression.fixed_modules import Expand, Select
+from vibtheory.errors import InvalidInputError
 from vibtheory.networks.equivalence import deviation
 from vibtheory.networks.gates import Gate
 
@@ -172,3 +173,32 @@ def test_what_cannot_be_followed_keeps_its_outputs(kind: str) -> None:
 
     shapes, _ = small_of(Odd(), 2, 3, 3)
     assert list(shapes.values())[-1] == ([3, 54] if kind == "written into" else [3, 36])
+
+
+class _Options(nn.Module):
+    """With `around` the gate has no effect, with `inner` the hidden layer is the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.gate, self.b, self.c = nn.Linear(5, 8), gate(8, [0, 2, 5]), nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor, around: bool = False, inner: bool = False) -> Tensor:
+        h = torch.relu(self.a(x))
+        h = torch.relu(self.b(h if around else self.gate(h)))
+        out: Tensor = h if inner else self.c(h)
+        return out
+
+
+@pytest.mark.parametrize("options", [(), (False, False), (True,), (False, True)])
+def test_a_cut_model_takes_the_options_of_its_example_only(options: tuple[bool, ...]) -> None:
+    torch.manual_seed(0)
+    net, x = _Options().eval(), torch.randn(4, 5)
+    small = compress(net, (x, *options))
+    fresh = 3 * torch.randn(6, 5)
+    for around in (False, True):
+        for inner in (False, True):
+            if (around, inner) == (*options, False, False)[:2]:
+                torch.testing.assert_close(small(fresh, around, inner=inner), net(fresh, around, inner))
+            else:
+                with pytest.raises(InvalidInputError, match=r"(around|inner): got (True|False), expected (True|False)"):
+                    small(fresh, around, inner)

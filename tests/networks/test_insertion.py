@@ -422,3 +422,38 @@ def test_input_gate_is_on_the_axis_that_the_first_layer_sums(
     gated = insert_gates(model, torch.randn(2, *shape), input_gate=True)
     gate = next(iter(named_gates(gated).values()))
     assert (gate.features, gate.axis) == (5, axis)
+
+
+class Chosen(nn.Module):
+    """What it computes depends on arguments that are no tensors, without a branch that a trace would stumble over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor, sign: Any = None, double: bool = False) -> Tensor:
+        h = functional.relu(self.a(x))
+        h = {"plus": h, "minus": -h}.get(sign, 3 * h)
+        h = 2 * h if double is True else h
+        out: Tensor = self.b(h)
+        return out
+
+
+def test_options_of_the_example_are_not_those_of_every_call() -> None:
+    torch.manual_seed(0)
+    model, x = Chosen().eval(), torch.randn(5, 4)
+    gated = insert_gates(model, (x, "other", False)).eval()
+    for gate in named_gates(gated).values():
+        gate.mu.data.fill_(1.0)
+    for sign in ("plus", "minus", "other"):
+        for double in (False, True):
+            torch.testing.assert_close(gated(x, sign, double), model(x, sign, double))
+
+
+def test_a_forward_pass_of_another_object_is_refused() -> None:
+    x, model, other = torch.randn(5, 4), Chosen(), Chosen()
+    model.forward = other.forward  # type: ignore[method-assign]
+    with pytest.raises(InvalidInputError, match="forward is that of another object"):
+        insert_gates(model, x)
+    model.other = other  # now its weights are the model's
+    torch.testing.assert_close(insert_gates(model, x).eval()(x), other(x))

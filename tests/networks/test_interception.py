@@ -96,7 +96,7 @@ def test_an_option_that_moves_the_gates_is_refused() -> None:
     gated, small = _half_closed(Conditioned(), x)
     with pytest.raises(InvalidInputError, match="more calls .* 'forward' than the 2 of the example"):
         gated(x, x)
-    with pytest.raises(RuntimeError, match="size of tensor"):  # 4 of a's units at p's 8
+    with pytest.raises(InvalidInputError, match="extra: got a tensor, expected None, as in the example"):
         small(x, x)
 
 

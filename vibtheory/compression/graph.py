@@ -30,6 +30,7 @@ from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation, other_sizes, training_batches
 from vibtheory.networks.forward import called, copied
 from vibtheory.networks.gates import named_gates
+from vibtheory.networks.options import SameOptions, takes_options
 
 __all__ = ["CutReport", "compress_graph"]
 
@@ -102,7 +103,11 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
         why = f"it could not be {doing} ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         small, report = headless, CutReport({"": f"all of it stays: {why}"})
     folded = fold_scales(copy.deepcopy(small), inputs[0])
-    return folded if same(folded) and _trains_alike(small, folded, inputs[0]) else small, report
+    if same(folded) and _trains_alike(small, folded, inputs[0]):
+        small = folded
+    if small is not headless and takes_options(net, inputs[0]):
+        small.register_forward_pre_hook(SameOptions(net, inputs[0]), with_kwargs=True)
+    return small, report
 
 
 def _trains_alike(small: nn.Module, folded: nn.Module, example: tuple[Any, ...]) -> bool:

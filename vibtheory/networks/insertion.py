@@ -9,7 +9,6 @@ statistics), or places are named, the copy stays the user's own module and its c
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from vibtheory.networks.forward import as_example, copy_of, run_on, take_float_t
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, Tracer, insert_into_graph
 from vibtheory.networks.interception import intercept, places_of
+from vibtheory.networks.options import takes_options
 from vibtheory.networks.places import Place, Rule, Where, rules_of
 from vibtheory.networks.sequential import free_name, join_weights
 from vibtheory.networks.streams import random_state_kept
@@ -95,6 +95,11 @@ def insert_gates(
         reject("model", "a compiled model", "the module that it was made from", "insert gates, then compile")
     if any(map(is_lazy, model.parameters())):
         reject("model", "lazy layers that have no weights yet", "a model that has run once", "call model(x[:2]) first")
+    for name, module in model.named_modules():
+        owner = getattr(module.forward, "__self__", module)
+        if isinstance(owner, nn.Module) and all(owner is not own for own in model.modules()):
+            got = f"{name or type(model).__name__!r}, whose forward is that of another object ({type(owner).__name__})"
+            reject("model", got, "a model of its own weights", "pass that object, or make it a module of the model")
     result = copy_of(model)
     modes = {name: module.training for name, module in model.named_modules()}
 
@@ -133,7 +138,7 @@ def insert_gates(
         chosen = None if where is None else places_of(result, inputs, rules)[1]
         result, gates = _into_sequential(result, inputs, input_axis, make, chosen)
         changed = _changes(model, result, inputs)
-    elif where is None and not _has_options(model, len(inputs)) and (graph := _trace(result)) is not None:
+    elif where is None and not _has_options(model, inputs) and (graph := _trace(result)) is not None:
         try:
             result, gates = insert_into_graph(result, graph, inputs, input_axis, make)
             changed = _changes(model, result, inputs)
@@ -158,17 +163,14 @@ def insert_gates(
     return join_weights(result)
 
 
-def _has_options(model: nn.Module, given: int) -> bool:
-    """Does `forward` take more than the example's inputs? A trace would fix the rest at what it is not.
+def _has_options(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Does `forward` take more than tensors? A trace would fix the rest at what it is not.
 
     Nor would it open torch's own transformer layers, whose activations are inside.
     """
     if any(isinstance(m, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) for m in model.modules()):
         return True
-    try:
-        return len(inspect.signature(model.forward).parameters) > given
-    except ValueError:
-        return True
+    return takes_options(model, inputs)
 
 
 def _trace(model: nn.Module) -> fx.Graph | None:

@@ -16,6 +16,7 @@ from vibtheory.compression.liveness import alive
 from vibtheory.compression.sizes import Compression
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.insertion import insert_gates
 from vibtheory.networks.sequential import ordered_modules
 
 # ---- published rows --------------------------------------------------------------------------------------------------
@@ -293,3 +294,29 @@ def test_compression_is_frozen() -> None:
     assert isinstance(result, Compression)
     with pytest.raises(AttributeError):
         result.r_w = 0.0  # type: ignore[misc]
+
+
+class _LowRank(nn.Module):
+    """Its weight is computed once for each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.w, self.b, self.a = (nn.Parameter(torch.randn(shape)) for shape in ((12, 6), (12, 2), (2, 6)))
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(torch.relu(nn.functional.linear(x, self.w + self.b @ self.a)))
+        return out
+
+
+@pytest.mark.parametrize("examples", [1, 2, 7])
+def test_what_is_computed_once_for_a_batch_counts_alike_at_every_size(examples: int) -> None:
+    x = torch.randn(examples, 6)
+    gated = insert_gates(_LowRank(), x)
+    (gate,) = named_gates(gated).values()
+    gate.close([0, 1, 2])
+    size = metrics.compression(gated, example_input=x)
+    full = 12 * 2 * 6 + 12 * 6 + 12 * 3
+    assert size.flop == full - 3 * 3  # the computed weight is not followed; the head's columns leave
+    assert size.flop_ratio == pytest.approx(100 * size.flop / full)

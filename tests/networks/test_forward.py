@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from vibtheory import networks
+from vibtheory.bridge.checking import check_network
+from vibtheory.bridge.layer_information import information_of
+from vibtheory.compression import metrics
+from vibtheory.compression.cut import compress
+from vibtheory.datasets.dataset import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.forward import activation, evaluating, gate_held_at, results_before, with_results
 from vibtheory.networks.gates import Gate, named_gates
+from vibtheory.networks.insertion import insert_gates
 
 
 def _net() -> nn.Sequential:
@@ -119,3 +127,49 @@ def test_what_is_before_a_gate_runs_once() -> None:
     with torch.no_grad(), with_results(calls), gate_held_at(net.gate, z):
         again = net(x)
     torch.testing.assert_close(again, (f * z) @ net.head.weight.T + net.head.bias)
+
+
+class _Records(nn.Module):
+    """Keeps what it sees in plain attributes: a counter, lists, a dict of lists, tensors written in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.act, self.b = nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)
+        self.n, self.sizes, self.cache, self.seen = 0, [0], {"h": [torch.zeros(())]}, set[int]()
+        self.mean, self.last = torch.zeros(6), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.n += 1
+        self.sizes.append(len(x))
+        self.cache["h"][0] += 1
+        self.cache["h"].append(x.sum())
+        self.seen.add(len(x))
+        self.mean.add_(x.mean(0))
+        self.last, self.fresh = x, True
+        out: Tensor = self.b(self.act(self.a(x)))
+        return out
+
+
+def _recorded(net: nn.Module) -> str:
+    return repr([(name, v) for name, v in vars(net).items() if not name.startswith("_")])
+
+
+@pytest.mark.parametrize("use", [
+    lambda net, data: metrics.evaluate(net, data.x_test, data.y_test),
+    lambda net, data: metrics.compression(net, example_input=torch.as_tensor(data.x_test)),
+    lambda net, data: compress(net, torch.as_tensor(data.x_test)),
+    lambda net, data: check_network(net, data, gamma=1e-3),
+    lambda net, data: information_of(net, data.x_test, data.y_test, layer="b", noise=0.1),
+], ids=["evaluate", "metrics", "compress", "check", "information"])  # fmt: skip
+def test_what_a_net_keeps_of_what_it_sees_stays(use: Callable[[nn.Module, Dataset], object]) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    data = from_arrays(x, np.arange(40) % 3, x, np.arange(40) % 3)
+    net = insert_gates(_Records(), torch.as_tensor(x[:2]))
+    lists = net.sizes, net.cache, net.mean
+    before = _recorded(net)
+    use(net, data)
+    assert _recorded(net) == before
+    assert all(a is b for a, b in zip(lists, (net.sizes, net.cache, net.mean), strict=True))
+    net.last = net.a(torch.as_tensor(x))  # with a graph, which a copy cannot take
+    use(net, data)

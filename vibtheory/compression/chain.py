@@ -6,7 +6,6 @@ of 0 (a BatchNorm's shift, sigmoid(0)). That constant moves into the next bias, 
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from vibtheory.compression.fixed_modules import FixedScale, Select
 from vibtheory.compression.liveness import alive_units
 from vibtheory.errors import InvalidInputError, reject
+from vibtheory.networks.forward import copy_of
 from vibtheory.networks.gates import GateLaw
 from vibtheory.networks.sequential import computes_as, flat_names, free_name, ordered_modules
 
@@ -64,7 +64,7 @@ def is_chain(net: nn.Sequential, example: Tensor, units_axis: int | None = None)
     h, tokens = example, False if units_axis == 1 else None
     with torch.no_grad():
         for _, module in modules:
-            module = copy.deepcopy(module).eval()
+            module = copy_of(module).eval()
             if isinstance(module, nn.Linear | GateLaw):
                 axis = h.ndim - 1 if isinstance(module, nn.Linear) else module.axis % h.ndim
                 if tokens is None and h.ndim > 2:
@@ -161,7 +161,7 @@ def _unshared(net: nn.Sequential) -> nn.Sequential:
             if id(module) in seen and any(True for _ in module.parameters()):
                 reject("net", f"{prefix}{name} used twice", "every layer used once", "give each use its own layer")
             seen.add(id(module))
-            copies[name] = copy.deepcopy(module)
+            copies[name] = copy_of(module)
         return nn.Sequential(copies)
 
     return rebuild(net, "").train(net.training)
@@ -261,7 +261,7 @@ def _through_unitwise(name: str, module: nn.Module, front: _Front) -> nn.Module:
                 _check_padding(name, module)
             elif not isinstance(module, _POOLS):
                 shape = (1, -1, 1, 1) if isinstance(module, nn.BatchNorm2d) else (1, -1)
-                value = copy.deepcopy(module).double().eval()(front.residue.view(shape)).flatten()
+                value = copy_of(module).double().eval()(front.residue.view(shape)).flatten()
                 front.residue = torch.where(front.kept, torch.zeros_like(value), value)
     return small
 

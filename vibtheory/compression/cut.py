@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,7 +67,7 @@ def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool 
 
 def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchnorm: bool, precise: bool) -> nn.Module:
     """Cut and compare in float64 where the model takes it, and hand the result back in the model's own precision."""
-    exact = copy.deepcopy(net).eval()
+    exact = copy_of(net).eval()
     make_weights_plain(exact)
     dtypes = _dtypes(exact, chain)
     if precise:

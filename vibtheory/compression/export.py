@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import warnings
 from collections.abc import Callable
@@ -28,7 +27,7 @@ from vibtheory.errors import (
     check_type,
     reject,
 )
-from vibtheory.networks.forward import as_example, embeddings, in_float64, precision_of
+from vibtheory.networks.forward import as_example, copy_of, embeddings, in_float64, precision_of
 from vibtheory.networks.gates import named_gates
 from vibtheory.storage import write_bytes
 
@@ -107,7 +106,7 @@ def export_onnx(
     """
     onnx, runtime = _library("onnx"), _library("onnxruntime")
     path, tolerance = checked_target(model, path), as_scalar("tolerance", tolerance)
-    plain = copy.deepcopy(model).eval().cpu()
+    plain = copy_of(model).eval().cpu()
     example, *more = as_example(example_input, plain)
     if more:
         reject("example_input", f"{1 + len(more)} inputs", "one batch [N, ...]", "wrap the model so that it splits one")

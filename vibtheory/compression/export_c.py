@@ -6,7 +6,6 @@ multiply-adds (benchmarks/latency.py).
 
 from __future__ import annotations
 
-import copy
 import ctypes
 import math
 import os
@@ -37,7 +36,7 @@ from vibtheory.errors import (
     as_torch_seed,
     reject,
 )
-from vibtheory.networks.forward import as_example
+from vibtheory.networks.forward import as_example, copy_of
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.sequential import computes_as
 from vibtheory.storage import write_bytes, write_text
@@ -93,8 +92,8 @@ def export_c(
         reject("path", str(path), "a C identifier with the ending .c", "name it such as net.c: its function is net")
     if hasattr(ctypes.CDLL(None), name):  # a program that links the file would call it in the library's place
         reject("path", str(path), f"another name than a library's function {name}", "name it such as net.c")
-    assert isinstance(model, nn.Sequential)
-    plain = copy.deepcopy(model).eval().cpu().float()
+    plain = copy_of(model).eval().cpu().float()
+    assert isinstance(plain, nn.Sequential)
     example, *more = as_example(example_input, plain)
     if more:
         reject("example_input", f"{1 + len(more)} inputs", "one batch [N, ...]", "pass one tensor")

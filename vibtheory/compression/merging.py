@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from vibtheory.compression.proportionality import ProportionalGroup, proportional_groups
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import reject
-from vibtheory.networks.forward import as_example
+from vibtheory.networks.forward import as_example, copy_of
 from vibtheory.networks.gates import Gate, vib_gates
 from vibtheory.networks.units import FeedingGate, gated_layers, inputs_of
 
@@ -140,7 +140,7 @@ def merge_redundant(
         reject("batch_size", batch_size, "an integer >= 1", "pass the number of examples per forward pass")
     gated_layers(net, layer)  # refuses
     as_example(inputs[:2], net, "data")  # weights computed from others have no graph then, and can be copied
-    merged = copy.deepcopy(net)
+    merged = copy_of(net)
     layers, skipped = gated_layers(merged, layer)
     before = _information(merged)
     groups: list[MergedGroup] = []

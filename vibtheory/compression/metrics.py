@@ -6,10 +6,10 @@ kept counts, this file to a network; a test holds the two to each other.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from vibtheory.compression.evaluation import Evaluation, error, evaluate
 from vibtheory.compression.liveness import alive_units, spread
 from vibtheory.compression.sizes import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
 from vibtheory.errors import InvalidInputError, reject
-from vibtheory.networks.forward import as_example, copy_of, precision_of
+from vibtheory.networks.forward import as_example, called, copied, copy_of, precision_of
 from vibtheory.networks.gates import GateLaw, RNPGate, named_gates
 
 __all__ = [
@@ -151,18 +151,25 @@ def _by_counting(net: nn.Module, example: tuple[Any, ...]) -> Compression:
 
 
 def _counted(net: nn.Module, example: tuple[Any, ...]) -> tuple[int, int]:
-    """Weights, and multiply-adds of one example."""
-    first = next(value for value in pytree.tree_leaves(example) if isinstance(value, torch.Tensor))
-    probe = copy.deepcopy(net).eval()
+    """Weights, and multiply-adds of one example: the first alone, or an equal share of all where it is not taken."""
+    probe = copy_of(net).eval()
     make_weights_plain(probe)
+    weights = sum(p.numel() for p in probe.parameters() if p.ndim > 1)
+    n = len(next(value for value in pytree.tree_leaves(example) if isinstance(value, torch.Tensor)))
+    one = pytree.tree_map_only(torch.Tensor, lambda v: v[:1] if v.ndim and len(v) == n else v, example)
+    with suppress(RuntimeError, TypeError, ValueError, IndexError, AssertionError):
+        return weights, _multiply_adds(probe, one)
+    return weights, _multiply_adds(probe, example) // n
+
+
+def _multiply_adds(net: nn.Module, inputs: tuple[Any, ...]) -> int:
     counter = FlopCounterMode(display=False, custom_mapping=_FLOP)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="TF32")  # of setting any flag of mkldnn's
         # on a CPU the counter knows attention and recurrent layers by their products only
         with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH), torch.no_grad(), counter:
-            probe(*example)
-    weights = sum(p.numel() for p in probe.parameters() if p.ndim > 1)
-    return weights, counter.get_total_flops() // (2 * len(first))
+            called(net, copied(inputs))
+    return int(counter.get_total_flops()) // 2
 
 
 _NO_NEW_MAP = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Identity)

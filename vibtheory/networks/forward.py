@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.parameter import UninitializedBuffer
 from torch.utils import _pytree as pytree
 
 from vibtheory.errors import InvalidInputError, reject
 from vibtheory.networks.gates import GateLaw, named_gates
+from vibtheory.networks.remembering import remembered
 from vibtheory.networks.streams import random_stream
 
 __all__ = [
@@ -53,36 +53,23 @@ def evaluating(
 ) -> Iterator[None]:
     """Evaluation mode inside a `with` block: every gate at its masked mean, those in `sampled` drawn on kept units.
 
-    Modes, gates and buffers (some models record what they see in evaluation too) are restored whatever happens; with a
-    seed (several numbers make one), which has a stream of its own for each purpose, torch's random state too.
+    Modes, gates, buffers and plain attributes (some models record what they see in evaluation too) are restored
+    whatever happens; with a seed (several numbers make one), which has a stream of its own for each purpose, torch's
+    random state too.
     """
-    modes = {module: module.training for module in net.modules()}
-    buffers = [
-        (module._buffers, name, buffer, buffer.clone())
-        for module in modes
-        for name, buffer in module._buffers.items()
-        if buffer is not None and not buffer.is_meta and not isinstance(buffer, UninitializedBuffer)
-    ]
-    gates = {gate: gate.sample_in_eval for gate in named_gates(net).values()}
+    restore = remembered(net)
     place = next(net.parameters(), torch.zeros(())).device
     first, *more = (seed,) if seed is None or isinstance(seed, int) else seed
     with nullcontext() if first is None else random_stream(first, " ".join(map(str, (purpose, *more))), place):
         try:
             net.eval()
-            for gate in gates:
+            for gate in named_gates(net).values():
                 gate.sample_in_eval = False
             for gate in sampled:
                 gate.sample_in_eval = True
             yield
         finally:
-            for module, training in modes.items():
-                module.training = training
-            for gate, before in gates.items():
-                gate.sample_in_eval = before
-            for home, name, buffer, value in buffers:
-                home[name] = buffer
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
+            restore()
 
 
 def as_example(example_input: Any, net: nn.Module | None = None, argument: str = "example_input") -> tuple[Any, ...]:

@@ -21,6 +21,7 @@ from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import DivergedError, as_scalar, as_whole, check_choice, reject, shown
 from vibtheory.networks.gates import add_information_gradient, named_gates, objective, unit_prices, vib_gates
 from vibtheory.networks.likelihood import check_fit, check_net, likelihood_loss, outputs_of
+from vibtheory.networks.remembering import let_graphs_go
 from vibtheory.training.checkpoint import (
     State,
     data_fingerprint,
@@ -241,6 +242,7 @@ class Loop:
         for batch in batches:
             steps.append(self.take_step(batch))
             yield False
+        let_graphs_go(self.net)
         losses = self.world.mean(torch.stack(steps))
         # each batch counts by its examples: 1 exactly where all are equally long
         shares = losses.new_tensor([len(batch) * len(batches) / len(order) for batch in batches])

@@ -151,6 +151,7 @@ def bound_with_level(
     """`quadratic_bound`, and for a statistical kind the numbers behind its level: fresh z, violations, their limit."""
     view = network.seen_from(layer, options, options.others)
     kind = resolve(view, kind)
+    network.frozen.check_separate()
     centre, spread = options.around(view)
     result = build(view, kind, centre, spread, options)
     level: BoundCheck | None = None

@@ -85,22 +85,28 @@ class FrozenNetwork:
             got = f"shape {list(self.x.shape)} ({str(error)[:160]})"
             reject("data.x_train", got, "inputs that the network accepts",
                    "give the data the shape that the network was trained on")  # fmt: skip
-        if self._mixes:
-            reject("net", f"{type(self.net).__name__}, whose output for an example depends on the others of its batch, "
-                   "or on chance", "a function of one example in eval()", "use recorded statistics there")  # fmt: skip
+        if self._alone is None:
+            self.check_separate()
         return tuple(entered[layer][0].shape[1:]), output[0].numel()
 
-    @cached_property
-    def _mixes(self) -> bool:
+    def check_separate(self) -> None:
+        """Raise InvalidInputError where what the network makes of an example is not of this example alone."""
         near = 1e-9 if self.dtype == torch.float64 else 16 * float(torch.finfo(self.dtype).eps)
         with torch.no_grad():
-            together = outputs_of(self.net, self.probes)
-            try:
-                alone = torch.cat([outputs_of(self.net, one) for one in torch.split(self.probes, 1)])
-            except (RuntimeError, ValueError, IndexError):
-                return True
-        size = float(together.abs().nan_to_num(0, 0).max())
-        return not torch.allclose(together, alone, near, near * size, equal_nan=True)
+            found = outputs_of(self.net, self.probes)
+        size = float(found.abs().nan_to_num(0, 0).max())
+        if self._alone is None or not torch.allclose(found, self._alone, near, near * size, equal_nan=True):
+            reject("net", f"{type(self.net).__name__}, whose output for an example depends on the others of its batch, "
+                   "or on chance", "a function of one example in eval()", "use recorded statistics there")  # fmt: skip
+
+    @cached_property
+    def _alone(self) -> Tensor | None:
+        """Outputs of the probes, each by itself; None where the network does not take one."""
+        try:
+            with torch.no_grad():
+                return torch.cat([outputs_of(self.net, one) for one in torch.split(self.probes, 1)])
+        except (RuntimeError, ValueError, IndexError):
+            return None
 
     def at_means(self, batch: int, memory: int) -> list[tuple[dict[str, Tensor], Tensor]] | None:
         """f [n, d, ...] at each gate and outputs [n, K], batch by batch; None where they take more than half `memory`.

@@ -140,6 +140,7 @@ class _Curvature(GateObjective):
 
     def __init__(self, network: GatedNetwork, options: BoundOptions) -> None:
         views = {name: network.seen_from(name, options) for name in network.prices}
+        network.frozen.check_separate()
         super().__init__(network, views, options)
         kinks = {name: None if view.affine else _bent(view) for name, view in views.items()}
         known = self._find_kinks(sorted({each for one in kinks.values() for each in one or ()}))

@@ -105,7 +105,8 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
     folded = fold_scales(copy.deepcopy(small), inputs[0])
     if same(folded) and _trains_alike(small, folded, inputs[0]):
         small = folded
-    if small is not headless and takes_options(net, inputs[0]):
+    torchs_own = type(net).__module__.startswith("torch.nn.")  # whose options leave units where they are
+    if small is not headless and not torchs_own and takes_options(net, inputs[0]):
         small.register_forward_pre_hook(SameOptions(net, inputs[0]), with_kwargs=True)
     return small, report
 

@@ -67,7 +67,8 @@ def train(
             A resumed run calls it for the epochs that it trains.
         teacher: a trained net whose predictions on the training inputs (as they are, not shifted) are followed with
             weight `recipe.distill`, from the first epoch on; None: the net itself as it is after pretraining.
-        checkpoint: folder for resuming; the same call continues a stopped run. None: no checkpoint.
+        checkpoint: folder for resuming; the same call continues a stopped run. None: no checkpoint. Parameters and
+            buffers are kept, plain attributes (a counter in `forward`) are not: register a buffer for those.
         checkpoint_seconds: write it no more often than that, a finite number ≥ 0 (and at the end); 0: after every
             epoch.
         evaluate_every: epochs between evaluations on `data.x_test`; the last epoch is always evaluated.

@@ -149,7 +149,13 @@ def compared(
     """The largest deviation of `run` from `plain` on x; and how far it is too much there, or on inputs far from 0.
 
     Those show what is saturated or balanced at first: an activation's tail, a divisor. What rounding does to `plain`
-    itself, seen in float64, and ten times that, is no deviation. ValueError: the shapes differ.
+    itself, seen in float64, and ten times that, is no deviation.
+
+    Args:
+        plain: the model. run: the same from a file. x: inputs [N, ...]. tolerance: relative to the largest output.
+
+    Raises:
+        ValueError: the shapes differ.
     """
     exact, real, found = in_float64(plain, x), x.is_floating_point(), []
     kind = precision_of(exact) if real else x.dtype

@@ -97,13 +97,17 @@ def ksg_samples(
 
 
 def in_range(points: Array, axis: int | None) -> Array:
-    """In a unit of a power of 2 (of each column for axis 0), exactly, so that squares neither over- nor underflow."""
+    """points [N, p] in a unit of a power of 2, exactly, so that squares neither over- nor underflow.
+
+    Args:
+        points: [N, p]. axis: 0: each column in a unit of its own; None: all in one.
+    """
     scaled: Array = np.ldexp(points, -np.frexp(np.abs(points).max(axis=axis))[1])
     return scaled
 
 
 def spread(points: Array) -> Array:
-    """The standard deviation along axis 0; 1 of what is constant."""
+    """The standard deviation [p] of points [N, p] along axis 0; 1 of what is constant."""
     deviation = points.std(axis=0)
     return np.asarray(np.where(deviation > 0, deviation, 1.0))
 

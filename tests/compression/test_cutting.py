@@ -202,3 +202,32 @@ def test_a_cut_model_takes_the_options_of_its_example_only(options: tuple[bool, 
             else:
                 with pytest.raises(InvalidInputError, match=r"(around|inner): got (True|False), expected (True|False)"):
                     small(fresh, around, inner)
+
+
+@pytest.mark.parametrize("kind", ["mean", "pool", "sum"])
+def test_a_constant_of_one_size_only_stays_and_the_rest_leaves(kind: str) -> None:
+    """Closed channels come out of two depthwise filters, the second padded, as constants that know the edges."""
+
+    class Edges(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.gate, self.dw = nn.Conv2d(2, 6, 1), gate(6, [1, 2]), nn.Conv2d(6, 6, 1, groups=6)
+            self.padded, self.b = nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.Linear(6, 4)
+            self.last, self.c = gate(4, [0, 3]), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.padded(self.dw(self.gate(torch.relu(self.a(x)))))
+            if kind == "pool":
+                h = nn.functional.adaptive_avg_pool2d(h, 1).flatten(1)
+            else:
+                h = h.mean((2, 3)) if kind == "mean" else h.sum((2, 3))
+            out: Tensor = self.c(self.last(torch.tanh(self.b(h))))
+            return out
+
+    net = Edges()
+    shapes, small = small_of(net, 2, 5, 5)
+    assert shapes == {"a.layer.weight": [4, 2], "dw.layer.weight": [4, 1], "padded.weight": [6, 1],
+                      "b.weight": [2, 6], "c.weight": [3, 2]}  # fmt: skip
+    for side in (4, 9, 16):
+        x = torch.randn(3, 2, side, side, dtype=torch.float64)
+        assert deviation(net, small, [(x,)]) < 1e-9

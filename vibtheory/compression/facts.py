@@ -107,11 +107,14 @@ class Facts(fx.Interpreter):
 
     Args:
         graph: traced. net: its model. names: parameters and buffers by the id of their tensor. alone: weights of layers
-            that are called once and share them with nobody.
+            that are called once and share them with nobody. any_size: whether a constant must be so at other sizes.
     """
 
-    def __init__(self, graph: fx.GraphModule, net: nn.Module, names: dict[int, str], alone: set[str]) -> None:
+    def __init__(
+        self, graph: fx.GraphModule, net: nn.Module, names: dict[int, str], alone: set[str], any_size: bool
+    ) -> None:
         super().__init__(graph, garbage_collect_values=False)
+        self.any_size = any_size
         self.found = Units()
         self.names, self.alone, self.modules = names, alone, dict(net.named_modules())
         self.parameter: dict[fx.Node, str] = {}

@@ -31,8 +31,11 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def follow(net: nn.Module, example: tuple[Any, ...]) -> Units:
+def follow(net: nn.Module, example: tuple[Any, ...], any_size: bool = False) -> Units:
     """The facts about `net`, in evaluation mode and its gates replaced by `FixedScale`, on positional inputs.
+
+    With `any_size` a constant is one only if it does not depend on the size of the maps, as the mean of a constant that
+    a padded depthwise convolution has passed on does.
 
     Raises:
         RuntimeError and others of torch: the model cannot be traced on its example.
@@ -58,7 +61,7 @@ def follow(net: nn.Module, example: tuple[Any, ...]) -> Units:
     with torch.no_grad():
         graph = make_fx(functionalize(run, remove="mutations"), _error_on_data_dependent_ops=False)(state, *tensors)
         names = {id(v): k for k, v in reversed(state.items())}
-        follower = Operations(graph, net, names, _called_once(net, example))
+        follower = Operations(graph, net, names, _called_once(net, example), any_size)
         follower.run(state, *tensors)
     follower.backward()
     return follower.found

@@ -13,6 +13,7 @@ from collections import Counter, OrderedDict
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from io import StringIO
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,10 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
     headless = cut_heads(reference, inputs, tolerance)
     small, report, doing = headless, CutReport({}), "traced on its example"
     try:
-        units = follow(copy.deepcopy(headless), inputs[0])
-        doing = "cut where its operations allow it"
-        for whole in (True, False):
+        for any_size, whole in product((False, True), (True, False)):
+            if whole:
+                units = follow(copy.deepcopy(headless), inputs[0], any_size)
+                doing = "cut where its operations allow it"
             small, report = _cut(headless, units, whole)
             if same(small):
                 break

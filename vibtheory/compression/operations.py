@@ -40,6 +40,7 @@ _SPATIAL = {  # entries are combined over the last axes with weights >= 0; how m
     **dict.fromkeys((aten.reflection_pad2d, aten.replication_pad2d), 2),
 }
 _WHOLE = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
+_AVERAGES = {aten._adaptive_avg_pool2d, aten._adaptive_avg_pool3d}
 _REDUCTIONS = {aten.mean, aten.sum, aten.amax, aten.amin}
 _SOFTMAX = {aten._softmax, aten._log_softmax}
 _BATCHNORM = {
@@ -239,7 +240,10 @@ class Operations(Facts):
         axes = list(range(-_SPATIAL[n.target.overloadpacket], 0))  # type: ignore[union-attr]
         if any(fact.units.shape[a] > 1 for a in axes):
             return False
-        self.facts[n, 0] = Fact(fact.units, fact.state.amax(axes, keepdim=True), outs[0].shape)
+        state = fact.state.amax(axes, keepdim=True)
+        if n.target.overloadpacket in _AVERAGES:  # type: ignore[union-attr]
+            state = self._at_any_size(n, state, axes)
+        self.facts[n, 0] = Fact(fact.units, state, outs[0].shape)
 
         def action(needs: dict[int, Tensor]) -> None:
             self._need(key, reduce(lambda need, axis: need.any(axis, keepdim=True), axes, needs[0]))
@@ -254,7 +258,7 @@ class Operations(Facts):
         axes = sorted(int(a) % len(fact.shape) for a in n.args[1])
         if any(fact.units.shape[a] > 1 for a in axes):
             return False
-        units, state = fact.units, fact.state.amax(axes, keepdim=True)
+        units, state = fact.units, self._at_any_size(n, fact.state.amax(axes, keepdim=True), axes)
         keep = (len(n.args) > 2 and bool(n.args[2])) or bool(n.kwargs.get("keepdim"))
         if not keep:
             for axis in reversed(axes):
@@ -269,6 +273,17 @@ class Operations(Facts):
 
         self._back(n, 1, action)
         return True
+
+    def _at_any_size(self, n: fx.Node, state: Tensor, axes: list[int]) -> Tensor:
+        """`state` after a sum or mean over `axes`; where it must hold at any size, constants of some sizes vary."""
+        if not self.any_size or not bool((state == CONSTANT).any()):
+            return state
+        x = self.env[n.args[0]].cpu()  # type: ignore[index]
+        spread = x.amax(axes, keepdim=True) - x.amin(axes, keepdim=True)
+        uneven = spread > 1e-12 * x.abs().amax(axes, keepdim=True)
+        if n.target.overloadpacket is aten.sum:  # type: ignore[union-attr]
+            uneven = torch.ones_like(uneven)
+        return torch.where((state == CONSTANT) & uneven.any(0, keepdim=True), VARIES, state)
 
     def _within(self, n: fx.Node, outs: list[Any]) -> bool:
         """LayerNorm and softmax: along their axes every entry depends on all."""

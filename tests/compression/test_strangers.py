@@ -464,8 +464,31 @@ def test_a_branch_that_values_decide_stays(named: bool) -> None:
     assert "a branch may depend on it" in str(small.cut_report)
 
 
-def test_whole_numbers_that_are_read_decide_nothing() -> None:
-    """one_hot reads its largest index; nothing of the model is idle."""
+def test_a_branch_that_a_count_decides_stays() -> None:
+    """Every parameter has its part in the example's way; the other one listens to what a closed gate hides from it."""
+
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.gate, self.b = nn.Linear(5, 8), Gate(8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.tanh(self.a(x))
+            out: Tensor = h[:, :3] + h[:, 3:6] if int((x[:, 0] > 0).sum()) > 2 else self.b(self.gate(h))
+            return out
+
+    torch.manual_seed(0)
+    net = Counts().eval()
+    net.gate.close([1, 4])
+    x = torch.rand(4, 5)
+    small = compress(net, -x)
+    for inputs in (-x, x):
+        torch.testing.assert_close(small(inputs), net(inputs))
+    assert "a branch may depend on it" in str(small.cut_report)
+
+
+def test_what_one_hot_reads_decides_nothing() -> None:
+    """It reads its least and largest index to check them."""
 
     class Counted(Body):
         def forward(self, x: Tensor) -> Tensor:

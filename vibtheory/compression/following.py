@@ -53,7 +53,7 @@ def follow(net: nn.Module, example: tuple[Any, ...], any_size: bool = False) -> 
         all_leaves = list(leaves)
         for place, tensor in zip(places, tensors, strict=True):
             all_leaves[place] = tensor
-        with _InPlaceRelu6():
+        with _WithoutSideEffects():
             result = functional_call(net, given, pytree.tree_unflatten(all_leaves, structure), tie_weights=False)
         return [value for value in pytree.tree_leaves(opened(result)) if isinstance(value, Tensor)]
 
@@ -79,13 +79,16 @@ def silent_inputs(net: nn.Module, example: tuple[Any, ...]) -> dict[str, Tensor]
     return silent
 
 
-class _InPlaceRelu6(TorchFunctionMode):
-    """The one activation that torch cannot make free of side effects, as one that it can."""
+class _WithoutSideEffects(TorchFunctionMode):
+    """The activation that torch cannot make free of side effects; one_hot, which reads its indices to check them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__name__", "") == "relu6" and (kwargs.get("inplace") or args[1:] == (True,)):
+        name = getattr(func, "__name__", "")
+        if name == "relu6" and (kwargs.get("inplace") or args[1:] == (True,)):
             return nn.functional.hardtanh_(args[0], 0.0, 6.0)
+        if name == "one_hot" and (classes := kwargs.get("num_classes", args[1] if args[1:] else -1)) >= 0:
+            return (args[0][..., None] == torch.arange(classes, device=args[0].device)).long()
         return func(*args, **kwargs)
 
 

@@ -39,7 +39,6 @@ _SPATIAL = {  # entries are combined over the last axes with weights >= 0; how m
     **dict.fromkeys((aten.upsample_nearest1d, aten.reflection_pad1d, aten.replication_pad1d), 1),
     **dict.fromkeys((aten.reflection_pad2d, aten.replication_pad2d), 2),
 }
-_WHOLE = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8}
 _AVERAGES = {aten._adaptive_avg_pool2d, aten._adaptive_avg_pool3d}
 _REDUCTIONS = {aten.mean, aten.sum, aten.amax, aten.amin}
 _SOFTMAX = {aten._softmax, aten._log_softmax}
@@ -335,12 +334,9 @@ class Operations(Facts):
         return True
 
     def _read(self, n: fx.Node, outs: list[Any]) -> bool:
-        """What Python takes out of a tensor decides a branch, unless it is a whole number and no parameter is idle."""
+        """What Python takes out of a tensor may decide a branch, and the other way listens to other units."""
         operands = self._operands(n)
-        whole = n.target is aten._local_scalar_dense.default and self.env[n.args[0]].dtype in _WHOLE  # type: ignore[index]
-        paths = [(node, *name.rpartition(".")) for node, name in self.parameter.items()]
-        idle = any(not node.users and leaf in self.modules[path]._parameters for node, path, _, leaf in paths)
-        if (idle or not whole) and any(int(fact.state.max()) == VARIES for _, fact in operands):
+        if any(int(fact.state.max()) == VARIES for _, fact in operands):
             raise RuntimeError("a value that depends on the input is read in Python, where a branch may depend on it")
         self._need_all(operands)
         return False

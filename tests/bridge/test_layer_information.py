@@ -9,7 +9,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import vibtheory as vt
+from vibtheory.bridge.layer_information import _averaged_infonce
 from vibtheory.errors import InvalidInputError
+from vibtheory.information.channel import GatedChannel
 
 SPREAD, N = 3.0, 1200
 X = SPREAD * torch.randn(N, 3, generator=torch.Generator().manual_seed(0))
@@ -317,3 +319,9 @@ def test_the_upper_bound_is_not_the_luckier_of_two() -> None:
         net = nn.Sequential(nn.Identity(), nn.Linear(2, 2)).double()
         found.append(vt.information_of(net, x, layer="0", noise=1.5, unit="h", seed=k).upper.nats)
     assert np.mean(found) > truth - 3 * np.std(found) / np.sqrt(len(found))
+
+
+def test_infonce_of_rows_that_are_alike_is_zero() -> None:
+    """Each row is as likely to have made h: the critic's posterior, mixed with the uniform one or not, is uniform."""
+    alike = GatedChannel(np.ones((8, 3)), [1.0, -0.5, 2.0], [0.1, 0.2, 0.3])
+    assert _averaged_infonce([alike] * 3, 0).nats == pytest.approx(0, abs=1e-12)

@@ -204,15 +204,17 @@ def test_a_cut_model_takes_the_options_of_its_example_only(options: tuple[bool, 
                     small(fresh, around, inner)
 
 
-@pytest.mark.parametrize("kind", ["mean", "pool", "sum"])
+@pytest.mark.parametrize("kind", ["mean", "pool", "sum", "sum of even ones"])
 def test_a_constant_of_one_size_only_stays_and_the_rest_leaves(kind: str) -> None:
-    """Closed channels come out of two depthwise filters, the second padded, as constants that know the edges."""
+    """Closed channels come out of two depthwise filters, the second padded, as constants that know the edges; a sum
+    knows the size without them."""
+    even = kind == "sum of even ones"
 
     class Edges(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.a, self.gate, self.dw = nn.Conv2d(2, 6, 1), gate(6, [1, 2]), nn.Conv2d(6, 6, 1, groups=6)
-            self.padded, self.b = nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.Linear(6, 4)
+            self.padded, self.b = nn.Conv2d(6, 6, 3, padding=0 if even else 1, groups=6), nn.Linear(6, 4)
             self.last, self.c = gate(4, [0, 3]), nn.Linear(4, 3)
 
         def forward(self, x: Tensor) -> Tensor:

@@ -121,3 +121,10 @@ def test_a_channel_of_float32_rows_is_taken_as_its_normalised_one() -> None:
     assert discrete_memoryless(rows.half()) == pytest.approx(discrete_memoryless(exact), abs=2e-3)
     with pytest.raises(InvalidInputError, match="transition: got sums"):
         discrete_memoryless(rows.half().double())
+
+
+def test_a_covariance_in_float32_has_no_better_half() -> None:
+    """torch.cov's two halves differ in rounding; which of them comes first plays no part."""
+    cov = torch.cov(torch.randn(5, 50, generator=torch.Generator().manual_seed(1))).numpy()
+    cov[0, 3] *= 1 + 1e-6
+    assert multivariate_gaussian(cov, 2) == multivariate_gaussian(cov.T, 2)

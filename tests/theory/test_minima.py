@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from scipy.optimize import minimize_scalar
 
 from tests.theory.strategies import draw, instances, random_start
 from vibtheory.errors import InvalidInputError, SolverError
@@ -234,5 +235,11 @@ def test_sigma_where_its_square_leaves_float64(unit: float) -> None:
     plain = find_local_minimum(QuadraticBound(a, b, gamma=0.05))
     other = find_local_minimum(QuadraticBound(a * np.sqrt(c) * unit, b * c * unit, gamma=0.05 * c))
     assert plain.nonzeros > 0
+    for j in np.flatnonzero(plain.mu):  # T1's own objective, minimised by another library
+        cost = minimize_scalar(
+            lambda s, m=plain.mu[j], w=a[:, j] @ a[:, j]: 0.05 * np.log1p((m / s) ** 2) + w * s * s,
+            bounds=(1e-6, 10), method="bounded", options={"xatol": 1e-10},
+        )  # fmt: skip
+        assert plain.sigma[j] == pytest.approx(cost.x, rel=1e-6)
     np.testing.assert_allclose(other.sigma * unit, plain.sigma, rtol=1e-9)
     np.testing.assert_allclose(other.alpha, plain.alpha, rtol=1e-9)

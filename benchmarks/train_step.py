@@ -202,7 +202,7 @@ def step_of(state: Loop, options: argparse.Namespace) -> Callable[[], object]:
 
 def stages(state: Loop, options: argparse.Namespace) -> dict[str, float]:
     """Median seconds of each stage of a plain step, each waited for."""
-    device, batches = state.device, state.examples.images
+    device, batches = state.device, state.examples.moved
     assert batches is not None
     order = torch.randperm(len(state.examples), device=device)[: options.batch]
     times: dict[str, list[float]] = {}

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import check_choice, reject
@@ -14,7 +13,7 @@ from vibtheory.networks.forward import copy_of
 from vibtheory.networks.streams import random_state_kept
 from vibtheory.training.recipe import AUGMENTATIONS, Recipe
 
-__all__ = ["Batches", "Examples", "Shifts", "as_bytes", "batches_of", "check_dataset", "needs_two"]
+__all__ = ["Batches", "Examples", "as_bytes", "batches_of", "check_dataset", "needs_two"]
 
 _PADDING = 4  # pixels on each side, the custom for CIFAR
 
@@ -55,7 +54,7 @@ def check_dataset(data: object) -> None:
 
 
 class Examples:
-    """The training inputs as the net takes them in each step: changed as the recipe says, without closed ones.
+    """The training inputs as the net takes them in each step: moved as the recipe says, without closed ones.
 
     Args:
         x: inputs [N, ...].
@@ -63,133 +62,119 @@ class Examples:
         device: where the net is.
 
     Attributes:
-        images: cut, flipped and scaled batch by batch, where the recipe has `augment`; else None.
-        given: x as a tensor [N, ...]; on the device unless `images` holds them there.
+        moved: moved batch by batch, where the recipe has `shift` or `augment`; else None.
+        given: x as a tensor [N, ...]; on the device unless `moved` holds them there.
 
     Raises:
         InvalidInputError: `x` is no stack of images and the recipe changes them.
     """
 
     def __init__(self, x: NDArray[np.float32], recipe: Recipe, device: torch.device) -> None:
-        self.images = None if recipe.augment is None else Batches(x, recipe.augment, device)
-        self.given = torch.from_numpy(x) if self.images else torch.from_numpy(x).to(device)
-        self._shifts = Shifts(self.given, recipe.shift) if recipe.shift else None
-        self._open: Tensor | None = None  # indices of the flattened inputs that are left; None: all
-        self._now = self.given  # this epoch's inputs
+        changes = recipe.shift or recipe.augment is not None
+        self.moved = Batches(x, recipe.augment or "none", device, shift=recipe.shift) if changes else None
+        self.given = torch.from_numpy(x) if self.moved else torch.from_numpy(x).to(device)
+        self._now = self.given
+        # This epoch's shifts, always in the same memory: a captured step reads them there.
+        self._shifts = torch.zeros(3, len(x), dtype=torch.int64, device=device) if recipe.shift else None
 
     def __len__(self) -> int:
         return len(self.given)
 
     def leave_out_all_but(self, kept: Tensor | None) -> None:
         """From now on take only the flattened inputs `kept` (indices), or all as they are (None)."""
-        self._open = kept
-        if not self.images:
-            self._now = self._without_closed(self.given)
+        if self.moved:
+            self.moved.leave_out_all_but(kept)
+        else:
+            self._now = self.given if kept is None else self.given.flatten(1).index_select(1, kept)
 
     def begin_epoch(self) -> None:
-        """Draw this epoch's shifts."""
-        if self._shifts:
-            self._now = self._without_closed(self._shifts.draw())
+        """Draw this epoch's shifts: how far down and right, which is what is not cut off above and left."""
+        if self.moved and self._shifts is not None:
+            self._shifts.copy_(self.moved.draw(len(self)))
+            self._shifts[:2] = self.moved.most - self._shifts[:2]
 
     def take(self, batch: Tensor, mine: slice = slice(None)) -> Tensor:
-        """Inputs [n, ...] of the part `mine` of a batch of indices; random changes are drawn for the whole batch."""
-        if not self.images:
+        """Inputs [n, ...] of the part `mine` of a batch of indices; crops and flips are drawn for the whole batch."""
+        if self.moved is None:
             return self._now.index_select(0, batch[mine])
-        return self._without_closed(self.images.take(batch[mine], self.images.draw(len(batch))[:, mine]))
-
-    def _without_closed(self, x: Tensor) -> Tensor:
-        return x if self._open is None else x.flatten(1).index_select(1, self._open)
-
-
-class Shifts:
-    """Training images moved by up to `pixels` in each direction, the border filled with 0.
-
-    Args:
-        x: images [N, C, H, W].
-        pixels: largest shift ≥ 1, less than H and W.
-
-    Raises:
-        InvalidInputError: `x` is not a stack of images, or one shift would leave nothing of them.
-    """
-
-    def __init__(self, x: Tensor, pixels: int) -> None:
-        if x.ndim != 4:
-            reject("shift", f"data of shape {list(x.shape)}", "images [N, C, H, W]", "set shift to 0 for other data")
-        if pixels >= min(x.shape[2:]):
-            reject("shift", pixels, f"less than the images' {min(x.shape[2:])} pixels", "shift by a pixel or two")
-        self._x = x
-        self._pixels = pixels
-
-    def draw(self) -> Tensor:
-        """All images [N, C, H, W], each with its own shift, uniform on the (2·pixels + 1)² of them."""
-        span = 2 * self._pixels + 1
-        down, right = torch.randint(span, (2, len(self._x)), device=self._x.device) - self._pixels
-        moved = self._x.clone()
-        for dy in range(-self._pixels, self._pixels + 1):
-            for dx in range(-self._pixels, self._pixels + 1):
-                if dy or dx:
-                    # one copy per shift: far cheaper than an index per pixel
-                    mine = ((down == dy) & (right == dx)).nonzero().flatten()
-                    # padding by a negative number crops: this moves the image by (dy, dx)
-                    moved[mine] = functional.pad(self._x[mine], (dx, -dx, dy, -dy))
-        return moved
+        drawn = self.moved.draw(len(batch)) if self._shifts is None else self._shifts[:, batch]
+        return self.moved.take(batch[mine], drawn[:, mine])
 
 
 class Batches:
-    """Batches of training images, gathered, cropped, flipped and scaled on the device.
+    """Batches of training images, gathered, cropped or shifted, flipped and scaled on the device.
 
     The images stay on the device as bytes, padded and channels last, so that a pixel's colours are neighbours: one
-    gather per batch does crop and flip together, and its result is a channels-last tensor without another copy.
+    gather per batch does it all together, and its result is a channels-last tensor without another copy.
 
     Args:
         x: images [N, C, H, W]; kept as bytes where every entry is a byte divided by 255, as float32 otherwise.
         augment: "none", "flip" (half of the images, left to right) or "crop+flip" (padded by 4 zeros on each side, cut
             at one of the 81 places, uniformly; then flipped).
         device: where the images are kept.
+        shift: with "none", each image moves by up to so many pixels each way, uniformly, and the border is 0.
+
+    Attributes:
+        most: rows, and columns, that are cut off at most.
 
     Raises:
-        InvalidInputError: `x` is not a stack of images, or an unknown `augment`.
+        InvalidInputError: `x` is not a stack of images, an unknown `augment`, or one shift would leave nothing of them.
     """
 
-    def __init__(self, x: NDArray[np.float32], augment: str, device: torch.device) -> None:
+    def __init__(self, x: NDArray[np.float32], augment: str, device: torch.device, shift: int = 0) -> None:
         if x.ndim != 4:
-            reject(
-                "augment", f"data of shape {list(x.shape)}", "images [N, C, H, W]", "leave augment out for such data"
-            )
+            name, remedy = ("shift", "set shift to 0") if shift else ("augment", "leave augment out")
+            reject(name, f"data of shape {list(x.shape)}", "images [N, C, H, W]", f"{remedy} for such data")
         check_choice("augment", augment, AUGMENTATIONS)
-        self._padding = _PADDING if augment == "crop+flip" else 0
+        if shift >= min(x.shape[2:]):
+            reject("shift", shift, f"less than the images' {min(x.shape[2:])} pixels", "shift by a pixel or two")
+        pad = _PADDING if augment == "crop+flip" else shift
+        self.most = 2 * pad
         self._flip = augment != "none"
         self._device = device
-        _, channels, self._height, self._width = x.shape
+        self._shape = x.shape[1:]
         coded = as_bytes(x)
         self._scale = 255.0 if coded is not None else None
-        pad = self._padding
         padded = np.pad((x if coded is None else coded).transpose(0, 2, 3, 1), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        self._pixels = torch.from_numpy(padded.reshape(-1, channels)).to(device)  # [N·H'·W', C]
+        self._pixels = torch.from_numpy(padded.reshape(-1, x.shape[1])).to(device)  # [N·H'·W', C]
+        self.leave_out_all_but(None)
+
+    def leave_out_all_but(self, kept: Tensor | None) -> None:
+        """From now on take only the entries `kept` (indices into the flattened C·H·W), or whole images (None)."""
+        channels, height, width = self._shape
+        self._kept, wide = kept, width + self.most
+        # where an entry, and its mirror image, lie from the corner of its image; whole pixels, or entries of them
+        row, column = (torch.arange(n, device=self._device) for n in (height, width))
+        places = [row[:, None] * wide + across for across in (column, width - 1 - column)]
+        if kept is not None:
+            channel = torch.arange(channels, device=self._device)[:, None, None]
+            places = [(place * channels + channel).flatten()[kept] for place in places]
+        self._places, self._mirrored = (place.flatten() for place in places)
 
     def draw(self, n: int) -> Tensor:
         """Random numbers [3, n] for n images: rows and columns cut off above and left, and whether to flip."""
-        places = torch.randint(2 * self._padding + 1, (2, n), device=self._device)
+        places = torch.randint(self.most + 1, (2, n), device=self._device)
         flips = torch.randint(2, (1, n), device=self._device) if self._flip else torch.zeros_like(places[:1])
         return torch.cat([places, flips])
 
     def take(self, indices: Tensor, drawn: Tensor) -> Tensor:
-        """float32 images [n, C, H, W] in channels-last memory, changed as `drawn` [3, n] says.
+        """float32 images [n, C, H, W] in channels-last memory, or what is kept of them [n, J], changed as `drawn` says.
 
         Args:
             indices: which images, int64 [n].
-            drawn: from `draw`; a column for each.
+            drawn: from `draw`, [3, n]; a column for each.
         """
-        top, left, flip = (row[:, None] for row in drawn)
-        rows = torch.arange(self._height, device=self._device) + top  # [n, H]
-        columns = torch.arange(self._width, device=self._device)
-        columns = torch.where(flip > 0, self._width - 1 - columns, columns) + left  # [n, W]
-        high, wide = self._height + 2 * self._padding, self._width + 2 * self._padding
-        place = ((indices[:, None] * high + rows) * wide)[:, :, None] + columns[:, None, :]  # [n, H, W]
-        images = self._pixels[place].float()  # [n, H, W, C]
-        if self._scale is not None:
-            images = images / self._scale
-        return images.permute(0, 3, 1, 2)
+        top, left, flip = drawn
+        channels, height, width = self._shape
+        corner = (indices * (height + self.most) + top) * (width + self.most) + left
+        places = torch.where(flip[:, None] > 0, self._mirrored, self._places) if self._flip else self._places
+        if self._kept is None:
+            found = self._pixels.index_select(0, (corner[:, None] + places).flatten())
+            images = found.view(len(indices), height, width, channels).permute(0, 3, 1, 2)
+        else:
+            found = self._pixels.view(-1).index_select(0, (corner[:, None] * channels + places).flatten())
+            images = found.view(len(indices), -1)
+        return images.float() if self._scale is None else images.float().div_(self._scale)
 
 
 def as_bytes(x: NDArray[np.float32]) -> NDArray[np.uint8] | None:

@@ -107,7 +107,7 @@ class Loop:
         self.amp = self.device.type == "cuda" if settings.amp is None else settings.amp
         self.world.check_batches(len(data.x_train), recipe.batch_size)
         self.examples = Examples(data.x_train, recipe, self.device)
-        if self.examples.images:
+        if recipe.augment:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.y, x_test, y_test = (torch.from_numpy(a).to(self.device) for a in (data.y_train, data.x_test, data.y_test))
         self.test = x_test, y_test
@@ -253,7 +253,7 @@ class Loop:
             "cross_entropy": float((losses * shares).mean()),
             "learning_rate": recipe.learning_rate * factor,
         }
-        if self.examples.images:
+        if recipe.augment:
             row |= self._speed(time.perf_counter() - started)
         if not pretraining and recipe.prunes_after(epoch):
             self._prune()

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from vibtheory.compression.fixed_modules import Select
+from vibtheory.networks.forward import device_of
 from vibtheory.networks.gates import Gate
 
 __all__ = ["MEMORY", "AffineMap", "channel_contributions", "channel_scale", "entries", "is_affine", "matrix_of"]
@@ -91,7 +92,7 @@ def matrix_of(affine: nn.Module, shape: Sequence[int], memory: int = MEMORY) -> 
     By pushing unit vectors through, forward or, where m < D, backward, as many at a time as take `memory` bytes: exact
     up to float64 rounding for every affine module.
     """
-    device = next((p.device for p in affine.parameters()), torch.device("cpu"))
+    device = device_of(affine)
     zero = torch.zeros(1, *shape, dtype=torch.float64, device=device)
     with torch.no_grad():
         offset = affine(zero).reshape(-1)

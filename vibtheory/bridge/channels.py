@@ -18,7 +18,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from vibtheory.errors import as_seed, as_whole, check_choice, check_type, reject
 from vibtheory.information.channel import GatedChannel
-from vibtheory.networks.forward import activation, evaluating, is_dense, precision_of, takes_float_tokens
+from vibtheory.networks.forward import activation, device_of, evaluating, is_dense, precision_of, takes_float_tokens
 from vibtheory.networks.gates import Gate, GateLaw, named_gates
 
 __all__ = ["Inputs", "LayerLaw", "as_batches", "layer_law"]
@@ -144,7 +144,7 @@ def as_batches(net: nn.Module, x: Inputs, batch: int) -> list[Tensor]:
         found = [_tensor(part[0] if isinstance(part, list | tuple) else part) for part in _iterate(x)]
     if not found or not all(len(part) for part in found):
         reject("x", "no inputs", "at least one", "pass inputs [N, ...], or batches of them")
-    place, own = next(net.parameters(), torch.zeros(())).device, precision_of(net)
+    place, own = device_of(net), precision_of(net)
     return [part.to(place, own if part.is_floating_point() else part.dtype) for part in found]
 
 

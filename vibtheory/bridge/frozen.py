@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from vibtheory.bridge.affine import entries
 from vibtheory.bridge.downstream import traced
 from vibtheory.errors import InvalidInputError, reject
-from vibtheory.networks.forward import activation, in_float64, precision_of
+from vibtheory.networks.forward import activation, device_of, in_float64, precision_of
 from vibtheory.networks.gates import vib_gates
 from vibtheory.networks.likelihood import outputs_of
 
@@ -32,7 +32,7 @@ class FrozenNetwork:
         self.x, self.gates = x, vib_gates(self.net)
         for gate in self.gates.values():
             gate.sample_in_eval = False
-        self.device, self.dtype = next(self.net.parameters()).device, precision_of(self.net)
+        self.device, self.dtype = device_of(self.net), precision_of(self.net)
         self._means: list[tuple[dict[str, Tensor], Tensor]] | None = None
 
     def inputs(self, rows: slice) -> Tensor:

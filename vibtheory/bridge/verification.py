@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vibtheory.networks.forward import evaluating, gate_held_at, in_float64, precision_of
+from vibtheory.networks.forward import device_of, evaluating, gate_held_at, in_float64, precision_of
 from vibtheory.networks.gates import Gate, vib_gates
 
 __all__ = ["BoundCheck", "clopper_pearson_upper", "compare", "own_losses", "sample_points"]
@@ -130,7 +130,7 @@ def own_losses(
     """
     exact = in_float64(net, x)
     gate = vib_gates(exact)[layer]
-    weight = torch.zeros((), dtype=precision_of(exact), device=next(exact.parameters()).device)
+    weight = torch.zeros((), dtype=precision_of(exact), device=device_of(exact))
     before = _called_before(exact, gate, torch.as_tensor(x[:2]).to(weight)) if others else []
     total = np.zeros(len(points))
     for repeat in range(max(others, 1)):

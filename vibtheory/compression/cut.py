@@ -14,7 +14,7 @@ from vibtheory.compression.chain import compress_chain, is_chain
 from vibtheory.compression.graph import CutReport, compress_graph
 from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation, probes
-from vibtheory.networks.forward import as_example, copy_of, precision_of
+from vibtheory.networks.forward import as_example, copy_of, device_of, precision_of
 from vibtheory.networks.gates import GateLaw, named_gates
 from vibtheory.networks.sequential import flat_names, ordered_modules
 
@@ -140,6 +140,5 @@ def fitting_shapes(net: nn.Module) -> Iterator[tuple[int, ...]]:
 
 def _example_for(net: nn.Module) -> tuple[Tensor] | None:
     """An input that a chain takes; None where none is found."""
-    device = next(net.parameters()).device
     shape = next(fitting_shapes(net), None)
-    return None if shape is None else (torch.zeros(2, *shape, dtype=precision_of(net), device=device),)
+    return None if shape is None else (torch.zeros(2, *shape, dtype=precision_of(net), device=device_of(net)),)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vibtheory.errors import check_choice, reject
-from vibtheory.networks.forward import embeddings, evaluating, is_dense, precision_of, takes_float_tokens
+from vibtheory.networks.forward import device_of, embeddings, evaluating, is_dense, precision_of, takes_float_tokens
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.likelihood import outputs_of
 
@@ -88,7 +88,7 @@ def evaluate(
         reject("batch", batch, "an integer >= 1", "pass the number of examples per forward pass")
     if samples < 0:
         reject("samples", samples, "an integer >= 0", "0 uses the gates' means")
-    place, own = next(net.parameters(), torch.zeros(())).device, precision_of(net)
+    place, own = device_of(net), precision_of(net)
     whole = bool(embeddings(net))  # tokens stay numbers
     loss, wrong = 0.0, 0
     sampled = named_gates(net).values() if samples else ()

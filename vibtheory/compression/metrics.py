@@ -24,7 +24,7 @@ from vibtheory.compression.evaluation import Evaluation, error, evaluate
 from vibtheory.compression.liveness import alive_units, spread
 from vibtheory.compression.sizes import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
 from vibtheory.errors import InvalidInputError, reject
-from vibtheory.networks.forward import as_example, called, copied, copy_of, precision_of
+from vibtheory.networks.forward import as_example, called, copied, copy_of, device_of, precision_of
 from vibtheory.networks.gates import GateLaw, RNPGate, named_gates
 
 __all__ = [
@@ -186,12 +186,11 @@ def _areas(
     net: nn.Module, rows: Sequence[tuple[str, nn.Module, torch.Tensor | None]], input_shape: Sequence[int] | None
 ) -> list[int]:
     """Positions H·W of each module's output map (1 for vectors), from one example of zeros."""
-    weights = next((p for p in net.parameters()), torch.zeros(()))
     fitting = list(fitting_shapes(net)) if input_shape is None else [tuple(input_shape)]
     if len(fitting) != 1:
         got = f"none, and the net takes {', '.join(map(str, fitting)) or 'no common shape'}"
         reject("input_shape", got, "the shape of one example", "pass example_input=x[:2]")
-    x = torch.zeros((1, *fitting[0]), device=weights.device, dtype=precision_of(net))
+    x = torch.zeros((1, *fitting[0]), device=device_of(net), dtype=precision_of(net))
     modes = {module: module.training for module in net.modules()}
     areas = []
     try:

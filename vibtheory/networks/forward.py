@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ __all__ = [
     "called",
     "copied",
     "copy_of",
+    "device_of",
     "embeddings",
     "evaluating",
     "gate_held_at",
@@ -58,7 +60,7 @@ def evaluating(
     random state too.
     """
     restore = remembered(net)
-    place = next(net.parameters(), torch.zeros(())).device
+    place = device_of(net)
     first, *more = (seed,) if seed is None or isinstance(seed, int) else seed
     with nullcontext() if first is None else random_stream(first, " ".join(map(str, (purpose, *more))), place):
         try:
@@ -135,6 +137,11 @@ def precision_of(net: nn.Module) -> torch.dtype:
     return kinds[0] if kinds else torch.float32
 
 
+def device_of(net: nn.Module) -> torch.device:
+    """That of the first weight or buffer; the CPU where there is none."""
+    return next(chain(net.parameters(), net.buffers()), torch.zeros(())).device
+
+
 def called(net: nn.Module, inputs: tuple[Any, ...]) -> Any:
     """net(*inputs); where a traced net fails, without the trace that torch.fx prints on stderr beside its error."""
     return nn.Module.__call__(net, *inputs) if isinstance(net, fx.GraphModule) else net(*inputs)
@@ -153,7 +160,7 @@ def run_on(net: nn.Module, inputs: tuple[Any, ...], argument: str = "example_inp
 def in_float64(net: nn.Module, x: Any) -> nn.Module:
     """A copy of `net` in float64; in its own precision where its forward pass does not run in that on x [N, ...]."""
     exact = copy_of(net).double()
-    place = next(exact.parameters(), torch.zeros(())).device
+    place = device_of(exact)
     try:
         with torch.no_grad(), evaluating(exact):
             own = torch.as_tensor(x[:2]).to(place, torch.float64, copy=True)  # a first layer may work in place

@@ -21,7 +21,7 @@ from vibtheory.compression.metrics import compression
 from vibtheory.compression.sizes import Compression
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import CheckpointError, as_scalar, as_whole, reject
-from vibtheory.networks.forward import copy_of
+from vibtheory.networks.forward import copy_of, device_of
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.insertion import insert_gates
 from vibtheory.networks.likelihood import check_net
@@ -255,7 +255,7 @@ def _check_same_call(folder: Path, model: nn.Module, call: dict[str, Any]) -> No
 
 def _with(net: nn.Module, example: Tensor) -> Tensor:
     """The example where the network is."""
-    return example.to(next(net.parameters()).device)
+    return example.to(device_of(net))
 
 
 def _judged(run: Run, data: Dataset, example: Tensor, gamma: float) -> Trial:

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import DivergedError, as_scalar, as_whole, check_choice, reject, shown
+from vibtheory.networks.forward import device_of
 from vibtheory.networks.gates import add_information_gradient, named_gates, objective, unit_prices, vib_gates
 from vibtheory.networks.likelihood import check_fit, check_net, likelihood_loss, outputs_of
 from vibtheory.networks.remembering import let_graphs_go
@@ -382,7 +383,7 @@ class Loop:
         try:
             try:
                 with torch.no_grad():
-                    found = list(outputs_of(teacher.eval(), first.to(_place_of(teacher, self.device))).shape)
+                    found = list(outputs_of(teacher.eval(), first.to(device_of(teacher))).shape)
             except (RuntimeError, ValueError, IndexError) as error:
                 refused = f"a net that does not take inputs {list(first.shape[1:])} ({str(error).splitlines()[0]})"
                 reject("teacher", refused, f"{width} outputs for each", "pass a net for the same data and labels")
@@ -397,7 +398,7 @@ class Loop:
     def _predictions(self, net: nn.Module) -> Tensor:
         """Outputs [N, K] of `net` on the training inputs; it is left in evaluation mode."""
         net.eval()
-        place = _place_of(net, self.device)
+        place = device_of(net)
         with torch.no_grad():
             parts = torch.split(self.examples.given, 2000)
             return torch.cat([outputs_of(net, batch.to(place)).float().to(self.device) for batch in parts])
@@ -412,7 +413,3 @@ class Loop:
                 f"{broken[0].rpartition('.')[0] if broken else 'the outputs'}. "
                 "Remedy: lower learning_rate or gamma, or resume from the last checkpoint with other settings"
             )
-
-
-def _place_of(net: nn.Module, otherwise: torch.device) -> torch.device:
-    return next((parameter.device for parameter in net.parameters()), otherwise)

@@ -29,6 +29,7 @@ __all__ = [
     "as_numbers",
     "as_path",
     "as_positive",
+    "as_real",
     "as_scalar",
     "as_seed",
     "as_torch_seed",
@@ -175,6 +176,11 @@ def as_numbers(argument: str, value: ArrayLike, remedy: str = "pass real numbers
     Raises:
         InvalidInputError: about `argument`, with `remedy`: no numbers (nor are text and dates), complex or masked ones.
     """
+    return np.asarray(as_real(argument, value, remedy), dtype=np.float64)
+
+
+def as_real(argument: str, value: ArrayLike, remedy: str = "pass real numbers") -> NDArray[Any]:
+    """As `as_numbers`, of its own type; Python's objects as float64."""
     if hasattr(value, "toarray"):
         reject(argument, f"a sparse {type(value).__name__}", "a dense array", f"pass {argument}.toarray()")
     if np.ma.is_masked(value):
@@ -183,10 +189,9 @@ def as_numbers(argument: str, value: ArrayLike, remedy: str = "pass real numbers
         raw = plain(value)
         if raw.dtype.kind not in "biufO":  # NumPy would read text and dates as numbers, and drop imaginary parts
             raise TypeError("complex numbers" if raw.dtype.kind == "c" else f"{raw.dtype.name} is no number")
-        array = np.asarray(raw, dtype=np.float64)
+        return raw if raw.dtype.kind != "O" else np.asarray(raw, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         reject(argument, f"{type(value).__name__} ({error})", "a real numeric array", remedy)
-    return array
 
 
 def resolution(value: ArrayLike) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError
@@ -77,6 +78,12 @@ BAD = {
     "one-hot": lambda: from_arrays(X, np.eye(4)[Y], XT, YT),
     "negative label": lambda: from_arrays(X, Y - 1, XT, YT),
     "fractional label": lambda: from_arrays(X, Y / 2, XT, YT),
+    "masked inputs": lambda: from_arrays(np.ma.masked_greater(X, 5.0), Y, XT, YT),
+    "masked labels": lambda: from_arrays(X, np.ma.masked_equal(Y, 0), XT, YT),
+    "sparse inputs": lambda: from_arrays(sparse.csr_matrix(X[:, 0]), Y, XT[:, 0], YT),
+    "classes in words": lambda: from_arrays(X, Y, XT, YT, classes="4"),
+    "a fraction of classes": lambda: from_arrays(X, Y, XT, YT, classes=4.5),
+    "NaN classes": lambda: from_arrays(X, Y, XT, YT, classes=float("nan")),
     "too few classes": lambda: from_arrays(X, Y, XT, YT, classes=3),
     "one class": lambda: from_arrays(X, Y * 0, XT, YT * 0, classes=1),
     "gaussian classes": lambda: from_arrays(X, Y / 2, XT, YT / 2, likelihood="gaussian", classes=3),

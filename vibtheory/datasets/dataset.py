@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vibtheory.errors import as_generator, as_seed, as_whole, check_choice, reject
+from vibtheory.errors import as_generator, as_real, as_seed, as_whole, check_choice, reject
 
 __all__ = ["Dataset", "Likelihood", "from_arrays"]
 
@@ -137,9 +137,9 @@ def from_arrays(
     else:
         labels = {key: _labels(key, value) for key, value in raw.items()}
         largest = max(int(labels["y_train"].max()), int(labels["y_test"].max()))
-        classes = max(largest + 1, 2) if classes is None else classes
-        if classes < 2 or largest >= classes:
-            reject("classes", classes, f"at least {max(largest + 1, 2)}", "count the classes, labels start at 0")
+        least = max(largest + 1, 2)
+        count = least if classes is None else classes
+        classes = as_whole("classes", count, least, remedy="count the classes, labels start at 0")
     for split in ("train", "test"):
         have, want = len(labels[f"y_{split}"]), len(inputs[f"x_{split}"])
         if have != want:
@@ -149,7 +149,7 @@ def from_arrays(
 
 def _inputs(argument: str, value: ArrayLike) -> NDArray[np.float32]:
     """[N, ...] as finite float32."""
-    array = _numeric(argument, value)
+    array = as_real(argument, value)
     if array.ndim < 2 or array.size == 0:
         reject(argument, f"shape {list(array.shape)}", "[N, ...] with N >= 1, 2+ axes", "put examples first")
     return _finite32(argument, array)
@@ -157,7 +157,7 @@ def _inputs(argument: str, value: ArrayLike) -> NDArray[np.float32]:
 
 def _targets(argument: str, value: ArrayLike) -> NDArray[np.float32]:
     """[N] or [N, K] as finite float32 [N, K]."""
-    array = _numeric(argument, value)
+    array = as_real(argument, value)
     if array.ndim not in (1, 2) or array.size == 0:
         reject(
             argument,
@@ -170,7 +170,7 @@ def _targets(argument: str, value: ArrayLike) -> NDArray[np.float32]:
 
 def _labels(argument: str, value: ArrayLike) -> NDArray[np.int64]:
     """[N] as int64 class labels >= 0."""
-    array = _numeric(argument, value)
+    array = as_real(argument, value)
     if array.ndim != 1 or array.size == 0:
         reject(argument, f"shape {list(array.shape)}", "[N], not empty", "give class indices, not one-hot rows")
     whole = np.isfinite(array) & (array == np.floor(array)) & (array >= 0) & (array < 2**31)
@@ -178,17 +178,6 @@ def _labels(argument: str, value: ArrayLike) -> NDArray[np.int64]:
         remedy = 'number the classes 0, 1, 2, …; for regression pass likelihood="gaussian"'
         reject(argument, f"{int((~whole).sum())} entries such as {array[~whole][0]}", "whole numbers >= 0", remedy)
     return array.astype(np.int64)
-
-
-def _numeric(argument: str, value: ArrayLike) -> NDArray[Any]:
-    remedy = "pass an array of real numbers"
-    try:
-        array = np.asarray(value.detach() if hasattr(value, "detach") else value)  # a tensor with gradients too
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on a GPU
-        reject(argument, f"{type(value).__name__} ({error})", "a real numeric array in main memory", remedy)
-    if array.dtype.kind not in "biuf":
-        reject(argument, f"dtype {array.dtype}", "a real numeric array", remedy)
-    return array
 
 
 def _finite32(argument: str, array: NDArray[Any]) -> NDArray[np.float32]:

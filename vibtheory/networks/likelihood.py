@@ -54,7 +54,7 @@ def check_fit(net: nn.Module, x: Tensor, y: Tensor, likelihood: str) -> int:
             outputs = outputs_of(net, x[:2])
         if outputs.ndim != 2:
             raise ValueError(f"outputs are {list(outputs.shape)}, not [N, K]; end the net in Flatten()")
-        likelihood_loss(outputs.float(), torch.zeros_like(y[:2]), likelihood)
+        likelihood_loss(outputs.float(), torch.zeros_like(y[: len(x[:2])]), likelihood)
     except (RuntimeError, ValueError, IndexError, VibTheoryError) as error:
         if isinstance(error, VibTheoryError) and str(error).startswith("net: "):
             raise

@@ -115,6 +115,25 @@ def test_a_run_of_ones_own_network_alone(here: Path, call: Call) -> None:
         vt.load(here / "own")
 
 
+def test_a_model_without_gates_gets_them_for_t8_too(here: Path, call: Call) -> None:
+    line = ("check", "tiny_models:plain", "--data", "points.npz", "--gamma", 1e-3, "--trained", "--draws", 3)
+    torch.manual_seed(0)
+    answer = call(*line)
+    assert answer.code == 3, answer.err
+    assert answer.out.startswith("not at a minimum")
+    torch.manual_seed(0)
+    assert call(*line, "--where", "mlp").out == answer.out
+
+
+def test_a_file_called_as_a_known_data_set_is_not_taken_for_it(here: Path, call: Call) -> None:
+    """A run on one's own mnist.npz was checked on MNIST."""
+    shutil.copy("points.npz", "mnist.npz")
+    assert call("train", "tiny_models:gated", "--data", "mnist.npz", "--epochs", 1, "--out", "own").code == 0
+    alone = call("check", "tiny_models:gated", "--state", "own")
+    given = call("check", "tiny_models:gated", "--state", "own", "--data", "points.npz")
+    assert (alone.code, alone.out) == (given.code, given.out), alone.err
+
+
 def test_regression_data_use_the_exact_bound(here: Path, call: Call) -> None:
     answer = call("check", "tiny_models:gated", "--data", "targets.npz", "--gamma", 1e-2, "--layer", "h1")
     assert answer.code == 0, answer.err

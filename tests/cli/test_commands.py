@@ -140,6 +140,11 @@ BAD = {
     "no such network": (("train", "lenet", "--out", "run"), "lenet_300_100"),
     "another run in the folder": ((*TRAIN[:6], "--gamma", 2), "another run"),
     "a negative price": ((*TRAIN[:5], "new", "--gamma", -1), "gamma"),
+    "no such data": ((*TRAIN[:3], "points.csv", "--out", "new"), "--data: got 'points.csv', expected one of mnist"),
+    "a price without gates": (
+        ("train", "tiny_models:plain", "--data", "points.npz", "--out", "new", "--gamma", 1e-3),
+        "--gamma: got 0.001, expected none for a network without gates",
+    ),
     "no such recipe": ((*TRAIN[:5], "new", "--recipe", "gone.toml"), "gone.toml"),
     "a recipe that is not TOML": ((*TRAIN[:5], "new", "--recipe", "bad.toml"), "TOML"),
     "a recipe that is no section": ((*TRAIN[:5], "new", "--recipe", "flat.toml"), "[recipe]"),

@@ -328,6 +328,14 @@ def test_a_batchnorm_gets_no_batch_of_a_single_example(examples: int) -> None:
     assert sizes == {60: [20, 20, 20], 61: [20, 20, 21], 62: [20, 20, 20, 2]}[examples]
 
 
+def test_one_example_is_a_data_set() -> None:
+    """Its own gradient: −log q moves only through the row of logits that this example has."""
+    x, net = np.ones((1, 8), dtype=np.float32), nn.Linear(8, 3)
+    run = train(net, from_arrays(x, [2], x, [1]), device="cpu", epochs=30, learning_rate=0.1)
+    assert run.rows[-1]["cross_entropy"] < 0.05
+    assert run.rows[-1]["error"] == 100.0  # the test example's label is another one
+
+
 class _Square(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         return h * h
@@ -343,6 +351,7 @@ BAD: dict[str, Any] = {
     "image for a wrong net": lambda: train(networks.lenet_5_caffe(), IMAGES, device="cpu", **QUICK),
     "too few outputs": lambda: train(_net(8, 2), DATA, device="cpu", **QUICK),
     "target width": lambda: train(_net(4, 3), _regression(), device="cpu", **QUICK),
+    "a price without gates": lambda: train(nn.Linear(8, 3), DATA, device="cpu", gamma=1e-3, epochs=1),
     "layer of gamma": lambda: _train(gamma={"input": 1e-3, "h9": 1e-3}),
     "missing layer of gamma": lambda: _train(gamma={"input": 1e-3}),
     "layer weights": lambda: _train(layer_weights={"input": 1.0}),

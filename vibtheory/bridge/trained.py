@@ -77,7 +77,7 @@ def check_trained(
     that has not come to rest is told so and how far it is.
 
     Args:
-        net: gated network, trained; it is not changed.
+        net: gated network, trained; it is not changed. One without gates gets them, as in `check_network`.
         data: a `Dataset`; the training split is used. Where training changed its examples (`shift`), pass such ones.
         layer: name of one gate; None: every one, and all at once where they have at most 1,500 open gates together.
         gamma: training's γ in nats, one number or one per layer; None takes the recorded one.
@@ -98,7 +98,7 @@ def check_trained(
     """
     as_whole("draws", draws, 3)
     as_whole("polish", polish, 0)
-    network = checked(net, data, None if layer is None else [layer], gamma)
+    network = checked(net, data, None if layer is None else [layer], gamma, insert=True)
     objective = _Curvature(network, BoundOptions(batch=batch, memory=memory, seed=seed))
     before = objective.reports(draws, tolerance)
     if not polish:

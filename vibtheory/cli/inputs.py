@@ -169,8 +169,13 @@ def dataset(name: str, root: Path | None = None, examples: int | None = None, se
     The file holds x_train, y_train, x_test, y_test; real-valued targets mean regression.
     """
     from vibtheory import datasets
+    from vibtheory.datasets.catalogue import CATALOGUE
 
-    data = _own_arrays(Path(name)) if name.endswith(".npz") else datasets.load(name, root)
+    if name.endswith(".npz"):
+        data = _own_arrays(Path(name))
+    else:
+        check_choice("--data", name, [*CATALOGUE, "an .npz file"])
+        data = datasets.load(name, root)
     if examples is None:
         return data
     most = len(data.x_train)
@@ -181,6 +186,7 @@ def _own_arrays(path: Path) -> Dataset:
     import numpy as np
 
     from vibtheory import datasets
+    from vibtheory.datasets.catalogue import CATALOGUE
 
     try:
         _check_regular(path)
@@ -193,8 +199,9 @@ def _own_arrays(path: Path) -> Dataset:
         reject("--data", f"{path} ({error})", f"a file with the arrays {', '.join(_ARRAYS)}",
                "write it with numpy.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)")  # fmt: skip
     regression = np.issubdtype(arrays["y_train"].dtype, np.floating)
+    name = path.name if path.stem in CATALOGUE else path.stem  # a run that records "mnist" is checked on MNIST
     return datasets.from_arrays(
-        *(arrays[key] for key in _ARRAYS), likelihood="gaussian" if regression else "multinomial", name=path.stem
+        *(arrays[key] for key in _ARRAYS), likelihood="gaussian" if regression else "multinomial", name=name
     )
 
 

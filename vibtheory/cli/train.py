@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,14 +40,12 @@ def train(
     from vibtheory.compression.metrics import compression
     from vibtheory.errors import as_seed
     from vibtheory.networks.streams import INITIAL_WEIGHTS, random_stream
-    from vibtheory.training import recipe as recipes
     from vibtheory.training.distributed import process_group, world
     from vibtheory.training.single import train
 
     as_seed("--seed", seed)
     settings, arguments = inputs.recipe(recipe), inputs.arguments(recipe, network, data)
-    given = {key: value for key, value in (("gamma", gamma), ("epochs", epochs)) if value is not None}
-    settings = recipes.Recipe.from_dict({**settings.to_dict(), **given})
+    given: dict[str, Any] = {key: v for key, v in (("gamma", gamma), ("epochs", epochs)) if v is not None}
     loaded = inputs.dataset(data, root, examples, seed)
     with random_stream(seed, INITIAL_WEIGHTS):
         net = inputs.network(network, arguments)
@@ -55,7 +53,7 @@ def train(
         first = world().rank == 0
         run = train(net, loaded, settings, seed=seed, device=place, checkpoint=out / "checkpoint",
                     checkpoint_seconds=checkpoint_seconds, accelerate=accelerate, amp=amp,
-                    progress=first and sys.stderr.isatty())  # fmt: skip
+                    progress=first and sys.stderr.isatty(), **given)  # fmt: skip
         if first:
             run.save(out)
     if first:

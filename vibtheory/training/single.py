@@ -56,7 +56,7 @@ def train(
             that do not require a gradient, those of gates too, stay as they are.
         data: `vibtheory.datasets.load(...)` or `from_arrays(...)`; its likelihood decides the loss.
         recipe: what to do; None: `Recipe()`. Keyword arguments named like its fields replace them
-            (`gamma=3e-4, epochs=20`).
+            (`gamma=3e-4, epochs=20`). Without gates a recipe's gamma means nothing, and one given here is refused.
         seed: of batches, gate noise and dropout; the global torch random state is left alone. The network's initial
             weights are the caller's: seed before building it.
         device: "auto" (CUDA if present), "cpu", "cuda", "cuda:1", ….
@@ -88,6 +88,8 @@ def train(
     check_dataset(data)
     check_net("net", net)
     recipe, seed = recipe_of(recipe, changes), as_seed("seed", seed)
+    if changes.get("gamma") and not named_gates(net):
+        reject("gamma", changes["gamma"], "none for a network without gates", "insert some: vt.insert_gates")
     settings = Settings(
         device=choose_device(device), seed=seed, amp=amp, evaluate_every=evaluate_every, accelerate=accelerate,
         progress=progress, folder=folder_of(checkpoint),

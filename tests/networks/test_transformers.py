@@ -212,6 +212,12 @@ def test_where_names_places_axes_and_prices() -> None:
         ({"0": "head"}, "where: got '0': 'head', expected one of mlp, channels, heads"),
         ({"0": {"axes": 1}}, "where.options.: got axes, expected of multiplier, threshold, axis"),
         ([3], "expected names of modules"),
+        (3, "where: got 3, expected names of modules"),
+        ([], "where: got .., expected names of modules"),
+        ({"mlp": {"axis": "x"}}, "where.axis.: got 'x', expected an axis"),
+        ({"mlp": {"axis": 1.5}}, "where.axis.: got 1.5, expected an axis"),
+        ({"mlp": {"mean": "x"}}, "where.mean.: got str .*Remedy: pass one finite number"),
+        ({"mlp": {"threshold": "x"}}, "where.threshold.: got str"),
     ],
 )
 def test_where_is_refused_in_a_sentence(where: Any, message: str) -> None:

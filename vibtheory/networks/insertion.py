@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from vibtheory.errors import InvalidInputError, as_positive, reject
+from vibtheory.errors import InvalidInputError, as_positive, reject, shown
 from vibtheory.networks.equivalence import deviation, device_of, probes, training_batches
 from vibtheory.networks.forward import as_example, copy_of, run_on, take_float_tokens
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
@@ -115,8 +115,8 @@ def insert_gates(
     def gate_at(shape: torch.Size, axis: int, own: Mapping[str, Any]) -> GateLaw:
         chosen: dict[str, Any] = {"law": law, "multiplier": multiplier} | options | dict(own)
         axis = chosen.pop("axis", axis if feature_axis is None else feature_axis)
-        if not -len(shape) < axis < len(shape) or axis == 0:
-            reject("feature_axis", axis, f"an axis of {list(shape)} other than 0", "pass 1 or -1")
+        if not isinstance(axis, int) or not -len(shape) < axis < len(shape) or axis == 0:
+            reject("feature_axis", shown(axis), f"an axis of {list(shape)} other than 0", "pass 1 or -1")
         axis = 1 if len(shape) == 2 else axis
         price = chosen["multiplier"]
         if price == "feature_map":

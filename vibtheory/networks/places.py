@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from vibtheory.errors import reject
+from vibtheory.errors import reject, shown
 
 __all__ = ["KINDS", "Place", "Rule", "Where", "choose", "rules_of"]
 
@@ -53,12 +53,15 @@ def rules_of(where: Where | None) -> list[Rule]:
     if where is None:
         return [Rule(kind="activation")]
     given = {where: {}} if isinstance(where, str) else where
+    expected = "names of modules or kinds, with a kind or options of their gates"
+    remedy = 'pass "mlp", "heads", or {"blocks.*.attn": "heads"}'
+    if not isinstance(given, Iterable) or not list(given):
+        reject("where", shown(where), expected, remedy)
     found: list[Rule] = []
     for name, what in given.items() if isinstance(given, Mapping) else ((name, {}) for name in given):
         options = {"kind": what} if isinstance(what, str) else what
         if not isinstance(name, str) or not isinstance(options, Mapping):
-            reject("where", f"{name!r}: {what!r}", "names of modules or kinds, with a kind or options of their gates",
-                   'pass "mlp", "heads", or {"blocks.*.attn": "heads"}')  # fmt: skip
+            reject("where", f"{name!r}: {what!r}", expected, remedy)
         kind = options.get("kind", name if name in KINDS else None)
         if kind not in (None, *KINDS):
             reject("where", f"{name!r}: {kind!r}", f"one of {', '.join(KINDS)}", "leave the kind out for all of them")

@@ -26,7 +26,7 @@ from vibtheory.bridge.checking import (
 from vibtheory.bridge.fitted import unknowns
 from vibtheory.bridge.kinds import LEVEL, BoundOptions
 from vibtheory.bridge.verification import BoundCheck
-from vibtheory.errors import SolverError, reject
+from vibtheory.errors import SolverError, as_whole
 from vibtheory.networks.gates import vib_gates
 from vibtheory.storage.report import Report
 from vibtheory.theory.landscape import survivor_limit
@@ -183,8 +183,7 @@ def compare_bounds(
         InvalidInputError: as `check_network`; points, checked_on, fitted_on or fresh below 1.
     """
     for name, value in (("points", points), ("checked_on", checked_on), ("fitted_on", fitted_on), ("fresh", fresh)):
-        if value < 1:
-            reject(name, value, "an integer >= 1", "leave the default")
+        as_whole(name, value, 1)
     network = checked(net, data, layers, gamma, insert=True)
     net, gates = network.net, vib_gates(network.net)
     whole = BoundOptions(seed=seed)

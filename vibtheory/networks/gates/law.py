@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vibtheory.errors import InvalidInputError, reject
+from vibtheory.errors import InvalidInputError, as_scalar, reject, shown
 
 __all__ = ["GateLaw", "gate_information", "named_gates", "objective"]
 
@@ -60,22 +60,21 @@ class GateLaw(nn.Module):
             reject("options", ", ".join(unknown), f"of {known}, for {self.law!r}", "leave the others out")
         if isinstance(features, bool) or not isinstance(features, int) or features < 1:
             reject("features", features, "an integer >= 1", "pass the number of units or channels")
-        if not multiplier >= 0:
+        self.multiplier, self.threshold = as_scalar("multiplier", multiplier), as_scalar("threshold", threshold)
+        if self.multiplier < 0:
             reject("multiplier", multiplier, "a number >= 0", "use 1 for dense layers, H*W for convolutions")
-        if not threshold >= 0:
+        if self.threshold < 0:
             reject("threshold", threshold, "a number >= 0", "leave it out for the law's own")
-        if axis == 0:
-            reject("axis", axis, "any axis but 0", "axis 0 holds the examples; units are on axis 1 or -1")
+        if not isinstance(axis, int) or axis == 0:
+            reject("axis", shown(axis), "any axis but 0", "axis 0 holds the examples; units are on axis 1 or -1")
         self.features = features
         self.axis = axis
-        self.multiplier = float(multiplier)
-        self.threshold = float(threshold)
         self.sample_in_eval = False
         self.union: tuple[int, int] | None = None
         self.register_buffer("active", torch.ones(features, dtype=torch.bool))
-        self.given = {**self.options, **options}
+        self.given = {name: as_scalar(name, value) for name, value in {**self.options, **options}.items()}
         for name, option in self.starts.items():
-            setattr(self, name, nn.Parameter(torch.full((features,), float(self.given[option]))))
+            setattr(self, name, nn.Parameter(torch.full((features,), self.given[option])))
 
     def _draw(self, n: int, rows: slice) -> Tensor:
         """z [rows, d] before closed units are set to 0; noise is drawn for n examples."""

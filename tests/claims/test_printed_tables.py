@@ -23,7 +23,7 @@ def _effort(folder: Path, name: str, rows: list[dict[str, Any]]) -> Effort:
 
 
 def _row(seed: int, **change: Any) -> dict[str, Any]:
-    row = {"network": "lenet", "mode": "full", "stage": "pruned", "seed": seed, "r_w": 3.59, "r_n": 16.98,
+    row = {"network": "lenet_300_100", "mode": "full", "stage": "pruned", "seed": seed, "r_w": 3.59, "r_n": 16.98,
            "flop": 9558, "error_last": 1.6}  # fmt: skip
     return row | change
 
@@ -54,8 +54,9 @@ def _spread(*errors: float) -> list[dict[str, Any]]:
         (_rows(1.66, 1.6, r_w=3.7), "fails"),
         (_rows(1.6, seeds=2), "not run"),
         (_rows(1.6, mode="quick"), "not run"),
-        ([*_rows(1.6), *_rows(9.0, network="lenet_decayed_gates")], "holds"),  # those are another recipe's
-        (_rows(1.6, network="lenet_decayed_gates"), "not run"),
+        ([*_rows(1.6), *_rows(9.0, network="lenet_300_100_decayed_gates")], "holds"),  # those are another recipe's
+        ([*_rows(1.6), *_rows(9.0, network="mine")], "holds"),
+        (_rows(1.6, network="lenet_300_100_decayed_gates"), "not run"),
     ],
 )
 def test_a_row_of_ours(rows: list[dict[str, Any]], verdict: str, tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_a_row_of_ours(rows: list[dict[str, Any]], verdict: str, tmp_path: Path)
 
 
 def test_rows_of_table_3_are_held_against_their_own(tmp_path: Path) -> None:
-    size = {"row": 3.2, "r_w": 5.45, "r_n": 57.86, "flop": 86.82e6}
+    size = {"network": "vgg_3_2", "row": 3.2, "r_w": 5.45, "r_n": 57.86, "flop": 86.82e6}
     effort = _effort(tmp_path, "table3.csv", _rows(6.5, 6.3, **size))
     assert table_row(effort, 3, "3.2").verdict == "fails"  # fine-tuned: 6.1 is printed
     assert "fine-tuned" in table_row(effort, 3, "3.2").bare.example

@@ -60,7 +60,7 @@ def test_published_rows_alone(here: Path, call: Call) -> None:
 def test_quick_then_curve(tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = call("table", 1, "--network", "tiny.toml", "--quick", "--jobs", 1)
     assert quick.code == 0, quick.err
-    assert "ours, γ = 0.001, pruned (quick)" in quick.out
+    assert "ours (tiny), γ = 0.001, pruned (quick)" in quick.out
     first = pd.read_csv("figures/table1.csv")
     assert list(first["mode"]) == ["quick"]
     assert Path("figures/table1.png").read_bytes().startswith(b"\x89PNG")
@@ -68,13 +68,34 @@ def test_quick_then_curve(tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatc
     assert curve.code == 0, curve.err
     both = pd.read_csv("figures/table1.csv")
     assert sorted(both["mode"]) == ["curve"] * 4 + ["quick"]  # the quick row once, not twice
-    assert "ours, γ = 0.1, pruned (curve)" in curve.out
+    assert "ours (tiny), γ = 0.1, pruned (curve)" in curve.out
     assert "mean ± std of 2 seeds" in curve.out
     monkeypatch.setattr(training, "in_turns", None)  # from here on nothing may train
     assert call("table", 1, "--network", "tiny.toml", "--curve", "--jobs", 1).out == curve.out
     shown = call("table", 1)
     assert shown.out == curve.out
     pd.testing.assert_frame_equal(pd.read_csv("figures/table1.csv").sort_values("mode"), both.sort_values("mode"))
+
+
+def test_a_recipe_of_ones_own_leaves_the_rows_of_others(
+    tiny: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold images out, or change the law; and a changed copy may bear a packaged recipe's name."""
+    first = call(*QUICK)
+    before, record = pd.read_csv("figures/table1.csv"), Path("figures/table1.csv")
+    before = pd.concat([before.assign(network="lenet_300_100"), before])
+    before.to_csv(record, index=False)
+    Path("other").mkdir()
+    own = PLAN.replace("batch_size = 20", "batch_size = 10").replace('"tiny"', '"lenet_300_100"')
+    monkeypatch.setitem(building._BUILDERS, "lenet_300_100", lambda: networks.mlp((4, 5, 2)))
+    for name in ("mine.toml", "other/lenet_300_100.toml"):
+        Path(name).write_text(own, encoding="utf-8")
+        answer = call("table", 1, "--network", name, "--quick", "--jobs", 1)
+        assert answer.code == 0, first.err + answer.err
+    rows = pd.read_csv(record)
+    assert list(rows["network"]) == ["lenet_300_100", "tiny", "mine", "lenet_300_100.toml"]
+    pd.testing.assert_frame_equal(rows[:2], before.reset_index(drop=True))
+    assert all(f"| ours{name}, γ" in answer.out for name in ("", " (tiny)", " (mine)", " (lenet_300_100.toml)"))
 
 
 QUICK = ("table", 1, "--network", "tiny.toml", "--quick", "--jobs", 1)

@@ -80,8 +80,8 @@ def test_from_files_to_the_table(plan: Experiment, tmp_path: Path) -> None:
     command = ["table", "3", "--network", "tiny.toml", "--full", "--together", "--device", "cpu", "--runs", "runs"]
     answer = CliRunner().invoke(app, command)
     assert answer.exit_code == 0, answer.stderr
-    assert "| ours 3.2, γ = 0.001, pruned (full) |" in answer.stdout
-    assert "| ours 3.2, γ = 0.001, finetuned (full) |" in answer.stdout
+    assert "| ours 3.2 (tiny), γ = 0.001, pruned (full) |" in answer.stdout
+    assert "| ours 3.2 (tiny), γ = 0.001, finetuned (full) |" in answer.stdout
     for row in ("3.1", "3.3"):
         assert f"| ours {row} | not run |" in answer.stdout
         assert f"`vibtheory table 3 --full --row {row} --device cuda`" in answer.stdout

@@ -16,7 +16,7 @@ from vibtheory.claims.claim import Finding, Outcome, Tally
 from vibtheory.claims.instances import Effort, NotRecorded
 from vibtheory.compression.sizes import Compression, fully_connected, lenet_5_caffe, vgg16
 from vibtheory.figures.figure2_shape import mean_interval
-from vibtheory.studies.tables import DECAYED, published
+from vibtheory.studies.tables import RECIPES, published
 
 __all__ = ["SEEDS", "metrics", "state_of_the_art", "table_row"]
 
@@ -50,7 +50,7 @@ def table_row(effort: Effort, table: int, row: str = "") -> Finding:
     """
     name = f"table{table}.csv"
     results = effort.table(name, ("network", "mode", "stage", "seed", "error_last", *_SIZES, *(["row"] if row else [])))
-    results = results[(results["mode"] == "full") & ~results["network"].str.endswith(DECAYED)]
+    results = results[(results["mode"] == "full") & results["network"].isin(RECIPES[table])]
     if row:
         results = results[results["row"].astype(str) == row]
     stages = {str(stage): group for stage, group in results.groupby("stage") if group["seed"].nunique() >= SEEDS}

@@ -41,7 +41,7 @@ def table(
     """Print the published rows of a table with ours beside them, and draw the trade-off.
 
     Without --quick, --full or --curve nothing is trained: ours are those of the CSV in the output folder. New rows
-    replace those of the same mode and network there; the others stay, also those that another command adds meanwhile.
+    replace those of the same mode and recipe there; the others stay, also those that another command adds meanwhile.
     """
     from vibtheory.cli.output import drawn
     from vibtheory.figures import tradeoff

@@ -20,7 +20,7 @@ from matplotlib.transforms import Bbox
 
 from vibtheory.errors import check_choice, reject
 from vibtheory.figures.style import COLORS, needs, style
-from vibtheory.studies.tables import DECAYED, TITLES, published, summarise
+from vibtheory.studies.tables import DECAYED, TITLES, own_recipe, published, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,8 +57,7 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
     summarise(results, table)  # raises where there is nothing to draw
     own = results[results["table"] == table]
     record = own["mode"].eq("full") if "mode" in own else pd.Series(False, index=own.index)
-    decayed = own["network"].astype(str).str.endswith(DECAYED)
-    parts = [summarise(part, table) for _, part in own.groupby([decayed, record])]
+    parts = [summarise(part, table) for _, part in own.groupby(["network", record])]
     figure, axes = plt.subplots(figsize=(7.5, 5.0))
     looks = (("pruned", "pruned", COLORS["blue"], "o"), ("finetuned", "fine-tuned", COLORS["green"], "s"))
     for ours in parts:
@@ -68,7 +67,8 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
                 continue
             alone, gates = len(curve) == 1, curve["network"].iloc[0].endswith(DECAYED)
             epochs, seeds = ("/".join(map(str, sorted(set(curve[name])))) for name in ("epochs", "seeds"))
-            label = f"ours, {words}{', gates decayed' * gates}, {epochs} epochs ({seeds} seeds, mean ± std)"
+            name = own_recipe(curve["network"].iloc[0])
+            label = f"ours{name}, {words}{', gates decayed' * gates}, {epochs} epochs ({seeds} seeds, mean ± std)"
             look: dict[str, Any] = (
                 {"ls": "none", "ms": 6, "zorder": 4} if alone else {"mfc": "white", "ls": "-", "ms": 4, "zorder": 2}
             )

@@ -176,7 +176,7 @@ def _one(
                 f"{finished}: rows of gamma {rows[0]['gamma']:g}, seed {rows[0]['seed']}, expected those of gamma "
                 f"{recipe.gamma:g}, seed {seed}. Remedy: delete this file, and the same command measures the run again"
             )
-        return [{**row, "mode": mode} for row in rows]
+        return [{**row, "network": plan.label, "mode": mode} for row in rows]
     data = _data(plan, root, loaded)
     if plan.arguments.get("classes", data.classes) != data.classes:
         got, want = f"{plan.arguments['classes']} classes", f"{data.classes}, as {plan.dataset} has"

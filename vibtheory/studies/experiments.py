@@ -12,7 +12,7 @@ from pydantic import Field
 
 from vibtheory.errors import check_choice, reject
 from vibtheory.storage.schema import Seed, check
-from vibtheory.studies.tables import DECAYED
+from vibtheory.studies.tables import DECAYED, RECIPES
 from vibtheory.training.recipe import Recipe
 
 __all__ = ["Experiment", "experiment", "read_toml"]
@@ -25,7 +25,7 @@ class Experiment:
     """One recipe file: which network on which data, how trained, and how often in each mode.
 
     Attributes:
-        name: the file's name without suffix.
+        name: the file's name without suffix (with it, where a packaged recipe has that name).
         table: the paper's table that it belongs to.
         network: a function of `vibtheory.networks` (or `vibtheory.networks.vgg`).
         dataset: a name for `vibtheory.datasets.load`.
@@ -77,8 +77,9 @@ class Experiment:
 
     @property
     def label(self) -> str:
-        """What its rows are called: the network, or the recipe where several share one (Tables 3, 4; decayed gates)."""
-        return self.name if self.row or self.name.endswith(DECAYED) else self.network
+        """What its rows are called: the recipe, or a network that no packaged recipe trains."""
+        packaged = {name for names in RECIPES.values() for name in names}
+        return self.name if self.row or self.name.endswith(DECAYED) or self.network in packaged else self.network
 
     def with_decayed_gates(self) -> Experiment:
         """The same with the weights' L2 penalty on μ and log σ² too, as in the authors' runs; under another name."""
@@ -139,7 +140,8 @@ def experiment(name: str | Path, argument: str = "recipe") -> Experiment:
         check(_Mode, section, f"recipe [{mode}]", within=f"recipe [{mode}]")
     recipes = {"recipe": Recipe.from_dict(plain["recipe"])}
     recipes |= {key: Recipe.from_dict({"gamma": 0.0, **plain[key]}) for key in ("finetune", "teacher") if key in plain}
-    plan = Experiment(Path(name).stem, modes=modes, **{"finetune": None, **plain, **recipes})
+    own = Path(name).name if str(name) not in packaged and Path(name).stem in packaged else Path(name).stem
+    plan = Experiment(own, modes=modes, **{"finetune": None, **plain, **recipes})
     if bool(plan.finetune and plan.finetune.distill) != (plan.teacher is not None):
         got = f"{name}: {'only [teacher]' if plan.teacher else 'no [teacher] with distill in [finetune]'}"
         reject("recipe", got, "[teacher] and distill in [finetune], or neither", "complete the file")

@@ -287,8 +287,8 @@ def _phase(
     found: dict[int, DataFrame] = {}
 
     def table_of(names: Iterable[str]) -> DataFrame:
-        parts = [found[place].assign(gamma=value, method=method.name, phase=phase)
-                 for place, (method, value, *_) in enumerate(planned) if method.name in names]  # fmt: skip
+        parts = [found[place].assign(network=plan.network, gamma=value, method=method.name, phase=phase)
+                 for place, (method, value, plan, *_) in enumerate(planned) if method.name in names]  # fmt: skip
         return pd.concat(parts, ignore_index=True).drop(columns="mode")
 
     for place, rows in side_by_side(work, items, jobs, cluster):

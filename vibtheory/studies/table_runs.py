@@ -11,19 +11,12 @@ from vibtheory.errors import as_whole, reject
 from vibtheory.storage.run_store import RecordedTable
 from vibtheory.studies.experiment_runs import Row, run_experiment, run_together
 from vibtheory.studies.experiments import experiment
-from vibtheory.studies.tables import beside, published
+from vibtheory.studies.tables import RECIPES, beside, published
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = ["comparison", "record", "recorded_table"]
-
-_RECIPES = {
-    1: ("lenet_300_100",),
-    2: ("lenet_5_caffe",),
-    3: ("vgg_3_1", "vgg_3_2", "vgg_3_3"),
-    4: ("vgg_4_1", "vgg_4_2"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +59,7 @@ def record(
 ) -> DataFrame | None:
     """Train what a table needs and record it in `out`/tableN.csv, as `vibtheory table N` does.
 
-    New rows replace those of the same mode and network there; the others stay, also those that another process adds
+    New rows replace those of the same mode and recipe there; the others stay, also those that another process adds
     meanwhile. Finished runs are read back, stopped ones resumed.
 
     Args:
@@ -97,7 +90,7 @@ def record(
     table = recorded_table(number, out)
     results = table.read()
     as_whole("jobs", jobs, 1, remedy="pass the number of processes")  # now, not after a line that announces runs
-    names = [network] if isinstance(network, str) else network or _RECIPES[number]
+    names = [network] if isinstance(network, str) else network or RECIPES[number]
     plans = [experiment(name, "network") for name in names]
     for plan in plans:
         if plan.table != number:
@@ -150,7 +143,7 @@ def comparison(number: int, results: DataFrame | None) -> DataFrame:
             parts.append(ours)
     full = pd.DataFrame() if results is None else results[results["mode"] == "full"]
     done = set(full["row"].astype(str)) if "row" in full else set()
-    rows = [row for row in (experiment(name).row for name in _RECIPES[number]) if row]
+    rows = [row for row in (experiment(name).row for name in RECIPES[number]) if row]
     todo = [(f"ours {row}", f"--full --row {row} --device cuda") for row in rows if row not in done]
     if results is None and not rows:
         todo = [("ours", "--quick")]

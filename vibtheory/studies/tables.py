@@ -17,10 +17,21 @@ if TYPE_CHECKING:
 
     from vibtheory.storage.terminal import Table
 
-__all__ = ["DECAYED", "TITLES", "beside", "longest_runs", "markdown", "published", "rendered", "summarise"]
+__all__ = [
+    "DECAYED", "RECIPES", "TITLES", "beside", "longest_runs", "markdown", "own_recipe", "published", "rendered",
+    "summarise",
+]  # fmt: skip
 
 DECAYED = "_decayed_gates"
 """Ends the network's name in rows of ours whose gates are decayed too (`vibtheory table --decay-gates`)."""
+
+RECIPES = {
+    1: ("lenet_300_100",),
+    2: ("lenet_5_caffe",),
+    3: ("vgg_3_1", "vgg_3_2", "vgg_3_3"),
+    4: ("vgg_4_1", "vgg_4_2"),
+}
+"""Of each table, as rows of ours call them under `network`; a recipe of the user's own goes by its file's name."""
 
 TITLES = {
     1: "Table 1. LeNet-300-100 on MNIST",
@@ -144,9 +155,15 @@ def _records(frame: DataFrame) -> list[dict[str, Any]]:
 
 
 def _comparison(row: dict[str, Any]) -> str:
-    """ " 3.1", and whether the gates were decayed; nothing for tables with one comparison."""
-    name = str(row.get("row") or "")
-    return (f" {name}" if name else "") + (" (gates decayed)" if str(row["network"]).endswith(DECAYED) else "")
+    """ " 3.1" where the table has several comparisons, a recipe of the user's own, whether the gates were decayed."""
+    name, network = str(row.get("row") or ""), str(row["network"])
+    return f" {name}" * bool(name) + own_recipe(network) + " (gates decayed)" * network.endswith(DECAYED)
+
+
+def own_recipe(network: str) -> str:
+    """ " (mine)" for rows of the user's mine.toml, "" for those of a packaged recipe."""
+    name = network.removesuffix(DECAYED)
+    return "" if any(name in names for names in RECIPES.values()) else f" ({name})"
 
 
 def _plain(value: float, digits: int) -> str:

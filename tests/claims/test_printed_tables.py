@@ -56,6 +56,7 @@ def _spread(*errors: float) -> list[dict[str, Any]]:
         (_rows(1.6, mode="quick"), "not run"),
         ([*_rows(1.6), *_rows(9.0, network="lenet_300_100_decayed_gates")], "holds"),  # those are another recipe's
         ([*_rows(1.6), *_rows(9.0, network="mine")], "holds"),
+        ([*_rows(1.6, 1.5), _row(0, r_w=0.0, r_n=0.0)], "fails"),  # a collapsed run makes no net smaller
         (_rows(1.6, network="lenet_300_100_decayed_gates"), "not run"),
     ],
 )

@@ -60,6 +60,21 @@ def test_summary_by_hand() -> None:
     assert (row["seeds"], row["architecture"]) == (2, "90-70-30")
 
 
+def test_collapsed_runs_are_no_part_of_the_mean() -> None:
+    """They have r_W 0, and an error that says nothing about the others."""
+    gone = _results().assign(status="collapsed", seed=[2, 3], r_w=0.0, error_last=88.7, architecture="0-0-0")
+    mixed = pd.concat([gone, _results().assign(status="completed")])
+    lost, kept = tables.summarise(mixed, 1).to_dict("records")
+    assert (kept["r_w"], kept["seeds"], kept["architecture"]) == (4.0, 2, "90-70-30")
+    assert kept["error_last"] == pytest.approx(1.6)
+    assert (lost["r_w"], lost["seeds"], lost["architecture"]) == (0.0, 2, "0-0-0")
+    names = list(tables.beside(1, mixed)["method"])[-2:]
+    assert names == ["ours, γ = 0.0003, pruned, collapsed", "ours, γ = 0.0003, pruned"]
+    (drawn,) = tradeoff(mixed, 1).axes[0].containers
+    assert list(drawn.lines[0].get_xdata()) == [4.0]
+    assert not tradeoff(gone, 1).axes[0].containers
+
+
 def test_ours_stand_beside_the_printed_rows() -> None:
     frame = tables.beside(1, _results())
     assert list(frame["method"])[-2:] == ["VIBNet", "ours, γ = 0.0003, pruned"]

@@ -76,6 +76,8 @@ def table_row(effort: Effort, table: int, row: str = "") -> Finding:
         for ours, column in _SIZES.items()
         for outcome in judged(column, pruned[ours] / _MILLION.get(ours, 1.0), column)
     ]
+    if gone := int((pruned["r_w"] == 0).sum()):  # a layer lost all its units: the mean is smaller for it
+        sizes.append((False, f"{gone} of {len(pruned)} runs collapsed"))
     bare = [*sizes, *judged("error, pruned", pruned["error_last"], "error")]
     corrected = None
     if tuned is not None and math.isnan(printed["error_finetuned"]):

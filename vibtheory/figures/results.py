@@ -56,6 +56,7 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
     rows = published(table).dropna(subset=["r_w"])
     summarise(results, table)  # raises where there is nothing to draw
     own = results[results["table"] == table]
+    own = own[own["status"].ne("collapsed")] if "status" in own else own
     record = own["mode"].eq("full") if "mode" in own else pd.Series(False, index=own.index)
     parts = [summarise(part, table) for _, part in own.groupby(["network", record])]
     figure, axes = plt.subplots(figsize=(7.5, 5.0))
@@ -82,7 +83,8 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
     one_two_five(axes.xaxis)
     which = "last" if error == "error_last" else "best"
     axes.set(xlabel="$r_W$ (% of weights kept)", ylabel=f"test error (%), {which} epoch", title=TITLES[table])
-    figure.legend(loc="outside lower center", ncols=2)
+    if axes.containers:
+        figure.legend(loc="outside lower center", ncols=2)
     _labels(axes, list(zip(rows["method"], rows["r_w"], rows["error"], colors, strict=True)))
     return figure
 

@@ -67,16 +67,17 @@ def published(table: int) -> DataFrame:
 
 
 def summarise(results: DataFrame, table: int) -> DataFrame:
-    """Our rows: mean and standard deviation (over seeds, n - 1) for every network, γ and stage.
+    """Our rows: mean and standard deviation (over seeds, n - 1) for every network, γ and stage; collapsed runs apart.
 
     Args:
         results: one row per run and stage, with columns table, network, gamma, seed, stage ("pruned" or "finetuned"),
-            error_last, error_best, r_w, r_n (percent), flop (multiply-adds), architecture, epochs.
+            error_last, error_best, r_w, r_n (percent), flop (multiply-adds), architecture, epochs; perhaps status, row.
         table: which of the paper's tables to take.
 
     Returns:
-        Columns network, gamma, stage, seeds, epochs, architecture (of the seed with the least r_w), row (where the
-        results have it) and for each number `name` and `name_std` (NaN with one seed); flop in multiply-adds.
+        Columns network, gamma, stage, seeds, epochs, architecture (of the seed with the least r_w), status and row
+        (where the results have them) and for each number `name` and `name_std` (NaN with one seed); flop in
+        multiply-adds.
 
     Raises:
         InvalidInputError: a column is missing or holds no finite numbers, or no row belongs to the table.
@@ -96,12 +97,13 @@ def summarise(results: DataFrame, table: int) -> DataFrame:
     rows = results[results["table"] == table].reset_index(drop=True)
     if rows.empty:
         reject("results", "no row", f"rows of table {table}", f"run `vibtheory table {table}` first")
-    groups = rows.groupby(["network", "gamma", "stage"], sort=True)
+    kinds = ["network", "gamma", "stage", *(["status"] if "status" in rows else [])]
+    groups = rows.groupby(kinds, sort=True, dropna=False)
     frame = groups[list(_NUMBERS)].mean()
     frame = frame.join(groups[list(_NUMBERS)].std().add_suffix("_std"))
     frame["seeds"] = groups["seed"].nunique()
     frame["epochs"] = groups["epochs"].max()
-    frame["architecture"] = rows.loc[groups["r_w"].idxmin()].set_index(["network", "gamma", "stage"])["architecture"]
+    frame["architecture"] = rows.loc[groups["r_w"].idxmin()].set_index(kinds)["architecture"]
     if "row" in rows:
         frame["row"] = groups["row"].first()
     return frame.reset_index()
@@ -132,7 +134,8 @@ def beside(table: int, results: DataFrame | None = None) -> DataFrame:
         best = _spread(row["error_best"], row["error_best_std"], 2)
         rows.append(
             {
-                "method": f"ours{_comparison(row)}, γ = {row['gamma']:g}, {row['stage']}",
+                "method": f"ours{_comparison(row)}, γ = {row['gamma']:g}, {row['stage']}"
+                + ", collapsed" * (row.get("status") == "collapsed"),
                 "r_W (%)": _spread(row["r_w"], row["r_w_std"], 2),
                 "r_N (%)": _spread(row["r_n"], row["r_n_std"], 2),
                 "FLOP (M)": _spread(row["flop"] / 1e6, row["flop_std"] / 1e6, 3),

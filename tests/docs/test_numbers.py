@@ -19,6 +19,7 @@ def recorded(name: str) -> pd.DataFrame:
 
 
 RESULTS, README, OWN, GPU = map(text, ("docs/results.md", "README.md", "docs/howto/own_model.md", "docs/howto/gpu.md"))
+RECIPES = text("docs/recipes.md")
 
 
 def spread(rows: pd.Series, digits: int) -> str:
@@ -47,6 +48,15 @@ def test_vggs(row: object) -> None:
     if row.stage == "finetuned":
         (line,) = [line for line in README.splitlines() if f"**{sizes[0]}** |" in line]
         assert all(f"**{number}** |" in line for number in [*sizes, f"{row.error_last:.2f}"])
+
+
+@pytest.mark.parametrize("table", [1, 2])
+def test_the_compared_methods(table: int) -> None:
+    rows = recorded(f"figures/methods_table{table}_reduced.csv").query("phase == 'test' and stage == 'finetuned'")
+    whole = 25 * 576 * 20 + 25 * 64 * 20 * 50 + 800 * 500 + 500 * 10  # multiply-adds of LeNet-5-Caffe
+    for method, part in rows.groupby("method"):
+        flop = f"{100 * part['flop'].mean() / whole:.0f} | " if table == 2 else ""
+        assert f"{method} | {spread(part['r_w'], 1)} | {flop}{spread(part['error_last'], 2)} |" in RECIPES, method
 
 
 def test_the_trained_objective() -> None:

@@ -180,7 +180,11 @@ def as_numbers(argument: str, value: ArrayLike, remedy: str = "pass real numbers
 
 
 def as_real(argument: str, value: ArrayLike, remedy: str = "pass real numbers") -> NDArray[Any]:
-    """As `as_numbers`, of its own type; Python's objects as float64."""
+    """`value` [any shape] as an array of its own type (Python's objects as float64), NaN and infinity as they are.
+
+    Raises:
+        InvalidInputError: as `as_numbers`.
+    """
     if hasattr(value, "toarray"):
         reject(argument, f"a sparse {type(value).__name__}", "a dense array", f"pass {argument}.toarray()")
     if np.ma.is_masked(value):

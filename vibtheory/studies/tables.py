@@ -164,7 +164,14 @@ def _comparison(row: dict[str, Any]) -> str:
 
 
 def own_recipe(network: str) -> str:
-    """ " (mine)" for rows of the user's mine.toml, "" for those of a packaged recipe."""
+    """What tells rows of the user's own recipe apart.
+
+    Args:
+        network: what the rows call it.
+
+    Returns:
+        " (mine)" for mine.toml; "" for a packaged recipe.
+    """
     name = network.removesuffix(DECAYED)
     return "" if any(name in names for names in RECIPES.values()) else f" ({name})"
 

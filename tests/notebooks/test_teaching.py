@@ -7,12 +7,14 @@ import html
 import io
 import json
 import re
+from fractions import Fraction
 
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from tests.notebooks import comparing
@@ -200,6 +202,25 @@ def test_an_exercise_answers(name):
         assert "too small" in repr(other)
         assert "a number is asked for" in repr(check(name, "many"))
     assert wrong.right is False
+
+
+@pytest.mark.parametrize("form", [lambda v: [v], np.array, lambda v: np.array([v]), lambda v: pd.Series([v]), str,
+                                  lambda v: torch.tensor([v], requires_grad=True), Fraction])  # fmt: skip
+def test_a_right_number_is_right_in_any_form(form):
+    assert check("03.1", form(0.8047))
+    assert not check("03.1", form(0.7))
+
+
+@pytest.mark.parametrize("answer", [[0.8047, 0.8047], [], "0,8047", pytest.param(10**400, id="huge"), 1j, print])
+def test_what_is_not_one_number_is_asked_for_again(answer):
+    assert "a number is asked for" in repr(check("03.1", answer))
+
+
+def test_words_in_quotes_and_numbers_to_three_digits_are_right():
+    assert check("00.1", "“up”.")
+    assert not check("00.1", "“down”.")
+    for name, rounded in (("09.1", 1.56), ("09.3", 1820)):  # 1/.8² = 1.5625, 1/5.5e-4 = 1818.2
+        assert check(name, rounded)
 
 
 def test_records_round_trip(tmp_path, monkeypatch):

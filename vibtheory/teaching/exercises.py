@@ -70,12 +70,12 @@ def check(name: str, answer: Any) -> Answer:
         return Answer(None, f"{name}: put your answer in the place of None, and run the cell.")
     truth = exercise.truth()
     if isinstance(truth, str):
-        right, how = str(answer).strip().lower() == truth.lower(), ""
+        right, how = str(answer).strip(" .'\"“”‘’").lower() == truth.lower(), ""
     else:
-        try:
-            given = float(answer)
-        except (TypeError, ValueError):
-            return Answer(False, f"{name}: a number is asked for.")
+        try:  # an array, a list or a tensor that holds one number, too
+            given = float(np.asarray(answer.detach() if hasattr(answer, "detach") else answer, dtype=float).item())
+        except (TypeError, ValueError, OverflowError):
+            return Answer(False, f"{name}: a number is asked for, one alone, such as 0.25.")
         right = bool(abs(given - truth) <= exercise.tolerance)
         how = ", too small" if given < truth else ", too large" if given > truth else ""
     return Answer(right, f"{name}: right." if right else f"{name}: not yet{how}. Hint: {exercise.hint}")
@@ -206,7 +206,7 @@ EXERCISES: dict[str, Exercise] = {
     "05.3": Exercise(lambda: theory.survivor_limit(_orthogonal([0.1] * 20, 0.01), 1.0),
                      "each such gate spends at least γ_j/2 of the budget ‖β‖²/4 (T7)"),
     "06.1": Exercise(lambda: 700 / math.log(10), "log N = 700 nats, so N = e⁷⁰⁰; as a power of ten?", 0.5),
-    "06.2": Exercise(_identity_of_one_unit, "which of them sums exact numbers, unit by unit?"),
+    "06.2": Exercise(_identity_of_one_unit, "which of them sums exact numbers, unit by unit? Give its column's name"),
     "07.1": Exercise(lambda: _fully_connected((97, 71, 33)).r_w, "(97·71 + 71·33 + 33·10) of 266,200, in %", 0.01),
     "07.2": Exercise(lambda: _fully_connected((392, 150, 50)).r_n / _fully_connected((392, 150, 50)).r_w,
                      "halving all widths leaves half of the units and about a quarter of the weights", 0.02),
@@ -214,10 +214,10 @@ EXERCISES: dict[str, Exercise] = {
     "08.2": Exercise(lambda: 100 * float(_gate().sigma.detach()), "σ = exp(½ log σ²), and the mean is 1", 0.02),
     "08.3": Exercise(lambda: (64 - 32) * (12 * 7 * 7 + 10), "a hidden unit has 588 incoming and 10 outgoing weights"),
     "09.1": Exercise(lambda: information.stability_beta(np.array([[0.45, 0.05], [0.05, 0.45]])),
-                     "the critical price is one over the squared correlation, and that is 1 − 2ε here", 1e-6),
+                     "the critical price is one over the squared correlation, which is 1 − 2ε with ε = 0.1", 0.005),
     "09.2": Exercise(lambda: float(_gate(mean=1.0, log_variance=0.0).information().detach()) / math.log(2),
                      "½ log(1 + α) is in nats; a bit has log 2 of them", 1e-3),
-    "09.3": Exercise(lambda: 1 / 5.5e-4, "divide I(T;X) − β I(T;Y) by β, and compare with γ I(T;X) − I(T;Y)", 1.0),
+    "09.3": Exercise(lambda: 1 / 5.5e-4, "divide I(T;X) − β I(T;Y) by β, and compare with γ I(T;X) − I(T;Y)", 2.0),
     "10.1": Exercise(_adam_step, "Adam divides the first step's gradient by its own size", 1e-4),
     "10.2": Exercise(lambda: 5e-4 * 784 * float(_gate().information().detach()),
                      "784 gates, each with α = e⁹; the price of one is γ · ½ log(1 + α)", 0.01),

@@ -270,6 +270,8 @@ def test_what_it_refuses() -> None:
         check_trained(net, data, gamma=0.1, polish=-1)
     with pytest.raises(InvalidInputError, match="gamma"):
         check_trained(net, data)
+    with pytest.raises(InvalidInputError, match="without gates, expected a gated network"):
+        check_trained(nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), data, gamma=0.1)
     named_gates(net)["h1"].close(torch.arange(5))
     with pytest.raises(InvalidInputError, match="0 open gates"):
         check_trained(net, data, "h1", gamma=0.1)

@@ -18,11 +18,12 @@ from torch import nn
 from tests.robustness.kills import stopped_at
 from vibtheory import networks
 from vibtheory.datasets.dataset import Dataset, from_arrays
-from vibtheory.errors import CheckpointError, VibTheoryError
+from vibtheory.errors import CheckpointError, InvalidInputError, VibTheoryError
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.insertion import insert_gates
 from vibtheory.storage import locked
 from vibtheory.training import loop as training_loop
+from vibtheory.training.budget import compress_to
 from vibtheory.training.checkpoint import State
 from vibtheory.training.run import Run
 from vibtheory.training.single import train
@@ -143,6 +144,63 @@ def test_with_momentum_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     resumed = _run(tmp_path, weight_optimizer="sgd")
     assert int(named_gates(resumed.net)["input"].active.sum()) < 25
     assert all(torch.equal(expected[name], tensor) for name, tensor in _tensors(resumed).items())
+
+
+class _Centred(nn.Module):
+    """Takes away a running mean, which is kept as a test says; both places hold the same one."""
+
+    def __init__(self, persistent: bool) -> None:
+        super().__init__()
+        self.inner = nn.Linear(25, 6)
+        self.readout = nn.Linear(6, 2)
+        self.register_buffer("mean", torch.zeros(6), persistent=persistent)
+        self.readout.register_buffer("mean", self.mean, persistent=persistent)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.tanh(self.inner(x.flatten(1)))
+        if self.training:
+            self.mean.mul_(0.9).add_(h.detach().mean(0), alpha=0.1)
+        return self.readout(h - self.readout.mean)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_buffer_that_torch_does_not_keep_goes_on_too(tmp_path: Path, persistent: bool) -> None:
+    def run(folder: Path | None, stop: int | None = None) -> Run:
+        def watch(_net: nn.Module, epoch: int) -> None:
+            if epoch == stop:
+                raise KeyboardInterrupt
+
+        torch.manual_seed(0)
+        return train(_Centred(persistent), DATA, gamma=0.0, epochs=5, seed=3, device="cpu", checkpoint=folder,
+                     on_epoch=watch)  # fmt: skip
+
+    whole = run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stop=4)
+    resumed = run(tmp_path)
+    assert resumed.rows[-1]["cross_entropy"] == whole.rows[-1]["cross_entropy"]
+    assert torch.equal(resumed.net.mean, whole.net.mean)
+    assert resumed.net.readout.mean.data_ptr() == resumed.net.mean.data_ptr()
+
+
+class _Counting(nn.Linear):
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": 3}
+
+    def set_extra_state(self, state: dict[str, int]) -> None: ...
+
+
+def test_a_state_that_is_no_tensor_is_refused_where_it_would_be_written(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(25, 6), nn.ReLU(), _Counting(6, 2))
+    trained = train(net, DATA, gamma=0.0, epochs=1, device="cpu", teacher=net, distill=0.5)
+    for call in (lambda: train(net, DATA, gamma=0.0, epochs=1, device="cpu", checkpoint=tmp_path / "a"),
+                 lambda: trained.save(tmp_path / "b"),
+                 lambda: compress_to(net, DATA, r_w=50.0, epochs=1, trials=1, checkpoint=tmp_path / "c")):  # fmt: skip
+        with pytest.raises(
+            InvalidInputError, match=r"net: got a dict in its state \(\S*3._extra_state\), expected tensors"
+        ):
+            call()
+    assert compress_to(net, DATA, r_w=90.0, epochs=1, fine_tune_epochs=1, trials=1).trials
 
 
 def test_a_finished_run_is_only_read(undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

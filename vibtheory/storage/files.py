@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vibtheory.errors import CheckpointError, VibTheoryError
+from vibtheory.errors import CheckpointError, VibTheoryError, reject
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,6 +120,9 @@ def write_state(folder: Path, name: str, tensors: Mapping[str, Tensor], descript
     The tensors' file is named after its own SHA-256; `{name}.json` names it and is the commit point: a kill between
     the two writes leaves the old pair valid, and a flipped bit is found on reading. Of tied tensors one is stored.
     Earlier states of this name are deleted from `folder`; files of any other name stay.
+
+    Raises:
+        InvalidInputError: one of `tensors` is none, as a module's `get_extra_state` may give.
     """
     import torch
     from safetensors.torch import save
@@ -128,6 +131,9 @@ def write_state(folder: Path, name: str, tensors: Mapping[str, Tensor], descript
     first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
     tied: dict[str, str] = {}
     for key, value in tensors.items():
+        if not isinstance(value, torch.Tensor):
+            reject("net", f"a {type(value).__name__} in its state ({key})", "tensors alone, as nothing is pickled",
+                   "keep it in a buffer, or return a tensor from get_extra_state")  # fmt: skip
         where = (value.data_ptr(), value.shape, value.stride())
         if value.numel() and where in first:
             tied[key] = first[where]

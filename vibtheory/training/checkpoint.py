@@ -113,8 +113,10 @@ def net_fingerprint(net: nn.Module, *, state: bool) -> int:
     """Checksum of `described`, and with `state` of every parameter and buffer too."""
     found = zlib.crc32(described(net).encode())
     for name, tensor in net.state_dict().items() if state else ():
-        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        found = zlib.crc32(raw.data, zlib.crc32(name.encode(), found))
+        found = zlib.crc32(name.encode(), found)
+        if isinstance(tensor, Tensor):
+            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            found = zlib.crc32(raw.data, found)
     return found
 
 

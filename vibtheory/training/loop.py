@@ -192,7 +192,10 @@ class Loop:
     def state(self) -> State:
         """Where the run stands, at full size; to be written, or copied, before the next step."""
         with self._full_size():
-            tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
+            kept = self.net.state_dict()
+            tensors = {f"net.{name}": tensor for name, tensor in kept.items()}
+            buffers = self.net.named_buffers(remove_duplicate=False)
+            tensors |= {f"buffer.{name}": tensor for name, tensor in buffers if name not in kept}
             tensors |= optimizer_tensors(self.optimizer, dict(self.net.named_parameters()))
             tensors |= random_state(self.device)
             if self.teacher is not None:
@@ -210,6 +213,10 @@ class Loop:
                 raise ValueError(f"a row of its history is {row!r:.80}")
         shrunken = bool(state.progress["shrunken"])
         self.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+        for name, value in tensors.items():
+            if name.startswith("buffer."):  # persistent=False: torch leaves it out of its own
+                path, _, key = name.removeprefix("buffer.").rpartition(".")
+                setattr(self.net.get_submodule(path), key, value.to(self.device))
         load_optimizer(self.optimizer, dict(self.net.named_parameters()), tensors)
         load_random_state(tensors, self.device)
         self.teacher = tensors["teacher"].to(self.device) if "teacher" in tensors else None

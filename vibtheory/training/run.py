@@ -71,8 +71,10 @@ class Run:
     def save(self, folder: str | Path) -> Path:
         """Write weights and description into `folder`, atomically; returns it. Read back with `vibtheory.load`.
 
+        The weights are the net's `state_dict`: buffers with `persistent=False` are not in it.
+
         Raises:
-            InvalidInputError: `folder` is no path.
+            InvalidInputError: `folder` is no path, or the `state_dict` has more than tensors (`get_extra_state`).
             VibTheoryError: the folder cannot be written, or another run holds it.
         """
         folder = as_path("folder", folder, "pass that of a folder, such as runs/a")

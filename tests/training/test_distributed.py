@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import sys
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +59,15 @@ def _worker(rank: int, size: int, folder: Path, changes: dict[str, Any]) -> None
     distributed.destroy_process_group()
 
 
-def _together(folder: Path, changes: dict[str, Any], size: int = 2) -> list[dict[str, Any]]:
+def _together(
+    folder: Path, changes: dict[str, Any], size: int = 2, worker: Callable[..., None] = _worker
+) -> list[dict[str, Any]]:
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_worker, args=(rank, size, folder, changes)) for rank in range(size)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    workers = [context.Process(target=worker, args=(rank, size, folder, changes)) for rank in range(size)]
+    for process in workers:
+        process.start()
+    for process in workers:
+        process.join()
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(size)]
 
 
@@ -104,6 +108,51 @@ def test_a_parameter_that_nothing_uses(tmp_path: Path, monkeypatch: pytest.Monke
         for one, two in zip(alone.rows, report["rows"], strict=True):
             assert two["cross_entropy"] == pytest.approx(one["cross_entropy"], rel=1e-5)
         assert bool((torch.load(tmp_path / f"net{rank}.pt", weights_only=True)["idle"] == 1).all())
+
+
+def test_with_dropout_an_epoch_is_all_examples_still(tmp_path: Path) -> None:
+    """The last batch has 1 and 2 rows, and so many masks are drawn; the next epoch's order is one all the same."""
+
+    def notes(rank: int, size: int, folder: Path, _changes: dict[str, Any]) -> None:
+        distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
+        rows: list[int] = []
+
+        class Noting(training_loop.Loop):
+            def step(self, batch: torch.Tensor, price: Any) -> torch.Tensor:
+                rows.extend(batch[self.world.share(len(batch))].tolist())
+                return super().step(batch, price)
+
+        training.Loop = Noting  # type: ignore[misc]
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(DATA.x_train[0].size, 3))
+        train(net, DATA, gamma=0.0, epochs=3, batch_size=20, device="cpu")
+        (folder / f"rank{rank}.json").write_text(json.dumps({"rows": rows}))
+        distributed.destroy_process_group()
+
+    first, second = (report["rows"] for report in _together(tmp_path, {}, worker=notes))
+    each = [rows[k * len(rows) // 3 : (k + 1) * len(rows) // 3] for rows in (first, second) for k in range(3)]
+    for k in range(3):
+        assert sorted(each[k] + each[k + 3]) == list(range(103))
+
+
+def test_running_statistics_of_half_a_batch_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """InstanceNorm's: each process would end with its own, and the one that writes with those of half of the rows."""
+    plain = seeded
+
+    def with_norm(*arguments: Any, **options: Any) -> nn.Module:
+        net = plain(*arguments, **options)
+        return nn.Sequential(OrderedDict(first=nn.InstanceNorm2d(3, track_running_stats=True), rest=net))
+
+    def fails(rank: int, size: int, folder: Path, changes: dict[str, Any]) -> None:
+        with pytest.raises(VibTheoryError, match=r"processes: 2, whose \S*running_mean differ") as refused:
+            _worker(rank, size, folder, changes)
+        distributed.destroy_process_group()
+        (folder / f"rank{rank}.json").write_text(json.dumps({"words": str(refused.value)}))
+
+    monkeypatch.setitem(_train.__globals__, "seeded", with_norm)
+    reports = _together(tmp_path, {"epochs": 1, "pretrain_epochs": 0}, worker=fails)
+    assert all("Remedy: train in one process" in report["words"] for report in reports)
+    assert not (tmp_path / "checkpoint" / "checkpoint.json").exists()
 
 
 def test_the_checkpoint_of_two_is_continued_by_one(tmp_path: Path) -> None:

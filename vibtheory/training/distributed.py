@@ -51,6 +51,13 @@ class World:
         distributed.all_reduce(total)
         return total / self.size
 
+    def of_first(self, value: Any) -> Any:
+        """What process 0 gave, on every process."""
+        held = [value]
+        if self.size > 1:
+            distributed.broadcast_object_list(held)
+        return held[0]
+
     def check_batches(self, examples: int, batch_size: int) -> None:
         """Raise InvalidInputError unless every process gets an equal share of a batch, and rows of the last one."""
         if batch_size % self.size:
@@ -71,6 +78,22 @@ class World:
                     f"checkpoint: the processes found {found} finished epochs, expected the same everywhere. "
                     "Remedy: put the run's folder on a file system that all machines share"
                 )
+
+    def check_same_buffers(self, net: nn.Module) -> None:
+        """Raise VibTheoryError where a buffer holds what this process' rows of the batches made of it."""
+        moving = {name: buffer for name, buffer in net.named_buffers() if buffer.is_floating_point()}
+        if self.size == 1 or not moving:
+            return
+        sizes = torch.stack([buffer.detach().double().abs().sum() for buffer in moving.values()])
+        bounds = torch.cat([sizes, -sizes])
+        distributed.all_reduce(bounds, distributed.ReduceOp.MAX)
+        high, low = bounds.chunk(2)  # low: with the sign turned
+        apart = [name for name, differs in zip(moving, high + low > 1e-4 * high, strict=True) if differs]
+        if apart:
+            raise VibTheoryError(
+                f"processes: {self.size}, whose {apart[0]} differ, as each was made of its own rows; expected buffers "
+                "that are the same everywhere (of BatchNorms they are). Remedy: train in one process"
+            )
 
 
 def world() -> World:

@@ -244,6 +244,8 @@ class Loop:
         for parameter, learns in self._learns:
             parameter.requires_grad_(learns and not pretraining)
         self.enter_phase(pretraining, 0.0 if pretraining else recipe.price(epoch))
+        if self.world.size > 1:  # dropout draws for a process' own rows, and the last batch's shares differ
+            load_random_state(self.world.of_first(random_state(self.device)), self.device)
         self.examples.begin_epoch()
         order = torch.randperm(len(self.examples)).to(self.device)
         batches, steps = batches_of(order, recipe.batch_size, self.pairs), []
@@ -255,6 +257,7 @@ class Loop:
         # each batch counts by its examples: 1 exactly where all are equally long
         shares = losses.new_tensor([len(batch) * len(batches) / len(order) for batch in batches])
         self._check_finite(losses, epoch)
+        self.world.check_same_buffers(self.net)
         row: dict[str, Any] = {
             "epoch": done + 1,
             "phase": "pretrain" if pretraining else "train",

@@ -102,6 +102,11 @@ BAD = {
 }
 
 
+def test_rows_of_real_targets_are_told_of_the_other_likelihood() -> None:
+    with pytest.raises(InvalidInputError, match=r'for real targets pass likelihood="gaussian"'):
+        from_arrays(X, X, XT, XT)
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(case: str) -> None:
     with pytest.raises(InvalidInputError, match="Remedy"):

@@ -186,7 +186,7 @@ def test_run_executes_cells_and_solutions(tmp_path):
 @pytest.mark.parametrize("name", EXERCISES)
 def test_an_exercise_answers(name):
     """Not answered, wrongly, and with what is its truth; notebooks/solutions/ find the truth another way."""
-    exercise = EXERCISES[name]
+    exercise, state = EXERCISES[name], torch.get_rng_state()
     unanswered = check(name, None)
     assert (unanswered.right, bool(unanswered)) == (None, False)
     assert "in the place of None" in repr(unanswered)
@@ -202,6 +202,7 @@ def test_an_exercise_answers(name):
         assert "too small" in repr(other)
         assert "a number is asked for" in repr(check(name, "many"))
     assert wrong.right is False
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("form", [lambda v: [v], np.array, lambda v: np.array([v]), lambda v: pd.Series([v]), str,

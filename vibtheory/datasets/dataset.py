@@ -172,7 +172,8 @@ def _labels(argument: str, value: ArrayLike) -> NDArray[np.int64]:
     """[N] as int64 class labels >= 0."""
     array = as_real(argument, value)
     if array.ndim != 1 or array.size == 0:
-        reject(argument, f"shape {list(array.shape)}", "[N], not empty", "give class indices, not one-hot rows")
+        reject(argument, f"shape {list(array.shape)}", "[N], not empty",
+               'give class indices, not one-hot rows; for real targets pass likelihood="gaussian"')  # fmt: skip
     whole = np.isfinite(array) & (array == np.floor(array)) & (array >= 0) & (array < 2**31)
     if not whole.all():
         remedy = 'number the classes 0, 1, 2, …; for regression pass likelihood="gaussian"'

@@ -130,9 +130,11 @@ def _gate_name() -> str:
 
     import vibtheory as vt
     from vibtheory.networks.gates import named_gates
+    from vibtheory.networks.streams import random_state_kept
 
-    plain = nn.Sequential(nn.Linear(6, 9), nn.GELU(), nn.Linear(9, 2))
-    return next(iter(named_gates(vt.insert_gates(plain, torch.zeros(2, 6)))))
+    with random_state_kept():
+        plain = nn.Sequential(nn.Linear(6, 9), nn.GELU(), nn.Linear(9, 2))
+        return next(iter(named_gates(vt.insert_gates(plain, torch.zeros(2, 6)))))
 
 
 def _adam_step() -> float:

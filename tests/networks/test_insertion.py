@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -457,3 +458,18 @@ def test_a_forward_pass_of_another_object_is_refused() -> None:
         insert_gates(model, x)
     model.other = other  # now its weights are the model's
     torch.testing.assert_close(insert_gates(model, x).eval()(x), other(x))
+
+
+def test_hooks_on_gradients_are_kept() -> None:
+    """A mask on a weight's gradient, put there by `register_hook`: what it holds fast stays where it was."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    model[0].weight.register_hook(lambda gradient: gradient * (torch.arange(6) > 1)[:, None])
+    before = model[0].weight.detach().clone()
+    rng = np.random.default_rng(0)
+    data = from_arrays(x := rng.normal(size=(60, 4)), y := rng.integers(2, size=60), x, y)
+    gated = insert_gates(model, torch.zeros(2, 4))
+    train(gated, data, gamma=1e-3, epochs=2, batch_size=20, weight_decay=0.0)
+    after = gated.get_parameter("0.weight").detach()
+    assert torch.equal(after[:2], before[:2])
+    assert not torch.equal(after[2:], before[2:])

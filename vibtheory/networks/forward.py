@@ -36,6 +36,7 @@ __all__ = [
     "run_on",
     "take_float_tokens",
     "takes_float_tokens",
+    "with_hooks",
     "with_results",
 ]
 
@@ -115,6 +116,15 @@ def copy_of(net: nn.Module) -> nn.Module:
         if isinstance(value, Tensor) and not value.is_leaf:
             memo[id(value)] = value.detach().clone()
     return copy.deepcopy(net, memo)
+
+
+def with_hooks(net: nn.Module, given: nn.Module) -> nn.Module:
+    """`net`, a copy of `given` to be trained, with the hooks on gradients of its parameters: torch's copy has none."""
+    theirs = dict(given.named_parameters())
+    for name, parameter in net.named_parameters():
+        for hook in ((name in theirs and theirs[name]._backward_hooks) or {}).values():
+            parameter.register_hook(hook)  # type: ignore[no-untyped-call]
+    return net
 
 
 def copied(inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from vibtheory.errors import InvalidInputError, as_positive, reject, shown
 from vibtheory.networks.equivalence import deviation, device_of, probes, training_batches
-from vibtheory.networks.forward import as_example, copy_of, run_on, take_float_tokens
+from vibtheory.networks.forward import as_example, copy_of, run_on, take_float_tokens, with_hooks
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, Tracer, insert_into_graph
 from vibtheory.networks.interception import intercept, places_of
@@ -160,7 +160,7 @@ def insert_gates(
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     for name, parameter in result.named_parameters():
         parameter.requires_grad_(name not in frozen)
-    return join_weights(result)
+    return join_weights(with_hooks(result, model))
 
 
 def _has_options(model: nn.Module, inputs: tuple[Any, ...]) -> bool:

@@ -21,7 +21,7 @@ from vibtheory.compression.metrics import compression
 from vibtheory.compression.sizes import Compression
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import CheckpointError, as_scalar, as_whole, reject
-from vibtheory.networks.forward import copy_of, device_of
+from vibtheory.networks.forward import copy_of, device_of, with_hooks
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.insertion import insert_gates
 from vibtheory.networks.likelihood import check_net
@@ -178,7 +178,8 @@ def compress_to(
     folder = folder_of(checkpoint)
 
     def gated() -> nn.Module:
-        return copy_of(model) if named_gates(model) else insert_gates(model, _with(model, example), **gates)
+        inserted = not named_gates(model)
+        return insert_gates(model, _with(model, example), **gates) if inserted else with_hooks(copy_of(model), model)
 
     if folder is not None:
         _check_same_call(folder, model, {

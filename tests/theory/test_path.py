@@ -197,3 +197,11 @@ def test_a_path_that_nothing_certifies_ends() -> None:
         path = sparsity_path(QuadraticBound(A, A.sum(axis=0)), np.geomspace(1e-3, 1, 5), np.full(6, 1e200))
     assert path.steps == 0
     assert path.status.startswith("5 of 5 points not certified")
+
+
+@pytest.mark.parametrize("prices", [(1e-12, 1e300), (1e300, 1e-12)])
+def test_prices_whose_ratio_leaves_float64(prices: tuple[float, float]) -> None:
+    """The logarithm of their ratio was infinite, and so was the walk. Gates open at γ = b²/(4w)."""
+    path = sparsity_path(QuadraticBound(np.eye(2), [-2.0, -4.0]), prices)
+    assert path.status == "certified"
+    assert sorted(event.gamma for event in path.events) == pytest.approx([1.0, 4.0], rel=1e-9)

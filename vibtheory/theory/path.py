@@ -202,7 +202,7 @@ class _Walker:
     def advance(self, target: float) -> None:
         """Move to `target`, halving steps that fail and crossing the events found."""
         while self.gamma != target:
-            left = np.log(target / self.gamma)
+            left = np.log(target) - np.log(self.gamma)
             step = float(np.clip(left, -self.stride, self.stride))
             goal = target if step == left else self.gamma * float(np.exp(step))
             moved = self._step(goal)
@@ -236,7 +236,7 @@ class _Walker:
     def _cross(self, target: float) -> None:
         """Past an event: the minimum that descent finds just beyond, and what changed."""
         before, at = self.minimum, self.gamma
-        log_left = np.log(target / self.gamma)
+        log_left = np.log(target) - np.log(self.gamma)
         beyond, found = target, before
         for width in (4 * _RESOLUTION, 1e-8, 1e-6, 1e-4, 1e-2, 1.0):  # wider where nothing certifies: it must end
             beyond = target if width >= abs(log_left) else self.gamma * float(np.exp(np.sign(log_left) * width))

@@ -380,3 +380,56 @@ def test_planted_ties_end_certified_with_the_tied_gate_closed():
         if certify(bound, mu).certified:
             assert minimum.alpha[5] == 0.0
             np.testing.assert_allclose(minimum.mu, mu, rtol=1e-5, atol=1e-5 * unit.max())
+
+
+@pytest.mark.parametrize("both", [1.0, -1.0])
+def test_two_ties_are_judged_in_the_directions_in_which_their_gates_would_open(both):
+    """At 0, G₁₂ = .8: opening both the same way costs 4xy·.8, opening them against each other gains it."""
+    A = np.array([[1.0, 0.8], [0.0, 0.6]])
+    certificate = certify(QuadraticBound(A, [-2.0, -2.0 * both], 0.0, 1.0), [0.0, 0.0])
+    assert certificate.ties == (0, 1)
+    steps = 1e-2 * np.stack([np.cos(np.linspace(0, 2 * np.pi, 721)), np.sin(np.linspace(0, 2 * np.pi, 721))], axis=1)
+    falls = _phi(A, np.array([-2.0, -2.0 * both]), 1.0, steps).min() < 0
+    assert falls == (both < 0)
+    assert certificate.certified == (not falls)
+
+
+def test_every_planted_tie_is_named_where_the_point_is_certified():
+    certified = 0
+    for seed in range(200):
+        rng = np.random.default_rng([8, seed])
+        A, gamma, mu = rng.standard_normal((8, 6)), 10.0 ** rng.uniform(-3, 0), np.zeros(6)
+        unit = np.sqrt(gamma / (A**2).sum(axis=0))
+        mu[:3] = unit[:3] * rng.choice([-20.0, 20.0], 3)
+        slope = 2 * gamma / unit * np.array([0, 0, 0, 0.5, 0.5, rng.choice([-1.0, 1.0])])
+        flat = QuadraticBound(A, np.zeros(6), 0.0, gamma)
+        b = np.where(mu != 0, -flat.gradient(mu), slope - 2 * A.T @ (A @ mu))
+        certificate = certify(QuadraticBound(A, b, 0.0, gamma), mu)
+        certified += certificate.certified
+        assert not certificate.certified or certificate.ties == (5,)
+    assert certified > 20
+
+
+def test_slack_that_the_exact_minimum_may_not_have_is_a_tie():
+    """The exact minimum's second gate asks to open by 1e-10; beside it, where the gradient is 1e-9, it does not."""
+    A = np.array([[1.0, 0.9], [0.0, np.sqrt(1 - 0.9**2)]])
+    exact = float(garrote(np.array(-5.0), np.array(1.0)))  # of x² − 5x + ρ(x)
+    bound = QuadraticBound(A, [-5.0, -2 * 0.9 * exact - 2 - 1e-10], 0.0, 1.0)
+    near = [exact + 1e-9, 0.0]
+    assert abs(bound.gradient(near)[1]) < 2
+    assert abs(bound.gradient([exact, 0.0])[1]) > 2
+    assert certify(bound, near).ties == (1,)
+
+
+@pytest.mark.parametrize("step", 10.0 ** np.arange(-6, -3.5, 0.25))
+def test_nothing_is_certified_just_past_a_fold(step):
+    """Two gates at cosine −.7 that move together: 0 = 0.6x + q + 2v has no root where −q is below the fold's value."""
+    c, v = -0.7, np.sqrt(3 / 7)  # v²/(1+v²) = 1 + c
+    x = 1 / v - v
+    least = 2 * (1 + c) * x + 2 * v  # convex in x, least where its slope is 0
+    sizes = np.linspace(0.01, 4, 100_001)
+    assert (2 * (1 + c) * sizes + 2 * root_noise(sizes)).min() == pytest.approx(least, abs=1e-8)
+    A = np.array([[1.0, c], [0.0, np.sqrt(1 - c**2)]])
+    missing, there = (QuadraticBound(A, [-least + by] * 2, 0.0, 1.0) for by in (1e-11, -1e-6))
+    assert not certify(missing, [x + step] * 2).certified
+    assert find_local_minimum(there, [x + 1e-3] * 2).certificate.certified

@@ -88,6 +88,16 @@ def test_budget_refuses_a_point_that_is_not_stationary() -> None:
     assert check_budget(bound, np.ones(bound.d)).verdict == "not applicable"
 
 
+def test_budget_is_attained_by_one_gate_and_more_is_violated() -> None:
+    """(β − μ)μ is largest at μ = β/2, where the garrote puts it for γ = β²/2."""
+    bound = QuadraticBound([[1.0]], [-4.0], 0.0, 2.0)
+    minimum = find_local_minimum(bound)
+    report = check_budget(bound, minimum)
+    assert (report.verdict, report.spent, report.ceiling) == ("holds", pytest.approx(1.0), pytest.approx(1.0))
+    bound.__dict__["_beta"] = (0.9 * bound.beta(), 0.0)  # a β that is none
+    assert check_budget(bound, minimum, level=1e-6).verdict == "violated"
+
+
 def test_budget_and_theorem_hold_at_certified_minima_of_ill_conditioned_factors() -> None:
     """Hilbert and Vandermonde: ‖Aμ‖² is many digits below ‖|A||μ|‖², which is what rounding scales with."""
     certified = 0
@@ -153,7 +163,8 @@ def test_existence_box_holds_the_minimum_and_inverts_the_penalty() -> None:
     assert report.verdict == "coercive"
     assert (np.abs(find_local_minimum(bound).mu) <= report.box).all()
     np.testing.assert_allclose(penalty(report.box, bound.w, bound.gamma), bound.beta_norm() ** 2, rtol=1e-9)
-    assert bound.phi(find_local_minimum(bound).mu) >= report.lower_bound
+    least = bound.c - bound.b @ np.linalg.lstsq(bound.gram, bound.b, rcond=None)[0] / 4  # of ḡ alone
+    assert report.lower_bound == pytest.approx(least, rel=1e-9)
     assert check_existence(QuadraticBound([[1.0, 0.0]], [3.0, 0.0])).verdict == "bounded"
     assert check_existence(QuadraticBound([[1.0, 1.0]], [1.0, -1.0])).verdict == "unbounded below"
 

@@ -75,6 +75,31 @@ def test_third_derivative_bound() -> None:
         assert np.linalg.norm(change, 2) <= limit * np.linalg.norm(x - y)
 
 
+def test_third_derivative_bound_is_near_what_two_classes_attain() -> None:
+    p = SoftmaxLoss([[1.0], [-1.0]], [0.0, 0.0], [[3.0]], [0], 0.1)
+    moves = np.linspace(-1, 1, 2001)
+    curvature = np.array([p.loss_hessian([mu])[0, 0] for mu in moves])
+    steepest = np.abs(np.diff(curvature)).max() / (moves[1] - moves[0])
+    assert steepest == pytest.approx(6**3 / (6 * np.sqrt(3)), rel=1e-5)  # log(1 + e^s) has s-derivatives to 1/(6√3)
+    assert steepest <= p.hessian_lipschitz(np.array([0]), np.ones(1)) <= 3 * steepest
+
+
+def test_a_closed_gate_at_or_past_its_price_is_no_minimum() -> None:
+    V, v0, f, y = arguments(0, d=2)
+    free = SoftmaxLoss(V, v0, f, y, 1.0)
+    at_zero = free.loss_and_gradient(np.zeros(2))[1] ** 2 / (4 * free.w)  # at these prices both are tied at 0
+    for share, certified in ((1 + 1e-6, True), (1.0, False), (1 - 1e-6, False)):
+        assert certify_real_loss(SoftmaxLoss(V, v0, f, y, share * at_zero), np.zeros(2)).certified is certified
+    # gate 1 at 0 while gate 0 is least: beside that point its slack is positive, at it negative
+    first = minimise_real_loss(SoftmaxLoss(V, v0, f, y, [0.001, 100.0]), start=[1.0, 0.0]).mu
+    slope = free.loss_and_gradient(first)[1][1]
+    priced = SoftmaxLoss(V, v0, f, y, [0.001, slope**2 / (4 * free.w[1]) * (1 - 1e-10)])
+    toward = -np.sign(free.loss_hessian(first)[0, 1] * slope)
+    near = first + np.array([toward * 1e-9, 0.0])
+    assert abs(priced.gradient(near)[1]) < 2 * np.sqrt(priced.gamma[1] * priced.w[1]) < abs(priced.gradient(first)[1])
+    assert not certify_real_loss(priced, near).certified
+
+
 @pytest.mark.parametrize(("seed", "gamma"), [(s, g) for s in range(4) for g in (0.003, 0.03, 0.3)])
 def test_minimum_is_certified_and_the_theorem_holds_for_the_real_loss(seed: int, gamma: float) -> None:
     p = problem(seed, gamma)

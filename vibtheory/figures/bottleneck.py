@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -132,7 +133,8 @@ def plot_binned_information(table: DataFrame) -> Figure:
     Args:
         table: columns activation, bins, scale, nats and truth, the true I(h;x) in nats, the same at every scale.
     """
-    looks = dict(zip(sorted(set(table["bins"])), (("green", ":"), ("blue", "-"), ("purple", "--")), strict=False))
+    every = (("green", ":"), ("blue", "-"), ("purple", "--"), ("orange", "-."), ("black", ":"), ("sky", "-"))
+    looks = dict(zip(sorted(set(table["bins"])), cycle(every), strict=False))
     figure, panels = facets(table, "activation", figsize=(4, 3.0), sharey=True)
     for axes, name, own in panels:
         axes.axhline(own["truth"].iloc[0], color=COLORS["red"], label="true I(h;x)")

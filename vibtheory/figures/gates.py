@@ -32,7 +32,8 @@ def plot_one_gate(mu: float, sigma: float) -> Figure:
     """
     mean, deviation = as_scalar("mu", mu), float(as_positive("sigma", sigma, ()))
     alpha = mean**2 / deviation**2
-    z = np.linspace(-3, 4, 400)
+    ends = min(-3.0, mean - 4 * deviation), max(4.0, mean + 4 * deviation)
+    z = np.union1d(np.linspace(*ends, 400), mean + deviation * np.linspace(-7, 7, 401))
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.9))
     density = np.exp(-0.5 * ((z - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
     left.fill_between(z, density, color=COLORS["sky"], alpha=0.5)
@@ -42,10 +43,11 @@ def plot_one_gate(mu: float, sigma: float) -> Figure:
     left.set(xlabel="gate value z", ylabel="density", ylim=(0, max(1.0, 1.08 * density.max())))
     left.set_title("kept: signal above noise" if alpha > 1 else "cut: noise drowns the signal", loc="left")
     left.legend()
-    grid = np.geomspace(1e-4, 1e4, 200)
+    most = float(np.clip(alpha, 1e4, 1e300))
+    grid = np.geomspace(1e-4, most, 200)
     right.semilogx(grid, 0.5 * np.log1p(grid), color=COLORS["blue"])
     right.axvline(1, color=COLORS["grey"], ls=":", label="threshold α = 1")
-    shown = float(np.clip(alpha, 1e-4, 1e4))
+    shown = float(np.clip(alpha, 1e-4, most))
     right.plot(shown, 0.5 * np.log1p(shown), "o", ms=8, color=COLORS["red"], clip_on=False, zorder=3)
     right.set(xlabel="signal-to-noise ratio α = μ²/σ²", ylabel="½ log(1+α) (nats)")
     right.set_title(f"α = {alpha:.3g} costs {0.5 * np.log1p(alpha):.3g} nats", loc="left")

@@ -5,6 +5,7 @@ And of gates that say nothing or that nobody listens to: path, and α against ti
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -29,6 +30,8 @@ __all__ = [
     "plot_solver_cost",
 ]  # fmt: skip
 
+_CYCLE = ("blue", "red", "green", "purple", "orange", "sky")
+
 
 @style()
 def plot_path(path: SparsityPath) -> Figure:
@@ -51,7 +54,8 @@ def plot_path(path: SparsityPath) -> Figure:
     for jump in jumps:
         shares.axvline(jump, color=COLORS["purple"], lw=0.8, ls=":")
     shares.set(ylabel="signal share u = α/(1+α)", ylim=(-0.02, 1.04))
-    counts.step(path.gammas, path.nonzeros, where="mid", color=COLORS["black"], lw=1.2)
+    counts.step(gammas, path.nonzeros, marker="o" if gammas.size == 1 else None, where="mid", color=COLORS["black"],
+                lw=1.2)  # fmt: skip
     for kind, marker, color in (("opens", "^", "green"), ("closes", "v", "red"), ("jumps", "D", "purple")):
         at = np.array([e.gamma for e in path.events if e.kind == kind])
         if at.size:
@@ -154,23 +158,23 @@ def plot_solver_cost(table: DataFrame) -> Figure:
         InvalidInputError: a column is missing, or no row.
     """
     needs(table, ("d", "rank", "gamma", "fast_s", "cvxpy_s"), "pass benchmarks/results/solvers.csv")
-    colors = [COLORS[name] for name in ("blue", "red", "green", "purple")]
+    colors = [COLORS[name] for name in _CYCLE]
     figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.9), sharey=True)
     by_size = table[table["rank"] == 100].drop_duplicates(["d", "gamma"])
-    for color, (gamma, part) in zip(colors, by_size.groupby("gamma"), strict=False):
+    for color, (gamma, part) in zip(cycle(colors), by_size.groupby("gamma"), strict=False):
         part = part.sort_values("d")
         axes[0].loglog(part["d"], part["fast_s"], "o-", color=color, label=f"fast, γ = {gamma:g}")
         both = part.dropna(subset=["cvxpy_s"])
         axes[0].loglog(both["d"], both["cvxpy_s"], "s--", color=color, label=f"cvxpy loop, γ = {gamma:g}")
     axes[0].set(xlabel="gates d (rank 100)", ylabel="CPU seconds to a certified minimum")
     several = table[table["gamma"] == 0.1].groupby("d").filter(lambda part: part["rank"].nunique() > 1)
-    for color, (size, part) in zip(colors, several.groupby("d"), strict=False):
+    for color, (size, part) in zip(cycle(colors), several.groupby("d"), strict=False):
         part = part.sort_values("rank")
         axes[1].loglog(part["rank"], part["fast_s"], "o-", color=color, label=f"fast, d = {size:g}, γ = 0.1")
     axes[1].set(xlabel="rank of A")
     for axis, ticks in ((axes[0], by_size["d"]), (axes[1], several["rank"])):
         every = np.unique(ticks)
-        places = every[np.append(True, every[1:] > 1.4 * every[:-1])]  # closer ones would be unreadable
+        places = every[np.append(True, every[1:] > 1.4 * every[:-1])[: every.size]]  # closer ones would be unreadable
         axis.set_xticks(places, [f"{place:g}" for place in places])
         axis.minorticks_off()
     axes[0].legend(loc="center right", bbox_to_anchor=(1.0, 0.62))
@@ -233,7 +237,7 @@ def plot_dead_units(table: DataFrame, net: str = "") -> Figure:
     """
     needs(table, ("layer", "unit", "proposition", "step", "alpha"), "pass what benchmarks/network_theory.py writes")
     words = {1: "Prop 1: the unit says nothing", 2: "Prop 2: nobody listens"}
-    colors = dict(zip(dict.fromkeys(table["layer"]), ("blue", "red", "green", "purple"), strict=False))
+    colors = dict(zip(dict.fromkeys(table["layer"]), cycle(_CYCLE), strict=False))
     figure, panels = plt.subplots(1, 2, figsize=(7.0, 2.9), sharey=True)
     for axes, (proposition, title) in zip(panels, words.items(), strict=True):
         part = table[table["proposition"] == proposition]

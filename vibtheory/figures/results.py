@@ -7,7 +7,7 @@ their points do not lie on one curve).
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -198,11 +198,11 @@ def threshold_figure(table: DataFrame) -> Figure:
         expected = "threshold, the layers' kept units, r_w, error"
         reject("table", list(table.columns), expected, "write it with benchmarks/threshold.py")
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 2.8))
-    colors, marks = ("blue", "orange", "green", "red", "purple", "grey"), "osv^Dx"
-    for layer, color, mark in zip(layers, colors, marks, strict=False):
-        left.plot(table["threshold"], table[layer], mark + "-", color=COLORS.get(color, "black"), label=layer, ms=4)
+    colors, marks = ("blue", "orange", "green", "red", "purple", "grey"), "osv^DxP"
+    for layer, color, mark in zip(layers, cycle(colors), cycle(marks), strict=False):
+        left.plot(table["threshold"], table[layer], mark + "-", color=COLORS[color], label=layer, ms=4)
     left.set(ylabel="units kept")
-    left.legend()
+    left.legend(ncols=1 + len(layers) // 8)
     right.plot(table["threshold"], table["error"], "o-", color=COLORS["blue"], ms=4)
     right.set(ylabel="test error (%)", yscale="log", ylim=(0.8 * float(table["error"].min()), 130))
     one_two_five(right.yaxis)
@@ -241,7 +241,7 @@ def width_figure(table: DataFrame) -> Figure:
     ranks.set_xticks(widths, [f"×{width}" for width in widths])
     ranks.minorticks_off()
     ranks.legend(fontsize=7, handlelength=3.5, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    for width, color in zip(widths, ("blue", "green", "orange", "red"), strict=False):
+    for width, color in zip(widths, cycle(("blue", "green", "orange", "red", "purple", "sky")), strict=False):
         own = table[table["width"] == width]
         for layer, (mark, _) in marks.items():
             _mean_std(survivors, own[own["layer"] == layer], "error", "kept", mark, color,
@@ -275,26 +275,28 @@ def plot_training(history: DataFrame) -> Figure:
         history: `Run.history` of a gated network.
 
     Raises:
-        InvalidInputError: no kept_… column: the network has no gates.
+        InvalidInputError: no kept_… column: the network has no gates; or no epoch.
     """
     layers = [name.removeprefix("kept_") for name in history.columns if name.startswith("kept_")]
     if not layers:
         reject("history", "no kept_ columns", "the history of a gated network", "train a net with gates")
-    figure, (loss, kept) = plt.subplots(1, 2, figsize=(8, 3.0))
-    epoch = history["epoch"]
-    loss.semilogy(epoch, history["cross_entropy"], color=COLORS["red"])
+    needs(history, ("epoch", "cross_entropy", "information"), "train for at least one epoch")
+    many = len(layers) > 6
+    figure, (loss, kept) = plt.subplots(1, 2, figsize=(8, 3.0 + many * 0.055 * len(layers)))
+    epoch, mark = history["epoch"], "o" if len(history) == 1 else None
+    loss.semilogy(epoch, history["cross_entropy"], marker=mark, color=COLORS["red"])
     loss.set(xlabel="epoch", ylabel="cross-entropy (nats)")
     loss.yaxis.label.set_color(COLORS["red"])
     right = loss.twinx()
-    right.semilogy(epoch, history["information"], color=COLORS["blue"], ls="--")
+    right.semilogy(epoch, history["information"], marker=mark, color=COLORS["blue"], ls="--")
     right.set_ylabel("information Σ ½ log(1+α) (nats)", color=COLORS["blue"])
     right.spines["right"].set_visible(True)
     right.grid(visible=False)
     loss.set_title("what is paid for, and what it costs", loc="left")
-    for layer, dash in zip(layers, ("-", "--", ":", "-.", *["-"] * len(layers)), strict=False):
-        units = history[f"kept_{layer}"]
-        kept.plot(epoch, 100 * units / units.iloc[0], ls=dash, label=f"{layer}: {units.iloc[-1]} open")
+    for place, layer in enumerate(layers):  # with six colours, 24 looks
+        units, dash = history[f"kept_{layer}"], ("-", "--", ":", "-.")[(place + place // 12) % 4]
+        kept.plot(epoch, 100 * units / units.iloc[0], marker=mark, ls=dash, label=f"{layer}: {units.iloc[-1]} open")
     kept.set(xlabel="epoch", ylabel="gates open (% of the first epoch's)", ylim=(0, 105))
     kept.set_title("the gates close", loc="left")
-    kept.legend()
+    figure.legend(loc="outside lower center", ncols=4) if many else kept.legend()
     return figure

@@ -52,7 +52,7 @@ UNIT = GatedUnit(np.tanh, 1.0, 1.0)
 
 
 def samples(**changes):
-    return from_samples(**{"x": np.zeros(40), "y": np.zeros(40), **changes})
+    return from_samples(**{"x": np.zeros(130), "y": np.zeros(130), **changes})
 
 
 def layer(**changes):

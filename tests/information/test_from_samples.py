@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from vibtheory.errors import InvalidInputError
 from vibtheory.information import from_samples
 from vibtheory.information.critics import _value
 from vibtheory.information.from_samples import SAMPLE_METHODS
@@ -78,6 +79,28 @@ def test_standard_errors_are_the_jackknife_s(method):
         "infonce": np.mean(table.diagonal() - np.log(np.exp(table).mean(axis=1))),
     }.get(method, table.diagonal().mean() - np.log(np.exp(table[~np.eye(60, dtype=bool)]).mean()))
     assert nats == pytest.approx(direct, rel=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_far_apart_are_no_errors():
+    """T = 1000 on pairs, 0 else: log-mean-exp of the others is 0; and T = 800 on all: NWJ is 801 − e⁸⁰⁰, −∞ here."""
+    assert _value(1000.0 * np.eye(8), "mine")[0] == pytest.approx(1000)
+    assert _value(np.full((8, 8), 800.0), "nwj")[0] == -np.inf
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_few_rows_are_refused_where_networks_are_trained(method):
+    x, y = _pairs(127)
+    with pytest.raises(InvalidInputError, match="N >= 128"):
+        from_samples(x, y, method)
+
+
+@pytest.mark.parametrize("method", ["mine", "entropy_difference"])
+def test_overfit_networks_are_said_to_be(method):
+    """Six independent columns, 128 rows: 0 nats, while the rows of training are told apart."""
+    x, y = np.random.default_rng(0).normal(size=(2, 128, 6))
+    assert "on the rows of training" in str(from_samples(x, y, method))
+    assert not from_samples(*_pairs(), method, steps=200).warnings
 
 
 @pytest.mark.parametrize("method", ["sliced", "max_sliced"])

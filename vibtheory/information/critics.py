@@ -78,12 +78,19 @@ def critic_bound(x: Array, y: Array, method: str, rng: np.random.Generator, step
         return others.logsumexp(0) - math.log(len(others)) - own.mean()
 
     _train(nn.ModuleList([left, right, head]), loss, fit, stop, rng, steps)
-    with torch.no_grad():
-        table = np.concatenate([scores(part, test).numpy() for part in np.array_split(test, 1 + len(test) // _BATCH)])
-    nats, influence = _value(table.astype(np.float64), method)
+
+    def value(rows: Index) -> tuple[float, Array]:
+        with torch.no_grad():
+            parts = [scores(part, rows).numpy() for part in np.array_split(rows, 1 + len(rows) // _BATCH)]
+        return _value(np.concatenate(parts).astype(np.float64), method)
+
+    nats, influence = value(test)
     kind, why = BOUNDS[method]
-    ceiling = math.log(len(test)) if method == "infonce" else math.inf
-    return MutualInformation(nats, kind, method, standard_error(influence), ceiling, (why, *_HELD_OUT))
+    error = standard_error(influence)
+    return MutualInformation(
+        nats, kind, method, error, math.log(len(test)) if method == "infonce" else math.inf, (why, *_HELD_OUT),
+        warnings=_overfit(nats, value(fit[: len(test)])[0], error) if kind == "estimate" else (),
+    )  # fmt: skip
 
 
 def entropy_difference(x: Array, y: Array, rng: np.random.Generator, steps: int) -> MutualInformation:
@@ -116,7 +123,7 @@ def entropy_difference(x: Array, y: Array, rng: np.random.Generator, steps: int)
         terms = -(0.5 * gap**2 + log_scale + 0.5 * math.log(2 * math.pi)).sum(-1)
         return torch.logsumexp(terms + weight.log_softmax(-1), -1)
 
-    terms = np.zeros(len(test))
+    terms, known = np.zeros(len(test)), np.zeros(len(fit))
     for given, sign in ((first, 1.0), (nothing, -1.0)):
         with _seeded(rng):
             net = density(given.shape[1])
@@ -127,10 +134,20 @@ def entropy_difference(x: Array, y: Array, rng: np.random.Generator, steps: int)
         _train(net, loss, fit, stop, rng, steps)
         with torch.no_grad():
             terms += sign * log_density(net, given, test).double().numpy()
+            known += sign * log_density(net, given, fit).double().numpy()
     why = "the difference of two cross-entropies, each too large"
+    nats, error = float(terms.mean()), standard_error(terms)
     return MutualInformation(
-        float(terms.mean()), "estimate", "entropy_difference", standard_error(terms), assumes=(why, *_HELD_OUT)
-    )
+        nats, "estimate", "entropy_difference", error, assumes=(why, *_HELD_OUT),
+        warnings=_overfit(nats, float(known.mean()), error),
+    )  # fmt: skip
+
+
+def _overfit(nats: float, known: float, error: float) -> tuple[str, ...]:
+    """A warning where the rows of training, which give `known` nats, tell otherwise than the held-out ones."""
+    if abs(known - nats) <= 2 * error:
+        return ()
+    return (f"{known:.3g} nats on the rows of training: the bias may exceed the standard error. Remedy: more rows",)
 
 
 def normal_scores(values: Array, fit: Index) -> Array:
@@ -208,12 +225,13 @@ def _value(table: Array, method: str) -> tuple[float, Array]:
         return float(terms.mean()), terms - np.exp(table - total[:, None]).sum(axis=0)
     if method == "smile":
         table = np.clip(table, -_CLIP, _CLIP)
-    top = table.max()
-    ratio = np.exp(table - top)
-    np.fill_diagonal(ratio, 0.0)
+    others = np.where(np.eye(n, dtype=bool), -np.inf, table)
+    top = others.max()
+    ratio = np.exp(others - top)
     mean = ratio.sum() / (n * (n - 1))
     part = (ratio.sum(axis=0) + ratio.sum(axis=1)) / (n - 1)  # of each row, in the mean twice
     if method == "nwj":
-        scale = math.exp(top)
-        return float(1 + own.mean() - scale * mean), own - scale * part
+        with np.errstate(over="ignore", invalid="ignore"):  # −inf is a lower bound too
+            scale = np.exp(top)
+            return float(1 + own.mean() - scale * mean), own - scale * part
     return float(own.mean() - math.log(mean) - top), own - part / mean

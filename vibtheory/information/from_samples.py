@@ -53,10 +53,12 @@ def from_samples(
         slices: number of projections (sliced), of candidates (max_sliced).
 
     Raises:
-        InvalidInputError: an unknown method, fewer than 32 rows, different numbers of rows, no columns, counts < 1.
+        InvalidInputError: an unknown method, fewer than 32 rows (128 where networks are trained), different numbers of
+            rows, no columns, counts < 1.
     """
     check_choice("method", method, SAMPLE_METHODS)
-    first, second = _columns("x", x), _columns("y", y)
+    least = 128 if method in (*BOUNDS, "entropy_difference") else 32
+    first, second = _columns("x", x, least), _columns("y", y, least)
     if len(second) != len(first):
         reject("y", f"{len(second)} rows", f"{len(first)} rows, one per row of x", "pass paired samples")
     for name, count in (("steps", steps), ("slices", slices)):
@@ -73,11 +75,11 @@ def from_samples(
     return (_sliced if method == "sliced" else _max_sliced)(first, second, rng, slices)
 
 
-def _columns(name: str, value: ArrayLike) -> Array:
+def _columns(name: str, value: ArrayLike, least: int) -> Array:
     array = as_array(name, value)
     array = array[:, None] if array.ndim == 1 else array
-    if array.ndim != 2 or len(array) < 32 or array.shape[1] == 0:
-        reject(name, f"shape {list(array.shape)}", "[N, columns] with N >= 32", "pass one row per sample")
+    if array.ndim != 2 or len(array) < least or array.shape[1] == 0:
+        reject(name, f"shape {list(array.shape)}", f"[N, columns] with N >= {least}", "pass one row per sample")
     return array
 
 

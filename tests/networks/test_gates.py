@@ -199,6 +199,19 @@ def test_gate_and_gradients_are_those_of_the_plain_expression(
         torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
+def test_derivatives_by_the_input_alone_are_z() -> None:
+    """torch.func over h, with the gate's own parameters outside it: h ⊙ z is linear in h, so J v = v ⊙ z."""
+    gate, h = _gate(), torch.randn(4, 9, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(2)
+    z = gate.sample(4).detach()
+    torch.manual_seed(2)
+    torch.testing.assert_close(torch.func.grad(lambda v: gate(v).sum())(h), z)
+    torch.manual_seed(2)
+    torch.testing.assert_close(torch.func.jvp(gate, (h,), (2 * h,))[1].detach(), 2 * h * z)
+    many = torch.func.vmap(gate, randomness="same")(torch.stack([h, 3 * h]))
+    torch.testing.assert_close(many[1], 3 * many[0])
+
+
 def test_gates_under_vmap_are_those_of_single_nets() -> None:
     h = torch.from_numpy(RNG.normal(size=(5, 9)).astype(np.float32))
     gates = [_gate(), _gate()]

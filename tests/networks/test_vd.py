@@ -159,3 +159,11 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_pruning", None)
     with pytest.raises(MissingDependencyError, match="pip install torch-pruning"):
         close_ranked(net, torch.ones(2, 5), 0.5)
+
+
+def test_a_gate_between_gates_keeps_its_units() -> None:
+    """No weights touch the one behind Tanh: it costs nothing, and evaluation multiplies by 1."""
+    plain = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Tanh(), nn.ELU(), nn.Linear(4, 2))
+    gate = list(_gates(vt.insert_gates(plain, torch.ones(2, 3), law="vd")).values())[1]
+    assert float(gate.penalty()) == 0
+    assert gate.mean().tolist() == [1.0] * 4

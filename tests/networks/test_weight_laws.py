@@ -12,7 +12,7 @@ from torch import nn
 import vibtheory as vt
 from tests.small_net import small_data
 from vibtheory.errors import InvalidInputError
-from vibtheory.networks.gates import named_gates
+from vibtheory.networks.gates import make_gate, named_gates
 from vibtheory.networks.lenet import lenet_5_caffe, lenet_300_100, mlp
 
 Array = np.ndarray
@@ -191,3 +191,17 @@ BAD = {
 def test_bad_input(message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         BAD[message]()
+
+
+@pytest.mark.parametrize("law", ["vd", "gl", "dn", "pf"])
+def test_a_gate_put_in_by_hand_says_that_it_knows_no_weights(law: str) -> None:
+    """VD raised torch's error of an empty list, and the others cost nothing and kept all, whatever the price."""
+    with pytest.raises(InvalidInputError, match=f"'{law}' that knows no weights"):
+        make_gate(law, 4).eval()(torch.ones(2, 4))
+
+
+@pytest.mark.parametrize("law", ["vd", "gl", "ns"])
+def test_other_networks_are_told_of_other_laws(law: str) -> None:
+    net = nn.Sequential(nn.Conv1d(2, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(9, 2))
+    with pytest.raises(InvalidInputError, match=f"law: got '{law}'.*Conv1d.*law=\"vib\""):
+        vt.insert_gates(net, torch.ones(2, 2, 4), law=law)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from vibtheory.errors import reject
+from vibtheory.errors import InvalidInputError, reject
 from vibtheory.networks.gates import GateLaw, WeightLaw
 
 __all__ = ["computes_as", "flat_names", "free_name", "join_weights", "ordered_modules"]
@@ -106,7 +106,12 @@ def join_weights(net: Net) -> Net:
     laws = {m.law for m in net.modules() if isinstance(m, WeightLaw)}
     if not laws:
         return net
-    modules = ordered_modules(net)
+    try:
+        modules = ordered_modules(net)
+    except InvalidInputError as error:  # its remedy is not one here
+        why, _, _ = str(error).partition(". Remedy: ")
+        got = f"{', '.join(map(repr, sorted(laws)))}, of weights found in a chain alone ({why})"
+        reject("law", got, "a law of the gates themselves, for this network", 'use law="vib", "l0" or another')
     if "pf" in laws and not any(isinstance(m, nn.Conv2d) for _, m in modules):
         reject("law", "'pf' without a convolution", "a network that has filters to rank", "use another law")
     places = [-1, *(i for i, (_, m) in enumerate(modules) if isinstance(m, GateLaw)), len(modules)]

@@ -80,6 +80,6 @@ class VDGate(WeightLaw):
         return total
 
     def _measure(self) -> Tensor:
-        ratios = [ratio for side in (0, 1) if (ratio := self._log_ratio(side)) is not None]
-        best = torch.stack([ratio.detach().amax(1) for ratio in ratios]).amin(0)
-        return torch.exp(best.clamp_max(80.0))
+        ratios = [ratio.detach().amax(1) for side in (0, 1) if (ratio := self._log_ratio(side)) is not None]
+        best = torch.stack([*ratios, torch.full_like(self.active, 80.0, dtype=torch.float32)]).amin(0)
+        return torch.exp(best)

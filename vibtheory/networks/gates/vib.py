@@ -77,7 +77,8 @@ class Gate(GateLaw):
         return _factor(self.mu, self.log_var, self.open, _noise(n, self.mu)[rows])
 
     def _sampled(self, h: Tensor, n: int, rows: slice, shape: list[int]) -> Tensor:
-        if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(self.mu):
+        wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+        if not torch.compiler.is_compiling() and any(map(wrapped, (h, self.mu, self.log_var))):
             return super()._sampled(h, n, rows, shape)
         noise = _noise(n, self.mu)[rows]
         place = [-1, *shape[1:]]

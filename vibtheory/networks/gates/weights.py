@@ -49,6 +49,9 @@ class WeightLaw(GateLaw):
 
     def _neighbour(self, side: int) -> nn.Linear | nn.Conv2d | None:
         """The layer whose weights end at this gate's units (0), or start from them (1); None: there is none."""
+        if "around" not in vars(self):
+            reject("law", f"a gate of {self.law!r} that knows no weights", "one that has been joined to its network",
+                   "use insert_gates, or call vibtheory.networks.sequential.join_weights(net)")  # fmt: skip
         modules = self.around[1] if side else reversed(self.around[0])
         return next((m for m in modules if isinstance(m, _WEIGHTS)), None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -105,6 +106,14 @@ def test_any_model():
         expected = model.act2(model.second(h)).numpy()
     np.testing.assert_allclose(layer_law(gated, X, "second_gate").f, expected, atol=1e-5)
     np.testing.assert_allclose(layer_law(model, X, "act2").f, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("names", ["abc", range(3)])
+def test_a_data_frame_is_its_rows_not_the_names_of_its_columns(names):
+    tokens = np.random.default_rng(0).integers(0, 10, size=(50, 3))
+    net = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 1))
+    expected = net[0].weight.detach().numpy()[tokens].reshape(50, 12)
+    np.testing.assert_array_equal(layer_law(net, pd.DataFrame(tokens, columns=list(names)), "0").f, expected)
 
 
 def test_the_net_is_left_as_it_was():

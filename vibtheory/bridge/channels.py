@@ -137,7 +137,7 @@ def as_batches(net: nn.Module, x: Inputs, batch: int) -> list[Tensor]:
         InvalidInputError: about x: no numbers, or none at all; about batch: no whole number >= 1.
     """
     batch = as_whole("batch", batch, 1)
-    if isinstance(x, Tensor | np.ndarray | list | tuple):
+    if isinstance(x, list | tuple) or hasattr(x, "__array__"):  # a data frame too, which iterates over its names
         whole = _tensor(x)
         found = list(torch.split(whole, batch)) if whole.ndim else []
     else:

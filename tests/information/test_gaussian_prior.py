@@ -66,3 +66,13 @@ def test_closed_gates_cost_nothing_and_noiseless_ones_everything():
     np.testing.assert_allclose(closed, alone.minimum_kl([0.5], [0.2]), rtol=1e-12)
     assert stats.relu_bound([0.5, 1, 0], [0.2, 0, 0]) == np.inf
     np.testing.assert_allclose(activation_statistics([[1.0, 2.0], [1.0, 4.0]]).psi_plus[0], 0, atol=1e-15)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("unit", [1e-170, 1e-12, 1e12])
+def test_a_divergence_does_not_need_the_square_of_f(unit):
+    """One row, h ~ N(2.6, 1.4²) in that unit, prior N(0, 9·10⁻²⁴⁰): its logarithms are sums of logarithms."""
+    log_ratio = 2 * np.log(1.4) + 2 * np.log(unit) - np.log(9) + 240 * np.log(10)
+    square = (1.4**2 + 2.6**2) / 9 * (unit * 1e120) ** 2
+    expected = 0.5 * (square - 1 - log_ratio)
+    assert expected_kl([[2 * unit]], [1.3], [0.7], [9e-240]) == pytest.approx(expected, rel=1e-12)

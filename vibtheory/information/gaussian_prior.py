@@ -187,10 +187,10 @@ def expected_kl(f: ArrayLike, mu: ArrayLike, sigma: ArrayLike, xi: ArrayLike) ->
     """
     values = as_array("f", f, (None, None))
     means, deviations = _check_gates(mu, sigma, values.shape[1])
-    prior = as_positive("xi", xi, (values.shape[1],))
-    variance = (values * deviations) ** 2
+    scaled = values / np.sqrt(as_positive("xi", xi, (values.shape[1],)))  # squares of f itself may leave float64
+    deviation = np.abs(scaled * deviations)
     with np.errstate(divide="ignore"):
-        terms = np.log(prior / variance) + (variance + (values * means) ** 2) / prior - 1
+        terms = deviation**2 + (scaled * means) ** 2 - 1 - 2 * np.log(deviation)
     return float(0.5 * terms.sum(1).mean())
 
 

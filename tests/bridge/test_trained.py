@@ -17,6 +17,7 @@ from vibtheory.bridge.trained import _Curvature, check_trained
 from vibtheory.datasets import Dataset, from_arrays
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.gates import Gate, named_gates, objective
+from vibtheory.networks.insertion import insert_gates
 from vibtheory.networks.lenet import mlp
 from vibtheory.networks.likelihood import likelihood_loss
 from vibtheory.theory.trained_objective import TrainedNetworkReport
@@ -270,11 +271,22 @@ def test_what_it_refuses() -> None:
         check_trained(net, data, gamma=0.1, polish=-1)
     with pytest.raises(InvalidInputError, match="gamma"):
         check_trained(net, data)
-    with pytest.raises(InvalidInputError, match="without gates, expected a gated network"):
-        check_trained(nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), data, gamma=0.1)
     named_gates(net)["h1"].close(torch.arange(5))
     with pytest.raises(InvalidInputError, match="0 open gates"):
         check_trained(net, data, "h1", gamma=0.1)
+
+
+def test_a_network_without_gates_gets_them() -> None:
+    """As `check_network` does: what training has not seen is not at a minimum, unless it is polished."""
+    torch.manual_seed(3)
+    plain, data = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), small_data()
+    with pytest.raises(InvalidInputError, match="gamma"):
+        check_trained(plain, data)
+    found = check_trained(plain, data, gamma=0.1, draws=3)
+    assert [part.verdict for part in found] == ["not at a minimum"]
+    same = check_trained(insert_gates(plain, torch.zeros(2, 6)), data, gamma=0.1, draws=3)
+    assert str(found) == str(same)
+    assert not named_gates(plain)
 
 
 def test_maps_and_batch_norm(convolutional: nn.Module, image_data: Dataset) -> None:

@@ -106,7 +106,7 @@ def checked(
         from vibtheory.networks.insertion import insert_gates
 
         net = insert_gates(net, torch.as_tensor(x[:2]))
-    names = list(_gates(net)) if layers is None else list(layers)
+    names = list(vib_gates(net)) if layers is None else list(layers)
     prices = {name: theory_gamma(net, name, gamma) if priced else float(not _gate(net, name)) for name in names}
     return GatedNetwork(net, x, y, str(data.likelihood), prices)
 
@@ -345,16 +345,11 @@ def remarks(network: GatedNetwork) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _gates(net: nn.Module) -> dict[str, Gate]:
+def _gate(net: nn.Module, layer: str) -> Gate:
     gates = vib_gates(net)
     if not gates:
         reject("net", f"{type(net).__name__} without gates", "a gated network",
                "insert gates with vibtheory.insert_gates(model, example_input), or call check_network")  # fmt: skip
-    return gates
-
-
-def _gate(net: nn.Module, layer: str) -> Gate:
-    gates = _gates(net)
     if layer not in gates:
         reject("layer", repr(layer), "one of " + ", ".join(gates), "choose one of those names")
     return gates[layer]

@@ -173,3 +173,14 @@ def test_regression_has_no_error(model, data):
     numbers = vt.datasets.from_arrays(data.x_train, targets[0], data.x_test, targets[1], likelihood="gaussian")
     with pytest.raises(InvalidInputError, match=r"error: got a budget for regression"):
         vt.compress_to(model, numbers, error=5.0)
+
+
+def test_too_few_steps_are_told_from_too_small_a_budget(model, data):
+    """Two steps an epoch: no price closes a gate, and more prices would not."""
+    few = data.subset(180)
+    found = vt.compress_to(model, few, r_w=40.0, epochs=2, fine_tune_epochs=0, trials=3)
+    assert not found.met
+    assert {trial.r_w for trial in found.trials} == {100.0}
+    assert "no gate closed at any of 3 prices; train for more steps" in found.status
+    recipe = vt.Recipe(batch_size=10, gate_learning_rate=0.3)
+    assert vt.compress_to(model, few, r_w=40.0, epochs=5, fine_tune_epochs=0, trials=3, recipe=recipe).met

@@ -90,6 +90,11 @@ class CompressedModel(Report):
         asked = f"{_WORDS[self.budget]} ≤ {self.limit:g} %"
         if self.met:
             return f"{asked}: met"
+        if all(trial.r_w == 100 for trial in self.trials):
+            return (
+                f"{asked}: not met, as no gate closed at any of {len(self.trials)} prices; "
+                "train for more steps (epochs=, or a recipe with a smaller batch_size)"
+            )
         closed = sum(trial.status == "collapsed" for trial in self.trials)
         why = f", {closed} of which closed a whole layer" if closed else ""
         return (

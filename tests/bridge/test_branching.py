@@ -212,6 +212,12 @@ def test_norms_by_factors_hold_too(case: str, monkeypatch: pytest.MonkeyPatch) -
     assert 1 <= bound.w.sum() / formed.w.sum() < 30
 
 
+def test_a_small_budget_gives_the_same_bound() -> None:
+    build, data, layer = CASES["ResNet, outer"]
+    whole, small = (quadratic_bound(build().eval(), data, layer, gamma=0.1, memory=m) for m in (1 << 28, 1))
+    np.testing.assert_allclose(small.gram, whole.gram, rtol=1e-9)
+
+
 def test_channels_that_only_closed_gates_hear_cost_nothing() -> None:
     open_, closed = ResNet().eval(), ResNet().eval()
     closed.inner.close(torch.tensor([0, 1, 3]))

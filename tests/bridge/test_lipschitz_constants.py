@@ -138,6 +138,14 @@ def test_module_by_module_norm_folds_scales_into_the_convolution(monkeypatch: py
     assert exact <= _affine_norm(piece, torch.zeros(1, 3, 6, 6, dtype=torch.float64), None) <= 1.3 * exact
 
 
+def test_a_gate_on_another_axis_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vibtheory.bridge.lipschitz_constants._FORMED", 0)
+    gate = Gate(4, axis=2).double().eval()
+    gate.mu.data.copy_(torch.tensor([0.2, -3.0, 1.0, 2.0]))
+    exact = float(np.linalg.svd(_dense_matrix(gate, (3, 4)), compute_uv=False)[0])
+    assert lipschitz_constant([gate], (3, 4), GAUSSIAN) == pytest.approx(exact)
+
+
 def test_a_shift_of_all_logits_costs_nothing_for_the_multinomial() -> None:
     linear = nn.Linear(2, 3, bias=False).double()
     linear.weight.data.copy_(torch.tensor([[100.0, 1.0], [100.0, 0.0], [100.0, 0.0]]))
@@ -149,6 +157,7 @@ UNCERTIFIED = [
     nn.Softmax(1),
     nn.LayerNorm(4),
     nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"),
+    nn.Conv1d(2, 2, 1, padding=2, padding_mode="circular"),  # entries of the input come twice
     nn.BatchNorm2d(3, track_running_stats=False),
 ]
 

@@ -181,7 +181,7 @@ class Branching:
         if source is target:
             return 1.0
         shape, out = self.values[source].shape[1:], self.values[target].numel()
-        if math.prod(shape) * out <= min(_FORMED, self.memory // 16) and min(math.prod(shape), out) <= _SIDE:
+        if math.prod(shape) * out <= _FORMED and min(math.prod(shape), out) <= _SIDE:
             return spectral_norm(matrix_of(self._map(source, {target: 1.0}), shape, self.memory)[0])
         norms = {source: 1.0}
         for node in self._region(target, source):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from vibtheory.bridge.affine import channel_scale, is_affine, matrix_of
 from vibtheory.bridge.output_loss import OutputLoss
+from vibtheory.networks.gates import Gate
 
 __all__ = ["convolution_norm", "factored_norm", "lipschitz_constant", "pointwise", "spectral_norm", "uncertified"]
 
@@ -58,8 +59,8 @@ def uncertified(modules: Sequence[nn.Module]) -> str:
     """Why no constant is known for some module, in words; empty where all are certified."""
     for module in _flat(modules):
         if is_affine(module):
-            if isinstance(module, nn.Conv2d | nn.Conv1d) and module.padding_mode not in ("zeros", "circular"):
-                return f"{type(module).__name__} with padding_mode={module.padding_mode!r}"
+            if isinstance(module, nn.Conv2d | nn.Conv1d) and not _periodic(module):
+                return f"{type(module).__name__} with padding={module.padding}, padding_mode={module.padding_mode!r}"
             continue
         try:
             pointwise(module)
@@ -78,13 +79,21 @@ def spectral_norm(matrix: Tensor) -> float:
 
 
 def convolution_norm(weight: Tensor, groups: int = 1) -> float:
-    """Upper bound of a convolution's norm; kernel [O, C/groups, kh, kw], any stride, zero or circular padding."""
+    """Upper bound of a convolution's norm; kernel [O, C/groups, kh, kw], any stride, padded as `_periodic` says."""
     kernel = weight.detach().double().cpu()
     kernel = kernel if kernel.ndim == 4 else kernel[:, :, None, :]
     key = groups, kernel.shape, hashlib.blake2b(kernel.numpy().tobytes()).digest()
     if key not in _KNOWN:
         _KNOWN[key] = _convolution_norm(kernel, groups)
     return _KNOWN[key]
+
+
+def _periodic(module: nn.Conv1d | nn.Conv2d) -> bool:
+    """Whether the padding is of zeros, or circular and no wider than the kernel: no entry is there more than once."""
+    if module.padding_mode == "zeros" or isinstance(module.padding, str):
+        return module.padding_mode in ("zeros", "circular")
+    each = zip(module.padding, module.dilation, module.kernel_size, strict=True)
+    return module.padding_mode == "circular" and all(2 * p <= d * (k - 1) for p, d, k in each)
 
 
 def _convolution_norm(kernel: Tensor, groups: int) -> float:
@@ -157,6 +166,8 @@ def _single(module: nn.Module, shape: Sequence[int]) -> float:
     scale = channel_scale(module)
     if scale is not None:
         return float(scale.abs().max())
+    if isinstance(module, Gate):  # of another axis
+        return float(module.mean().abs().max())
     if isinstance(module, nn.Linear):
         return spectral_norm(module.weight)
     if isinstance(module, _CONVOLUTIONS):  # a transposed one is the adjoint, its kernel the same

@@ -90,6 +90,15 @@ class UNet(ResNet):
         return logits
 
 
+class Pooled(ResNet):
+    """The gate's result goes into a pool, as a ResNet's stem does, and then around."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = functional.max_pool2d(self.outer(self.relu(self.stem(x))), 3, 2, 1)
+        logits: Tensor = self.last(torch.relu(self.down(h) + self.short(h)).mean((2, 3)))
+        return logits
+
+
 def _in_place(net: Dense, h: Tensor) -> Tensor:
     x = torch.relu(net.b(net.skipped))
     x += net.a(h)  # writes into what was there before the gate
@@ -120,6 +129,7 @@ CASES = {name: (lambda after=after, k=k: Dense(after, joined=k), _data(VECTORS),
     "ResNet, outer": (ResNet, _data(IMAGES), "outer"),
     "ResNet, inner": (ResNet, _data(IMAGES), "inner"),
     "U-Net": (UNet, _data(IMAGES), "outer"),
+    "pooled": (Pooled, _data(IMAGES), "outer"),
 }  # fmt: skip
 
 
@@ -131,6 +141,16 @@ def test_no_attack_finds_the_loss_above_the_bound(case: str) -> None:
     assert (bound.guarantee.kind, bound.guarantee.level) == ("bohning" if case == "affine" else "lipschitz", "rigorous")
     assert worst_gap(net, data, bound, attacks=12, steps=40) <= 1e-10
     assert verify_bound(bound, net, data, samples=100, seed=4).violations == 0
+
+
+def test_channels_that_enter_a_pool_are_told_apart() -> None:
+    """They are orthogonal there, so Q is diagonal, and far along z_j = −z_k the loss is not above it."""
+    net, data = Pooled().eval(), _data(IMAGES)
+    bound = quadratic_bound(net, data, "outer", gamma=0.1)
+    assert bound.trained_mu is not None
+    np.testing.assert_allclose(bound.gram, np.diag(bound.w), atol=1e-12)
+    points = bound.trained_mu + 1e3 * (np.eye(4) - np.eye(4)[::-1])
+    assert verify_bound(bound, net, data, points=points).violations == 0
 
 
 def test_an_attack_finds_a_bound_that_is_none() -> None:
@@ -251,6 +271,12 @@ def test_operations_without_a_certificate_are_named(what: str) -> None:
             quadratic_bound(net, _data(VECTORS), "gate", gamma=0.1, samples=5)
         return
     assert quadratic_bound(net, _data(VECTORS), "gate", gamma=0.1, samples=5).guarantee.kind == "tangent"
+
+
+def test_results_that_are_nan_are_refused_in_words() -> None:
+    net = Dense(lambda n, h: n.leave(h + (n.a(h) - 9).sqrt())).eval()
+    with pytest.raises(InvalidInputError, match="NaN or infinite"):
+        quadratic_bound(net, _data(VECTORS), "gate", gamma=0.1, samples=5)
 
 
 @pytest.mark.parametrize("kind", ["auto", "lipschitz", "tangent"])

@@ -256,7 +256,8 @@ class _Map(nn.Module):
             alone = convolved_by_channel(module, f, 1.0 if scale is None else scale)
             if alone is not None:
                 known |= dict.fromkeys(ends, alone[:, None])
-        if all(node in known or self.source not in node.all_input_nodes for node in self.nodes):
+        readers = [node for node in self.nodes if self.source in node.all_input_nodes]
+        if known.keys() >= set(readers) and self.source not in self.weights:
             u = f[:, :1].repeat_interleave(f.shape[1], 0)  # nothing reads it
         else:
             u = one_channel_each(f)
@@ -281,9 +282,8 @@ def _alike(one: Any, several: Any) -> bool:
     if isinstance(one, Tensor) and not (one.is_floating_point() or one.is_complex()):
         return one.ndim > 0 and torch.equal(one, several[: len(one)])
     if isinstance(one, Tensor):
-        return (
-            one.ndim > 0
-            and one.shape[1:] == several.shape[1:]
-            and torch.allclose(one, several[: len(one)], 1e-9, 1e-9 * float(several.abs().max()), equal_nan=True)
-        )
+        if one.ndim == 0 or one.shape[1:] != several.shape[1:]:
+            return False
+        near = 1e-9 * float(several.abs().nan_to_num(0, 0).max())
+        return torch.allclose(one, several[: len(one)], 1e-9, near, equal_nan=True)
     return not isinstance(one, tuple | list) or all(map(_alike, one, several))

@@ -255,6 +255,7 @@ REFUSED: dict[str, tuple[Callable[[Dense, Tensor], Tensor], str]] = {
     "across examples": (lambda n, h: n.leave(h - h.mean(0, keepdim=True)), "'mean' after the gate: it mixes examples"),
     "over everything": (lambda n, h: n.leave(h + h.mean()), "'mean' after the gate: it mixes examples"),
     "a mask": (lambda n, h: n.leave(torch.where(h > 0, h, n.skipped)), "'gt' after the gate: gt has no certified"),
+    "limits that nn.Hardtanh has not": (lambda n, h: n.leave(functional.hardtanh(h, 1.0, 1.0)), "'hardtanh' after the"),
     "an entry twice": (lambda n, h: n.leave(h + h[:, [0, 0, 1, 2, 3]]), "'getitem' after the gate"),
     "a strange sum": (lambda n, h: n.leave(torch.add(h, torch.relu(h), alpha=9)), "'add' after the gate"),
 }

@@ -176,7 +176,7 @@ def as_module(net: nn.Module, node: fx.Node, source: fx.Node) -> nn.Module | Non
         return None
     try:
         return make(*args, **kwargs)
-    except TypeError:  # an argument that the module form does not have
+    except (TypeError, AssertionError):  # an argument, or limits, that the module form does not have
         return None
 
 

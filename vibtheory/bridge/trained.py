@@ -74,7 +74,8 @@ def check_trained(
     """Decide on the network itself how many gates can be kept: #{α > 1} against the curvature of the trained objective.
 
     No surrogate stands between: the statement is about every local minimum of training's own objective, so a network
-    that has not come to rest is told so and how far it is.
+    that has not come to rest is told so and how far it is. Slopes are autograd's: of a network that jumps (Hardshrink,
+    rounding) or has a backward pass of another function (straight-through), neither rest nor curvature is F's.
 
     Args:
         net: gated network, trained; it is not changed. One without gates gets them, as in `check_network`.

@@ -467,3 +467,17 @@ def test_one_pass_over_the_data_serves_all_layers_and_the_remarks(monkeypatch: p
     assert [r.nonzeros for r in small] == [r.nonzeros for r in report]
     monkeypatch.setattr(FrozenNetwork, "outputs", lambda self: outputs(self) * 0)
     assert any("no better than a constant" in each for each in check_network(net, data, gamma=1e-3).remarks)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-6, 1.0, 1e4])
+def test_slopes_that_cancel_are_zero(scale: float) -> None:
+    """Each example once with either label and gates at 0: b is 0 by symmetry, not "outside the row space of A"."""
+    for seed in range(10):
+        torch.manual_seed(seed)
+        net = nn.Sequential(Gate(6, threshold=0), nn.Linear(6, 2, bias=False)).eval()
+        net[1].weight.data *= scale
+        net[0].mu.data.zero_()
+        x, y = torch.randn(5, 6).repeat(2, 1).numpy(), np.arange(10) // 5
+        data = from_arrays(x, y, x, y)
+        assert quadratic_bound(net, data, "0", gamma=0.1).b.tolist() == [0] * 6
+        assert check_network(net, data, gamma=0.1)[0].nonzeros == 0

@@ -11,6 +11,7 @@ __all__ = ["Quadratic", "about"]
 
 Array = NDArray[np.float64]
 _DEAD = 1e-28  # share of the largest w_j below which a column is rounding of zero, about eps²
+_ROUNDING = 1e-12  # share of the largest possible slope below which one is rounding of zero
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,15 @@ class Quadratic:
 def about(gram: Array, gradient: Array, value: float, anchor: Array, note: str = "") -> Quadratic:
     """value + gradientᵀ(z − z⁰) + (z − z⁰)ᵀQ(z − z⁰), expanded, Q the symmetric part of `gram`.
 
-    Columns that are zero up to rounding become zero.
+    Columns that are zero up to rounding become zero, and so does b.
     """
     w = np.diag(gram)
     dead = w <= _DEAD * max(float(w.max()), 0.0)
     gram = np.where(dead[:, None] | dead[None, :], 0.0, (gram + gram.T) / 2)
     gradient = np.where(dead, 0.0, gradient)
-    b = gradient - 2 * gram @ anchor
-    return Quadratic(gram, b, float(value - gradient @ anchor + anchor @ gram @ anchor), note)
+    b, rise = gradient - 2 * gram @ anchor, float(anchor @ gram @ anchor)
+    # a slope in z_j is at most of the size of √w_j times the losses' and the anchor's √: far below it, it is rounding
+    size = np.sqrt(np.where(dead, 1.0, w)) * np.sqrt(max(value, rise, 0.0))
+    if (np.abs(b) <= _ROUNDING * size).all():
+        b = np.zeros_like(b)
+    return Quadratic(gram, b, float(value - gradient @ anchor + rise), note)

@@ -19,6 +19,7 @@ from vibtheory.compression.export import export_onnx
 from vibtheory.compression.fixed_modules import FixedScale
 from vibtheory.errors import InvalidInputError, MissingDependencyError, VibTheoryError
 from vibtheory.networks.gates import named_gates
+from vibtheory.networks.insertion import insert_gates
 from vibtheory.networks.lenet import lenet_5_caffe
 from vibtheory.networks.vgg import _vgg
 
@@ -162,6 +163,30 @@ def test_a_batch_size_that_the_model_writes_down_is_said(tmp_path: Path) -> None
     report = export_onnx(Pairs(), torch.rand(2, 2), tmp_path / "net.onnx")
     assert (report.batch, report.examples) == (2, 2)
     assert str(report).endswith("for batches of 2 only")
+
+
+class Signed(nn.Module):
+    """With an option that has a default, as timm's transformers have `is_causal`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act, self.last = nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor, flip: bool = False) -> torch.Tensor:
+        hidden = self.act(self.first(x))
+        return self.last(-hidden if flip else hidden)
+
+
+def test_options_keep_their_defaults(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 3)
+    gated = insert_gates(Signed(), x)
+    with torch.no_grad():
+        next(iter(named_gates(gated).values())).mu[:2] = 0.0
+    net = compress(gated, x)
+    export_onnx(net, x, tmp_path / "net.onnx")
+    (got,) = onnxruntime.InferenceSession(str(tmp_path / "net.onnx")).run(None, {"input": x.numpy()})
+    np.testing.assert_allclose(got, gated.eval()(x).detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
 class Groups(nn.Module):

@@ -193,7 +193,7 @@ def _traced(plain: nn.Module, example: Tensor, opset: int, free: bool) -> bytes:
     with warnings.catch_warnings(), patch.object(torch._C, "_jit_onnx_log", lambda *_: None, create=True):
         warnings.simplefilter("ignore", DeprecationWarning)  # of the exporter itself
         torch.onnx.export(
-            plain,
+            nn.Sequential(plain).eval(),  # one input: the exporter would give other arguments their defaults as tensors
             (example,),
             content,  # type: ignore[arg-type]  # its annotation is of the other exporter
             input_names=["input"],

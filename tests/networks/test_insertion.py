@@ -243,6 +243,52 @@ def test_units_are_where_their_layer_put_them() -> None:
     assert gated(torch.zeros(1, 11, dtype=torch.int64)).shape == (1, 11, 2)  # another length
 
 
+class Flattened(nn.Module):
+    """Tokens are normalised as rows of one batch and put back by `reshape_as`, as LeViT does, then averaged away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)  # [N, T, S, 6]
+        h = functional.hardswish(self.norm(h.flatten(0, 2)).reshape_as(h))
+        return self.b(torch.sigmoid(h.mean(1))).mean(1)
+
+
+class Biased(nn.Module):
+    """A table of biases [heads, T, T] with an activation, as Swin V2 has it: on its axis 0 are no examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.a, self.b = nn.Linear(1, 2), nn.Linear(3, 6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = torch.sigmoid(self.table(torch.arange(25.0).view(5, 5, 1)).permute(2, 0, 1))
+        h = self.b(functional.relu(self.a(x))).view(-1, 5, 2, 2).transpose(1, 2)
+        return (bias @ h).flatten(1)
+
+
+class BiasedWithOption(Biased):
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        return scale * super().forward(x)
+
+
+def test_units_are_followed_through_every_function_that_moves_axes() -> None:
+    torch.manual_seed(0)
+    gated = insert_gates(Flattened(), torch.randn(2, 4, 5, 3))
+    assert [(g.features, g.axis) for g in named_gates(gated).values()] == [(6, -1), (6, -1)]
+    assert gated(torch.randn(3, 7, 8, 3)).shape == (3, 2)  # other lengths
+
+
+@pytest.mark.parametrize("cls", [Biased, BiasedWithOption])  # traced, and its own
+def test_what_has_units_where_examples_are_gets_no_gate(cls: Callable[[], nn.Module]) -> None:
+    """The model had been refused, for a feature_axis that nobody had passed."""
+    torch.manual_seed(0)
+    gated = insert_gates(cls(), torch.randn(3, 5, 3))
+    assert [g.features for g in named_gates(gated).values()] == [6]
+
+
 def test_noise_depends_on_the_mode_and_dropout_follows_it() -> None:
     x = torch.randn(4, 2, 8, 8, generator=torch.Generator().manual_seed(1))
     gated = insert_gates(Functional().eval(), x, log_variance=-60.0)

@@ -56,9 +56,10 @@ def insert_gates(
         where=["mlp", "heads"]   # and the neurons of linear layers; "channels": those of convolutions
         where={"blocks.*.mlp": {"axis": -1}, "blocks.*.attn": "heads"}
 
-    An activation whose result is the model's output gets no gate. Names: "<layer>_gate", where <layer> is the
-    convolution or linear layer whose output is activated ("." becomes "_" in traced models), or the activation's own
-    name after an addition; a repeated name gets "_2", "_3", …. `named_gates(gated)` lists them.
+    An activation whose result is the model's output, or has units on axis 0 (a table of positions), gets no gate.
+    Names: "<layer>_gate", where <layer> is the convolution or linear layer whose output is activated ("." becomes "_"
+    in traced models), or the activation's own name after an addition; a repeated name gets "_2", "_3", ….
+    `named_gates(gated)` lists them.
 
     The original parameters keep their names: `gated.load_state_dict(model.state_dict(), strict=False)` works, and so
     does saving `gated` and loading into a fresh `insert_gates(model, ...)`. A traced copy is a `torch.fx.GraphModule`.

@@ -98,7 +98,7 @@ def insert_into_graph(
             if not node.users and _in_place(node, modules):
                 remedy = "use the activation's result (x = relu(x)) instead of its side effect"
                 reject("model", f"in-place activation {node.name!r} whose result is unused", "a used result", remedy)
-            if all(user.op == "output" for user in node.users):
+            if all(user.op == "output" for user in node.users) or node.meta["axis"] == 0:  # no axis of examples
                 continue
             add(node, _producer(node, modules).replace(".", "_"), node.meta["axis"])
     traced.graph.lint()

@@ -277,6 +277,8 @@ def places_of(
     recorder, outputs = _record(copy.deepcopy(net), inputs)
     seen = {place: found for place, found in recorder.places.items() if id(found.value) not in outputs}
     chosen = choose(rules, {place: (found.kind, found.layer) for place, found in seen.items()}, recorder.outputs)
+    tables = {place for place, found in seen.items() if found.axis == 0}  # of positions, say: no axis of examples
+    chosen = {place: rule for place, rule in chosen.items() if place not in tables or rule.kind != "activation"}
     for _, place in recorder.unread.values():
         if place in chosen:
             reject("model", f"an in-place activation after {seen[place].layer!r} whose result is unused",

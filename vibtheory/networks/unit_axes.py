@@ -21,6 +21,7 @@ _MAKERS = dict.fromkeys(_LAST, -1) | {f"conv{kind}{d}d": 1 for kind in ("", "_tr
 LAYOUT = frozenset({
     "transpose", "permute", "movedim", "swapaxes", "t", "flatten", "unflatten", "view", "reshape", "squeeze",
     "unsqueeze", "contiguous", "select", "chunk", "split", "unbind", "expand", "__getitem__", "adjoint", "T", "mT",
+    "reshape_as", "view_as", "moveaxis", "swapdims",
 })  # fmt: skip
 
 
@@ -66,7 +67,7 @@ class UnitAxes(TorchFunctionMode):
                 source = known[0]
                 maker = source.maker
                 layer = source.layer if len({u.layer for u in known}) == 1 else ""
-                moved = _moved(func, name, args, kwargs, source, k)
+                moved = _moved(func, name, args, kwargs, source, k, value.ndim)
                 if moved is None or moved >= value.ndim:
                     continue
                 axis = moved
@@ -82,14 +83,21 @@ def name_of(func: Any) -> str:
     return getattr(getattr(func, "__self__", None), "__name__", "") if name == "__get__" else name
 
 
-def _moved(func: Any, name: str, args: Any, kwargs: Any, source: _Units, k: int) -> int | None:
-    """Where the units' axis goes: kept, or, for what rearranges, the one axis along which an index still varies."""
-    if name not in LAYOUT:
-        return source.axis
+def _moved(func: Any, name: str, args: Any, kwargs: Any, source: _Units, k: int, ndim: int) -> int | None:
+    """Where the units' axis goes: kept, or, for what rearranges or sums over axes, the one along which an index varies.
+
+    Args:
+        k: which of the results; ndim: how many axes it has.
+    """
     shape = source.value.shape
-    index = torch.arange(shape[source.axis]).view([-1 if a == source.axis else 1 for a in range(len(shape))])
+    if name not in LAYOUT and ndim == len(shape):
+        return source.axis
+    index = torch.arange(float(shape[source.axis])).view([-1 if a == source.axis else 1 for a in range(len(shape))])
     index = index.expand(shape).contiguous().to(source.value.device)
     args, kwargs = pytree.tree_map(lambda v: index if v is source.value else v, (args, kwargs))
-    placed = [v for v in pytree.tree_leaves(func(*args, **kwargs)) if isinstance(v, Tensor)][k]
+    try:
+        placed = [v for v in pytree.tree_leaves(func(*args, **kwargs)) if isinstance(v, Tensor)][k]
+    except (RuntimeError, TypeError, ValueError, IndexError):  # one that asks for other numbers
+        return None
     varying = [a for a in range(placed.ndim) if placed.shape[a] > 1 and bool(placed.diff(dim=a).any())]
     return varying[0] if len(varying) == 1 else None

@@ -320,3 +320,18 @@ def test_what_is_computed_once_for_a_batch_counts_alike_at_every_size(examples: 
     full = 12 * 2 * 6 + 12 * 6 + 12 * 3
     assert size.flop == full - 3 * 3  # the computed weight is not followed; the head's columns leave
     assert size.flop_ratio == pytest.approx(100 * size.flop / full)
+
+
+def test_a_module_that_is_called_on_a_parameter_is_counted() -> None:
+    """A class token, spread over the batch: torch's counter ended in an AssertionError."""
+
+    class Token(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token, self.a, self.b = nn.Parameter(torch.ones(1, 4)), nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+            return self.b(torch.relu(self.a(x) + self.a(self.token.expand(len(x), -1)))) * scale
+
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    assert metrics.compression(insert_gates(Token(), x), example_input=x).flop == 2 * 24 + 12

@@ -154,6 +154,7 @@ def _counted(net: nn.Module, example: tuple[Any, ...]) -> tuple[int, int]:
     """Weights, and multiply-adds of one example: the first alone, or an equal share of all where it is not taken."""
     probe = copy_of(net).eval()
     make_weights_plain(probe)
+    probe.requires_grad_(False)  # the counter asks a module's inputs for their gradient, which no_grad has taken
     weights = sum(p.numel() for p in probe.parameters() if p.ndim > 1)
     n = len(next(value for value in pytree.tree_leaves(example) if isinstance(value, torch.Tensor)))
     one = pytree.tree_map_only(torch.Tensor, lambda v: v[:1] if v.ndim and len(v) == n else v, example)

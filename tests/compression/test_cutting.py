@@ -14,6 +14,7 @@ from vibtheory.compression.fixed_modules import Expand, Select
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.equivalence import deviation
 from vibtheory.networks.gates import Gate
+from vibtheory.networks.insertion_fx import ACTIVATIONS
 
 
 class Plain(nn.Module):
@@ -233,3 +234,44 @@ def test_a_constant_of_one_size_only_stays_and_the_rest_leaves(kind: str) -> Non
     for side in (4, 9, 16):
         x = torch.randn(3, 2, side, side, dtype=torch.float64)
         assert deviation(net, small, [(x,)]) < 1e-9
+
+
+class _Standardised(nn.Conv2d):
+    """Weight standardisation (Qiao et al. 2019): how much one input weighs depends on the others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.weight
+        w = (w - w.mean((1, 2, 3), keepdim=True)) / w.std((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, w, self.bias)
+
+
+def test_gates_beside_weights_that_are_not_followed_are_named() -> None:
+    """All of it stayed, and "everything behind a closed gate is gone", said the report."""
+    net = Plain(a=_Standardised(3, 6, 3), r=nn.ReLU(), g=gate(6, [1, 4]), b=_Standardised(6, 4, 1))
+    shapes, small = small_of(net, 3, 5, 5)
+    assert shapes == {"a.weight": [6, 3], "b.weight": [4, 6]}
+    assert "what makes 2 of its 6 units stays" in small.cut_report.stayed["body.g"]  # type: ignore[union-attr, index]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda kind: kind.__name__)
+def test_units_are_followed_through_every_activation(activation: type[nn.Module]) -> None:
+    """Nothing was cut beside a Hardswish, MobileNetV3's, which torch does not tag as working entry by entry."""
+    net = Plain(a=nn.Linear(3, 6), r=activation(), g=gate(6, [1, 4]), s=activation(), b=nn.Linear(6, 2))
+    shapes, _ = small_of(net, 3)
+    assert shapes == {"a.weight": [4, 3], "b.weight": [2, 4]}
+
+
+def test_a_linear_map_of_a_transposed_tensor_is_cut() -> None:
+    """Without a bias torch makes of it a product for each example, which was not followed: patches of a ViT."""
+
+    class Patches(Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.body.a(self.body.p(x).flatten(2).transpose(1, 2))
+            return self.body.b(self.body.g(h.relu()))
+
+    closing = Gate(6, axis=-1)
+    with torch.no_grad():
+        closing.mu[[1, 4]] = 0
+    net = Patches(p=nn.Conv2d(3, 5, 2, 2), a=nn.Linear(5, 6, bias=False), g=closing, b=nn.Linear(6, 2))
+    shapes, _ = small_of(net, 3, 4, 4)
+    assert shapes == {"p.weight": [5, 3], "a.weight": [4, 5], "b.weight": [2, 4]}

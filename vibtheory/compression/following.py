@@ -80,7 +80,10 @@ def silent_inputs(net: nn.Module, example: tuple[Any, ...]) -> dict[str, Tensor]
 
 
 class _WithoutSideEffects(TorchFunctionMode):
-    """The activation that torch cannot make free of side effects; one_hot, which reads its indices to check them."""
+    """The activation that torch cannot make free of side effects; one_hot, which reads its indices to check them.
+
+    A linear map of a transposed tensor, which torch would spread over the batch, becomes one product with its weight.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -89,6 +92,8 @@ class _WithoutSideEffects(TorchFunctionMode):
             return nn.functional.hardtanh_(args[0], 0.0, 6.0)
         if name == "one_hot" and (classes := kwargs.get("num_classes", args[1] if args[1:] else -1)) >= 0:
             return (args[0][..., None] == torch.arange(classes, device=args[0].device)).long()
+        if name == "linear" and args:
+            args = (args[0].contiguous(), *args[1:])
         return func(*args, **kwargs)
 
 

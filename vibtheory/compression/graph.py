@@ -291,15 +291,24 @@ def _stayed(
 ) -> dict[str, str]:
     """By layer, how many of its outputs stay though a gate closes them, and why."""
     closed = np.zeros(units.count, bool)
+    gates = {}
     for name, module in net.named_modules():
         if isinstance(module, FixedScale) and (f"{name}.weight", 0) in units.ids:
-            ids = units.ids[f"{name}.weight", 0]
-            closed[classes[ids[(module.weight == 0).cpu().numpy()]]] = True
+            of = classes[units.ids[f"{name}.weight", 0]]
+            gates[name] = of, (module.weight == 0).cpu().numpy()
+            closed[of[gates[name][1]]] = True
     why: dict[int, str] = {}
     for ids, reason in units.pinned:
         for each in np.unique(classes[ids]).tolist():
             why.setdefault(each, reason)
     stayed = {}
+    made = [
+        classes[units.ids[use.weight, use.rows_axis]] for use in units.uses if (use.weight, use.rows_axis) in units.ids
+    ]
+    for name, (of, zero) in gates.items():
+        if (here := zero & ~np.isin(of, np.concatenate([*made, []]))).any():
+            reason = Counter(why.get(k, "") for k in of[here].tolist()).most_common(1)[0][0]
+            stayed[name] = f"what makes {here.sum()} of its {len(of)} units stays: {reason}"
     for use in units.uses:
         if (use.weight, use.rows_axis) not in units.ids:
             continue

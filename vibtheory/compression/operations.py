@@ -32,6 +32,7 @@ _LAYOUT = {
 _VIEWS = (aten.view, aten._unsafe_view, aten.reshape, aten._reshape_alias)
 _SAFE_LAYOUT = {*_VIEWS, aten.permute, aten.transpose, aten.t, aten.expand, aten.squeeze, aten.unsqueeze}
 _SAME = {aten.clone, aten.detach, aten.alias, aten._to_copy, aten.lift_fresh_copy, aten.lift, aten._prelu_kernel}
+_SAME |= {aten.hardswish}  # entry by entry, though torch does not tag it so
 _SPATIAL = {  # entries are combined over the last axes with weights >= 0; how many axes
     **dict.fromkeys((aten.max_pool2d_with_indices, aten.avg_pool2d, aten._adaptive_avg_pool2d), 2),
     **dict.fromkeys((aten.adaptive_max_pool2d, aten.upsample_nearest2d, aten.upsample_bilinear2d), 2),

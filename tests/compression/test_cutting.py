@@ -275,3 +275,20 @@ def test_a_linear_map_of_a_transposed_tensor_is_cut() -> None:
     net = Patches(p=nn.Conv2d(3, 5, 2, 2), a=nn.Linear(5, 6, bias=False), g=closing, b=nn.Linear(6, 2))
     shapes, _ = small_of(net, 3, 4, 4)
     assert shapes == {"p.weight": [5, 3], "a.weight": [4, 5], "b.weight": [2, 4]}
+
+
+class _Spread(Plain):
+    """One learned number and a map of one channel, each written before the units that it scales."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.body.g(self.body.a(x).relu())
+        h = self.body.scale.weight * h
+        return self.body.b(self.body.map(x).sigmoid() * h)
+
+
+def test_what_is_spread_over_units_comes_before_or_behind_them() -> None:
+    """With the scale written first (MetaFormer's StarReLU) its one unit was taken for all of them."""
+    net = _Spread(a=nn.Conv2d(3, 6, 1), g=gate(6, [1, 4]), scale=nn.PReLU(), map=nn.Conv2d(3, 1, 1),
+                  b=nn.Conv2d(6, 2, 1))  # fmt: skip
+    shapes, _ = small_of(net, 3, 5, 5)
+    assert shapes == {"a.weight": [4, 3], "map.weight": [1, 3], "b.weight": [2, 4]}

@@ -114,13 +114,14 @@ class Operations(Facts):
         ndim = max(len(shape) for shape in shapes)
         units = [fact.units.view([1] * (ndim - fact.units.ndim) + list(fact.units.shape)) for fact in facts]
         sizes = [[1] * (ndim - len(shape)) + list(shape) for shape in shapes]
-        result = units[0]
-        for one in units[1:]:
-            result = torch.where(result >= 0, result, one)
         varying = [a for a in range(ndim) if any(u.shape[a] > 1 for u in units)]
-        for one, size in zip(units, sizes, strict=True):
-            if any(size[a] > 1 for a in varying):  # else it is spread over the units
-                self._pair(result, one, why)
+        # the others are spread over these units: a scale for all of them, a map of one channel
+        of_units = [u for u, size in zip(units, sizes, strict=True) if any(size[a] > 1 for a in varying)]
+        result = (of_units or units)[0]
+        for one in (of_units or units)[1:]:
+            result = torch.where(result >= 0, result, one)
+        for one in of_units:
+            self._pair(result, one, why)
         return result
 
     def _pointwise(self, n: fx.Node, outs: list[Any]) -> bool:

@@ -84,3 +84,14 @@ def test_both_ways_agree_with_gates(monkeypatch):
     for bound, before in zip((gaussian, gaussian_tight), usual, strict=True):
         assert bound(CHANNEL).nats == pytest.approx(before.nats, rel=1e-12)
         assert bound(CHANNEL).stderr == pytest.approx(before.stderr, rel=1e-10)
+
+
+def test_a_wide_layer_of_few_rows():
+    """Two rows: Cov(h) has rank one beside its diagonal, whose 2e5 units squared nobody can hold."""
+    rng = np.random.default_rng(5)
+    f, sigma, tau = rng.normal(size=(2, 200_000)), rng.uniform(0.1, 1, 200_000), 30.0
+    noise = tau**2 + (f**2).mean(axis=0) * sigma**2
+    half = (f[0] - f[1]) / 2
+    truth = 0.5 * (np.log(noise).sum() + np.log1p((half**2 / noise).sum()))
+    channel = GatedChannel(f, np.ones(200_000), sigma, tau)
+    assert logdet(channel).nats == pytest.approx(truth, rel=1e-12)

@@ -24,7 +24,7 @@ def gaussian(channel: GatedChannel) -> MutualInformation:
     Cov(h) = Cov(f⊙μ) + diag(σ² E f²), without τ².
 
     Direction: upper, on the information of the noisy layer h + τn; on neither side of the noiseless one's. Assumes:
-    τ > 0. Cost: Nd² + d³. Ceiling: none.
+    τ > 0. Cost: Nd min(N, d). Ceiling: none.
 
     Raises:
         InvalidInputError: τ = 0.
@@ -42,7 +42,7 @@ def gaussian(channel: GatedChannel) -> MutualInformation:
 def gaussian_tight(channel: GatedChannel) -> MutualInformation:
     """Upper bound ½ log det(τ²I + Cov(h)) − ½ E_x Σ_j log(τ² + f_j²σ_j²): the conditional entropy is exact.
 
-    Direction: upper, on I(h + τn; x). Assumes: τ > 0. Cost: Nd² + d³. Ceiling: none.
+    Direction: upper, on I(h + τn; x). Assumes: τ > 0. Cost: Nd min(N, d). Ceiling: none.
 
     Raises:
         InvalidInputError: τ = 0.
@@ -64,7 +64,7 @@ def logdet(channel: GatedChannel) -> MutualInformation:
     The likeliest reading of Figure 2's printed axis. Differences between nets of one width and one τ mean the same as
     those of `gaussian`; the number itself depends on the unit of h and may be negative.
 
-    Direction: none. Assumes: τ > 0. Cost: Nd² + d³. Ceiling: none.
+    Direction: none. Assumes: τ > 0. Cost: Nd min(N, d). Ceiling: none.
 
     Raises:
         InvalidInputError: τ = 0.
@@ -88,7 +88,10 @@ def _log_determinant(channel: GatedChannel, method: str) -> tuple[float, Array]:
     mean = channel.mean
     centred = mean - mean.mean(axis=0)
     noise = channel.variance  # [N, d], contains τ²
-    if channel.d * _EPSILON * float((centred**2 / noise.mean(axis=0)).sum()) / channel.n > _ROUNDING:
+    if (
+        channel.d > channel.n
+        or channel.d * _EPSILON * float((centred**2 / noise.mean(axis=0)).sum()) / channel.n > _ROUNDING
+    ):
         return _by_singular_values(centred, noise)
     covariance = centred.T @ centred / channel.n + np.diag(noise.mean(axis=0))  # [d, d]
     factor = np.linalg.cholesky(covariance)
@@ -100,7 +103,7 @@ def _log_determinant(channel: GatedChannel, method: str) -> tuple[float, Array]:
 
 
 def _by_singular_values(centred: Array, noise: Array) -> tuple[float, Array]:
-    """The same where the noise is lost in the covariance's rounding: by the whitened rows themselves."""
+    """The same where there are fewer rows than units, or noise is lost in rounding: by the whitened rows themselves."""
     n, level = len(centred), noise.mean(axis=0)
     left, s, right = np.linalg.svd(centred / np.sqrt(level) / math.sqrt(n), full_matrices=False)
     kept = 1 / (1 + (1 / np.maximum(s, np.finfo(np.float64).tiny)) ** 2)  # s²/(1 + s²)

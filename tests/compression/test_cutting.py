@@ -4,6 +4,7 @@ is said. Shapes counted by hand."""
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import pytest
 import torch
@@ -292,3 +293,34 @@ def test_what_is_spread_over_units_comes_before_or_behind_them() -> None:
                   b=nn.Conv2d(6, 2, 1))  # fmt: skip
     shapes, _ = small_of(net, 3, 5, 5)
     assert shapes == {"a.weight": [4, 3], "map.weight": [1, 3], "b.weight": [2, 4]}
+class _Swish(torch.autograd.Function):
+    """As published for EfficientNets: a backward pass of its own, which keeps the input alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.autograd.functional.vjp(nn.functional.silu, x, gradient)[1]
+
+
+@pytest.mark.parametrize("kind", ["cache", "function"])
+def test_empty_caches_and_functions_with_a_backward_pass_of_their_own_are_followed(kind: str) -> None:
+    """Decoders put keys behind an empty vector when nothing is in their cache yet; all of such nets once stayed."""
+
+    class Decoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.gate, self.b = nn.Linear(5, 6), gate(6, [1, 4]), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.a(x)
+            h = nn.functional.silu(torch.cat([x.new_tensor([]), h], -1)) if kind == "cache" else _Swish.apply(h)
+            out: Tensor = self.b(self.gate(h))
+            return out
+
+    shapes, _ = small_of(Decoder(), 5)
+    assert shapes == {"a.weight": [4, 5], "b.weight": [3, 4]}

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, functionalize
+from torch._subclasses.functional_tensor import dispatch_functionalize
+from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
@@ -59,7 +60,7 @@ def follow(net: nn.Module, example: tuple[Any, ...], any_size: bool = False) -> 
 
     tensors = [leaves[k] for k in places]
     with torch.no_grad():
-        graph = make_fx(functionalize(run, remove="mutations"), _error_on_data_dependent_ops=False)(state, *tensors)
+        graph = make_fx(dispatch_functionalize(run), _error_on_data_dependent_ops=False)(state, *tensors)
         names = {id(v): k for k, v in reversed(state.items())}
         follower = Operations(graph, net, names, _called_once(net, example), any_size)
         follower.run(state, *tensors)

@@ -519,3 +519,49 @@ def test_hooks_on_gradients_are_kept() -> None:
     after = gated.get_parameter("0.weight").detach()
     assert torch.equal(after[:2], before[:2])
     assert not torch.equal(after[2:], before[2:])
+
+
+class _Sign(torch.autograd.Function):
+    """A straight-through estimator: derivative 1 instead of 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.sign(functional.relu(x))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+class Unlearned(nn.Module):
+    """A first layer that learns by an estimator, or not at all."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.a, self.b, self.c = kind, nn.Linear(4, 6), nn.Linear(6, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(self.kind != "no_grad" and torch.is_grad_enabled()):
+            h = self.a(x)
+            h = _Sign.apply(h) if self.kind == "function" else functional.relu(h)
+        return self.c(functional.relu(self.b(h)))
+
+
+@pytest.mark.parametrize("kind", ["function", "no_grad"])
+def test_what_learns_and_how_stays_the_users(kind: str) -> None:
+    """A trace knew neither: layers without gradients learned, others with an estimator did not. Where gradients are
+    off a gate would hear of its price alone."""
+    torch.manual_seed(0)
+    model, x = Unlearned(kind), torch.randn(8, 4)
+    gated = insert_gates(model, x)
+    assert list(named_gates(gated)) == ["b_gate"]
+    for gate in named_gates(gated).values():
+        gate.mu.data.fill_(1.0)
+        gate.log_var.data.fill_(-60.0)
+    for net in (model, gated):
+        net.train()(x).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        other = gated.get_parameter(name).grad
+        assert (other is None) == (parameter.grad is None) == (kind == "no_grad" and name[0] == "a")
+        if other is not None:
+            torch.testing.assert_close(other, parameter.grad)

@@ -18,22 +18,24 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
 
 from vibtheory.errors import InvalidInputError, as_positive, reject, shown
-from vibtheory.networks.equivalence import deviation, device_of, probes, training_batches
-from vibtheory.networks.forward import as_example, copy_of, run_on, take_float_tokens, with_hooks
+from vibtheory.networks.equivalence import deviation, device_of, opened, probes, training_batches
+from vibtheory.networks.forward import as_example, called, copied, copy_of, run_on, take_float_tokens, with_hooks
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, Tracer, insert_into_graph
 from vibtheory.networks.interception import intercept, places_of
 from vibtheory.networks.options import takes_options
 from vibtheory.networks.places import Place, Rule, Where, rules_of
 from vibtheory.networks.sequential import free_name, join_weights
-from vibtheory.networks.streams import random_state_kept
+from vibtheory.networks.streams import random_state_kept, random_stream
 from vibtheory.networks.unit_axes import UnitAxes
 
 __all__ = ["insert_gates"]
 
 _TOLERANCE = 1e-5
+_LEARNED = 1e-3  # of gradients, which sums in another order may move further
 _WEIGHTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Embedding)
 
 
@@ -64,8 +66,8 @@ def insert_gates(
     The original parameters keep their names: `gated.load_state_dict(model.state_dict(), strict=False)` works, and so
     does saving `gated` and loading into a fresh `insert_gates(model, ...)`. A traced copy is a `torch.fx.GraphModule`.
     Whichever way, with its gates passing everything on the copy is compared with `model`: in evaluation mode on several
-    inputs, in training mode with the same random state, running statistics included (where it runs on the example in
-    training mode at all). The copy's embeddings also take tokens as float32, as data sets hold them.
+    inputs, in training mode with the same random state, running statistics and gradients included (where it runs on the
+    example in training mode at all). The copy's embeddings also take tokens as float32, as data sets hold them.
 
     Args:
         model: any module; unchanged.
@@ -155,7 +157,8 @@ def insert_gates(
                "functions on every input", "put vibtheory.Gate into the model by hand")  # fmt: skip
     if not gates:
         remedy = "use nn.ReLU (or another activation of torch.nn), or put vibtheory.Gate into the model by hand"
-        reject("model", f"{type(model).__name__} without an activation", "at least one activation", remedy)
+        wanted = "at least one activation, where gradients are on"
+        reject("model", f"{type(model).__name__} without an activation", wanted, remedy)
     for name, module in result.named_modules():
         module.training = modes.get(name, model.training)
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
@@ -208,10 +211,34 @@ def _changes(model: nn.Module, gated: nn.Module, inputs: tuple[Any, ...]) -> str
                 kept = dict(model.named_buffers()) | dict(open_.named_buffers())
                 if any(not torch.allclose(value, kept[key], equal_nan=True) for key, value in plain.named_buffers()):
                     return "in what training records (running statistics)"
+                # a trace drops torch.no_grad() and backward passes of the user's own
+                if not _learn_alike(plain, open_, batch):
+                    return "in what training learns (gradients)"
                 break
         except (RuntimeError, TypeError, ValueError, IndexError) as failure:
             return f"by an error ({failure})"
     return ""
+
+
+def _learn_alike(plain: nn.Module, gated: nn.Module, batch: tuple[Any, ...]) -> bool:
+    """Has each parameter of `plain` the gradient in `gated` that it has there, of random sums of the outputs?"""
+    wanted, got = (_gradients(net, batch) for net in (plain, gated))
+    largest = max([float(g.abs().max()) for g in wanted.values() if g.numel()], default=0.0)
+    close = partial(torch.allclose, rtol=_LEARNED, atol=_LEARNED * 1e-2 * largest, equal_nan=True)
+    return all(close(got[name], gradient) for name, gradient in wanted.items() if name in got)
+
+
+def _gradients(net: nn.Module, batch: tuple[Any, ...]) -> dict[str, Tensor]:
+    """By parameter; one that nothing depends on has 0."""
+    named = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    with torch.enable_grad(), random_stream(0, "comparison of gradients", device_of(batch)):
+        leaves = pytree.tree_leaves(opened(called(net, copied(batch))))
+        outputs = [v for v in leaves if isinstance(v, Tensor) and v.requires_grad]
+        weights = [torch.randn_like(v) for v in outputs]
+    if not outputs or not named:
+        return {name: torch.zeros_like(p) for name, p in named.items()}
+    found = torch.autograd.grad(outputs, [*named.values()], weights, allow_unused=True, materialize_grads=True)
+    return dict(zip(named, found, strict=True))
 
 
 def _why_fused(plain: nn.Module, open_: nn.Module, inputs: tuple[Any, ...]) -> str:

@@ -60,7 +60,7 @@ class _Recorder(UnitAxes):
             same = any(v.shape == result.shape for v in given)
             if name_of(func) == "softmax" or (same and name_of(func) not in _PRODUCTS):
                 self._weights[id(result)] = result
-        if place is None:
+        if place is None or not torch.is_grad_enabled():  # inside torch.no_grad() or an autograd.Function
             return result
         if place.group == "activation":
             axis, layer, kind = self.of(result)
@@ -259,7 +259,7 @@ def _record(net: nn.Module, inputs: tuple[Any, ...]) -> tuple[_Recorder, set[int
     """What one forward pass of `net` shows of its places, and the ids of its outputs."""
     recorder = _Recorder()
     _watch(net, Hooks(recorder))
-    with torch.no_grad(), random_state_kept(device_of(inputs)), recorder:
+    with torch.enable_grad(), random_state_kept(device_of(inputs)), recorder:
         outputs = pytree.tree_leaves(opened(net(*inputs)))
     recorder.read(outputs)
     return recorder, {id(value) for value in outputs}

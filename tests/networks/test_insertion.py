@@ -434,6 +434,12 @@ BAD: list[tuple[nn.Module, Any, dict[str, Any], str]] = [
     ),
     (Lazy(), torch.zeros(1, 4), {}, "model: got lazy layers that have no weights yet"),
     (torch.compile(SEQUENTIAL), torch.zeros(1, 2, 8, 8), {}, "model: got a compiled model"),
+    (
+        nn.Sequential(nn.Linear(4, 4), nn.ReLU(), torch.jit.trace(nn.Linear(4, 2), torch.zeros(1, 4))),
+        torch.zeros(1, 4),
+        {},
+        "model: got a scripted part '2'",
+    ),
     (Shifting(), torch.zeros(1, 4), {}, "Shifting, in which training has something else in place of 'b'"),
 ]
 

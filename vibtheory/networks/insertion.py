@@ -92,8 +92,10 @@ def insert_gates(
             lists them) or option, a multiplier that is no number >= 0, an example the model does not take, or a model
             that gates would change.
     """
-    if isinstance(model, torch.jit.ScriptModule):
-        reject("model", "a scripted model", "the Python module that it was made from", "insert gates, then script")
+    for name, module in model.named_modules():  # a trace would lose its weights, and it takes no hooks
+        if isinstance(module, torch.jit.ScriptModule):
+            got = f"a scripted part {name!r}" if name else "a scripted model"
+            reject("model", got, "the Python module that it was made from", "insert gates, then script")
     if hasattr(model, "_orig_mod"):
         reject("model", "a compiled model", "the module that it was made from", "insert gates, then compile")
     if any(map(is_lazy, model.parameters())):
@@ -225,20 +227,18 @@ def _learn_alike(plain: nn.Module, gated: nn.Module, batch: tuple[Any, ...]) -> 
     wanted, got = (_gradients(net, batch) for net in (plain, gated))
     largest = max([float(g.abs().max()) for g in wanted.values() if g.numel()], default=0.0)
     close = partial(torch.allclose, rtol=_LEARNED, atol=_LEARNED * 1e-2 * largest, equal_nan=True)
-    return all(close(got[name], gradient) for name, gradient in wanted.items() if name in got)
+    return all(close(got.get(name, torch.zeros_like(g)), g) for name, g in wanted.items())
 
 
 def _gradients(net: nn.Module, batch: tuple[Any, ...]) -> dict[str, Tensor]:
-    """By parameter; one that nothing depends on has 0."""
-    named = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    """By parameter, under each of its names; one that nothing depends on has 0."""
+    net.zero_grad()
     with torch.enable_grad(), random_stream(0, "comparison of gradients", device_of(batch)):
         leaves = pytree.tree_leaves(opened(called(net, copied(batch))))
         outputs = [v for v in leaves if isinstance(v, Tensor) and v.requires_grad]
-        weights = [torch.randn_like(v) for v in outputs]
-    if not outputs or not named:
-        return {name: torch.zeros_like(p) for name, p in named.items()}
-    found = torch.autograd.grad(outputs, [*named.values()], weights, allow_unused=True, materialize_grads=True)
-    return dict(zip(named, found, strict=True))
+        torch.autograd.backward(outputs, [torch.randn_like(v) for v in outputs])
+    named = net.named_parameters(remove_duplicate=False)
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in named}
 
 
 def _why_fused(plain: nn.Module, open_: nn.Module, inputs: tuple[Any, ...]) -> str:

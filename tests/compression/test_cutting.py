@@ -251,7 +251,7 @@ def test_gates_beside_weights_that_are_not_followed_are_named() -> None:
     net = Plain(a=_Standardised(3, 6, 3), r=nn.ReLU(), g=gate(6, [1, 4]), b=_Standardised(6, 4, 1))
     shapes, small = small_of(net, 3, 5, 5)
     assert shapes == {"a.weight": [6, 3], "b.weight": [4, 6]}
-    assert "what makes 2 of its 6 units stays" in small.cut_report.stayed["body.g"]  # type: ignore[union-attr, index]
+    assert "2 of 6 units stay: " in small.cut_report.stayed["body.g"]  # type: ignore[union-attr, index]
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda kind: kind.__name__)
@@ -293,6 +293,8 @@ def test_what_is_spread_over_units_comes_before_or_behind_them() -> None:
                   b=nn.Conv2d(6, 2, 1))  # fmt: skip
     shapes, _ = small_of(net, 3, 5, 5)
     assert shapes == {"a.weight": [4, 3], "map.weight": [1, 3], "b.weight": [2, 4]}
+
+
 class _Swish(torch.autograd.Function):
     """As published for EfficientNets: a backward pass of its own, which keeps the input alone."""
 
@@ -324,3 +326,27 @@ def test_empty_caches_and_functions_with_a_backward_pass_of_their_own_are_follow
 
     shapes, _ = small_of(Decoder(), 5)
     assert shapes == {"a.weight": [4, 5], "b.weight": [3, 4]}
+
+
+@pytest.mark.parametrize("how", ["mm", "einsum"])
+def test_weights_used_by_hand(how: str) -> None:
+    """x @ w.T is followed; where a use is not, the report says that the units stayed, where it once said all gone."""
+
+    class ByHand(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w, self.v = nn.Parameter(torch.randn(6, 5)), nn.Parameter(torch.randn(3, 6))
+            self.gate = gate(6, [1, 4])
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x @ self.w.T if how == "mm" else torch.einsum("ni,oi->no", x, self.w)
+            h = self.gate(torch.relu(h))
+            return h @ self.v.T if how == "mm" else torch.einsum("ni,oi->no", h, self.v)
+
+    shapes, small = small_of(ByHand(), 5)
+    if how == "mm":
+        assert shapes == {"w": [4, 5], "v": [3, 4]}
+        assert not small.cut_report.stayed  # type: ignore[union-attr]
+    else:
+        assert shapes == {"w": [6, 5], "v": [3, 6]}
+        assert str(small.cut_report).startswith("gate: 2 of 6 units stay: ")

@@ -22,7 +22,20 @@ from torch.utils import _pytree as pytree
 
 from vibtheory.compression.fixed_modules import FixedScale
 
-__all__ = ["CONSTANT", "VARIES", "ZERO", "Fact", "Facts", "Ids", "Key", "Units", "Use", "along_axis", "compact"]
+__all__ = [
+    "CONSTANT",
+    "VARIES",
+    "ZERO",
+    "Fact",
+    "Facts",
+    "Ids",
+    "Key",
+    "Units",
+    "Use",
+    "along_axis",
+    "compact",
+    "flips",
+]
 
 aten = torch.ops.aten
 ZERO, CONSTANT, VARIES = 0, 1, 2
@@ -100,6 +113,11 @@ def compact(full: Tensor) -> Tensor:
 
 def along_axis(values: Tensor, axis: int, ndim: int) -> Tensor:
     return values.view([-1 if a == axis % ndim else 1 for a in range(ndim)])
+
+
+def flips(node: fx.Node) -> bool:
+    """w.t() or w.T"""
+    return node.target is aten.t.default or (node.target is aten.permute.default and node.args[1] == [1, 0])
 
 
 class Facts(fx.Interpreter):
@@ -183,7 +201,7 @@ class Facts(fx.Interpreter):
             if needs:
                 action(needs)
         for node, name in self.parameter.items():
-            users = [u for user in node.users for u in (user.users if user.target is aten.t.default else [user])]
+            users = [u for user in node.users for u in (user.users if flips(user) else [user])]
             if len(self.facts[node, 0].shape) > 1 and not self.as_weight.issuperset(users):
                 for (other, _), ids in self.found.ids.items():
                     if other == name:

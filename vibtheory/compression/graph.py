@@ -290,32 +290,30 @@ def _stayed(
     net: nn.Module, units: Units, classes: NDArray[np.int64], keep: dict[tuple[str, int], _Mask], gone: dict[str, _Mask]
 ) -> dict[str, str]:
     """By layer, how many of its outputs stay though a gate closes them, and why."""
-    closed = np.zeros(units.count, bool)
-    gates = {}
+    closed, made = np.zeros(units.count, bool), np.zeros(units.count, bool)
+    shut: dict[str, NDArray[np.int64]] = {}  # classes of its closed units by gate
     for name, module in net.named_modules():
         if isinstance(module, FixedScale) and (f"{name}.weight", 0) in units.ids:
-            of = classes[units.ids[f"{name}.weight", 0]]
-            gates[name] = of, (module.weight == 0).cpu().numpy()
-            closed[of[gates[name][1]]] = True
+            shut[name] = classes[units.ids[f"{name}.weight", 0][(module.weight == 0).cpu().numpy()]]
+            closed[shut[name]] = True
     why: dict[int, str] = {}
     for ids, reason in units.pinned:
         for each in np.unique(classes[ids]).tolist():
             why.setdefault(each, reason)
     stayed = {}
-    made = [
-        classes[units.ids[use.weight, use.rows_axis]] for use in units.uses if (use.weight, use.rows_axis) in units.ids
-    ]
-    for name, (of, zero) in gates.items():
-        if (here := zero & ~np.isin(of, np.concatenate([*made, []]))).any():
-            reason = Counter(why.get(k, "") for k in of[here].tolist()).most_common(1)[0][0]
-            stayed[name] = f"what makes {here.sum()} of its {len(of)} units stays: {reason}"
     for use in units.uses:
         if (use.weight, use.rows_axis) not in units.ids:
             continue
         ids = units.ids[use.weight, use.rows_axis]
+        made[classes[ids]] = True
         here = closed[classes[ids]] & keep[use.weight, use.rows_axis] & ~gone.get(use.weight, np.zeros(len(ids), bool))
         if here.any():
             reasons = Counter(why.get(k, "others hear it through open gates") for k in classes[ids[here]].tolist())
             reason = reasons.most_common(1)[0][0]
             stayed[use.weight.removesuffix(".weight")] = f"{here.sum()} of {len(ids)} outputs stay: {reason}"
+    for name, ids in shut.items():  # behind no weight that was followed
+        if (lost := ids[~made[ids]]).size:
+            reasons = Counter(why.get(k, "nothing that makes it is followed") for k in lost.tolist())
+            all_of_them = len(units.ids[f"{name}.weight", 0])
+            stayed[name] = f"{lost.size} of {all_of_them} units stay: {reasons.most_common(1)[0][0]}"
     return stayed

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from vibtheory.compression.facts import CONSTANT, VARIES, ZERO, Fact, Facts, Use, along_axis, compact
+from vibtheory.compression.facts import CONSTANT, VARIES, ZERO, Fact, Facts, Use, along_axis, compact, flips
 
 __all__ = ["Operations"]
 
@@ -363,7 +363,7 @@ class Operations(Facts):
         bias, x, weight = n.args if packet is aten.addmm else (n.args[2] if len(n.args) > 2 else None, *n.args[:2])
         if n.kwargs or not isinstance(weight, fx.Node) or not isinstance(x, fx.Node):
             return False
-        flipped = weight.target is aten.t.default
+        flipped = flips(weight)
         source = weight.args[0] if flipped else weight
         if source not in self.parameter or (bias is not None and bias not in self.parameter):
             return False

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vibtheory.compression.cut import compress
 from vibtheory.compression.export import export_onnx
@@ -262,3 +262,21 @@ def test_a_missing_library_names_the_extra(name: str, tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDependencyError, match=r"vibtheory\[export\]"):
         export_onnx(nn.Linear(2, 2), torch.zeros(1, 2), tmp_path / "net.onnx")
+
+
+class Masked(nn.Module):
+    """float64's smallest number becomes -inf in the float32 of its softmax: nothing but NaN there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        return (h + torch.finfo(h.dtype).min).float().softmax(-1) + h
+
+
+def test_float64_may_be_what_fails(tmp_path: Path) -> None:
+    net, x = Masked().eval(), torch.randn(4, 3)
+    assert net.double()(x.double()).isnan().all()
+    assert export_onnx(net.float(), x, tmp_path / "net.onnx").max_deviation < 1e-5

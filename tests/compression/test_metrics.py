@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from itertools import product
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vibtheory import networks
+from vibtheory import information_of, networks
 from vibtheory.compression import metrics
 from vibtheory.compression.liveness import alive
 from vibtheory.compression.sizes import Compression
@@ -335,3 +336,47 @@ def test_a_module_that_is_called_on_a_parameter_is_counted() -> None:
 
     x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     assert metrics.compression(insert_gates(Token(), x), example_input=x).flop == 2 * 24 + 12
+
+
+class Derivative(nn.Module):
+    """An energy's derivative, a module fed with a parameter: torch's counter of operations put hooks on both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.gate, self.b = nn.Linear(4, 6), Gate(6), nn.Linear(6, 1)
+        self.table, self.norm = nn.Parameter(torch.ones(1, 6)), nn.LayerNorm(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            h = self.gate(nn.functional.softplus(self.a(x))) + self.norm(self.table)
+            return torch.autograd.grad(self.b(h).sum(), x, create_graph=True)[0]
+
+
+def test_networks_that_derive_are_counted_and_looked_into() -> None:
+    torch.manual_seed(0)
+    net, x = Derivative(), torch.randn(40, 4)
+    with pytest.raises(InvalidInputError, match="pass example_input"):
+        metrics.compression(net)
+    size = metrics.compression(net, example_input=x[:1])
+    assert (size.weights, size.kept) == (4 * 6 + 6 + 6, (6,))
+    assert size.flop == 2 * (4 * 6 + 6)  # forwards and backwards
+    assert information_of(net, x, layer="a", noise=0.1).units == 6
+
+
+def test_a_quantised_network_has_no_weights_to_count() -> None:
+    body = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = Gated(torch.ao.quantization.quantize_dynamic(body, {nn.Linear}, dtype=torch.qint8), Gate(2))
+    with pytest.raises(InvalidInputError, match="without weights in floating point"):
+        metrics.compression(net, example_input=torch.randn(2, 4))
+
+
+class Gated(nn.Module):
+    def __init__(self, body: nn.Module, gate: Gate) -> None:
+        super().__init__()
+        self.body, self.gate = body, gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate(self.body(x))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import torch
@@ -146,6 +146,9 @@ def _by_counting(net: nn.Module, example: tuple[Any, ...]) -> Compression:
     gates = named_gates(net).values()
     kept = [int(gate.keep.sum()) for gate in gates]
     (weights, flop), (all_weights, all_flop) = (_counted(part, example) for part in (compress(net, example), net))
+    if not all_weights:
+        reject("net", f"{type(net).__name__} without weights in floating point", "weights that can be cut",
+               "count it before it is quantised")  # fmt: skip
     units = sum(gate.features for gate in gates)
     return compare(Size(weights, sum(kept), flop), Size(all_weights, units, all_flop), kept)
 
@@ -154,7 +157,6 @@ def _counted(net: nn.Module, example: tuple[Any, ...]) -> tuple[int, int]:
     """Weights, and multiply-adds of one example: the first alone, or an equal share of all where it is not taken."""
     probe = copy_of(net).eval()
     make_weights_plain(probe)
-    probe.requires_grad_(False)  # the counter asks a module's inputs for their gradient, which no_grad has taken
     weights = sum(p.numel() for p in probe.parameters() if p.ndim > 1)
     n = len(next(value for value in pytree.tree_leaves(example) if isinstance(value, torch.Tensor)))
     one = pytree.tree_map_only(torch.Tensor, lambda v: v[:1] if v.ndim and len(v) == n else v, example)
@@ -165,6 +167,9 @@ def _counted(net: nn.Module, example: tuple[Any, ...]) -> tuple[int, int]:
 
 def _multiply_adds(net: nn.Module, inputs: tuple[Any, ...]) -> int:
     counter = FlopCounterMode(display=False, custom_mapping=_FLOP)
+    whole: Any = nullcontext()  # by module it would put hooks on gradients, which some networks do not take
+    whole.parents = {"Global"}
+    counter.mod_tracker = whole
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="TF32")  # of setting any flag of mkldnn's
         # on a CPU the counter knows attention and recurrent layers by their products only

@@ -196,7 +196,7 @@ def activation(net: nn.Module, module: nn.Module, x: Tensor, *, stop: bool = Fal
 
     def catch(_: nn.Module, inputs: tuple[Any, ...], output: Tensor | None = None) -> None:
         found = inputs[0] if output is None else output
-        caught.append(found.clone() if isinstance(found, Tensor) else found)  # what follows may work in place
+        caught.append(found.detach().clone() if isinstance(found, Tensor) else found)  # what follows may work in place
         if stop:
             raise _Reached
 

@@ -46,7 +46,7 @@ def ordered_modules(net: nn.Module) -> list[tuple[str, nn.Module]]:
             Sequential or a layer with a forward pass of its own.
     """
     if not computes_as(net, (nn.Sequential,)) or net._forward_hooks:  # gates by interception
-        remedy = "pass one of vibtheory.networks, or use vibtheory.compress for other models"
+        remedy = "pass example_input=x[:2], which any model may be followed on, or one of vibtheory.networks"
         reject("net", type(net).__name__, "a torch.nn.Sequential", remedy)
     modules = list(_leaves("", net))
     for name, module in modules:

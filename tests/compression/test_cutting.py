@@ -15,6 +15,7 @@ from vibtheory.compression.fixed_modules import Expand, Select
 from vibtheory.errors import InvalidInputError
 from vibtheory.networks.equivalence import deviation
 from vibtheory.networks.gates import Gate
+from vibtheory.networks.insertion import insert_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS
 
 
@@ -350,3 +351,52 @@ def test_weights_used_by_hand(how: str) -> None:
     else:
         assert shapes == {"w": [6, 5], "v": [3, 6]}
         assert str(small.cut_report).startswith("gate: 2 of 6 units stay: ")
+
+
+@pytest.mark.parametrize("held", ["cache", "distribution"])
+def test_objects_among_outputs_are_looked_into(held: str) -> None:
+    """Such objects are equal to themselves alone, so that every copy looked changed; what they hold must stay."""
+
+    class Cache:
+        def __init__(self, keys: Tensor) -> None:
+            self.keys = [keys]
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.k = nn.Linear(4, 6), nn.Linear(6, 3), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+            h = torch.relu(self.a(x))
+            keys = self.k(h)
+            if held == "cache":
+                return self.b(h), Cache(keys)
+            return self.b(h), torch.distributions.Laplace(keys, 1 + keys.exp(), validate_args=False)
+
+    torch.manual_seed(0)
+    net, x = Net().double(), torch.randn(5, 4, dtype=torch.float64)
+    gated = insert_gates(net, x).eval()
+    gated.get_submodule("a_gate").close([0, 3])  # type: ignore[operator]
+    small = compress(gated, x)
+    assert small.get_submodule("a").weight.shape == (4, 4)
+    assert small.get_submodule("k").weight.shape == (3, 4)
+    (out, cache), (other, same) = gated(x), small(x)
+    torch.testing.assert_close(other, out)
+    for one in ("keys",) if held == "cache" else ("loc", "scale"):
+        torch.testing.assert_close(getattr(same, one), getattr(cache, one))
+
+
+def test_a_forward_pass_may_read_the_stride_of_a_layer_cut_alone() -> None:
+    class Reading(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.gate, self.norm = nn.Conv1d(3, 6, 1, stride=2), gate(6, [1, 4]), nn.GroupNorm(2, 6)
+            self.b = nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.norm(self.gate(torch.relu(self.a(x))))
+            out: Tensor = self.b(h.sum(2) * self.a.stride[0])
+            return out
+
+    shapes, _ = small_of(Reading(), 3, 6)
+    assert shapes["a.layer.weight"] == [4, 3]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Expand", "FixedScale", "Select"]
+__all__ = ["Expand", "FixedScale", "Select", "Surrounded"]
 
 
 class Select(nn.Module):
@@ -83,3 +85,13 @@ class FixedScale(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)} units, axis={self.axis}"
+
+
+class Surrounded(nn.Sequential):
+    """A `layer` between a Select and an Expand; what else a forward pass reads of it (a stride) is the layer's."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from vibtheory.compression.chain import check_not_vanished
 from vibtheory.compression.facts import Units, Use
-from vibtheory.compression.fixed_modules import Expand, FixedScale, Select
+from vibtheory.compression.fixed_modules import Expand, FixedScale, Select, Surrounded
 from vibtheory.compression.folding import fold_scales
 from vibtheory.compression.following import follow
 from vibtheory.compression.heads import cut_heads
@@ -253,7 +253,7 @@ def _make_alone(net: nn.Module, path: str, layer: Any, axes: tuple[int, int], he
     parts["layer"] = layer
     if not made.all():
         parts["expand"] = Expand(order, fill, axis)
-    _replace(net, path, nn.Sequential(parts))
+    _replace(net, path, Surrounded(parts))
     return made
 
 

@@ -114,10 +114,20 @@ def _call(net: nn.Module, inputs: tuple[Any, ...], seed: int | None) -> Any:
 
 
 def opened(output: Any) -> Any:
-    """A dataclass of outputs as the dict that it holds; anything else as it is."""
-    if not is_dataclass(output) or isinstance(output, dict | type):
-        return output
-    return {field.name: getattr(output, field.name) for field in fields(output)}
+    """Dataclasses among outputs, and objects that are equal to themselves alone (a cache, a distribution), as dicts.
+
+    Of what such an object holds a module counts by its type only.
+    """
+
+    def inside(value: Any) -> Any:
+        if is_dataclass(value) and not isinstance(value, dict | type):
+            return opened({field.name: getattr(value, field.name) for field in fields(value)})
+        if isinstance(value, nn.Module):
+            return type(value)
+        own = isinstance(value, type) or any("__eq__" in vars(kind) for kind in type(value).__mro__[:-1])
+        return value if own or not hasattr(value, "__dict__") else opened(dict(vars(value)))
+
+    return pytree.tree_map(inside, output)
 
 
 def _relative(wanted: Any, got: Any) -> float:

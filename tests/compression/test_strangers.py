@@ -509,3 +509,51 @@ def test_computed_weights_count_as_what_they_are() -> None:
     size = compression(insert_gates(model, torch.randn(4, 6)), example_input=torch.randn(4, 6))
     assert (size.weights, size.flop) == (164, 164)
     assert size.r_w == size.flop_ratio == 100
+
+
+class Refused(Exception):
+    """An author's own kind of error, derived from nothing that torch raises."""
+
+
+class Particular(nn.Module):
+    """A forward pass that refuses what it was not written for, of which the examples are none."""
+
+    def __init__(self, refuses: Callable[[nn.Module, Tensor], bool], error: Exception, whole: bool) -> None:
+        super().__init__()
+        self.refuses, self.error, self.whole = refuses, error, whole
+        self.a, self.b, self.head = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.refuses(self, x):
+            raise self.error
+        if self.whole and bool(x.sum() > 1e9):  # what torch.fx does not trace
+            return x
+        h = torch.relu(self.a(x))
+        return self.head(h + torch.relu(self.b(h)))
+
+
+@pytest.mark.parametrize("error", [Refused("no"), AssertionError("no")], ids=repr)
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    "refuses",
+    [
+        lambda net, x: not isinstance(x, Tensor),
+        lambda net, x: isinstance(x, Tensor) and len(x) > 4,
+        lambda net, x: net.training,
+        lambda net, x: isinstance(x, Tensor) and x.dtype == torch.float64,
+        lambda net, x: type(x) is Tensor and bool((x < 0).any()),
+    ],
+    ids=["a trace", "rows", "training", "float64", "negative"],
+)
+def test_what_a_model_refuses_of_our_own_is_no_error_of_its_users(
+    refuses: Callable[[nn.Module, Tensor], bool], whole: bool, error: Exception
+) -> None:
+    torch.manual_seed(0)
+    model, x = Particular(refuses, error, whole).eval(), torch.rand(2, 4)
+    gated = insert_gates(model, x).eval()
+    for gate in named_gates(gated).values():
+        gate.mu.data[::2] = 0
+    small = compress(gated, x)
+    h = torch.relu(model.a(x)) * named_gates(gated)["a_gate"].mean()
+    wanted = model.head(h + torch.relu(model.b(h)) * named_gates(gated)["b_gate"].mean())
+    torch.testing.assert_close(small(x), wanted)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from vibtheory.networks.forward import as_indices
+from vibtheory.networks.forward import MISFIT, as_indices
 from vibtheory.networks.gates import Gate
 from vibtheory.networks.insertion_fx import Tracer
 
@@ -92,8 +92,7 @@ def traced(net: nn.Module) -> fx.GraphModule | str:
     options = inspect.signature(net.forward).parameters.values()
     try:
         graph = _Tracer().trace(net, {p.name: p.default for p in options if p.default is not p.empty} or None)
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError,
-            NameError) as error:  # fmt: skip
+    except MISFIT as error:
         return f"the network cannot be traced ({type(error).__name__}: {str(error)[:120]})"
     for node in graph.nodes:
         name = name_of(node)

@@ -12,9 +12,9 @@ from torch.utils import _pytree as pytree
 
 from vibtheory.compression.chain import compress_chain, is_chain
 from vibtheory.compression.graph import CutReport, compress_graph
-from vibtheory.errors import reject
+from vibtheory.errors import InvalidInputError, reject
 from vibtheory.networks.equivalence import deviation, probes
-from vibtheory.networks.forward import as_example, copy_of, device_of, precision_of
+from vibtheory.networks.forward import MISFIT, as_example, copy_of, device_of, precision_of
 from vibtheory.networks.gates import GateLaw, named_gates
 from vibtheory.networks.sequential import flat_names, ordered_modules
 
@@ -59,7 +59,9 @@ def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool 
     for precise in (True, False):
         try:
             return _compress(net, example, chain, fold_batchnorm, precise)
-        except RuntimeError:  # a forward pass that insists on its own precision
+        except InvalidInputError:
+            raise
+        except MISFIT:  # a forward pass that insists on its own precision
             if not precise:
                 raise
     raise AssertionError

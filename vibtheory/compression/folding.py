@@ -12,6 +12,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from vibtheory.compression.fixed_modules import Expand, FixedScale, Select
 from vibtheory.compression.following import CONVOLUTIONS
 from vibtheory.errors import reject
+from vibtheory.networks.forward import MISFIT
 from vibtheory.networks.insertion_fx import Tracer
 
 __all__ = ["fold_scales"]
@@ -38,7 +39,7 @@ def fold_scales(net: nn.Module, example: tuple[Any, ...]) -> nn.Module:
         got = f"{type(net).__name__}, whose forward pass calls a module that it does not hold ({error})"
         reject("net", got, "a model of its own modules",
                "put a function on an object by types.MethodType, which copies follow")  # fmt: skip
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, IndexError):
+    except MISFIT:
         return net
     for name, buffer in traced.named_buffers():  # the run may have moved what it records
         buffer.copy_(before[name])

@@ -29,14 +29,12 @@ from vibtheory.compression.following import follow
 from vibtheory.compression.heads import cut_heads
 from vibtheory.errors import reject
 from vibtheory.networks.equivalence import deviation, other_sizes, training_batches
-from vibtheory.networks.forward import called, copied
+from vibtheory.networks.forward import MISFIT, called, copied
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.options import SameOptions, takes_options
 
 __all__ = ["CutReport", "compress_graph"]
 
-# What torch raises where a model cannot be traced to its operations, or not run after its layers were cut.
-_MISREAD = (IndexError, KeyError, RuntimeError, AttributeError, TypeError, ValueError, AssertionError)
 _Mask = NDArray[np.bool_]
 _TRAINING_TOLERANCE = 1e-4
 
@@ -80,7 +78,7 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
         try:
             with redirect_stderr(StringIO()):  # torch.fx prints where shapes no longer meet
                 return deviation(given, small, inputs) <= tolerance
-        except (RuntimeError, IndexError, ValueError):  # shapes that no longer meet
+        except MISFIT:  # shapes that no longer meet
             return False
 
     with torch.no_grad():  # what it cannot take, such as a precision that is not its own, ends here
@@ -101,7 +99,7 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
                 break
         else:
             small, report = headless, CutReport({"": "all of it stays: its outputs moved wherever it was cut"})
-    except _MISREAD as error:
+    except MISFIT as error:
         why = f"it could not be {doing} ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         small, report = headless, CutReport({"": f"all of it stays: {why}"})
     folded = fold_scales(copy.deepcopy(small), inputs[0])
@@ -119,8 +117,8 @@ def _trains_alike(small: nn.Module, folded: nn.Module, example: tuple[Any, ...])
         one, other = (copy.deepcopy(net).train() for net in (small, folded))
         try:
             return deviation(one, other, [batch], seed=0) <= _TRAINING_TOLERANCE
-        except (RuntimeError, TypeError, ValueError, IndexError):  # such as a BatchNorm on one row
-            with suppress(*_MISREAD), torch.no_grad():
+        except MISFIT:  # such as a BatchNorm on one row
+            with suppress(MISFIT), torch.no_grad():
                 called(other, copied(batch))
                 return False  # it has lost what `small` stumbles over
     return True

@@ -22,6 +22,7 @@ from vibtheory.compression.following import silent_inputs
 from vibtheory.errors import as_torch_seed, reject
 from vibtheory.networks.attention import SplitAttention
 from vibtheory.networks.equivalence import deviation
+from vibtheory.networks.forward import MISFIT
 from vibtheory.networks.interception import hooks_of
 from vibtheory.networks.places import Place
 from vibtheory.networks.unit_axes import LAYOUT, name_of
@@ -55,7 +56,7 @@ def cut_heads(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: float) -
     try:
         cut = not closed or _cut_written(small, closed, inputs[0], tolerance)
         cut = cut and (not (closed or split) or deviation(net, small, inputs) <= tolerance)
-    except (RuntimeError, IndexError, ValueError, TypeError):  # sizes that do not meet
+    except MISFIT:  # sizes that do not meet
         cut = False
     if not cut:
         reject("net", f"closed heads at {', '.join([name for name, _ in split] + closed)}, in attention whose own "

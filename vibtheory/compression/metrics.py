@@ -24,7 +24,7 @@ from vibtheory.compression.evaluation import Evaluation, error, evaluate
 from vibtheory.compression.liveness import alive_units, spread
 from vibtheory.compression.sizes import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
 from vibtheory.errors import InvalidInputError, reject
-from vibtheory.networks.forward import as_example, called, copied, copy_of, device_of, precision_of
+from vibtheory.networks.forward import MISFIT, as_example, called, copied, copy_of, device_of, precision_of
 from vibtheory.networks.gates import GateLaw, RNPGate, named_gates
 
 __all__ = [
@@ -160,7 +160,7 @@ def _counted(net: nn.Module, example: tuple[Any, ...]) -> tuple[int, int]:
     weights = sum(p.numel() for p in probe.parameters() if p.ndim > 1)
     n = len(next(value for value in pytree.tree_leaves(example) if isinstance(value, torch.Tensor)))
     one = pytree.tree_map_only(torch.Tensor, lambda v: v[:1] if v.ndim and len(v) == n else v, example)
-    with suppress(RuntimeError, TypeError, ValueError, IndexError, AssertionError):
+    with suppress(MISFIT):
         return weights, _multiply_adds(probe, one)
     return weights, _multiply_adds(probe, example) // n
 

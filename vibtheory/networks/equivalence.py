@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from vibtheory.errors import as_torch_seed
-from vibtheory.networks.forward import called, copied, embeddings
+from vibtheory.networks.forward import MISFIT, called, copied, embeddings
 from vibtheory.networks.streams import random_stream
 
 __all__ = ["deviation", "device_of", "opened", "other_sizes", "probes", "training_batches"]
@@ -69,7 +69,7 @@ def other_sizes(example: tuple[Any, ...], net: nn.Module) -> list[tuple[Any, ...
         found += [twice(axes, shape) for shape in sorted(shapes) if len(shape) > axes[-1]]
     taken = []
     for inputs in found:
-        with suppress(RuntimeError, TypeError, ValueError, IndexError, AssertionError), torch.no_grad():
+        with suppress(MISFIT), torch.no_grad():
             called(copy.deepcopy(net), copied(inputs))
             taken.append(inputs)
     return taken
@@ -87,14 +87,21 @@ def training_batches(example: tuple[Any, ...]) -> list[tuple[Any, ...]]:
 def deviation(reference: nn.Module, small: nn.Module, inputs: list[tuple[Any, ...]], seed: int | None = None) -> float:
     """The largest |difference| of any output entry, relative to the largest entry of that output tensor in size.
 
-    All tensors of a tuple, dict or nested output count; infinity where structure or shapes differ, or where an output
+    Of `inputs` the first is the example; others that `reference` refuses (negative numbers, say) do not count. All
+    tensors of a tuple, dict or nested output count; infinity where structure or shapes differ, or where an output
     that is 0 everywhere does not stay so. Both networks are called as they are, without gradients; with a seed, from
     the same random state; the global one is left alone.
     """
     worst = 0.0
     with torch.no_grad():
-        for one in inputs:
-            (wanted, structure), (got, other) = (_call(net, one, seed) for net in (reference, small))
+        for place, one in enumerate(inputs):
+            try:
+                wanted, structure = _call(reference, one, seed)
+            except MISFIT:
+                if place == 0:
+                    raise
+                continue
+            got, other = _call(small, one, seed)
             if structure != other:
                 return math.inf
             for a, b in zip(wanted, got, strict=True):

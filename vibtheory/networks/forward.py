@@ -19,6 +19,7 @@ from vibtheory.networks.remembering import remembered
 from vibtheory.networks.streams import random_stream
 
 __all__ = [
+    "MISFIT",
     "activation",
     "as_example",
     "as_indices",
@@ -39,6 +40,10 @@ __all__ = [
     "with_hooks",
     "with_results",
 ]
+
+MISFIT = Exception
+"""What a forward pass raises on what it was not written for (other inputs, a trace's proxies, layers that were cut):
+anything, as its author chose."""
 
 Call = tuple[nn.Module, Any]
 
@@ -162,7 +167,7 @@ def run_on(net: nn.Module, inputs: tuple[Any, ...], argument: str = "example_inp
     try:
         with torch.no_grad():
             return called(net, inputs)
-    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, KeyError, AttributeError) as failure:
+    except MISFIT as failure:
         detail = " ".join(str(failure).split())[:300]
         reject(argument, f"an input the model does not take ({detail})", "one batch", "pass x_train[:2]")
 
@@ -175,7 +180,7 @@ def in_float64(net: nn.Module, x: Any) -> nn.Module:
         with torch.no_grad(), evaluating(exact):
             own = torch.as_tensor(x[:2]).to(place, torch.float64, copy=True)  # a first layer may work in place
             called(exact, (own,))
-    except (RuntimeError, ValueError, IndexError, TypeError):  # it says so again, or runs, in its own precision
+    except MISFIT:  # it says so again, or runs, in its own precision
         return copy_of(net)
     return exact
 

@@ -22,7 +22,16 @@ from torch.utils import _pytree as pytree
 
 from vibtheory.errors import InvalidInputError, as_positive, reject, shown
 from vibtheory.networks.equivalence import deviation, device_of, opened, probes, training_batches
-from vibtheory.networks.forward import as_example, called, copied, copy_of, run_on, take_float_tokens, with_hooks
+from vibtheory.networks.forward import (
+    MISFIT,
+    as_example,
+    called,
+    copied,
+    copy_of,
+    run_on,
+    take_float_tokens,
+    with_hooks,
+)
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import ACTIVATIONS, Tracer, insert_into_graph
 from vibtheory.networks.interception import intercept, places_of
@@ -147,7 +156,7 @@ def insert_gates(
         try:
             result, gates = insert_into_graph(result, graph, inputs, input_axis, make)
             changed = _changes(model, result, inputs)
-        except (KeyError, AttributeError, TypeError, RuntimeError):  # a trace in which a buffer is not a tensor, say
+        except MISFIT:  # a trace in which a buffer is not a tensor, say
             changed = "as a trace"
     if changed:
         result = copy_of(model).eval()
@@ -185,7 +194,7 @@ def _trace(model: nn.Module) -> fx.Graph | None:
     except NameError as error:  # torch's word for it; a copy would go on with the other model's weights
         got = f"{type(model).__name__}, whose forward pass calls a module that it does not hold ({error})"
         reject("model", got, "a model of its own modules", "make that module an attribute of the model")
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError):
+    except MISFIT:
         return None  # control flow that depends on data, unpacking of proxies, …
 
 
@@ -217,7 +226,7 @@ def _changes(model: nn.Module, gated: nn.Module, inputs: tuple[Any, ...]) -> str
                 if not _learn_alike(plain, open_, batch):
                     return "in what training learns (gradients)"
                 break
-        except (RuntimeError, TypeError, ValueError, IndexError) as failure:
+        except MISFIT as failure:
             return f"by an error ({failure})"
     return ""
 

@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from vibtheory.errors import reject
 from vibtheory.networks.attention import SplitAttention, can_be_split, split_attention
 from vibtheory.networks.equivalence import device_of, opened, training_batches
+from vibtheory.networks.forward import MISFIT
 from vibtheory.networks.places import Place, Rule, choose
 from vibtheory.networks.sequential import free_name
 from vibtheory.networks.streams import random_state_kept
@@ -306,7 +307,7 @@ def intercept(
     for batch in training_batches(inputs):
         try:
             trained, _ = _record(copy.deepcopy(net).train(), batch)
-        except (RuntimeError, TypeError, ValueError, IndexError):
+        except MISFIT:
             continue
         for place, (value, axis, layer, _) in seen.items():
             other = (trained.places | trained.outputs).get(place)

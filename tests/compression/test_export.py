@@ -257,6 +257,16 @@ def test_rounding_is_no_deviation(tmp_path: Path) -> None:
     assert export_onnx(net, torch.randn(2, 64).half(), tmp_path / "b.onnx").max_deviation < 1e-2
 
 
+class Two(nn.Linear):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        return super().forward(x), x
+
+
+def test_several_outputs_are_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="got Two that returns a tuple, expected one tensor"):
+        export_onnx(Two(2, 2), torch.zeros(2, 2), tmp_path / "net.onnx")
+
+
 @pytest.mark.parametrize("name", ["onnx", "onnxruntime"])
 def test_a_missing_library_names_the_extra(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)

@@ -27,7 +27,7 @@ from vibtheory.errors import (
     check_type,
     reject,
 )
-from vibtheory.networks.forward import as_example, copy_of, embeddings, in_float64, precision_of
+from vibtheory.networks.forward import as_example, copy_of, embeddings, in_float64, precision_of, run_on
 from vibtheory.networks.gates import named_gates
 from vibtheory.storage import write_bytes
 
@@ -99,7 +99,7 @@ def export_onnx(
         seed: of the random inputs that are compared.
 
     Raises:
-        InvalidInputError: `model` still has gates, the folder does not exist, or `path` is no regular file.
+        InvalidInputError: `model` has gates or returns no tensor, the folder does not exist, or `path` is no file.
         MissingDependencyError: onnx or onnxruntime is not installed.
         VibTheoryError: the model cannot be written as ONNX, onnxruntime disagrees with torch, or the file cannot be
             written; in each case the old file, if any, stays.
@@ -111,6 +111,10 @@ def export_onnx(
     if more:
         reject("example_input", f"{1 + len(more)} inputs", "one batch [N, ...]", "wrap the model so that it splits one")
     example = example.detach().cpu()
+    output = run_on(plain, (example.clone(),))
+    if not isinstance(output, Tensor):
+        reject("model", f"{type(model).__name__} that returns a {type(output).__name__}", "one tensor",
+               "wrap the model so that it returns the output to export")  # fmt: skip
     generator = torch.Generator().manual_seed(as_torch_seed("seed", seed, "inputs that test an export"))
     for free in (True, False):
         examples = len(example) + 3 if free else len(example)  # another batch size than the example's

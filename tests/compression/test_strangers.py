@@ -557,3 +557,63 @@ def test_what_a_model_refuses_of_our_own_is_no_error_of_its_users(
     h = torch.relu(model.a(x)) * named_gates(gated)["a_gate"].mean()
     wanted = model.head(h + torch.relu(model.b(h)) * named_gates(gated)["b_gate"].mean())
     torch.testing.assert_close(small(x), wanted)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "between"),
+    [
+        (1, nn.Upsample(scale_factor=2, mode="linear")),
+        (1, nn.ConstantPad1d((2, 0), 0.0)),  # a causal convolution's
+        (2, nn.ZeroPad2d((0, 1, 0, 1))),
+        (2, nn.ZeroPad2d((-1, 1, 0, 2))),
+        (2, nn.Upsample(scale_factor=2, mode="bicubic")),
+        (2, nn.Upsample(scale_factor=2, mode="nearest-exact")),
+        (3, nn.Upsample(scale_factor=2, mode="trilinear")),
+        (3, nn.Upsample(scale_factor=2)),
+        (3, nn.AdaptiveMaxPool3d(2)),
+        (3, nn.ReplicationPad3d(1)),
+        (3, nn.ZeroPad3d(1)),
+    ],
+    ids=str,
+)
+def test_what_resizes_maps_leaves_their_units_where_they_are(dimensions: int, between: nn.Module) -> None:
+    torch.manual_seed(0)
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
+    layers = [kind(2, 6, 3, padding=1), nn.ReLU(), between, kind(6, 3, 2), nn.Flatten(2)]
+    net = _closed(nn.Sequential(*layers), torch.randn(2, 2, *[4] * dimensions)).double()
+    small = compress(net, torch.randn(2, 2, *[4] * dimensions).double())
+    assert [tuple(p.shape[:2]) for p in small.parameters() if p.ndim > 1] == [(3, 2), (3, 3)]
+    wider = torch.randn(3, 2, 7, *[5] * (dimensions - 1)).double()
+    torch.testing.assert_close(small(wider), net(wider), rtol=1e-12, atol=1e-12)
+
+
+def test_padding_with_another_number_is_heard() -> None:
+    """A closed unit whose border is 1: its listener stays, and at other sizes too."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(2, 6, 3, padding=1), nn.ReLU(), nn.ConstantPad2d((0, 1, 0, 1), 1.0), nn.Conv2d(6, 3, 2)]
+    net = _closed(nn.Sequential(*layers, nn.Flatten(2)), torch.randn(2, 2, 4, 4))
+    small = compress(net, torch.randn(2, 2, 4, 4))
+    assert [tuple(p.shape[:2]) for p in small.parameters() if p.ndim > 1] == [(3, 2), (3, 6)]
+    wider = torch.randn(3, 2, 7, 5)
+    torch.testing.assert_close(small(wider), net(wider))
+
+
+class Transposed(nn.Module):
+    """Maps as tokens: the first Linear meets its input transposed in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.a, self.head = nn.Conv1d(3, 12, 3), nn.Linear(12, 16), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = torch.relu(self.conv(x)).transpose(1, 2)
+        return self.head(torch.relu(self.a(tokens)).mean(1))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_linear_layer_on_a_transposed_input_is_followed(rows: int) -> None:
+    torch.manual_seed(0)
+    net, x = _closed(Transposed(), torch.randn(2, 3, 9)), torch.randn(rows, 3, 9)
+    small = compress(net, x)
+    assert [tuple(p.shape[:2]) for p in small.parameters() if p.ndim > 1] == [(6, 3), (8, 6), (2, 8)]
+    torch.testing.assert_close(small(x), net(x))

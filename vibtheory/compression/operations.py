@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from vibtheory.compression.facts import CONSTANT, VARIES, ZERO, Fact, Facts, Use, along_axis, compact, flips
+from vibtheory.compression.facts import CONSTANT, VARIES, ZERO, Fact, Facts, Key, Use, along_axis, compact, flips
 
 __all__ = ["Operations"]
 
@@ -27,18 +27,21 @@ _LAYOUT = {
     *(aten.squeeze, aten.unsqueeze, aten.cat, aten.stack, aten.split, aten.split_with_sizes, aten.unbind, aten.chunk),
     *(aten.unsafe_split, aten.index_select, aten.repeat, aten.roll, aten.flip, aten.reshape, aten._reshape_alias),
     *(aten.pixel_shuffle, aten.pixel_unshuffle, aten.channel_shuffle, aten.native_channel_shuffle),
-    *(aten.constant_pad_nd,),
 }
 _VIEWS = (aten.view, aten._unsafe_view, aten.reshape, aten._reshape_alias)
 _SAFE_LAYOUT = {*_VIEWS, aten.permute, aten.transpose, aten.t, aten.expand, aten.squeeze, aten.unsqueeze}
 _SAME = {aten.clone, aten.detach, aten.alias, aten._to_copy, aten.lift_fresh_copy, aten.lift, aten._prelu_kernel}
 _SAME |= {aten.hardswish}  # entry by entry, though torch does not tag it so
-_SPATIAL = {  # entries are combined over the last axes with weights >= 0; how many axes
+_SPATIAL = {  # entries are combined over the last axes; how many axes
+    **dict.fromkeys((aten.upsample_nearest1d, aten._upsample_nearest_exact1d, aten.upsample_linear1d), 1),
+    **dict.fromkeys((aten.reflection_pad1d, aten.replication_pad1d), 1),
     **dict.fromkeys((aten.max_pool2d_with_indices, aten.avg_pool2d, aten._adaptive_avg_pool2d), 2),
-    **dict.fromkeys((aten.adaptive_max_pool2d, aten.upsample_nearest2d, aten.upsample_bilinear2d), 2),
+    **dict.fromkeys((aten.adaptive_max_pool2d, aten.reflection_pad2d, aten.replication_pad2d), 2),
+    **dict.fromkeys((aten.upsample_nearest2d, aten._upsample_nearest_exact2d, aten.upsample_bilinear2d), 2),
+    **dict.fromkeys((aten.upsample_bicubic2d, aten._upsample_bilinear2d_aa, aten._upsample_bicubic2d_aa), 2),
     **dict.fromkeys((aten.max_pool3d_with_indices, aten.avg_pool3d, aten._adaptive_avg_pool3d), 3),
-    **dict.fromkeys((aten.upsample_nearest1d, aten.reflection_pad1d, aten.replication_pad1d), 1),
-    **dict.fromkeys((aten.reflection_pad2d, aten.replication_pad2d), 2),
+    **dict.fromkeys((aten.adaptive_max_pool3d, aten.reflection_pad3d, aten.replication_pad3d), 3),
+    **dict.fromkeys((aten.upsample_nearest3d, aten._upsample_nearest_exact3d, aten.upsample_trilinear3d), 3),
 }
 _AVERAGES = {aten._adaptive_avg_pool2d, aten._adaptive_avg_pool3d}
 _REDUCTIONS = {aten.mean, aten.sum, aten.amax, aten.amin}
@@ -73,7 +76,8 @@ class Operations(Facts):
         if packet is None or func._schema.is_mutable:
             return lambda n, outs: False
         for rule, packets in (
-            (self._layout, _LAYOUT), (self._spatial, _SPATIAL), (self._reduction, _REDUCTIONS),
+            (self._layout, _LAYOUT), (self._spatial, _SPATIAL),
+            (self._padding, {aten.constant_pad_nd}), (self._reduction, _REDUCTIONS),
             (self._within, {*_SOFTMAX, aten.native_layer_norm}), (self._batchnorm, _BATCHNORM),
             (self._groupnorm, {aten.native_group_norm}), (self._convolution, {aten.convolution}),
             (self._linear, {aten.addmm, aten.mm, aten.linear}), (self._embedding, {aten.embedding}),
@@ -247,7 +251,21 @@ class Operations(Facts):
         state = fact.state.amax(axes, keepdim=True)
         if n.target.overloadpacket in _AVERAGES:  # type: ignore[union-attr]
             state = self._at_any_size(n, state, axes)
-        self.facts[n, 0] = Fact(fact.units, state, outs[0].shape)
+        return self._mixed(n, key, Fact(fact.units, state, outs[0].shape), axes)
+
+    def _padding(self, n: fx.Node, outs: list[Any]) -> bool:
+        """Around maps it leaves units where they are; along their axis it moves them."""
+        ((key, fact), *_) = self._operands(n)
+        axes = sorted({-1 - k // 2 for k, by in enumerate(n.args[1]) if by})  # type: ignore[arg-type]
+        if not axes or any(fact.units.shape[a] > 1 for a in axes):
+            return self._layout(n, outs)
+        filled = len(n.args) > 2 and n.args[2] != 0
+        state = fact.state.amax(axes, keepdim=True).clamp_min(CONSTANT if filled else ZERO)
+        return self._mixed(n, key, Fact(fact.units, state, outs[0].shape), axes)
+
+    def _mixed(self, n: fx.Node, key: Key, fact: Fact, axes: list[int]) -> bool:
+        """Entries along `axes`, which are of one unit each, make what `fact` says."""
+        self.facts[n, 0] = fact
 
         def action(needs: dict[int, Tensor]) -> None:
             self._need(key, reduce(lambda need, axis: need.any(axis, keepdim=True), axes, needs[0]))

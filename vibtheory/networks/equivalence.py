@@ -17,7 +17,7 @@ from vibtheory.errors import as_torch_seed
 from vibtheory.networks.forward import MISFIT, called, copied, embeddings
 from vibtheory.networks.streams import random_stream
 
-__all__ = ["deviation", "device_of", "opened", "other_sizes", "probes", "training_batches"]
+__all__ = ["deviation", "device_of_inputs", "opened", "other_sizes", "probes", "training_batches"]
 
 _RANDOM = 3  # inputs drawn beside the example
 _ROWS = 8
@@ -109,14 +109,14 @@ def deviation(reference: nn.Module, small: nn.Module, inputs: list[tuple[Any, ..
     return worst
 
 
-def device_of(inputs: Any) -> torch.device:
+def device_of_inputs(inputs: Any) -> torch.device:
     """That of the first tensor in `inputs`, nested or not; without one the CPU."""
     tensors = (value for value in pytree.tree_leaves(inputs) if isinstance(value, Tensor))
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 def _call(net: nn.Module, inputs: tuple[Any, ...], seed: int | None) -> Any:
-    with nullcontext() if seed is None else random_stream(seed, "comparison of outputs", device_of(inputs)):
+    with nullcontext() if seed is None else random_stream(seed, "comparison of outputs", device_of_inputs(inputs)):
         return pytree.tree_flatten(opened(called(net, copied(inputs))))
 
 

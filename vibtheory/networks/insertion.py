@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from vibtheory.errors import InvalidInputError, as_positive, reject, shown
-from vibtheory.networks.equivalence import deviation, device_of, opened, probes, training_batches
+from vibtheory.networks.equivalence import deviation, device_of_inputs, opened, probes, training_batches
 from vibtheory.networks.forward import (
     MISFIT,
     as_example,
@@ -139,7 +139,7 @@ def insert_gates(
             reject("multiplier", repr(price), '"feature_map" or a number', "pass 1.0 to weigh every unit alike")
         else:
             as_positive("multiplier", price)
-        return make_gate(chosen.pop("law"), shape[axis], axis=axis, **chosen).to(device_of(inputs))
+        return make_gate(chosen.pop("law"), shape[axis], axis=axis, **chosen).to(device_of_inputs(inputs))
 
     take_float_tokens(result)
     inputs = as_example(example_input, result.eval())
@@ -207,7 +207,7 @@ def _changes(model: nn.Module, gated: nn.Module, inputs: tuple[Any, ...]) -> str
     take_float_tokens(plain)
     for gate in named_gates(open_).values():
         gate.forward = partial(_pass_on, gate)  # type: ignore[method-assign]
-    with random_state_kept(device_of(inputs)):  # `run_on` draws too
+    with random_state_kept(device_of_inputs(inputs)):  # `run_on` draws too
         try:
             if not deviation(plain.eval(), open_.eval(), probes(inputs, model), seed=0) <= _TOLERANCE:
                 return "in evaluation mode" + _why_fused(plain, open_, inputs)
@@ -242,7 +242,7 @@ def _learn_alike(plain: nn.Module, gated: nn.Module, batch: tuple[Any, ...]) -> 
 def _gradients(net: nn.Module, batch: tuple[Any, ...]) -> dict[str, Tensor]:
     """By parameter, under each of its names; one that nothing depends on has 0."""
     net.zero_grad()
-    with torch.enable_grad(), random_stream(0, "comparison of gradients", device_of(batch)):
+    with torch.enable_grad(), random_stream(0, "comparison of gradients", device_of_inputs(batch)):
         leaves = pytree.tree_leaves(opened(called(net, copied(batch))))
         outputs = [v for v in leaves if isinstance(v, Tensor) and v.requires_grad]
         torch.autograd.backward(outputs, [torch.randn_like(v) for v in outputs])

@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 
 from vibtheory.errors import reject
 from vibtheory.networks.attention import SplitAttention, can_be_split, split_attention
-from vibtheory.networks.equivalence import device_of, opened, training_batches
+from vibtheory.networks.equivalence import device_of_inputs, opened, training_batches
 from vibtheory.networks.forward import MISFIT
 from vibtheory.networks.places import Place, Rule, choose
 from vibtheory.networks.sequential import free_name
@@ -260,7 +260,7 @@ def _record(net: nn.Module, inputs: tuple[Any, ...]) -> tuple[_Recorder, set[int
     """What one forward pass of `net` shows of its places, and the ids of its outputs."""
     recorder = _Recorder()
     _watch(net, Hooks(recorder))
-    with torch.enable_grad(), random_state_kept(device_of(inputs)), recorder:
+    with torch.enable_grad(), random_state_kept(device_of_inputs(inputs)), recorder:
         outputs = pytree.tree_leaves(opened(net(*inputs)))
     recorder.read(outputs)
     return recorder, {id(value) for value in outputs}

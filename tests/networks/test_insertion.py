@@ -571,3 +571,24 @@ def test_what_learns_and_how_stays_the_users(kind: str) -> None:
         assert (other is None) == (parameter.grad is None) == (kind == "no_grad" and name[0] == "a")
         if other is not None:
             torch.testing.assert_close(other, parameter.grad)
+
+
+def test_a_model_without_a_backward_pass_gets_gates() -> None:
+    """Its outputs can be looked at, if not trained: a result that the backward pass needs is overwritten."""
+
+    class Overwrites(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.sigmoid(self.a(x))
+            out = self.b(torch.relu(h))
+            h.mul_(2)
+            return out + 0 * h.sum()
+
+    torch.manual_seed(0)
+    model, x = Overwrites(), torch.randn(3, 4)
+    with pytest.raises(RuntimeError, match="inplace"):
+        model(x).sum().backward()
+    assert torch.equal(insert_gates(model, x).eval()(x), model.eval()(x))

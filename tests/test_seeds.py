@@ -118,7 +118,7 @@ def test_gates_are_put_into_a_net_on_a_gpu_without_drawing_from_it(monkeypatch: 
     net, x = nn.Sequential(nn.Linear(2, 3), Draws(), nn.Linear(3, 2)), torch.rand(4, 2)
     gated = vt.insert_gates(net, x)
     for module in (insertion, interception, equivalence):
-        monkeypatch.setattr(module, "device_of", lambda _: torch.device("cuda:1"))
+        monkeypatch.setattr(module, "device_of_inputs", lambda _: torch.device("cuda:1"))
     cuda.state[1] = "own"
     assert insertion._changes(net, gated, (x,)) == ""
     assert cuda.state == {0: "own", 1: "own"}
@@ -128,8 +128,10 @@ def test_gates_are_put_into_a_net_on_a_gpu_without_drawing_from_it(monkeypatch: 
 
 def test_the_device_is_that_of_the_first_tensor() -> None:
     away = torch.zeros(1, device="meta")
-    assert equivalence.device_of(({"options": 3, "x": [away]}, torch.zeros(1))) == away.device
-    assert equivalence.device_of((1, "x")) == equivalence.device_of((torch.zeros(1), away)) == torch.device("cpu")
+    assert equivalence.device_of_inputs(({"options": 3, "x": [away]}, torch.zeros(1))) == away.device
+    assert (
+        equivalence.device_of_inputs((1, "x")) == equivalence.device_of((torch.zeros(1), away)) == torch.device("cpu")
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.utils import prune
 
@@ -592,3 +592,28 @@ def test_a_model_without_a_backward_pass_gets_gates() -> None:
     with pytest.raises(RuntimeError, match="inplace"):
         model(x).sum().backward()
     assert torch.equal(insert_gates(model, x).eval()(x), model.eval()(x))
+
+
+def test_a_module_of_two_names_is_traced() -> None:
+    """One attention for several blocks, called by the first block's name: a trace holds no other."""
+
+    class Block(nn.Module):
+        def __init__(self, shared: nn.Module) -> None:
+            super().__init__()
+            self.own, self.shared = nn.Linear(4, 4), shared
+
+    class Blocks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            shared = nn.Linear(4, 4)
+            self.first, self.second = Block(shared), Block(shared)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for block in (self.first, self.second):
+                x = x + self.first.shared(torch.relu(block.own(x)))
+            return x
+
+    torch.manual_seed(0)
+    gated = insert_gates(Blocks(), torch.randn(3, 4))
+    assert isinstance(gated, fx.GraphModule)
+    assert set(named_gates(gated)) == {"first_own_gate", "second_own_gate"}

@@ -238,9 +238,15 @@ def _learn_alike(plain: nn.Module, gated: nn.Module, batch: tuple[Any, ...]) -> 
     except MISFIT:  # a model for prediction alone
         return True
     got = _gradients(gated, batch)
+    names: dict[nn.Parameter, list[str]] = {}  # of a shared one a trace knows those alone that are called
+    for name, parameter in plain.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
     largest = max([float(g.abs().max()) for g in wanted.values() if g.numel()], default=0.0)
     close = partial(torch.allclose, rtol=_LEARNED, atol=_LEARNED * 1e-2 * largest, equal_nan=True)
-    return all(close(got.get(name, torch.zeros_like(g)), g) for name, g in wanted.items())
+    return all(
+        close(next((got[name] for name in known if name in got), torch.zeros_like(parameter)), wanted[known[0]])
+        for parameter, known in names.items()
+    )
 
 
 def _gradients(net: nn.Module, batch: tuple[Any, ...]) -> dict[str, Tensor]:

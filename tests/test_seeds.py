@@ -130,7 +130,9 @@ def test_the_device_is_that_of_the_first_tensor() -> None:
     away = torch.zeros(1, device="meta")
     assert equivalence.device_of_inputs(({"options": 3, "x": [away]}, torch.zeros(1))) == away.device
     assert (
-        equivalence.device_of_inputs((1, "x")) == equivalence.device_of((torch.zeros(1), away)) == torch.device("cpu")
+        equivalence.device_of_inputs((1, "x"))
+        == equivalence.device_of_inputs((torch.zeros(1), away))
+        == torch.device("cpu")
     )
 
 

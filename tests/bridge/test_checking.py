@@ -21,6 +21,7 @@ from vibtheory.bridge import BoundOptions
 from vibtheory.bridge.activations import GatedLayer
 from vibtheory.bridge.checking import check_network, quadratic_bound, theory_gamma, verify_bound
 from vibtheory.bridge.frozen import FrozenNetwork
+from vibtheory.bridge.surrogate import about
 from vibtheory.bridge.verification import own_losses
 from vibtheory.datasets import from_arrays
 from vibtheory.errors import InvalidInputError
@@ -481,3 +482,13 @@ def test_slopes_that_cancel_are_zero(scale: float) -> None:
         data = from_arrays(x, y, x, y)
         assert quadratic_bound(net, data, "0", gamma=0.1).b.tolist() == [0] * 6
         assert check_network(net, data, gamma=0.1)[0].nonzeros == 0
+
+
+@pytest.mark.parametrize(("share", "left"), [(1e-9, True), (1e-11, True), (1e-14, False)])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_small_slopes_are_slopes(share: float, left: bool, scale: float) -> None:
+    """Only what is rounding of zero, against √w_j times the loss' √, is taken for it; in every unit of z."""
+    w = np.diag([1.0, 4.0]) * scale**2
+    gradient = np.array([share, -share]) * scale
+    b = about(w, gradient, 1.0, np.zeros(2)).b
+    assert np.array_equal(b, gradient if left else np.zeros(2))

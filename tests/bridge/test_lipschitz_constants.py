@@ -158,6 +158,7 @@ UNCERTIFIED = [
     nn.LayerNorm(4),
     nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"),
     nn.Conv1d(2, 2, 1, padding=2, padding_mode="circular"),  # entries of the input come twice
+    nn.Conv1d(2, 2, 3, padding=2, padding_mode="circular"),  # two outputs come twice
     nn.BatchNorm2d(3, track_running_stats=False),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,5 +183,7 @@ def test_too_few_steps_are_told_from_too_small_a_budget(model, data):
     assert not found.met
     assert {trial.r_w for trial in found.trials} == {100.0}
     assert "no gate closed at any of 3 prices; train for more steps" in found.status
+    closed = replace(found, trials=(*found.trials, replace(found.trials[0], r_w=60.0)))
+    assert "not met by any of 4 prices" in closed.status
     recipe = vt.Recipe(batch_size=10, gate_learning_rate=0.3)
     assert vt.compress_to(model, few, r_w=40.0, epochs=5, fine_tune_epochs=0, trials=3, recipe=recipe).met

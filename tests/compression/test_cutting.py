@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from vibtheory.compression.cut import compress
 from vibtheory.compression.fixed_modules import Expand, Select
 from vibtheory.errors import InvalidInputError
+from vibtheory.networks.activations import TORCH_ACTIVATIONS
 from vibtheory.networks.equivalence import deviation
 from vibtheory.networks.gates import Gate
 from vibtheory.networks.insertion import insert_gates
-from vibtheory.networks.insertion_fx import ACTIVATIONS
 
 
 class Plain(nn.Module):
@@ -255,7 +255,7 @@ def test_gates_beside_weights_that_are_not_followed_are_named() -> None:
     assert "2 of 6 units stay: " in small.cut_report.stayed["body.g"]  # type: ignore[union-attr, index]
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("activation", TORCH_ACTIVATIONS, ids=lambda kind: kind.__name__)
 def test_units_are_followed_through_every_activation(activation: type[nn.Module]) -> None:
     """Nothing was cut beside a Hardswish, MobileNetV3's, which torch does not tag as working entry by entry."""
     net = Plain(a=nn.Linear(3, 6), r=activation(), g=gate(6, [1, 4]), s=activation(), b=nn.Linear(6, 2))

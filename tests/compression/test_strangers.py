@@ -617,3 +617,45 @@ def test_a_linear_layer_on_a_transposed_input_is_followed(rows: int) -> None:
     small = compress(net, x)
     assert [tuple(p.shape[:2]) for p in small.parameters() if p.ndim > 1] == [(6, 3), (8, 6), (2, 8)]
     torch.testing.assert_close(small(x), net(x))
+
+
+class Conv1D(nn.Module):
+    """GPT-2's linear layer, its weight transposed; it shapes its result by a number that it holds, or by `fixed`."""
+
+    def __init__(self, inputs: int, outputs: int, fixed: bool) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs) / 3), nn.Parameter(torch.randn(outputs))
+        self.nf = str(outputs) if fixed else outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:-1], int(self.nf))
+        return torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight).view(shape)
+
+
+class Feedforward(nn.Module):
+    def __init__(self, fixed: bool) -> None:
+        super().__init__()
+        self.a, self.b = Conv1D(8, 12, fixed), Conv1D(12, 8, fixed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.b(nn.functional.gelu(self.a(x)))
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_layer_of_ones_own_that_holds_its_size(fixed: bool) -> None:
+    torch.manual_seed(0)
+    net, x = Feedforward(fixed).eval(), torch.randn(2, 5, 8)
+    gated = insert_gates(net, x).eval()
+    closed = torch.arange(12) % 3 > 0
+    with torch.no_grad():
+        next(iter(named_gates(gated).values())).log_var[closed] = 20.0  # type: ignore[operator, index]
+    small = compress(gated, x)
+    by_hand = x + net.b(nn.functional.gelu(net.a(x)) * ~closed)
+    torch.testing.assert_close(small(x), by_hand)
+    if fixed:
+        assert str(small.cut_report) == (
+            "a: 8 of 12 outputs stay: without it the outputs move (a size written into forward?)"
+        )
+    else:
+        assert sum(p.numel() for p in small.parameters()) == (8 + 1) * 4 + 4 * 8 + 8
+        assert str(small.cut_report) == "everything behind a closed gate is gone"

@@ -27,7 +27,21 @@ from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.insertion import insert_gates
 
 D, H = 12, 3
-WRITINGS = ("packed", "rotated", "einsum", "convolution", "biased", "torch")
+WRITINGS = ("packed", "rotated", "einsum", "convolution", "biased", "torch", "addmm", "matmul")
+
+
+class Product(nn.Module):
+    """A linear layer with its weight transposed, as in GPT-2 ("addmm"), or as formulas write it."""
+
+    def __init__(self, inputs: int, outputs: int, writing: str) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs) / 3), nn.Parameter(torch.randn(outputs))
+        self.nf, self.writing = outputs, writing
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.writing == "matmul":
+            return x @ self.weight + self.bias
+        return torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight).view(*x.shape[:-1], self.nf)
 
 
 class Attention(nn.Module):
@@ -36,17 +50,20 @@ class Attention(nn.Module):
     def __init__(self, writing: str) -> None:
         super().__init__()
         self.writing, self.heads, self.dim, self.dropout = writing, H, D // H, nn.Dropout(0.1)
+        self.register_buffer("mask", torch.ones(9, 9).tril() == 0)
         if writing == "torch":
             self.attention = nn.MultiheadAttention(D, H, dropout=0.1, batch_first=True)
             return
         if writing in ("biased", "einsum"):
             self.q, self.k, self.v = (nn.Linear(D, D, bias=False) for _ in range(3))
+        elif writing in ("addmm", "matmul"):
+            self.qkv, self.proj = Product(D, 3 * D, writing), Product(D, D, writing)
+            return
         else:
             self.qkv = nn.Conv1d(D, 3 * D, 1) if writing == "convolution" else nn.Linear(D, 3 * D)
         self.proj = nn.Conv1d(D, D, 1) if writing == "convolution" else nn.Linear(D, D)
         if writing == "biased":
             self.table = nn.Parameter(torch.randn(9, H))
-        self.register_buffer("mask", torch.ones(9, 9).tril() == 0)
 
     def forward(self, x: Tensor) -> Tensor:
         b, t, c = x.shape
@@ -116,8 +133,9 @@ def by_hand(model: nn.Module, columns: dict[str, Tensor]) -> nn.Module:
     """`model` in float64 with the columns of the named layers multiplied."""
     model = copy.deepcopy(model).double().eval()
     for name, scale in columns.items():
-        weight = model.get_submodule(name).weight
-        weight.data *= scale.repeat_interleave(weight.shape[1] // len(scale)).view(1, -1, *[1] * (weight.ndim - 2))
+        layer = model.get_submodule(name)
+        inputs = layer.weight.data.movedim(0 if isinstance(layer, Product) else 1, -1)
+        inputs *= scale.repeat_interleave(inputs.shape[-1] // len(scale))
     return model
 
 

@@ -90,11 +90,11 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
     headless = cut_heads(reference, inputs, tolerance)
     small, report, doing = headless, CutReport({}), "traced on its example"
     try:
-        for any_size, whole in product((False, True), (True, False)):
-            if whole:
+        for any_size, (whole, own_sizes) in product((False, True), ((True, True), (True, False), (False, False))):
+            if own_sizes:
                 units = follow(copy.deepcopy(headless), inputs[0], any_size)
                 doing = "cut where its operations allow it"
-            small, report = _cut(headless, units, whole)
+            small, report = _cut(headless, units, whole, own_sizes)
             if same(small):
                 break
         else:
@@ -132,22 +132,34 @@ def _replace(net: nn.Module, path: str, module: nn.Module) -> None:
 # ---- which units leave -----------------------------------------------------------------------------------------------
 
 
-def _cut(net: nn.Module, units: Units, whole: bool) -> tuple[nn.Module, CutReport]:
-    """A copy of `net` without what is superfluous, and what stayed; `whole`: classes of coupled units leave too."""
+def _cut(net: nn.Module, units: Units, whole: bool, own_sizes: bool) -> tuple[nn.Module, CutReport]:
+    """A copy of `net` without what is superfluous, and what stayed.
+
+    `whole`: classes of coupled units leave too; `own_sizes`: sizes that layers of the user's own hold follow.
+    """
     small = copy.deepcopy(net)
     classes = units.classes()
-    leaves = _leaving(units, classes) if whole else np.zeros(units.count, bool)
+    leaving = _leaving(units, classes)
+    leaves = leaving & whole
     keep = {place: ~leaves[classes[ids]] for place, ids in units.ids.items()}
     for use in units.uses:
         _take_up_constants(small, use)
     tensors = {**dict(small.named_parameters()), **dict(small.named_buffers())}
+    became: dict[nn.Module, dict[int, set[int]]] = {}  # what the sizes of a module's tensors are now
     for (name, axis), mask in keep.items():
         if not mask.all():
             tensors[name].data = tensors[name].data.index_select(axis, _where(mask).to(tensors[name].device))
+        owner = small.get_submodule(name.rpartition(".")[0])
+        became.setdefault(owner, {}).setdefault(len(mask), set()).add(int(mask.sum()))
     for module in small.modules():
         _rename_sizes(module)
+    others = [m for m in became if not type(m).__module__.startswith(("torch.", "vibtheory."))]
+    for module in others if own_sizes else ():
+        for name, value in vars(module).items():
+            if type(value) is int and len(now := became[module].get(value, set())) == 1:
+                setattr(module, name, *now)
     gone = _cut_alone(small, units, keep)
-    return small, CutReport(_stayed(net, units, classes, keep, gone))
+    return small, CutReport(_stayed(net, units, classes, leaving, keep, gone))
 
 
 def _where(mask: _Mask) -> Tensor:
@@ -285,8 +297,9 @@ def _rename_sizes(module: nn.Module) -> None:
 
 
 def _stayed(
-    net: nn.Module, units: Units, classes: NDArray[np.int64], keep: dict[tuple[str, int], _Mask], gone: dict[str, _Mask]
-) -> dict[str, str]:
+    net: nn.Module, units: Units, classes: NDArray[np.int64], leaving: _Mask, keep: dict[tuple[str, int], _Mask],
+    gone: dict[str, _Mask],
+) -> dict[str, str]:  # fmt: skip
     """By layer, how many of its outputs stay though a gate closes them, and why."""
     closed, made = np.zeros(units.count, bool), np.zeros(units.count, bool)
     shut: dict[str, NDArray[np.int64]] = {}  # classes of its closed units by gate
@@ -294,7 +307,7 @@ def _stayed(
         if isinstance(module, FixedScale) and (f"{name}.weight", 0) in units.ids:
             shut[name] = classes[units.ids[f"{name}.weight", 0][(module.weight == 0).cpu().numpy()]]
             closed[shut[name]] = True
-    why: dict[int, str] = {}
+    why = dict.fromkeys(np.flatnonzero(leaving).tolist(), "without it the outputs move (a size written into forward?)")
     for ids, reason in units.pinned:
         for each in np.unique(classes[ids]).tolist():
             why.setdefault(each, reason)

@@ -30,6 +30,7 @@ from vibtheory.networks.unit_axes import LAYOUT, name_of
 __all__ = ["cut_heads"]
 
 _NOBODY = -1  # the label of an index that is no head's
+_PRODUCTS = {"addmm": (2, 1), "mm": (1, 1), "matmul": (1, 1), "__matmul__": (1, 1)}  # which is the weight; its rows
 _WIDTHS = {0: ("out_features", "out_channels"), 1: ("in_features", "in_channels")}
 _Axes = dict[tuple[str, int], Tensor]  # (parameter, axis) → the label of each of its indices
 
@@ -135,7 +136,7 @@ def _rows_of_heads(net: nn.Module, start: dict[str, int], example: tuple[Any, ..
             label = torch.where(by_head.any(0), by_head.int().argmax(0) + start[gate], _NOBODY)
             found[name, along] = label
             bias = f"{name.removesuffix('.weight')}.bias"  # a key's moves nothing: softmax takes no notice of it
-            if along == 0 and bias in parameters and len(parameters[bias]) == len(label):
+            if bias in parameters and len(parameters[bias]) == len(label):
                 found[bias, 0] = label
     return found
 
@@ -163,7 +164,7 @@ class _Units:
     """Follows which head each entry of a tensor belongs to, through one forward pass.
 
     Attributes:
-        columns: weights of linear layers and convolutions that hear heads, and the head of each of their columns.
+        columns: weights of linear maps that hear heads, and the head of each index on that axis.
         sizes: the calls that name sizes, and what they are without the closed heads.
     """
 
@@ -184,13 +185,14 @@ class _Units:
     def __call__(self, func: Any, args: Any, kwargs: Any, result: Any, place: Place | None) -> None:
         name = name_of(func)
         known = [self._known[id(v)] for v in pytree.tree_leaves((args, kwargs)) if id(v) in self._known]
-        weight = self.weights.get(id(args[1])) if len(args) > 1 else None
-        if weight is not None and (name == "linear" or name.startswith("conv")):
-            axis = -1 if name == "linear" else 1
+        place_of_weight, rows = (1, 0) if name == "linear" or name.startswith("conv") else _PRODUCTS.get(name, (0, 0))
+        weight = self.weights.get(id(args[place_of_weight])) if len(args) > place_of_weight > 0 else None
+        if weight is not None:
+            axis = 1 if name.startswith("conv") else -1
             if known and (along := _along(known[0][1], axis)) is not None:
-                self.columns[weight, 1] = along
-            if (weight, 0) in self.rows:
-                self.declare(result, self.rows[weight, 0], axis)
+                self.columns[weight, 1 - rows] = along
+            if (weight, rows) in self.rows:
+                self.declare(result, self.rows[weight, rows], axis)
             return
         if not known:
             return

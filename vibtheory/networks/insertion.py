@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from vibtheory.errors import InvalidInputError, as_positive, reject, shown
+from vibtheory.networks.activations import is_activation
 from vibtheory.networks.equivalence import deviation, device_of_inputs, opened, probes, training_batches
 from vibtheory.networks.forward import (
     MISFIT,
@@ -33,7 +34,7 @@ from vibtheory.networks.forward import (
     with_hooks,
 )
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
-from vibtheory.networks.insertion_fx import ACTIVATIONS, Tracer, insert_into_graph
+from vibtheory.networks.insertion_fx import Tracer, insert_into_graph
 from vibtheory.networks.interception import intercept, places_of
 from vibtheory.networks.options import takes_options
 from vibtheory.networks.places import Place, Rule, Where, rules_of
@@ -60,6 +61,8 @@ def insert_gates(
     **options: Any,
 ) -> nn.Module:
     """A copy of `model` with a gate after each activation (ReLU, GELU, …, as module, function or method).
+
+    Also after each module of anyone's, without weights, that computes a nonlinear function entry by entry.
 
     With `where`, at the places named there instead, attention heads and the outputs of any modules among them:
 
@@ -152,7 +155,7 @@ def insert_gates(
         chosen = None if where is None else places_of(result, inputs, rules)[1]
         result, gates = _into_sequential(result, inputs, input_axis, make, chosen)
         changed = _changes(model, result, inputs)
-    elif where is None and not _has_options(model, inputs) and (graph := _trace(result)) is not None:
+    elif where is None and not _fixed_by_trace(model, inputs) and (graph := _trace(result)) is not None:
         try:
             result, gates = insert_into_graph(result, graph, inputs, input_axis, make)
             changed = _changes(model, result, inputs)
@@ -178,19 +181,31 @@ def insert_gates(
     return join_weights(with_hooks(result, model))
 
 
-def _has_options(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
-    """Does `forward` take more than tensors? A trace would fix the rest at what it is not.
+def _fixed_by_trace(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Does `forward` take more than tensors, or a layer of one's own hold a size that cutting its weights changes?
 
-    Nor would it open torch's own transformer layers, whose activations are inside.
+    Nor would a trace open torch's own transformer layers, whose activations are inside.
     """
-    if any(isinstance(m, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) for m in model.modules()):
-        return True
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+            return True
+        sizes = {n for p in module.parameters(recurse=False) if p.ndim > 1 for n in p.shape}
+        own = not type(module).__module__.startswith("torch.") and not any(True for _ in module.children())
+        if own and any(type(value) is int and value in sizes for value in vars(module).values()):
+            return True
     return takes_options(model, inputs)
+
+
+class _Tracer(Tracer):
+    """Activations of one's own stay modules, behind which their gates come."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return super().is_leaf_module(m, module_qualified_name) or is_activation(m)
 
 
 def _trace(model: nn.Module) -> fx.Graph | None:
     try:
-        return Tracer().trace(model)
+        return _Tracer().trace(model)
     except NameError as error:  # torch's word for it; a copy would go on with the other model's weights
         got = f"{type(model).__name__}, whose forward pass calls a module that it does not hold ({error})"
         reject("model", got, "a model of its own modules", "make that module an attribute of the model")
@@ -341,7 +356,7 @@ def _into_sequential(
                 for rule in (chosen[place] for place in groups if place in chosen):
                     add(part, entries, f"{state['layer']}_gate", rule.options)
                 uses[module] += 1
-            elif isinstance(module, ACTIVATIONS) and state["seen"] < leaves:
+            elif is_activation(module) and state["seen"] < leaves:
                 add(part, entries, f"{state['layer']}_gate")
         return nn.Sequential(entries)
 

@@ -12,30 +12,13 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from vibtheory.errors import reject
+from vibtheory.networks.activations import ACTIVATION_NAMES, is_activation
 from vibtheory.networks.gates import GateLaw
 from vibtheory.networks.sequential import free_name
-from vibtheory.networks.unit_axes import ACTIVATION_NAMES, UnitAxes
+from vibtheory.networks.unit_axes import UnitAxes
 
-__all__ = ["ACTIVATIONS", "Tracer", "insert_into_graph"]
+__all__ = ["Tracer", "insert_into_graph"]
 
-ACTIVATIONS: tuple[type[nn.Module], ...] = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.PReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.CELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Softplus,
-    nn.Tanh,
-    nn.Sigmoid,
-    nn.Hardswish,
-    nn.Hardsigmoid,
-    nn.Hardtanh,
-)
 _FUNCTIONS = {getattr(home, name) for home in (torch, functional) for name in ACTIVATION_NAMES if hasattr(home, name)}
 _DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.dropout: nn.Dropout,
@@ -123,7 +106,7 @@ class _Axes(fx.Interpreter):
 
 def _is_activation(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
-        return isinstance(modules[str(node.target)], ACTIVATIONS)
+        return is_activation(modules[str(node.target)])
     return (node.op == "call_function" and node.target in _FUNCTIONS) or (
         node.op == "call_method" and node.target in ACTIVATION_NAMES
     )

@@ -20,13 +20,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from vibtheory.errors import reject
+from vibtheory.networks.activations import ACTIVATION_NAMES, TORCH_ACTIVATIONS, is_activation
 from vibtheory.networks.attention import SplitAttention, can_be_split, split_attention
 from vibtheory.networks.equivalence import device_of_inputs, opened, training_batches
 from vibtheory.networks.forward import MISFIT
 from vibtheory.networks.places import Place, Rule, choose
 from vibtheory.networks.sequential import free_name
 from vibtheory.networks.streams import random_state_kept
-from vibtheory.networks.unit_axes import ACTIVATION_NAMES, UnitAxes, name_of
+from vibtheory.networks.unit_axes import UnitAxes, name_of
 
 __all__ = ["hooks_of", "intercept", "places_of"]
 
@@ -44,8 +45,13 @@ class Found(NamedTuple):
 class _Recorder(UnitAxes):
     """Also notes each place where a gate can stand."""
 
-    def __init__(self) -> None:
+    def __init__(self, net: nn.Module) -> None:
         super().__init__()
+        self.own = {  # activations of the user's own, behind which their gates come
+            path
+            for path, module in net.named_modules()
+            if is_activation(module) and not isinstance(module, TORCH_ACTIVATIONS) and not _makes_weights(path)
+        }
         self.counts: Counter[tuple[str, str]] = Counter()
         self.places: dict[Place, Found] = {}
         self.outputs: dict[Place, Found] = {}
@@ -61,7 +67,9 @@ class _Recorder(UnitAxes):
             same = any(v.shape == result.shape for v in given)
             if name_of(func) == "softmax" or (same and name_of(func) not in _PRODUCTS):
                 self._weights[id(result)] = result
-        if place is None or not torch.is_grad_enabled():  # inside torch.no_grad() or an autograd.Function
+        if place is None or place.path in self.own or _makes_weights(place.path):
+            return result
+        if not torch.is_grad_enabled():  # inside torch.no_grad() or an autograd.Function
             return result
         if place.group == "activation":
             axis, layer, kind = self.of(result)
@@ -85,7 +93,16 @@ class _Recorder(UnitAxes):
         value = next((v for v in pytree.tree_leaves(output) if isinstance(v, Tensor)), None)
         if value is not None and value.is_floating_point():
             place = _count(self, path, "output")
-            self.outputs[place] = Found(value, self.of(value)[0], path, "output")
+            axis, layer, kind = self.of(value)
+            if path in self.own and torch.is_grad_enabled():
+                self.places[place] = Found(value, axis, layer or path, kind)
+            else:
+                self.outputs[place] = Found(value, axis, path, "output")
+
+
+def _makes_weights(path: str) -> bool:
+    """Of a module that a parametrization of weights runs."""
+    return "parametrizations" in path.split(".")
 
 
 def _heads_axis(func: Any, args: Any, kwargs: Any, weights: Tensor, result: Any) -> int | None:
@@ -219,7 +236,7 @@ class Hooks:
         elif torch._C._current_graph_task_id() != -1:
             reject("model", f"activation checkpointing around {path!r}, whose second pass knows no gates",
                    "one forward pass", "turn checkpointing off in the model")  # fmt: skip
-        elif "parametrizations" in path.split("."):
+        elif _makes_weights(path):
             pass  # whoever reads such a weight runs it
         elif any(place.path in (path, "") for place in self.gate_at):
             reject("model", f"{path!r} run by itself, without the gates", "model(x), in which they work",
@@ -258,7 +275,7 @@ def _watch(net: nn.Module, hooks: Hooks) -> None:
 
 def _record(net: nn.Module, inputs: tuple[Any, ...]) -> tuple[_Recorder, set[int]]:
     """What one forward pass of `net` shows of its places, and the ids of its outputs."""
-    recorder = _Recorder()
+    recorder = _Recorder(net)
     _watch(net, Hooks(recorder))
     with torch.enable_grad(), random_state_kept(device_of_inputs(inputs)), recorder:
         outputs = pytree.tree_leaves(opened(net(*inputs)))

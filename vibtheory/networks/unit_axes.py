@@ -9,11 +9,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-__all__ = ["ACTIVATION_NAMES", "LAYOUT", "UnitAxes", "name_of"]
+__all__ = ["LAYOUT", "UnitAxes", "name_of"]
 
-_NAMES = ["relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "tanh"]
-_NAMES += ["sigmoid", "hardswish", "hardsigmoid", "hardtanh"]
-ACTIVATION_NAMES = frozenset([*_NAMES, *(f"{name}_" for name in _NAMES)])
 # Functions that make units, and the axis they make them on; what follows moves or keeps it.
 _LAST = ["linear", "embedding", "matmul", "bmm", "mm", "addmm", "einsum", "lstm", "gru", "rnn_tanh", "rnn_relu"]
 _LAST += ["scaled_dot_product_attention", "multi_head_attention_forward"]

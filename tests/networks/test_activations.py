@@ -1,0 +1,118 @@
+"""An activation is what computes one nonlinear function entry by entry, whoever wrote it; its gate stands behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
+
+from vibtheory.compression.cut import compress
+from vibtheory.networks.activations import TORCH_ACTIVATIONS, is_activation
+from vibtheory.networks.gates import named_gates
+from vibtheory.networks.insertion import insert_gates
+
+
+class Apply(nn.Module):
+    def __init__(self, f: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.f = f
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.f(x)
+
+
+OWN = {
+    "swish": lambda x: x * torch.sigmoid(x),
+    "tanh GELU": lambda x: 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "erf GELU": lambda x: 0.5 * x * (1 + torch.erf(x / math.sqrt(2))),
+    "squared ReLU": lambda x: functional.relu(x) ** 2,
+    "branch": lambda x: x.relu() if x.sum() > 0 else x.clamp_min(0),  # which a trace cannot go into
+    "clamp": lambda x: x.clamp(-6, 6),
+    "logarithm": lambda x: torch.log(x),  # nan for half of the numbers
+}
+OTHERS = {
+    "scale": lambda x: 0.1 * x + 3,
+    "softmax": lambda x: x.softmax(-1),
+    "norm": lambda x: x / x.norm(),
+    "GLU": lambda x: functional.glu(x, -1),
+    "mean": lambda x: x.mean(1),
+    "shape": lambda x: x.shape,
+    "image": lambda x: functional.max_pool2d(x, 2).relu(),
+}
+
+
+@pytest.mark.parametrize("name", [*OWN, *OTHERS])
+def test_activations_of_ones_own(name: str) -> None:
+    before = torch.get_rng_state()
+    assert is_activation(Apply((OWN | OTHERS)[name])) is (name in OWN)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_activations_of_torch() -> None:
+    assert all(is_activation(kind()) for kind in (*TORCH_ACTIVATIONS, nn.Softsign, nn.Tanhshrink, nn.LogSigmoid))
+    others = [
+        nn.Identity(),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Softmax(-1),
+        nn.Linear(16, 16),
+        nn.MaxPool2d(2),
+        nn.BatchNorm1d(16),
+        nn.LayerNorm(16, elementwise_affine=False),
+        nn.GLU(),
+        nn.Sequential(nn.ReLU()),
+    ]
+    assert not any(map(is_activation, others))
+
+
+class Perceptron(nn.Module):
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.a, self.act, self.b = nn.Linear(6, 9), act, nn.Linear(9, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.act(self.a(x)))
+
+
+class WithOption(Perceptron):
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        return super().forward(x) * scale
+
+
+def chain(act: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 9), act, nn.Linear(9, 3))
+
+
+@pytest.mark.parametrize("build", [chain, Perceptron, WithOption])  # the three ways of `insert_gates`
+@pytest.mark.parametrize("name", ["swish", "tanh GELU", "erf GELU", "squared ReLU", "clamp"])
+def test_a_closed_unit_is_cut_behind_ones_own_activation(build: Callable[[nn.Module], nn.Module], name: str) -> None:
+    torch.manual_seed(0)
+    net, x = build(Apply(OWN[name])).eval(), torch.randn(5, 6)
+    gated = insert_gates(net, x).eval()
+    (gate,) = named_gates(gated).values()
+    with torch.no_grad():
+        gate.log_var[:4] = 20.0  # type: ignore[index, operator]
+    small = compress(gated, x)
+    assert sum(p.numel() for p in small.parameters()) == (6 + 1) * 5 + (5 + 1) * 3
+
+    first, last = (m for m in net.modules() if isinstance(m, nn.Linear))
+    by_hand = last(OWN[name](first(x)) * torch.tensor([0.0] * 4 + [1.0] * 5))
+    torch.testing.assert_close(small(x), by_hand)
+
+
+class Positive(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return functional.softplus(weight)
+
+
+@pytest.mark.parametrize("made_by", [Positive, nn.Softplus])
+def test_what_makes_a_weight_is_no_activation(made_by: Callable[[], nn.Module]) -> None:
+    net = WithOption(nn.ReLU())
+    for layer in (net.a, net.b):
+        parametrize.register_parametrization(layer, "weight", made_by())
+    assert list(named_gates(insert_gates(net, torch.randn(4, 6)))) == ["a_gate"]

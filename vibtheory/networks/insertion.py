@@ -190,8 +190,9 @@ def _fixed_by_trace(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
         if isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
             return True
         sizes = {n for p in module.parameters(recurse=False) if p.ndim > 1 for n in p.shape}
-        own = not type(module).__module__.startswith("torch.") and not any(True for _ in module.children())
-        if own and any(type(value) is int and value in sizes for value in vars(module).values()):
+        held = {value for value in vars(module).values() if type(value) is int}
+        torchs = any(c.__module__.startswith("torch.") for c in type(module).__mro__ if c is not nn.Module)
+        if sizes & held and not torchs and not any(True for _ in module.children()):
             return True
     return takes_options(model, inputs)
 

@@ -50,7 +50,7 @@ class _Recorder(UnitAxes):
         self.own = {  # activations of the user's own, behind which their gates come
             path
             for path, module in net.named_modules()
-            if is_activation(module) and not isinstance(module, TORCH_ACTIVATIONS) and not _makes_weights(path)
+            if path and not isinstance(module, TORCH_ACTIVATIONS) and is_activation(module) and not _makes_weights(path)
         }
         self.counts: Counter[tuple[str, str]] = Counter()
         self.places: dict[Place, Found] = {}

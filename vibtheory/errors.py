@@ -112,9 +112,10 @@ def as_indices(argument: str, value: ArrayLike, length: int, remedy: str) -> NDA
         InvalidInputError: about `argument`, with `remedy`: neither, more than one axis, or outside.
     """
     index = as_array(argument, value, (None,), remedy)
-    if plain(value).dtype.kind == "b" and index.size == length:
+    flags = plain(value).dtype.kind == "b"
+    if flags and index.size == length:
         return np.flatnonzero(index)
-    if (index != np.floor(index)).any() or (index < 0).any() or (index >= length).any():
+    if flags or (index != np.floor(index)).any() or (index < 0).any() or (index >= length).any():
         reject(argument, shown(value), f"whole numbers from 0 to {length - 1}", remedy)
     return index.astype(np.intp)
 

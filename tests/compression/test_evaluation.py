@@ -92,6 +92,9 @@ BAD = {
     "likelihood": lambda: metrics.evaluate(_net(), X, Y, likelihood="poisson"),
     "batch": lambda: metrics.error(_net(), X, Y, batch=0),
     "samples": lambda: metrics.error(_net(), X, Y, samples=-1),
+    "half a batch": lambda: metrics.error(_net(), X, Y, batch=2.5),  # type: ignore[arg-type]
+    "half a sample": lambda: metrics.error(_net(), X, Y, samples=1.5),  # type: ignore[arg-type]
+    "half a seed": lambda: metrics.error(_net(), X, Y, samples=1, seed=0.5),  # type: ignore[arg-type]
     "target width": lambda: metrics.evaluate(_net(), X, RNG.normal(size=(57, 2)), likelihood="gaussian"),
     "no second axis": lambda: metrics.evaluate(nn.Sequential(_net(), nn.Flatten(0)), X, Y),
     "label range": lambda: metrics.evaluate(_net(), X, Y + 2),

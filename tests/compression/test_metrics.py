@@ -271,6 +271,10 @@ BAD = {
     "vgg16 length": lambda: metrics.vgg16([1] * 13),
     "vgg19 length": lambda: metrics.vgg19([1] * 17),
     "classes": lambda: metrics.vgg16([1] * 14, classes=0),
+    "half a class": lambda: metrics.vgg16([1] * 14, classes=9.5),  # type: ignore[arg-type]
+    "half a unit kept": lambda: metrics.lenet_5_caffe(3, 4, 40, 35.5),  # type: ignore[arg-type]
+    "half a unit": lambda: metrics.fully_connected((784, 300.5, 10), (97, 71)),  # type: ignore[arg-type]
+    "half a pixel": lambda: metrics.compression(networks.lenet_300_100(), input_shape=(1568 / 3,)),  # type: ignore[arg-type]
     "not sequential": lambda: metrics.compression(nn.Linear(2, 2)),
     "unknown layer": lambda: metrics.compression(nn.Sequential(nn.Linear(2, 2), nn.Bilinear(2, 2, 2))),
     "grouped convolution": lambda: ordered_modules(nn.Sequential(nn.Conv2d(4, 4, 3, groups=2))),

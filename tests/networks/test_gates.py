@@ -291,6 +291,9 @@ BAD = {
     "missing layer": lambda: objective(torch.tensor(1.0), {"a": Gate(1), "b": Gate(1)}, {"a": 1.0}),
     "one size": lambda: networks.mlp((4,)),
     "empty layer": lambda: networks.mlp((4, 0, 2)),
+    "half a unit": lambda: networks.mlp((4, 2.5, 2), gated=False),  # type: ignore[list-item]
+    "unit between two": lambda: Gate(3).close([1.5]),  # type: ignore[list-item]
+    "a flag for one of three": lambda: Gate(3).close([True]),
 }
 
 

@@ -200,7 +200,7 @@ def test_policies_spend_channels_on_the_inputs_that_need_them() -> None:
 
 
 def test_bad_input() -> None:
-    for groups in (0, 6):
+    for groups in (0, 6, 2.5):
         with pytest.raises(InvalidInputError, match=f"groups: got {groups}, expected from 1 to 5"):
             make_gate("rnp", 5, groups=groups)
     with pytest.raises(InvalidInputError, match="gates that decide per input: 0_gate, 3_gate"):

@@ -59,6 +59,8 @@ def test_the_dense_net_has_the_same_weights_and_no_gates() -> None:
         (lambda: vgg16_cifar(hidden=0), "hidden"),
         (lambda: vgg16_cifar(hidden=3), "hidden"),
         (lambda: vgg16_cifar(0), "classes"),
+        (lambda: vgg16_cifar(10.0), "classes"),  # type: ignore[arg-type]
+        (lambda: vgg16_cifar(hidden=2.0), "hidden"),  # type: ignore[arg-type]
         (lambda: vgg19_cifar(-1), "classes"),
     ],
 )

@@ -77,6 +77,13 @@ def test_the_price_noted_is_that_of_the_last_epoch(
         assert theory_gamma(net, "h1") == pytest.approx(0.01 * last * (2 if layers else 1) / 2)
 
 
+def test_a_net_built_from_numpy_s_numbers(tmp_path: Path) -> None:
+    """Its run could not be saved: JSON knows none of them."""
+    net = networks.mlp(np.array([5, 4, 3]), gated=np.bool_(False))  # type: ignore[arg-type]
+    run = train(net, DATA, device="cpu", epochs=1)
+    assert _equal(run, load(run.save(tmp_path)))
+
+
 def test_a_regression_run_prints_without_an_error_in_percent() -> None:
     data = from_arrays(DATA.x_train, DATA.x_train[:, :2], DATA.x_test, DATA.x_test[:, :2], likelihood="gaussian")
     text = str(train(networks.mlp((5, 2)), data, device="cpu", epochs=1, batch_size=10))

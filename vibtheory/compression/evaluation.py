@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vibtheory.errors import check_choice, reject
+from vibtheory.errors import as_seed, as_whole, check_choice, reject
 from vibtheory.networks.forward import device_of, embeddings, evaluating, is_dense, precision_of, takes_float_tokens
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.likelihood import outputs_of
@@ -84,10 +84,9 @@ def evaluate(
             reject(name, f"a {type(values).__name__}", "an array or a tensor [N, ...]", f"pass data.{name}_test")
     if len(x) != len(y) or len(x) == 0:
         reject("y", f"{len(y)} labels for {len(x)} inputs", "one label per input, at least one", "pass matching arrays")
-    if batch < 1:
-        reject("batch", batch, "an integer >= 1", "pass the number of examples per forward pass")
-    if samples < 0:
-        reject("samples", samples, "an integer >= 0", "0 uses the gates' means")
+    as_whole("batch", batch, 1, remedy="pass the number of examples per forward pass")
+    as_whole("samples", samples, 0, remedy="0 uses the gates' means")
+    seed = as_seed("seed", seed)
     place, own = device_of(net), precision_of(net)
     whole = bool(embeddings(net))  # tokens stay numbers
     loss, wrong = 0.0, 0

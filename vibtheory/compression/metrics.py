@@ -23,7 +23,7 @@ from vibtheory.compression.cut import compress, fitting_shapes, make_weights_pla
 from vibtheory.compression.evaluation import Evaluation, error, evaluate
 from vibtheory.compression.liveness import alive_units, spread
 from vibtheory.compression.sizes import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
-from vibtheory.errors import InvalidInputError, reject
+from vibtheory.errors import InvalidInputError, as_whole, reject
 from vibtheory.networks.forward import MISFIT, as_example, called, copied, copy_of, device_of, precision_of
 from vibtheory.networks.gates import GateLaw, RNPGate, named_gates
 
@@ -196,7 +196,8 @@ def _areas(
     if len(fitting) != 1:
         got = f"none, and the net takes {', '.join(map(str, fitting)) or 'no common shape'}"
         reject("input_shape", got, "the shape of one example", "pass example_input=x[:2]")
-    x = torch.zeros((1, *fitting[0]), device=device_of(net), dtype=precision_of(net))
+    sizes = [as_whole("input_shape", size, 1, remedy="pass the shape of one example") for size in fitting[0]]
+    x = torch.zeros((1, *sizes), device=device_of(net), dtype=precision_of(net))
     modes = {module: module.training for module in net.modules()}
     areas = []
     try:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vibtheory.errors import reject
+from vibtheory.errors import as_whole, reject
 
 __all__ = ["Compression", "Size", "compare", "fully_connected", "lenet_5_caffe", "vgg16", "vgg19"]
 
@@ -79,6 +79,8 @@ def fully_connected(sizes: Sequence[int], kept: Sequence[int]) -> Compression:
     """
     if len(sizes) < 2:
         reject("sizes", list(sizes), "at least two widths", "give inputs, hidden units and outputs")
+    for width in sizes:
+        as_whole("sizes", width, 1, remedy="count the units of each layer")
     _check_kept(kept, sizes[:-1])
     return compare(_dense([*kept, sizes[-1]]), _dense(sizes), kept)
 
@@ -146,8 +148,7 @@ def _vgg(
         )
     full = [*channels, *[512] * extra]
     _check_kept(kept, full)
-    if classes < 1:
-        reject("classes", classes, "an integer >= 1", "pass the number of outputs")
+    as_whole("classes", classes, 1, remedy="pass the number of outputs")
     return compare(_vgg_size(stages, kept, classes), _vgg_size(stages, full, classes), kept)
 
 
@@ -183,5 +184,5 @@ def _vgg_size(stages: tuple[tuple[int, int], ...], widths: Sequence[int], classe
 def _check_kept(kept: Sequence[int], full: Sequence[int]) -> None:
     if len(kept) != len(full):
         reject("kept", f"{len(kept)} counts", f"{len(full)} counts", "give one count per gated layer")
-    if any(not 0 <= k <= n for k, n in zip(kept, full, strict=True)):
+    if any(k not in range(n + 1) for k, n in zip(kept, full, strict=True)):
         reject("kept", list(kept), f"counts between 0 and {list(full)}", "count surviving units, not percentages")

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from vibtheory.errors import reject
+from vibtheory.errors import as_whole, reject
 from vibtheory.networks.gates import GateLaw, make_gate
 from vibtheory.networks.registry import builder
 from vibtheory.networks.sequential import join_weights
@@ -34,8 +34,10 @@ def mlp(sizes: Sequence[int], *, gated: bool = True, law: str = "vib", batch_nor
     Raises:
         InvalidInputError: fewer than two sizes, a size below 1, or an unknown law.
     """
-    if len(sizes) < 2 or min(sizes) < 1:
-        reject("sizes", sizes, "at least two integers >= 1", "give inputs, hidden units and outputs")
+    remedy = "give inputs, hidden units and outputs"
+    if len(sizes) < 2:
+        reject("sizes", sizes, "at least two integers >= 1", remedy)
+    sizes = [as_whole("sizes", size, 1, remedy=remedy) for size in sizes]
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     if gated:
         layers["input"] = make_gate("open" if law == "ns" else law, sizes[0])

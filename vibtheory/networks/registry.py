@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
+import numpy as np
 from torch import nn
 
 from vibtheory.errors import CheckpointError, InvalidInputError
@@ -26,7 +27,7 @@ def builder(function: Callable[P, nn.Sequential]) -> Callable[P, nn.Sequential]:
     def build_and_note(*args: P.args, **kwargs: P.kwargs) -> nn.Sequential:
         net = function(*args, **kwargs)
         arguments = signature.bind(*args, **kwargs).arguments
-        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+        plain = {key: np.asarray(value).tolist() for key, value in arguments.items()}
         object.__setattr__(net, "vib_network", {"builder": name, "arguments": plain})
         return net
 

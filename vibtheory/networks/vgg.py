@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from vibtheory.errors import reject
+from vibtheory.errors import as_whole
 from vibtheory.networks.gates import GateLaw, make_gate
 from vibtheory.networks.registry import builder
 from vibtheory.networks.sequential import join_weights
@@ -41,8 +41,7 @@ def vgg16_cifar(classes: int = 10, hidden: int = 2, *, gated: bool = True, law: 
     Raises:
         InvalidInputError: classes < 1, hidden neither 1 nor 2, or an unknown law.
     """
-    if hidden not in (1, 2):
-        reject("hidden", hidden, "1 or 2", "use vgg19_cifar for the net without hidden layers")
+    as_whole("hidden", hidden, 1, 2, "use vgg19_cifar for the net without hidden layers")
     return _vgg(_VGG16, classes, hidden, nn.MaxPool2d(2), gated, law)
 
 
@@ -67,8 +66,7 @@ def vgg19_cifar(classes: int = 10, *, gated: bool = True, law: str = "vib") -> n
 def _vgg(
     blocks: tuple[tuple[int, int], ...], classes: int, hidden: int, last_pool: nn.Module, gated: bool, law: str = "vib"
 ) -> nn.Sequential:
-    if classes < 1:
-        reject("classes", classes, "an integer >= 1", "pass the number of classes")
+    as_whole("classes", classes, 1, remedy="pass the number of classes")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     fan_in, side = 3, 32
     for block, ((width, repeats), multiplier) in enumerate(zip(blocks, _MULTIPLIERS, strict=True), start=1):

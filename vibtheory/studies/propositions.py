@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vibtheory.datasets.dataset import Dataset
-from vibtheory.errors import as_positive, check_choice, reject
+from vibtheory.errors import as_positive, as_whole, check_choice, reject
 from vibtheory.networks.gates import objective, vib_gates
 from vibtheory.networks.streams import random_stream
 from vibtheory.networks.units import FeedingGate, gated_layers, inputs_of
@@ -127,8 +127,8 @@ def check_dead_unit(
     """
     check_choice("optimizer", optimizer, ("adam", "sgd"))
     check_choice("proposition", str(proposition), ("1", "2"))
-    if steps < 1 or batch_size < 1:
-        reject("steps, batch_size", (steps, batch_size), "integers >= 1", "leave the defaults")
+    as_whole("steps", steps, 1)
+    as_whole("batch_size", batch_size, 1)
     rate = float(as_positive("learning_rate", learning_rate, ()))
     inputs, labels = _examples(data)
     price = _price(net, layer, gamma)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vibtheory.errors import InvalidInputError, as_scalar, reject, shown
+from vibtheory.errors import InvalidInputError, as_indices, as_scalar, reject, shown
 
 __all__ = ["GateLaw", "gate_information", "named_gates", "objective"]
 
@@ -121,7 +121,8 @@ class GateLaw(nn.Module):
 
     def close(self, units: Tensor | list[int]) -> None:
         """Shut `units` (boolean [d] or indices) for good: they pass nothing on and cost nothing from now on."""
-        self.active[units] = False
+        closed = as_indices("units", units, self.features, "pass a boolean for each unit, or the numbers of some")
+        self.active[torch.from_numpy(closed).to(self.active.device)] = False
 
     def forward(self, h: Tensor) -> Tensor:
         """h [N, d, ...] → h ⊙ z, with one z per example and unit, shared over positions."""

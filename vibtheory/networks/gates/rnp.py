@@ -46,9 +46,10 @@ class RNPGate(OpenGate):
 
     def __init__(self, features: int, **options: Any) -> None:
         super().__init__(features, **options)
-        self.groups = int(self.given["groups"])
-        if not 1 <= self.groups <= features:
-            reject("groups", self.groups, f"from 1 to {features}, the number of channels", "pass fewer groups")
+        if (groups := self.given["groups"]) not in range(1, features + 1):
+            expected = f"from 1 to {features}, the number of channels, without a fraction"
+            reject("groups", f"{groups:g}", expected, "pass fewer groups")
+        self.groups = int(groups)
         self.register_buffer("group", torch.arange(features) * self.groups // features, persistent=False)
         self.policy: nn.Linear | None = None
         self._seen: Tensor | None = None  # [N, channels in] of the last forward pass

@@ -189,6 +189,19 @@ BAD = {
     "export: no shape": (("export", "run", "a.onnx"), "--shape"),
     "export: a bad shape": (("export", "run", "a.onnx", "--shape", "4,-1"), "4,-1"),
     "export: no folder": (("export", "run", "gone/a.onnx", "--shape", "4"), "gone"),
+    "sweep: no such data": ((*SWEEP, 1, "--data", "letters"), "--data: got 'letters'"),
+    "train: a factory that is none": (("train", "a:b", "--out", "new"), "NETWORK: got a:b"),
+    "export: a factory that is none": (("export", "a:b", "a.onnx"), "MODEL: got a:b"),
+    "export: a folder without a run": (("export", "empty", "a.onnx"), "MODEL: no run.json in empty"),
+    "export: weights of a folder without a run": (
+        ("export", "odd_models:two", "a.onnx", "--state", "empty"),
+        "--state: no",
+    ),
+    "check: a report in the place of a folder": (
+        ("check", "tiny_models:plain", "--data", "points.npz", "--gamma", 1e-3, "--json", "empty"),
+        "--json: could not write empty",
+    ),
+    "a recipe for no data": (("table", 1, "--network", "letters.toml", "--quick"), "recipe dataset: got 'letters'"),
     "data: no such name": (("data", "fetch", "letters"), "mnist"),
     "verify: no such name": (("data", "verify", "letters"), "mnist"),
 }
@@ -198,9 +211,11 @@ BAD = {
 def test_bad_input(here: Path, call: Call, case: str) -> None:
     arguments, words = BAD[case]
     Path("odd_models.py").write_text(ODD_MODELS, encoding="utf-8")
+    Path("empty").mkdir()
     recipes = {"bad": "epochs =", "flat": "recipe = 3", "unknown": "gama = 1.0", "batch": f"batch_size = {10**21}",
                "start": "initial_log_variance = 1e308", "long": "batch_size = 0x" + "f" * 9000,
                "wide": "table = 1\nnetwork = 'lenet_300_100'\ndataset = 'mnist'\narguments = { wide = 2 }\n[recipe]\n",
+               "letters": "table = 1\nnetwork = 'lenet_300_100'\ndataset = 'letters'\n[recipe]\n",
                "part": "table = 1\nnetwork = 'lenet_300_100'\ndataset = 'mnist'\n"
                "held_out = 100\nexamples = 50\n[recipe]\n",
                }  # fmt: skip

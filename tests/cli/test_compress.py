@@ -48,7 +48,7 @@ def test_refusals_name_the_option(here: Path, call: Call) -> None:
     assert answer.code == 2
     assert answer.err.startswith("error: --r-w: got 120")
     without = call("compress", "tiny_models:plain", *SHORT).err
-    assert "exactly one of r_w, flop, error" in without
+    assert "exactly one of --r-w, --flop, --error" in without
     assert "Remedy: pass --r-w 10.0, say" in without  # the option, not Python's argument
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE, VIOLATED
-from vibtheory.cli.options import DataIfRecorded, Root, State, Where, refuse_given
+from vibtheory.cli.options import DataIfRecorded, Root, State, Where, about, refuse_given
 from vibtheory.errors import as_seed, check_choice, reject
 
 if TYPE_CHECKING:
@@ -104,9 +104,12 @@ def check(
         parts = [str(each) for each in report] if details else [str(report)]
     typer.echo("\n".join(parts))
     if json is not None:
-        write_text(json, report.to_json(indent=1) + "\n")
+        with about("--json"):
+            write_text(json, report.to_json(indent=1) + "\n")
     if csv is not None:
-        write_text(csv, report.to_frame().to_csv(index=False))
+        with about("--csv"):
+            write_text(csv, report.to_frame().to_csv(index=False))
     if figure is not None:
-        write_bytes(figure, drawn(report.plot, figure.suffix[1:]))
+        with about("--figure"):
+            write_bytes(figure, drawn(report.plot, figure.suffix[1:]))
     raise typer.Exit(_CODES.get(report.verdict, NOT_APPLICABLE))

@@ -42,10 +42,14 @@ def compress(
 
     from vibtheory.cli import inputs
     from vibtheory.compression.export import export_onnx
-    from vibtheory.errors import MissingDependencyError
+    from vibtheory.errors import MissingDependencyError, reject
     from vibtheory.storage import write_text
     from vibtheory.training.budget import compress_to
 
+    budgets = {"--r-w": r_w, "--flop": flop, "--error": error}
+    given = [option for option, limit in budgets.items() if limit is not None]
+    if len(given) != 1:
+        reject("budget", ", ".join(given) or "none", f"exactly one of {', '.join(budgets)}", "pass --r-w 10.0, say")
     if importlib.util.find_spec("onnxruntime") is None:  # now, not after hours of training
         raise MissingDependencyError(
             "onnxruntime is not installed, expected the extra `export`. Remedy: pip install 'vibtheory[export]'"

@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vibtheory.cli.options import about
 from vibtheory.errors import CheckpointError, as_whole, check_choice, reject, shown
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 def network(name: str, arguments: dict[str, Any] | None = None) -> nn.Module:
     """A network of ours by name, with `arguments`, or what `module:factory` returns."""
     if ":" in name:
-        return _from_factory(name)
+        return _from_factory("NETWORK", name)
     check_choice("NETWORK", name, [*NETWORKS, "module:factory"])
     from vibtheory import networks
 
@@ -80,7 +81,8 @@ def trained_model(name: str, state: Path | None = None) -> tuple[nn.Module, str 
         if state is not None:
             reject("--state", state, "none with a saved run", "leave it out: the folder holds the weights")
         try:
-            run = load(name)
+            with about("MODEL"):
+                run = load(name)
         except CheckpointError as error:
             if "of your own" not in str(error):
                 raise
@@ -89,9 +91,10 @@ def trained_model(name: str, state: Path | None = None) -> tuple[nn.Module, str 
         return run.net, run.data
     if ":" not in name:
         reject("MODEL", name, "the folder of a saved run, or module:factory", "train first, or correct the path")
-    net = _from_factory(name)
+    net = _from_factory("MODEL", name)
     if state is not None and state.is_dir():
-        run = load(state, net)
+        with about("--state"):
+            run = load(state, net)
         return run.net, run.data
     if state is not None:
         _fill(net, state)
@@ -128,7 +131,7 @@ _MODEL_ERRORS = (
 )  # fmt: skip
 
 
-def _from_factory(name: str) -> nn.Module:
+def _from_factory(argument: str, name: str) -> nn.Module:
     from torch import nn
 
     module_name, _, attribute = name.partition(":")
@@ -138,9 +141,9 @@ def _from_factory(name: str) -> nn.Module:
     try:
         net = getattr(importlib.import_module(module_name), attribute)()
     except _MODEL_ERRORS as error:  # `--debug` shows where in the caller's code
-        reject("model", f"{name} ({type(error).__name__}: {error})", "an importable module:factory", remedy)
+        reject(argument, f"{name} ({type(error).__name__}: {error})", "an importable module:factory", remedy)
     if not isinstance(net, nn.Module):
-        reject("model", f"{name}, which returned {type(net).__name__}", "a torch module", remedy)
+        reject(argument, f"{name}, which returned {type(net).__name__}", "a torch module", remedy)
     return net
 
 

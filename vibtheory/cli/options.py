@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vibtheory.errors import reject
+from vibtheory.errors import VibTheoryError, reject
 
 __all__ = [
     "Accelerate", "Amp", "Cluster", "Data", "DataIfRecorded", "Device", "Jobs", "Recipe", "Root", "Runs", "State",
-    "Where", "refuse_all_but", "refuse_given",
+    "Where", "about", "refuse_all_but", "refuse_given",
 ]  # fmt: skip
 
 
@@ -29,6 +30,15 @@ def refuse_all_but(context: typer.Context, used: Iterable[str], expected: str) -
     """Raise InvalidInputError about the first parameter not in `used` that the user gave: it would be dropped."""
     kept = set(used)
     refuse_given(context, (p.name for p in context.command.params if p.name and p.name not in kept), expected)
+
+
+@contextmanager
+def about(option: str) -> Iterator[None]:
+    """Errors of ours inside are about `option`, whatever the Python function calls that argument."""
+    try:
+        yield
+    except VibTheoryError as error:
+        raise type(error)(f"{option}:{str(error).partition(':')[2]}") from error
 
 
 _DATA = typer.Option(help="Data set, or an .npz file with x_train, y_train, x_test, y_test.")

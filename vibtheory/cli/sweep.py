@@ -9,7 +9,7 @@ import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE
 from vibtheory.cli.options import Cluster, Data, Device, Jobs, Recipe, refuse_given
-from vibtheory.errors import as_seed, reject
+from vibtheory.errors import as_seed, check_choice, reject
 
 __all__ = ["sweep"]
 
@@ -45,9 +45,12 @@ def sweep(
     if cluster is not None:
         refuse_given(context, ("jobs",), "none with --cluster, whose workers are taken")
     from vibtheory.cli import inputs
+    from vibtheory.datasets.catalogue import CATALOGUE
     from vibtheory.studies.sweep import sweep as run
 
     arguments = inputs.arguments(recipe, network, data, "--network")
+    if not data.endswith(".npz"):
+        check_choice("--data", data, [*CATALOGUE, "an .npz file"])
     result = run(
         gammas=_numbers("--gammas", gammas, float),
         seeds=_seeds(seeds),

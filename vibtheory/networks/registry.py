@@ -55,14 +55,14 @@ def build(description: dict[str, Any] | None) -> nn.Sequential:
         )
     if name not in _BUILDERS:
         raise CheckpointError(
-            f"net: this run's network was built by {name!r}, expected one of {', '.join(_BUILDERS)}. "
-            "Remedy: build the network as it was for training and pass it as net=…"
+            f"net: no network {name!r} here, expected one of {', '.join(_BUILDERS)}. Remedy: correct the name; "
+            "to load a run of another network, build it as it was for training and pass it as net=…"
         )
     assert description is not None
     try:
         return _BUILDERS[name](**description.get("arguments", {}))
     except (TypeError, InvalidInputError) as error:
         raise CheckpointError(
-            f"net: {name} does not take {description.get('arguments')!r} ({error}), expected the arguments it was "
-            "built with. Remedy: restore the run's JSON file from a copy"
+            f"net: {name} does not take {description.get('arguments')!r} ({error}), expected its arguments. "
+            "Remedy: correct them; a run's JSON file is restored from a copy"
         ) from error

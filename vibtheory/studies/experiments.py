@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from vibtheory.datasets.catalogue import CATALOGUE
 from vibtheory.errors import check_choice, reject
 from vibtheory.storage.schema import Seed, check
 from vibtheory.studies.tables import DECAYED, RECIPES
@@ -135,6 +136,7 @@ def experiment(name: str | Path, argument: str = "recipe") -> Experiment:
     else:
         reject(argument, str(name), f"one of {', '.join(packaged)}, or a TOML file", "correct the name or the path")
     check(_File, plain, "recipe", within="recipe")
+    check_choice("recipe dataset", plain["dataset"], CATALOGUE)
     modes = {mode: plain.pop(mode) for mode in MODES if mode in plain}
     for mode, section in modes.items():
         check(_Mode, section, f"recipe [{mode}]", within=f"recipe [{mode}]")

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field, InstanceOf
 from torch import nn
 
+from vibtheory.datasets.catalogue import CATALOGUE
 from vibtheory.datasets.dataset import Dataset
 from vibtheory.errors import as_path, check_choice, reject
 from vibtheory.networks.gates import named_gates
@@ -79,6 +80,8 @@ class SweepPlan(Declared):
                 self._keep(name, np.asarray(value).tolist())
         super().__post_init__()
         self._keep("out", as_path("out", self.out, "pass that of a folder"))
+        if isinstance(self.dataset, str):
+            check_choice("dataset", self.dataset, CATALOGUE)
         if isinstance(self.network, str):
             check_choice("network", self.network, NETWORKS)
         network = {"builder": self.network} if isinstance(self.network, str) else dict(self.network)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,24 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".run.json.xyz_0123").write_bytes(b"half")
     write_state(tmp_path, "run", {"w": torch.ones(2)}, {})
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".safetensors"]
+
+
+def test_leftovers_of_any_file_are_removed_a_day_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sooner their writer may live, in a folder that several commands write to."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *_: os._exit(9))
+        child = multiprocessing.get_context("fork").Process(target=write_text, args=(tmp_path / "rows.json", "half"))
+        child.start()
+        child.join()
+    (left,) = tmp_path.iterdir()
+    (tmp_path / ".env.template").touch()
+    os.utime(tmp_path / ".env.template", (0, 0))
+    with locked(tmp_path):
+        assert left.exists()
+    os.utime(left, (time.time() - 90_000,) * 2)
+    with locked(tmp_path):
+        assert not left.exists()
+    assert (tmp_path / ".env.template").exists()
 
 
 def test_the_users_own_files_stay(tmp_path: Path) -> None:

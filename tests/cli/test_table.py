@@ -163,6 +163,29 @@ def test_the_figure_has_the_record_and_the_sweep_or_else_short_runs() -> None:
     assert list(longest_runs(rows)["r_w"]) == [2.0, 3.0, 4.0, 5.0, 8.0]
 
 
+def test_a_collapsed_run_is_code_3(tiny: Path, call: Call) -> None:
+    """As of `train` and `sweep`; what was trained is shown and kept all the same."""
+    Path("tiny.toml").write_text(f"{PLAN}recipe = {{ initial_log_variance = 20.0 }}", encoding="utf-8")
+    assert call(*QUICK).code == 0
+    answer = call(*CURVE)
+    assert answer.code == 3
+    assert "collapsed (curve)" in answer.out
+    assert set(pd.read_csv("figures/table1.csv")["status"]) == {"completed", "collapsed"}
+    assert call(*QUICK).code == 0  # of other modes it says nothing
+    assert call("table", 1).code == 0  # nor where nothing was asked for
+
+
+def test_rows_of_another_precision_are_not_taken(tiny: Path, call: Call) -> None:
+    assert call(*QUICK, "--amp").code == 0
+    for other in ((), ("--no-amp",)):
+        answer = call(*QUICK, *other)
+        assert answer.code == 2
+        assert "trained with bfloat16" in answer.err
+    assert call(*QUICK, "--amp").code == 0
+    assert call(*QUICK, "--runs", "float32").code == 0
+    assert "trained without bfloat16" in call(*QUICK, "--runs", "float32", "--amp").err
+
+
 BAD = {
     "no such table": ((5,), "1, 2, 3 or 4"),
     "no such comparison": ((3, "--quick", "--row", "3.9"), "3.1, 3.2, 3.3"),

@@ -1,7 +1,8 @@
 """`vibtheory …` on the command line. Each command is a file; torch and its kin are imported inside the commands.
 
-Exit codes of every command: 0 done (check: holds), 1 violated, 2 bad input or damaged data, 3 not applicable (train:
-collapsed), 70 a defect of ours, 130 interrupted. Errors are one line on stderr; `--debug` shows the trace.
+Exit codes of every command: 0 done (check: holds), 1 violated, 2 bad input or damaged data, 3 not applicable (train,
+sweep, table: a run collapsed), 70 a defect of ours, 130 interrupted. Errors are one line on stderr; `--debug` shows the
+trace.
 """
 
 from __future__ import annotations

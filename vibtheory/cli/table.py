@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vibtheory.cli.exit_codes import NOT_APPLICABLE
 from vibtheory.cli.options import Accelerate, Amp, Device, Root, Runs, refuse_all_but, refuse_given
 
 __all__ = ["table"]
@@ -42,6 +43,8 @@ def table(
 
     Without --quick, --full or --curve nothing is trained: ours are those of the CSV in the output folder. New rows
     replace those of the same mode and recipe there; the others stay, also those that another command adds meanwhile.
+
+    Exit code 3: one of the table's runs in these modes collapsed, a layer lost all its units.
     """
     from vibtheory.cli.output import drawn
     from vibtheory.figures import tradeoff
@@ -75,3 +78,5 @@ def table(
             for form in ("png", "pdf"):
                 write_bytes(picture.with_suffix(f".{form}"), drawn(lambda: tradeoff(points, number), form))
         typer.echo(f"wrote {f'{store.path} and ' if modes else ''}{picture}", err=True)
+        if results is not None and (results["mode"].isin(modes) & results["status"].eq("collapsed")).any():
+            raise typer.Exit(NOT_APPLICABLE)

@@ -7,8 +7,9 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,10 @@ __all__ = [
 ]
 
 
+_UNFINISHED = ".vibtheory"  # ends the names of files being written, and nobody else's
+_DEAD_AFTER = 86400.0  # seconds since such a file was last written to: its writer was killed
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`: temporary file in the same folder, flush to disk, rename. A link stays one.
 
@@ -41,7 +46,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise OSError(0, "Not a regular file")
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        handle, temporary = tempfile.mkstemp(_UNFINISHED, f".{target.name}.", target.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
@@ -89,6 +94,8 @@ def read_sealed(path: Path) -> dict[str, Any]:
 def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
     """Hold `folder` for one writer, after waiting for the one before at most `wait` seconds.
 
+    What writers killed half-way left in it is deleted a day later.
+
     Raises:
         VibTheoryError: another run holds it now, or the folder cannot be made.
     """
@@ -109,6 +116,10 @@ def locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
             "Remedy: choose another folder"
         ) from error
     try:
+        for file in folder.glob(f".*{_UNFINISHED}"):
+            with suppress(OSError):  # another command was faster
+                if time.time() - file.stat().st_mtime > _DEAD_AFTER:
+                    file.unlink()
         yield
     finally:
         lock.release()
@@ -149,7 +160,9 @@ def write_state(folder: Path, name: str, tensors: Mapping[str, Tensor], descript
     )
     # What earlier states, and writers killed half-way, left behind; the folder's lock is ours. Other names are not.
     own = rf"{re.escape(name)}-[0-9a-f]{{16}}\.safetensors"
-    stale = re.compile(rf"{own}|\.({own}|{re.escape(name)}\.json)\.[a-z0-9_]{{8}}")  # the second: mkstemp's
+    stale = re.compile(
+        rf"{own}|\.({own}|{re.escape(name)}\.json)\.[a-z0-9_]{{8}}({re.escape(_UNFINISHED)})?"
+    )  # mkstemp's
     for file in folder.iterdir():
         if file.name != weights and stale.fullmatch(file.name):
             file.unlink(missing_ok=True)

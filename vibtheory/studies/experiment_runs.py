@@ -169,8 +169,10 @@ def _one(
     tuning = fingerprint([tuned_as, *_taught_as(plan)] if tuned_as and plan.teacher else tuned_as)
     folder = run_folder(plan, recipe, seed, runs)
     finished = folder / f"rows-{tuning}.json"
+    place = choose_device(device)
+    in_bfloat16 = place.type == "cuda" if amp is None else amp
     if finished.exists():
-        rows = _finished_rows(finished)
+        rows = _finished_rows(finished, in_bfloat16)
         if any((row["gamma"], row["seed"]) != (recipe.gamma, seed) for row in rows):
             raise CheckpointError(
                 f"{finished}: rows of gamma {rows[0]['gamma']:g}, seed {rows[0]['seed']}, expected those of gamma "
@@ -182,7 +184,7 @@ def _one(
         got, want = f"{plan.arguments['classes']} classes", f"{data.classes}, as {plan.dataset} has"
         reject("recipe arguments", got, want, f"set classes = {data.classes} in {plan.name}")
     rare = {"checkpoint_seconds": _CHECKPOINT_SECONDS, "evaluate_every": _EVALUATE_EVERY} if plan.row else {}
-    settings = Settings(device=choose_device(device), seed=seed, progress=progress, accelerate=accelerate,
+    settings = Settings(device=place, seed=seed, progress=progress, accelerate=accelerate,
                         amp=amp, folder=folder / "checkpoint", **rare)  # type: ignore[arg-type]  # fmt: skip
     with random_stream(seed, INITIAL_WEIGHTS):
         net = build({"builder": plan.network, "arguments": plan.arguments})
@@ -198,7 +200,7 @@ def _one(
         tuned = yield from in_turns(compress(net), data, finetune, tuning_settings)
         tuned_row = {"stage": "finetuned", **_errors(tuned.history), "epochs": finetune.epochs}
         rows.append({**rows[0], **tuned_row, **(_speed(tuned.history) if plan.row else {})})
-    write_sealed(finished, {"rows": rows}, indent=1)
+    write_sealed(finished, {"rows": rows, "amp": in_bfloat16}, indent=1)
     return [{**row, "mode": mode} for row in rows]
 
 
@@ -257,8 +259,11 @@ def _ranked(plan: Experiment, net: nn.Module, data: Dataset) -> dict[str, Any]:
     return {**error, **{key: found[key] for key in ("r_w", "r_n", "flop", "architecture")}}
 
 
-def _finished_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows that `_one` kept, unchanged since. Raises CheckpointError otherwise."""
+def _finished_rows(path: Path, amp: bool = False) -> list[dict[str, Any]]:
+    """Rows that `_one` kept, unchanged since, with or without `amp`. Raises CheckpointError otherwise.
+
+    An older file does not say which.
+    """
 
     def rows(plain: dict[str, Any]) -> list[dict[str, Any]]:
         found = plain.get("rows")
@@ -266,9 +271,11 @@ def _finished_rows(path: Path) -> list[dict[str, Any]]:
             raise ValueError("it holds no rows")
         for row in found:
             fit(Row, row, "row", more=True)
+        if plain.get("amp", amp) is not amp:
+            raise ValueError(f"its run was trained {'without' if amp else 'with'} bfloat16")
         return found
 
-    remedy = "delete this file, and the same command measures the run again"
+    remedy = "delete this file, and the same command measures the run again; ask for the same --amp, or other --runs"
     return read_record(path, rows, "the rows of a finished run", remedy)
 
 

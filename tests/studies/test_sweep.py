@@ -467,6 +467,21 @@ DAMAGED: dict[str, tuple[str, bytes | None, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("saved", [("True", "TRUE"), ("0.00031622776601683794", "3.16E-04"), ("\n", "\r\n")])
+def test_a_table_that_a_spreadsheet_saved_is_refused(saved: tuple[str, str], tmp_path: Path) -> None:
+    """With its prices rounded the same runs stood there twice."""
+    once = {**ONE, "gammas": [10**-3.5]}
+    path = _sweep(tmp_path, **once).path
+    before = path.read_bytes()
+    changed = before.replace(*(text.encode() for text in saved))
+    assert changed != before
+    path.write_bytes(changed)
+    with pytest.raises(InvalidInputError, match=r"as another program saved it.*Remedy: move table.csv away"):
+        _sweep(tmp_path, **once)
+    path.write_bytes(before)
+    assert _sweep(tmp_path, **once).kept == 0
+
+
 @pytest.mark.parametrize("what", DAMAGED)
 def test_a_damaged_table_is_refused_and_comes_back(what: str, tmp_path: Path) -> None:
     name, content, words = DAMAGED[what]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -98,9 +99,11 @@ class RecordedTable:
         # Exactly: a price must compare equal to a new run's, and these rows are written back as they were.
         readers: dict[Any, Callable[[str], Any]] = dict.fromkeys((float, float | None), lambda c: float(c or "nan"))
         readers[str] = str
+        converters = {name: readers[kind] for name, kind in kinds.items() if kind in readers}
         expected = "a table that such a call wrote"
         try:
-            table = pd.read_csv(self.path, converters={name: readers[k] for name, k in kinds.items() if k in readers})
+            text = self.path.read_bytes().decode()
+            table = pd.read_csv(io.StringIO(text), converters=converters)
         except (OSError, ValueError) as error:
             reject("out", f"{self.path} ({error})", expected, remedy)
         missing = [f.name for f in fields(self.row) if f.default is MISSING and f.name not in table]
@@ -110,6 +113,8 @@ class RecordedTable:
         wrong = [name for name, kind in kinds.items() if kind in codes and table[name].dtype.kind not in codes[kind]]
         if wrong and len(table):
             reject("out", f"{self.path} with other entries in {', '.join(wrong)}", expected, remedy)
+        if table.to_csv(index=False) != text:  # a spreadsheet rounds prices: the same run would stand there twice
+            reject("out", f"{self.path} as another program saved it", "every digit as it was written", remedy)
         return table
 
     def add(self, rows: DataFrame) -> tuple[DataFrame, int]:

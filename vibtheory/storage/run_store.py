@@ -102,7 +102,7 @@ class RecordedTable:
         converters = {name: readers[kind] for name, kind in kinds.items() if kind in readers}
         expected = "a table that such a call wrote"
         try:
-            text = self.path.read_bytes().decode()
+            text = self.path.read_text("utf-8")
             table = pd.read_csv(io.StringIO(text), converters=converters)
         except (OSError, ValueError) as error:
             reject("out", f"{self.path} ({error})", expected, remedy)

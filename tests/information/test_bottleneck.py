@@ -153,6 +153,13 @@ def test_single_precision_probabilities_are_taken(kind):
     np.testing.assert_allclose(blahut_arimoto(rounded, 9.0).objective, blahut_arimoto(exact, 9.0).objective, atol=5e-3)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(5))
+def test_a_price_at_which_factors_underflow_keeps_everything(seed):
+    joint = np.random.default_rng(seed).dirichlet(np.ones(10)).reshape(5, 2)
+    assert blahut_arimoto(joint, 1e9).i_ty == pytest.approx(_information(joint), abs=1e-8)
+
+
 def test_trivial_encoder_loses_stability_at_the_second_singular_value():
     flip = 0.2
     joint = np.array([[1 - flip, flip], [flip, 1 - flip]]) / 2

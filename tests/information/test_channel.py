@@ -39,6 +39,16 @@ def test_log_density_is_that_of_the_mixed_measure(tau):
     np.testing.assert_allclose(channel.log_density_ratio(h, np.arange(5)), ratio, atol=1e-9)
 
 
+@pytest.mark.parametrize("tau", [0.0, 0.7])
+def test_draws_in_turn_are_those_of_one_call(tau):
+    channel = GatedChannel(F, MU, SIGMA, tau)
+    one, other, first = (np.random.default_rng(3) for _ in range(3))
+    in_turn = np.concatenate([channel.sample(one) for _ in range(3)])
+    np.testing.assert_array_equal(channel._draws(other, channel.f, 3), in_turn)
+    expected = F * (MU + SIGMA * first.standard_normal(F.shape))
+    np.testing.assert_array_equal(in_turn[:5], expected + (tau * first.standard_normal(F.shape) if tau else 0.0))
+
+
 def test_a_pattern_that_no_row_has_is_impossible():
     channel = GatedChannel(F, MU, SIGMA)
     assert np.isneginf(channel.log_density([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])).all()

@@ -44,13 +44,13 @@ def binning(channel: GatedChannel, bins: int = 30, seed: int | np.random.Generat
     h, active = channel.sample(as_generator("seed", seed, "binning")), channel.active
     label = np.empty(h.shape, dtype=np.int64)
     conditional = 0.0
-    scale = np.sqrt(channel.variance)
+    mean, scale = channel.mean, np.sqrt(channel.variance)
     for j in range(channel.d):
         on = active[:, j]
         edges = np.linspace(h[:, j].min(), h[:, j].max(), bins + 1)[1:-1]  # inner edges
         label[:, j] = np.where(on, np.searchsorted(edges, h[:, j], side="right"), -1)
         size = max(1, _BLOCK_ENTRIES // bins)
-        centre, deviation = channel.mean[on, j], scale[on, j]
+        centre, deviation = mean[on, j], scale[on, j]
         for start in range(0, len(centre), size):
             part = slice(start, start + size)
             below = ndtr((edges - centre[part, None]) / deviation[part, None])  # [B, bins − 1]

@@ -158,14 +158,18 @@ class GatedChannel:
         """
         generator = as_generator("seed", seed, "GatedChannel.sample")
         f = self.f if rows is None else self.f[self._rows("rows", rows)]
+        return self._draws(generator, f, 1)
+
+    def _draws(self, generator: np.random.Generator, f: Array, count: int) -> Array:
+        """`count` draws of h for each row of f, [count·B, d], draw after draw, as `sample` gives them in turn."""
         self.check_resolved()
-        gate = self.mu + self.sigma * generator.standard_normal(f.shape)
-        h: Array = f * gate
+        noise = generator.standard_normal((count, 1 + (self.tau > 0), *f.shape))
+        h: Array = f * (self.mu + self.sigma * noise[:, 0])
         if self.tau > 0:
-            h += self.tau * generator.standard_normal(f.shape)
+            h += self.tau * noise[:, 1]
         else:
-            h[~self._has_density(f)] = 0.0
-        return h
+            h[:, ~self._has_density(f)] = 0.0
+        return h.reshape(count * len(f), self.d)
 
     def check_resolved(self) -> None:
         """Raise InvalidInputError for noise below 1e-13 of a unit's mean, which float64 would round away."""

@@ -166,7 +166,7 @@ class Problem:
         factor = np.exp(score - top)
 
         def value(weight: Array) -> float:
-            return -float(self.p_x @ np.log(factor @ weight))
+            return -float(self.p_x @ _log(factor @ weight))
 
         old, new = np.pad(p_t, (0, len(better))), np.pad(np.full(len(better), 1 / len(better)), (len(p_t), 0))
         weights = [(1 - share) * old + share * new for share in 10.0 ** -np.arange(1, 9)]

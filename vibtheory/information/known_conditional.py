@@ -152,7 +152,7 @@ def _ratios(
     together = max(1, size // n)  # draws of every row in one block
     for first in range(0, repeats, together):
         count = min(together, repeats - first)
-        h, rows = np.concatenate([channel.sample(generator) for _ in range(count)]), np.tile(np.arange(n), count)
+        h, rows = channel._draws(generator, channel.f, count), np.tile(np.arange(n), count)
         for start in range(0, count * n, size):
             own = rows[start : start + size]
             block, place = np.arange(len(own)), slice(first * n + start, first * n + start + len(own))

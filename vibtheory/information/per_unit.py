@@ -54,7 +54,7 @@ def unit_information(channel: GatedChannel) -> Array:
 def _divergences(channel: GatedChannel) -> Array:
     """KL(p(h_j|x_n) ‖ p(h_j)) in nats, [N, d]; its mean over rows is I(h_j; x)."""
     channel.check_resolved()
-    active = channel.active
+    active, mean, scale = channel.active, channel.mean, np.sqrt(channel.variance)
     result = np.zeros((channel.n, channel.d))
     for j in range(channel.d):
         on = active[:, j]
@@ -63,8 +63,7 @@ def _divergences(channel: GatedChannel) -> Array:
             result[~on, j] = -np.log1p(-share)  # an atom at 0 says "one of those rows", no more
         if on.any():
             gate = abs(channel.sigma[j] / channel.mu[j]) if channel.mu[j] != 0 else math.inf
-            scale = np.sqrt(channel.variance[on, j])
-            result[on, j] = _mixture_divergence(channel.mean[on, j], scale, gate) - math.log(share)
+            result[on, j] = _mixture_divergence(mean[on, j], scale[on, j], gate) - math.log(share)
     return result
 
 

@@ -103,6 +103,17 @@ def test_overfit_networks_are_said_to_be(method):
     assert not from_samples(*_pairs(), method, steps=200).warnings
 
 
+def test_a_marginal_density_that_fits_badly_is_said_to():
+    """y is on a circle, x the half: log 2 nats. Four Gaussians fit the half circle, and the whole one worse."""
+    rng = np.random.default_rng(1)
+    angle = rng.uniform(0, 2 * np.pi, 2000)
+    y = np.column_stack([np.cos(angle), np.sin(angle)]) + 0.02 * rng.normal(size=(2000, 2))
+    found = from_samples(np.sign(np.cos(angle)), y, "entropy_difference")
+    assert found.nats - 3 * found.stderr > np.log(2)
+    assert "another p(y)" in str(found)
+    assert "another p(y)" not in str(from_samples(*_pairs(), "entropy_difference", steps=200))
+
+
 @pytest.mark.parametrize("method", ["sliced", "max_sliced"])
 @pytest.mark.parametrize("unit", [2.0**515, 2.0**-545])
 def test_slices_do_not_depend_on_the_unit_even_where_squares_overflow(method, unit):

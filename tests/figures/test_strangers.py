@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import matplotlib
 
@@ -11,18 +12,28 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
+from vibtheory.bridge.layer_information import information_of
 from vibtheory.errors import InvalidInputError
 from vibtheory.figures import (
     plot_binned_information,
+    plot_bound_counts,
     plot_dead_units,
+    plot_gaussian_bottleneck,
+    plot_layer_information,
     plot_one_gate,
     plot_path,
     plot_solver_cost,
+    plot_trained,
     plot_training,
     threshold_figure,
     width_figure,
 )
+from vibtheory.information import gaussian_bottleneck
+from vibtheory.networks.gates import named_gates
+from vibtheory.networks.insertion import insert_gates
 from vibtheory.theory import QuadraticBound, sparsity_path
 
 
@@ -114,3 +125,73 @@ def test_a_gate_wherever_it_is(mu, sigma):
     if mu:
         assert alpha == pytest.approx((mu / sigma) ** 2)
     assert price == pytest.approx(0.5 * np.log1p(alpha))
+
+
+def _boxes(texts):
+    return [text.get_window_extent() for text in texts]
+
+
+def _apart(boxes):
+    return not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+
+
+@pytest.mark.parametrize(("layers", "columns"), [(1, 7), (3, 6), (16, 7), (21, 7)])
+def test_counts_of_any_number_of_layers_are_read(layers, columns):
+    names = ["d", "rank", "soft_rank", "soft_rank_sharp", "nonzeros", "trained_nonzeros", "a_priori"][:columns]
+    table = pd.DataFrame({name: np.full(layers, 512) for name in names})
+    table["layer"] = [f"encoder.blocks.{k}.feed_forward.activation" for k in range(layers)]
+    figure = plot_bound_counts(table)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    for axes in figure.axes:
+        assert _apart(_boxes(axes.texts))
+        assert _apart(_boxes(axes.get_xticklabels()))
+        assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+        centres = [tick.get_position()[0] for tick in axes.get_xticklabels()]
+        bars = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
+        assert np.mean(bars) == pytest.approx(np.mean(centres))
+    assert sum(len(axes.get_xticklabels()) for axes in figure.axes) == layers
+    with pytest.raises(InvalidInputError, match="0 rows"):
+        plot_bound_counts(table.iloc[:0])
+
+
+def test_twenty_parts_fit_on_a_page():
+    part = SimpleNamespace(layer="encoder.blocks.7.act", kept=3, spectrum=np.array([3.0, 2.0, 1.5]), above_one=3,
+                           verdict="holds", least=SimpleNamespace(stderr=0.1))  # fmt: skip
+
+    class Report(list):
+        before = ()
+        reports = property(list)
+
+    figure = plot_trained(Report([part] * 21))
+    assert figure.get_figwidth() < 15
+    assert len(figure.axes) == 21
+
+
+@pytest.mark.parametrize("beta", [5.0, 3000.0])
+def test_points_of_a_gaussian_bottleneck_lie_inside(beta):
+    plane, parts = plot_gaussian_bottleneck(
+        gaussian_bottleneck(np.eye(8), np.eye(8), np.diag(np.linspace(0.1, 0.9, 8))), beta
+    ).axes
+    (low, high), (bottom, top) = plane.get_xlim(), plane.get_ylim()
+    points = [(float(x[0]), float(y[0])) for x, y in (line.get_data() for line in plane.lines) if len(x) == 1]
+    assert len(points) == 1 + (7 if beta < 100 else 8)
+    assert all(low <= x <= high and bottom <= y <= top for x, y in points)
+    lines = [line for line in parts.lines if "component" in str(line.get_label())]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 8
+
+
+@pytest.mark.parametrize(("noise", "infinite"), [(1e-4, 0), (None, 1)])
+def test_bounds_far_apart_and_infinite_are_seen(noise, infinite):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 2))
+    x = torch.randn(20, 6)
+    net = net if noise else insert_gates(net, x)
+    layer = "1" if noise else next(iter(named_gates(net)))
+    report = information_of(net, x, layer=layer, noise=noise)
+    figure = plot_layer_information(report)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        assert axes.get_xscale() == "symlog"
+        assert _apart([box for box in _boxes(axes.get_xticklabels()) if box.width])
+    assert [text.get_text().strip() for text in figure.axes[0].texts] == ["∞"] * infinite

@@ -103,13 +103,13 @@ def plot_gaussian_bottleneck(solution: GaussianBottleneck, beta: float) -> Figur
         solution: from `gaussian_bottleneck`.
         beta: the price β ≥ 0 now shown.
     """
-    betas = np.concatenate([[1.0], np.geomspace(1.001, 60, 300)])
+    betas = np.concatenate([[1.0], np.geomspace(1.001, max(60.0, 1.2 * beta), 300)])
     curve = np.array([solution.point(float(b)) for b in betas])
     figure, (plane, parts) = plt.subplots(1, 2, figsize=(8, 3.2))
     right_edge = float(curve[:, 0].max())
     _forbidden(plane, solution.i_xy, right_edge, 1.12 * solution.i_xy)
     plane.plot(*curve.T, color=COLORS["blue"], label="exact curve")
-    for index, critical in enumerate(solution.critical_betas):
+    for index, critical in enumerate(solution.critical_betas[solution.critical_betas <= betas[-1]]):
         plane.plot(*solution.point(float(critical)), "D", ms=5, mfc="white", color=COLORS["black"], clip_on=False,
                    label="a component enters" if index == 0 else None, zorder=3)  # fmt: skip
     plane.plot(*solution.point(beta), "o", ms=8, color=COLORS["red"], label=f"β = {beta:.3g}", zorder=4,
@@ -118,11 +118,13 @@ def plot_gaussian_bottleneck(solution: GaussianBottleneck, beta: float) -> Figur
     square = solution.correlations**2
     for index, rho2 in enumerate(square):
         snr = np.maximum(betas * rho2 - 1, 0) / (1 - rho2)
-        parts.semilogx(betas, 0.5 * np.log1p(snr), label=f"component {index + 1}, β* = {1 / rho2:.2f}")
+        dash = ("-", "--", ":", "-.")[index // 6 % 4]  # with six colours, 24 looks
+        parts.semilogx(betas, 0.5 * np.log1p(snr), ls=dash, label=f"component {index + 1}, β* = {1 / rho2:.4g}")
     parts.axvline(max(beta, 1.0), color=COLORS["red"], lw=1)
     parts.set(xlabel="price β (nats per nat)", ylabel="its share of I(T;X) (nats)")
     parts.set_title(f"{int((solution.critical_betas < beta).sum())} of {square.size} components in use", loc="left")
-    parts.legend(loc="upper left")
+    if square.size:
+        parts.legend(loc="upper left", ncols=1 + square.size // 8)
     return figure
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from vibtheory.figures.style import COLORS, needs, style
+from vibtheory.figures.style import COLORS, needs, shortened, style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
@@ -71,22 +72,40 @@ def plot_layer_information(report: LayerInformation) -> Figure:
         color = COLORS["blue" if bound.kind == "lower" else "red"]
         mark = "D" if bound in (report.lower, report.upper) else "o"
         left.errorbar(bound.nats, place, xerr=1.96 * bound.stderr, color=color, marker=mark, capsize=3)
+        _mark_infinite(left, bound.nats, place, color)
     rows = [row for row in report._table() if row["of"] == "I(h; x)"]
     kinds = [row["kind"] if row["over"] == report.over else f"{row['kind']}, rows" for row in rows]
     left.set_yticks(range(len(rows)), [f"{row['method']} ({kind})" for row, kind in zip(rows, kinds, strict=True)])
     left.axvline(np.log(report.n), color=COLORS["black"], lw=1, label=f"log N, N = {report.n}")
     left.invert_yaxis()
-    left.set(xlabel="nats", title=f"I({report.layer}; x), τ = {report.noise:.3g} of the scale")
+    left.set(xlabel="nats", title=f"I({shortened(report.layer, 24)}; x), τ = {report.noise:.3g} of the scale")
     left.legend()
     here = {"tau": report.tau, "n": report.n, "lower": report.lower.nats, "upper": report.upper.nats}
     for place, row in enumerate([here, *report.sensitivity]):
         right.plot([row["lower"], row["upper"]], [place, place], color=COLORS["grey"])
         right.plot(row["lower"], place, ">", row["upper"], place, "<", color=COLORS["black"])
+        _mark_infinite(right, row["upper"], place, COLORS["black"])
     rows = [here, *report.sensitivity]
     right.set_yticks(range(len(rows)), [f"τ = {row['tau']:.3g}, N = {row['n']:.0f}" for row in rows])
     right.invert_yaxis()
     right.set(xlabel="nats", title="noise and rows")
+    for axes, nats in (
+        (left, [bound.nats for bound in report.bounds]),
+        (right, [row[side] for row in rows for side in ("lower", "upper")]),
+    ):
+        seen = [value for value in nats if np.isfinite(value)]
+        if max(seen) > 100 * np.log(report.n):  # on a linear axis the lower bounds would be one point with 0
+            axes.set_xscale("symlog", linthresh=1)
+            axes.set_xlim(min(0.0, *seen), 5 * max(seen))
+            axes.set_xticks([0, *10.0 ** np.linspace(0, np.log10(max(seen)), 4).astype(int)])
+            axes.minorticks_off()
     return figure
+
+
+def _mark_infinite(axes: Axes, nats: float, place: int, color: str) -> None:
+    """A sign at the right end of the row `place` for a bound of +inf, which no axis reaches."""
+    if nats == np.inf:
+        axes.text(1.0, place, "∞ ", transform=axes.get_yaxis_transform(), ha="right", va="center", color=color)
 
 
 @style()

@@ -282,7 +282,8 @@ def plot_training(history: DataFrame) -> Figure:
         reject("history", "no kept_ columns", "the history of a gated network", "train a net with gates")
     needs(history, ("epoch", "cross_entropy", "information"), "train for at least one epoch")
     many = len(layers) > 6
-    figure, (loss, kept) = plt.subplots(1, 2, figsize=(8, 3.0 + many * 0.055 * len(layers)))
+    columns = min(4, max(1, 120 // (16 + max(map(len, layers)))))  # of a legend 8 inches wide
+    figure, (loss, kept) = plt.subplots(1, 2, figsize=(8, 3.0 + many * 0.22 * len(layers) / columns))
     epoch, mark = history["epoch"], "o" if len(history) == 1 else None
     loss.semilogy(epoch, history["cross_entropy"], marker=mark, color=COLORS["red"])
     loss.set(xlabel="epoch", ylabel="cross-entropy (nats)")
@@ -298,5 +299,5 @@ def plot_training(history: DataFrame) -> Figure:
         kept.plot(epoch, 100 * units / units.iloc[0], marker=mark, ls=dash, label=f"{layer}: {units.iloc[-1]} open")
     kept.set(xlabel="epoch", ylabel="gates open (% of the first epoch's)", ylim=(0, 105))
     kept.set_title("the gates close", loc="left")
-    figure.legend(loc="outside lower center", ncols=4) if many else kept.legend()
+    figure.legend(loc="outside lower center", ncols=columns) if many else kept.legend()
     return figure

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, reject
-from vibtheory.figures.style import COLORS, facets, style
+from vibtheory.figures.style import COLORS, facets, needs, shortened, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -260,7 +260,11 @@ def plot_bound_counts(table: DataFrame) -> Figure:
 
     Args:
         table: columns layer, d, rank, soft_rank, soft_rank_sharp, nonzeros, trained_nonzeros, and a_priori if there.
+
+    Raises:
+        InvalidInputError: no row, or no column layer or d.
     """
+    needs(table, ("layer", "d"), "pass a row per gated layer")
     bars = [
         ("d", "gates d", "black"),
         ("rank", "rank[A]", "grey"),
@@ -271,15 +275,18 @@ def plot_bound_counts(table: DataFrame) -> Figure:
         ("trained_nonzeros", "open in the trained net (not judged)", "sky"),
     ]
     bars = [bar for bar in bars if bar[0] in table]
-    figure, axes = plt.subplots(figsize=(7.4, 3.1))
-    place = np.arange(len(table))
-    for index, (column, label, color) in enumerate(bars):
-        at = place + (index - 3) * 0.125
-        axes.bar(at, table[column], width=0.115, color=COLORS[color], label=label)
-        for x, count in zip(at, table[column], strict=True):
-            axes.text(x, count, f"{count:.0f}", ha="center", va="bottom", fontsize=7)
-    axes.set_xticks(place, list(table["layer"]))
-    axes.set(xlabel="gated layer", ylabel="number of gates")
-    axes.grid(axis="x", visible=False)
-    axes.legend()
+    parts = [table[start : start + 4] for start in range(0, len(table), 4)]
+    figure, panels = plt.subplots(len(parts), 1, figsize=(7.4, 0.8 + 2.6 * len(parts)), sharey=True, squeeze=False)
+    for axes, part in zip(panels[:, 0], parts, strict=True):
+        place = np.arange(len(part))
+        for index, (column, label, color) in enumerate(bars):
+            at = place + (index - (len(bars) - 1) / 2) * 0.125
+            axes.bar(at, part[column], width=0.115, color=COLORS[color], label=label)
+            for x, count in zip(at, part[column], strict=True):
+                axes.text(x, count, f"{count:.0f}", ha="center", va="bottom", fontsize=7)
+        axes.set_xticks(place, [shortened(name, 24) for name in part["layer"]])
+        axes.set(ylabel="number of gates", xlim=(-0.5, min(4, len(table)) - 0.5))
+        axes.grid(axis="x", visible=False)
+    axes.set_xlabel("gated layer")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure

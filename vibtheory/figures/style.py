@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["COLORS", "encoded", "facets", "needs", "save", "style", "thumbnail"]
+__all__ = ["COLORS", "encoded", "facets", "needs", "save", "shortened", "style", "thumbnail"]
 
 # Okabe & Ito (2008): distinguishable under the common colour-vision deficiencies, and in print.
 COLORS = {
@@ -126,6 +126,11 @@ def needs(table: DataFrame, columns: Sequence[str], remedy: str) -> None:
     if missing or table.empty:
         got = f"no column {', '.join(missing)}" if missing else "0 rows"
         reject("table", got, f"rows with {', '.join(columns)}", remedy)
+
+
+def shortened(name: object, most: int) -> str:
+    """`name` in at most `most` characters: its end, which tells the modules of a network apart."""
+    return text if len(text := str(name)) <= most else "…" + text[1 - most :]
 
 
 def thumbnail(picture: Path | BytesIO, width: int) -> str:

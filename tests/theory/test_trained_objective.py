@@ -90,6 +90,28 @@ def test_noise_is_told_from_motion() -> None:
     assert at(1e-3, bumps=0.5) == "not resolved"
 
 
+def test_what_losses_find_beyond_the_slopes_is_told_from_noise() -> None:
+    exact, _ = _at_minimum(3)
+    d, rng, unit = exact.d, np.random.default_rng(1), 2 * exact.gamma / exact.sigma
+
+    def at(beyond: float) -> TrainedReport:
+        h = np.diag(0.2 / exact.sigma**2 * exact.mu**2 / (exact.sigma**2 + exact.mu**2))[None].repeat(6, 0)
+        still = -unit * exact.mu / exact.sigma / (1 + (exact.mu / exact.sigma) ** 2)
+        missed = unit * (beyond + rng.standard_normal((6, d)))
+        return check_trained_objective(exact.mu, exact.sigma, 0.05, still[None].repeat(6, 0), h, missed=missed)
+
+    words = "otherwise than their slopes say"
+    assert sum(words in at(0.0).reason for _ in range(1000)) <= 6  # one in a thousand is expected
+    assert [at(2.5).verdict for _ in range(20)] == ["not resolved"] * 20
+    found = [at(2.5).missed for _ in range(200)]
+    values = [each.value for each in found if each is not None]
+    assert np.mean(values) == pytest.approx(2.5**2, abs=4 * np.std(values) / np.sqrt(200))
+    assert words in at(2.5).reason
+    assert exact.missed is None
+    with pytest.raises(InvalidInputError, match="missed"):
+        check_trained_objective([1.0], [1.0], 1.0, [[0.0]], [[[1.0]]], missed=[[0.0]])
+
+
 def test_residuals_lose_their_noise_and_eigenvalues_err_to_their_sides() -> None:
     truth, h = 0.3, np.diag([2.0, 2.0, 2.0, 2.0, 5.0])
     squares, below, above, errors = [], [], [], []

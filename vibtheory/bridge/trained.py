@@ -74,8 +74,9 @@ def check_trained(
     """Decide on the network itself how many gates can be kept: #{α > 1} against the curvature of the trained objective.
 
     No surrogate stands between: the statement is about every local minimum of training's own objective, so a network
-    that has not come to rest is told so and how far it is. Slopes are autograd's: of a network that jumps (Hardshrink,
-    rounding) or has a backward pass of another function (straight-through), neither rest nor curvature is F's.
+    that has not come to rest is told so and how far it is. Slopes are autograd's: where a network jumps (Hardshrink,
+    rounding) or has a backward pass of another function (straight-through), they are not F's, nor is the curvature.
+    Losses alone are asked whether they agree (Stein's identity), and where they do not the verdict is "not resolved".
 
     Args:
         net: gated network, trained; it is not changed. One without gates gets them, as in `check_network`.
@@ -130,6 +131,11 @@ def _gap(cells: Tensor, pair: Tensor) -> Tensor:
     """The difference of two entries of each window, at `pair` [n, channels, 2, windows]."""
     chosen = cells.gather(2, pair)
     return chosen[:, :, 0] - chosen[:, :, 1]
+
+
+def _applied(half: Tensor, vectors: Tensor) -> Tensor:
+    """The Gauss–Newton matrix of each example, from CᵀJ [n, K, d], times its own vector [n, d]."""
+    return (half.transpose(1, 2) @ (half @ vectors[:, :, None]))[:, :, 0]
 
 
 class _Curvature(GateObjective):
@@ -200,12 +206,12 @@ class _Curvature(GateObjective):
 
     def factors(
         self, f: Tensor, z: dict[str, Tensor], y: Tensor, widths: list[Tensor], rng: np.random.Generator
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]], list[tuple[slice, Tensor, Tensor]]]:
+    ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]], list[tuple[slice, Tensor, Tensor]]]:
         """CᵀJ [n, K, D] with the loss's curvature CCᵀ in the output: its products are the Gauss–Newton matrices.
 
-        And pairs a, b [n, D]: the expectation of the mean of sym(abᵀ) is the kinks' matrix. And, where all layers are
-        asked about at once, by later layer its part and a [n, D], r [n, part]: E arᵀ is the block of H that stands off
-        the diagonal as z multiplies what earlier gates change.
+        And the losses' slopes in z [n, D]. And pairs a, b [n, D]: the expectation of the mean of sym(abᵀ) is the kinks'
+        matrix. And, where all layers are asked about at once, by later layer its part and a [n, D], r [n, part]: E arᵀ
+        is the block of H that stands off the diagonal as z multiplies what earlier gates change.
         """
         leaves = [z[name].requires_grad_(True) for name in self.asked]
         later = self.asked[1:] if self.ways.get(ALL_LAYERS) == "chain" else []
@@ -248,13 +254,15 @@ class _Curvature(GateObjective):
                 with gate_held_at(self.held[name], self._spread(name, r)):
                     moved = pull(entered, leaves, self.held[name](slope).to(entered.dtype))
                 products.append((self.parts[name], torch.cat(moved, 1), r))
-        return self.likelihood.curvature_root(output.detach()).transpose(1, 2) @ jacobian, pairs, products
+        output = output.detach()
+        along = (self.likelihood.gradient(output, y)[:, None] @ jacobian)[:, 0]
+        return self.likelihood.curvature_root(output).transpose(1, 2) @ jacobian, along, pairs, products
 
-    def estimates(self, draws: int) -> tuple[Array, dict[str, tuple[Array, Array]]]:
-        """E∂g [S, D], and by part H [S, d, d] with its Gauss–Newton share [d, d]."""
+    def estimates(self, draws: int) -> tuple[Array, Array, dict[str, tuple[Array, Array]]]:
+        """E∂g [S, D]; how far from it losses alone are [S, D]; by part H [S, d, d], its Gauss–Newton share [d, d]."""
         parts = {ALL_LAYERS: self.parts[ALL_LAYERS]} if self.joint else self.parts
         d = len(self.mu)
-        slope = torch.zeros(draws, d, dtype=torch.float64, device=self.device)
+        slope, missed = torch.zeros(2, draws, d, dtype=torch.float64, device=self.device)
         sizes = {name: len(self.mu[part]) for name, part in parts.items()}
         gauss = {name: slope.new_zeros(draws, size, size) for name, size in sizes.items()}
         rest = {name: slope.new_zeros(draws, size, size) for name, size in sizes.items()}
@@ -264,13 +272,20 @@ class _Curvature(GateObjective):
         for s in range(draws):
             signs = as_generator("seed", self.seed, f"T8, signs {s}")
             for x, y, weight, (apart, noise) in self.drawn(f"T8, draw {s}", 2):
-                half, pairs, products = self.factors(*self.at(x, apart, self.mu, self.sigma), y, widths, signs)
-                ends = [self.slopes(*self.at(x, noise, self.mu, self.sigma, sign), y)[1] for sign in (1.0, -1.0)]
-                slope[s] += weight @ (ends[0] + ends[1]) / 2
+                half, along, pairs, products = self.factors(*self.at(x, apart, self.mu, self.sigma), y, widths, signs)
+                losses, ends = zip(
+                    *(self.slopes(*self.at(x, noise, self.mu, self.sigma, sign), y) for sign in (1.0, -1.0)),
+                    strict=True,
+                )
+                unit, other = (torch.cat([each[name] for name in self.asked], 1) for each in (noise, apart))
+                mean = (ends[0] + ends[1]) / 2
+                slope[s] += weight @ mean
+                along -= _applied(half, spread * other)  # nearly the slopes at μ: taken out and put in, as for H
+                rise = (losses[0] - losses[1]) / 2 - (along * spread * unit).sum(1)
+                missed[s] += weight @ (along + rise[:, None] * unit / spread - mean)
                 half *= weight.sqrt()[:, None, None]
                 for part, a, r in products:
                     kinks[ALL_LAYERS][s][:, part].addmm_((a * weight[:, None]).T, r, alpha=2 / _SIGNS)
-                unit = torch.cat([noise[name] for name in self.asked], 1)
                 for name, part in parts.items():
                     own = half[:, :, part].reshape(-1, sizes[name])
                     gauss[name][s].addmm_(own.T, own)
@@ -279,7 +294,7 @@ class _Curvature(GateObjective):
                     if stein:
                         moved = unit[:, part] * spread[part]
                         left = (ends[0] - ends[1])[:, part] / 2 * weight[:, None]
-                        left -= (half[:, :, part].transpose(1, 2) @ (half[:, :, part] @ moved[:, :, None]))[:, :, 0]
+                        left -= _applied(half[:, :, part], moved)
                         rest[name][s].addmm_(left.T, unit[:, part] / spread[part])
         found = {}
         for name, part in self.parts.items():
@@ -287,16 +302,16 @@ class _Curvature(GateObjective):
             first = gauss[block][:, inside, inside].cpu().numpy()
             second = (rest if self.ways[name] == "stein" else kinks)[block][:, inside, inside].cpu().numpy()
             found[name] = first + (second + second.transpose(0, 2, 1)) / 2, first.mean(0)
-        return slope.cpu().numpy(), found
+        return slope.cpu().numpy(), missed.cpu().numpy(), found
 
     def reports(self, draws: int, tolerance: float) -> tuple[TrainedReport, ...]:
         """T8 decided at the present point, part by part."""
         self.share()
-        slope, found = self.estimates(draws)
+        slope, missed, found = self.estimates(draws)
         return tuple(
             check_trained_objective(
                 self.mu[part], self.sigma[part], self.gamma[part], slope[:, part], found[name][0],
-                tolerance=tolerance, gauss_newton=found[name][1], layer=name,
+                tolerance=tolerance, gauss_newton=found[name][1], missed=missed[:, part], layer=name,
                 bend=partial(self.bend, part, draws),
                 curvature=_FOUND[self.ways[name]],
             )

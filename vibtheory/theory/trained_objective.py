@@ -12,6 +12,7 @@ Gradient and H come as S independent unbiased estimates, and what they cannot re
   jackknife's.
 - λ_min is concave: that of the mean H errs downwards, E λ_min(Ĥ) ≤ λ_min(H), so "≥ 1" is decided by it. A direction v
   found on the other estimates errs upwards, E vᵀĤv ≥ λ_min(H), so "< 1" is decided by that.
+- Where losses alone show another gradient (Stein's identity), F jumps or has other slopes: nothing is decided.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ NOT_RESOLVED: TrainedVerdict = "not resolved"
 ALL_LAYERS = "all layers"  # the part of a network's report that is about all of them at once
 
 _CONFIDENCE = 0.99  # one-sided, of each comparison
+_CERTAIN = 0.999  # that slopes are not F's
 _STEP = 0.1  # standard deviations of the gate that moves most, where F itself is asked whether it falls
 
 
@@ -57,7 +59,8 @@ class TrainedReport(Report):
     """T8 at one point (μ, σ) of one layer's gates, or of several layers' at once. Losses in nats; the rest has no unit.
 
     Attributes:
-        verdict: holds | violated | not at a minimum | not resolved (the sampling error is too large to say).
+        verdict: holds | violated | not at a minimum | not resolved (the sampling error is too large to say, or the
+            slopes are not F's).
         reason: in words, with the remedy.
         layer: its name. d: gates that can be open. kept: #{α > 1}, what the bounds limit.
         rank: #{λ_i(H) > 0} to rounding, at most the rank of H: directions of negative curvature hold no gate open.
@@ -66,7 +69,9 @@ class TrainedReport(Report):
         least_above: the same, erring upwards.
         offset: mean square over all gates of (σ/2γ)∂F/∂μ, how many σ each μ is from where it would rest.
         spread: mean square over kept gates of ½σ²H_jj(1+α)/(γα) − 1, how far each σ² is from where it would rest.
-        tolerance: root mean square up to which both count as 0.
+        missed: mean square over all gates of (σ/2γ) times what losses alone find of ∂F/∂μ beyond its slopes; None if
+            not known. 0 but for noise, unless the network jumps or its backward pass is another function's.
+        tolerance: root mean square up to which `offset` and `spread` count as 0.
         bend: F(μ+δ) + F(μ−δ) − 2F(μ) in nats along the direction of `least`, where that is below 1; else None.
         curvature: how H was found. gauss_newton_least: λ_min with the Gauss–Newton part of H alone; None if not known.
         draws: S, independent estimates of gradient and H; 1: they are exact.
@@ -85,6 +90,7 @@ class TrainedReport(Report):
     least_above: Estimated
     offset: Estimated
     spread: Estimated
+    missed: Estimated | None
     tolerance: float
     bend: Estimated | None
     curvature: str
@@ -109,7 +115,7 @@ class TrainedReport(Report):
     def row(self) -> dict[str, Any]:
         """The report as one flat row of numbers and words; standard errors in columns of their own."""
         plain = super().row()
-        for name in ("least", "least_above", "offset", "spread", "bend"):
+        for name in ("least", "least_above", "offset", "spread", "missed", "bend"):
             value = getattr(self, name) or Estimated(np.nan, np.nan)
             plain |= {name: value.value, f"{name}_stderr": value.stderr}
         return plain
@@ -177,6 +183,7 @@ def check_trained_objective(
     *,
     tolerance: float = 0.2,
     gauss_newton: ArrayLike | None = None,
+    missed: ArrayLike | None = None,
     bend: Callable[[Array], Array] | None = None,
     layer: str = "gates",
     curvature: str = "as given",
@@ -191,6 +198,7 @@ def check_trained_objective(
         tolerance: root mean square of both residuals, in units of σ and of σ², up to which a point counts as
             stationary: F is smoothed over σ, so a smaller move leaves H as it is.
         gauss_newton: the Gauss–Newton part of H [d, d], reported beside it.
+        missed: E∂g from losses alone less `gradient` [S, d], S ≥ 3: of mean 0 where slopes are F's.
         bend: from a direction δ [d] to F(μ+δ) + F(μ−δ) − 2F(μ) in nats [S], from losses alone. Asked where the point is
             stationary and λ_min < 1: F must fall there. None: it is then called no minimum without asking.
         layer, curvature: words for the report.
@@ -220,6 +228,12 @@ def check_trained_objective(
         alpha = (mu / sigma) ** 2
     if not (alpha < 1e150).all():
         reject("mu, sigma", f"α = μ²/σ² up to {alpha.max():.3g}", "at most 1e150", "pass σ, not σ² or its logarithm")
+    beyond, jumps = None, False
+    if missed is not None:
+        each = sigma / (2 * price) * as_array("missed", missed, (max(len(g), 3), d), remedy)
+        beyond = _mean_square(each)
+        noise = each.var(0, ddof=1).mean() / len(each)  # alike on all gates, and hardly correlated
+        jumps = (each.mean(0) ** 2).mean() > noise * scipy.special.fdtri(d, d * (len(each) - 1), _CERTAIN)
     kept = alpha > 1
     offset = _mean_square(sigma / (2 * price) * g + mu / (sigma * (1 + alpha)))
     own = h[:, kept, kept] * (0.5 * sigma**2 * (1 + alpha) / (price * np.maximum(alpha, 1)))[kept]
@@ -248,11 +262,22 @@ def check_trained_objective(
         delta[kept] = root * direction
         delta *= _STEP / np.abs(delta / sigma).max()
         bent = _mean(as_array("bend", bend(delta), (None,), "give one number per estimate"))
-    verdict, reason = _judge(offset, spread, tolerance, least, below, bent, t, int((spectrum < 1).sum()), len(spectrum))
+    if beyond is not None and jumps:
+        verdict, reason = (
+            NOT_RESOLVED,
+            (
+                f"The losses rise otherwise than their slopes say (mean square {beyond}, in units of σ): the "
+                "network jumps (Hardshrink, rounding) or has the backward pass of another function (straight-through, "
+                "detach), so that neither rest nor curvature is known. Remedy: put a continuous function in its place."
+            ),
+        )
+    else:
+        few = int((spectrum < 1).sum())
+        verdict, reason = _judge(offset, spread, tolerance, least, below, bent, t, few, len(spectrum))
     return TrainedReport(
         verdict, reason, layer, d, int(kept.sum()), int((values > d * np.finfo(float).eps * abs(values).max()).sum()),
         int((spectrum >= 1).sum()), int((shifted >= 0).sum()) if len(m) else 0, least, least_above, offset,
-        spread, tolerance, bent, curvature, gauss, len(g), mu, sigma, price, spectrum,
+        spread, beyond, tolerance, bent, curvature, gauss, len(g), mu, sigma, price, spectrum,
     )  # fmt: skip
 
 
@@ -260,7 +285,7 @@ def _judge(
     offset: Estimated, spread: Estimated, tolerance: float, least: Estimated, below: bool, bent: Estimated | None,
     t: float, few: int, kept: int,
 ) -> tuple[TrainedVerdict, str]:  # fmt: skip
-    """The verdict from the numbers, the only place where it is decided; `t`: standard errors that resolve."""
+    """The verdict from the numbers where slopes are F's; `t`: standard errors that resolve."""
     sides = {"μ by {:.3g} σ": offset, "the kept gates' σ² by {:.3g} of itself": spread}
     moving = [words for words, side in sides.items() if side.value - t * side.stderr > tolerance * tolerance]
     if moving:

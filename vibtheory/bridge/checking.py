@@ -111,6 +111,7 @@ def checked(
     return GatedNetwork(net, x, y, str(data.likelihood), prices)
 
 
+@torch.inference_mode(False)  # gradients, whatever the caller switched off
 def quadratic_bound(
     net: nn.Module,
     data: Any,
@@ -277,6 +278,7 @@ def theory_gamma(net: nn.Module, layer: str, gamma: Gamma | None = None) -> floa
     return price * gate.multiplier / 2
 
 
+@torch.inference_mode(False)  # gradients, whatever the caller switched off
 def check_network(
     net: nn.Module,
     data: Any,

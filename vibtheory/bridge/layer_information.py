@@ -117,6 +117,7 @@ class LayerInformation(Report):
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
+@np.errstate(under="ignore")
 def information_of(
     model: nn.Module,
     x: Inputs,

@@ -58,6 +58,7 @@ _FOUND = {
 }
 
 
+@torch.inference_mode(False)  # gradients, whatever the caller switched off
 def check_trained(
     net: nn.Module,
     data: Any,

@@ -27,6 +27,7 @@ __all__ = ["blahut_arimoto", "deterministic_bottleneck", "stability_beta"]
 Array = NDArray[np.float64]
 
 
+@np.errstate(under="ignore")
 def blahut_arimoto(
     joint: ArrayLike,
     beta: float,

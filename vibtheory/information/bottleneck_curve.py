@@ -90,6 +90,7 @@ class IBCurve(Report):
         return {"beta": self.betas, "i_tx": self.i_tx, "i_ty": self.i_ty, "gap": self.gap, "method": self.method}
 
 
+@np.errstate(under="ignore")
 def ib_curve(joint: ArrayLike, betas: ArrayLike, *, restarts: int = 4, seed: int = 0) -> IBCurve:
     """The information curve by Blahut–Arimoto at each β (see `bottleneck.blahut_arimoto`).
 
@@ -130,6 +131,7 @@ def ib_curve(joint: ArrayLike, betas: ArrayLike, *, restarts: int = 4, seed: int
     )
 
 
+@np.errstate(under="ignore")
 def exact_ib_curve(
     joint: ArrayLike,
     rates: ArrayLike,

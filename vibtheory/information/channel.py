@@ -42,6 +42,7 @@ class GatedChannel:
             or a τ, has a square that leaves float64.
     """
 
+    @np.errstate(under="ignore")
     def __init__(self, f: ArrayLike, mu: ArrayLike, sigma: ArrayLike, tau: float = 0.0) -> None:
         features = as_array("f", f, (None, None), "pass activations [N, d], one row per input")
         if features.shape[0] < 1:
@@ -110,6 +111,7 @@ class GatedChannel:
         return mean
 
     @property
+    @np.errstate(under="ignore")
     def variance(self) -> Array:
         """Var[h|x], [N, d]; 0 at atoms."""
         variance: Array = (self.f * self.sigma) ** 2 + self.tau**2
@@ -179,6 +181,7 @@ class GatedChannel:
             reject("sigma" if self.tau == 0 else "tau", f"noise below {_RESOLVED:g} of the unit itself",
                    "noise that draws in float64 can show", "pass more noise, or centre f")  # fmt: skip
 
+    @np.errstate(under="ignore")
     def log_density(self, h: ArrayLike, pattern: ArrayLike | None = None) -> Array:
         """log p(h_b | x_n) against ∏(Lebesgue + δ₀), or Lebesgue if τ > 0; −inf where the zero patterns differ.
 
@@ -216,6 +219,7 @@ class GatedChannel:
             result[source[:, None] != self.pattern[None, :]] = -np.inf
         return result
 
+    @np.errstate(under="ignore")
     def log_density_ratio(self, h: ArrayLike, rows: ArrayLike) -> Array:
         """log p(h_b | x_{rows_b}) − log p(h_b) in nats, [B]: its mean over draws is I(h; x).
 
@@ -246,6 +250,7 @@ class GatedChannel:
     def _rows(self, argument: str, index: ArrayLike) -> NDArray[np.intp]:
         return as_indices(argument, index, self.n, "pass numbers of rows, or a boolean for each")
 
+    @np.errstate(under="ignore")
     def _has_density(self, f: Array) -> NDArray[np.bool_]:
         if self.tau > 0:
             return np.ones(f.shape, dtype=np.bool_)

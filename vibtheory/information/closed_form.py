@@ -102,6 +102,7 @@ def discrete_memoryless(transition: ArrayLike, p_x: ArrayLike | None = None) -> 
     return float(law @ rel_entr(rows, law @ rows).sum(axis=1))
 
 
+@np.errstate(under="ignore")
 def scalar_gated_channel(
     f: ArrayLike, mu: float, sigma: float, tau: float = 0.0, p_x: ArrayLike | None = None, order: int = 24
 ) -> float:

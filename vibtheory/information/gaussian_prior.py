@@ -107,6 +107,7 @@ class ActivationStatistics:
         return np.asarray(np.log1p(alpha), dtype=np.float64)
 
 
+@np.errstate(under="ignore")
 def activation_statistics(f: ArrayLike | Iterable[ArrayLike]) -> ActivationStatistics:
     """Gather P2's averages from activations, in one pass and with memory for one batch.
 

@@ -24,6 +24,7 @@ _BLOCK_ENTRIES = 2**23  # 64 MiB of float64 per block of log densities
 _DRAWS = 1000  # of h in all, at least
 
 
+@np.errstate(under="ignore")
 def infonce(channel: GatedChannel, seed: int | np.random.Generator = 0, draws: int | None = None) -> MutualInformation:
     """Lower bound E log p(h|x) − log(1/N Σ_n p(h|x_n)), with draws of h by `seed` (Poole et al. 2019, eq. 12).
 
@@ -56,6 +57,7 @@ def infonce(channel: GatedChannel, seed: int | np.random.Generator = 0, draws: i
     )
 
 
+@np.errstate(under="ignore")
 def leave_one_out(
     channel: GatedChannel, seed: int | np.random.Generator = 0, draws: int | None = None
 ) -> MutualInformation:
@@ -85,6 +87,7 @@ def leave_one_out(
     )
 
 
+@np.errstate(under="ignore")
 def leave_one_out_per_unit(
     channel: GatedChannel, seed: int | np.random.Generator = 0, draws: int | None = None
 ) -> MutualInformation:

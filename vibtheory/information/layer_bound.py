@@ -96,6 +96,7 @@ class LayerBound(Rounded):
         )
 
 
+@np.errstate(under="ignore")
 def layer_bound(
     joint: ArrayLike,
     f: ArrayLike,

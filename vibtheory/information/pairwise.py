@@ -28,6 +28,7 @@ _REACH = 40.0  # of logarithms of variances, either way: ratios up to e⁸⁰ ar
 _TOLERANCE = 1e-4  # nats, of any trial row; the mean over rows is far closer
 
 
+@np.errstate(under="ignore")
 def pairwise(channel: GatedChannel, device: str = "cpu", precision: str = "float64") -> MutualInformation:
     """Upper bound −1/N Σ_i log 1/N Σ_j exp(−KL(p_i ‖ p_j)), p_i = p(h|x_i); pairs with other zero patterns have KL = ∞.
 
@@ -53,6 +54,7 @@ def pairwise(channel: GatedChannel, device: str = "cpu", precision: str = "float
     return _pairwise(channel, "pairwise", "upper", exponents, _BLOCK_ENTRIES, precision, symmetric=False)
 
 
+@np.errstate(under="ignore")
 def pairwise_bhattacharyya(channel: GatedChannel, device: str = "cpu", precision: str = "float64") -> MutualInformation:
     """Lower bound −1/N Σ_i log 1/N Σ_j ∫√(p_i p_j), in nats.
 

@@ -19,6 +19,7 @@ _STEP = 0.1  # in (nearly) standard deviations; errors stay below 1e-9, see the 
 _BLOCK_ENTRIES = 2**17  # 1 MiB of float64: stays in the cache
 
 
+@np.errstate(under="ignore")
 def per_unit(channel: GatedChannel) -> MutualInformation:
     """Σ_j I(h_j; x) by quadrature, to 1e-8 a unit (1e-2 where noise is 1e-13 of its mean): an upper bound on I(h; x).
 
@@ -44,6 +45,7 @@ def per_unit(channel: GatedChannel) -> MutualInformation:
     )
 
 
+@np.errstate(under="ignore")
 def unit_information(channel: GatedChannel) -> Array:
     """I(h_j; x) of each open gate in nats, [d]. Errors and accuracy as of `per_unit`."""
     check_channel(channel)

@@ -20,6 +20,7 @@ _TRIAL_ROWS = 64  # whose log densities say how wide a kernel may be
 _POWERS = 12
 
 
+@np.errstate(under="ignore")
 def relevance(
     channel: GatedChannel,
     y: ArrayLike,

@@ -49,6 +49,7 @@ _LEARNED = 1e-3  # of gradients, which sums in another order may move further
 _WEIGHTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Embedding)
 
 
+@torch.inference_mode(False)  # a copy that can learn, whatever the caller switched off
 def insert_gates(
     model: nn.Module,
     example_input: Any,

@@ -57,6 +57,7 @@ class LocalMinimum(Report):
         )
 
 
+@np.errstate(under="ignore")
 def find_local_minimum(
     bound: QuadraticBound,
     start: ArrayLike | str = "continuation",

@@ -153,6 +153,7 @@ def _slope(bound: QuadraticBound, mean: Array) -> Array:
     return problem.means(x)
 
 
+@np.errstate(under="ignore")
 def sparsity_path(
     bound: QuadraticBound, gammas: ArrayLike, start: ArrayLike | str = "continuation", *, max_events: int = 10_000
 ) -> SparsityPath:

@@ -95,6 +95,7 @@ class Profile:
         return np.asarray(2 * np.sqrt(self.gamma) * np.sqrt(self.w) * root_noise(self.t))
 
     @property
+    @np.errstate(under="ignore")
     def curvature(self) -> Array:
         """d²ρ/dμ² = −2w/(2+α)."""
         noise = root_noise(self.t) ** 2  # 1/(1+α), so that 1/(2+α) = noise/(1+noise)

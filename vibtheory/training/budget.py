@@ -122,6 +122,7 @@ class CompressedModel(Report):
         ])  # fmt: skip
 
 
+@torch.inference_mode(False)  # gradients, whatever the caller switched off
 def compress_to(
     model: nn.Module,
     data: Dataset,

@@ -305,7 +305,7 @@ class Loop:
             elif isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate * factor)  # the graph reads this very tensor
             else:
-                group["lr"] = torch.tensor(rate * factor, device=self.device)
+                group["lr"] = torch.tensor(rate * factor, dtype=torch.float32, device=self.device)
 
     def step(self, batch: Tensor, price: Price) -> Tensor:
         """One update on this process' share of a batch; returns its mean loss in nats, without the information."""

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from vibtheory.datasets.dataset import Dataset
@@ -24,6 +25,7 @@ from vibtheory.training.single import folder_of, in_turns
 __all__ = ["train_many"]
 
 
+@torch.inference_mode(False)  # gradients, whatever the caller switched off
 def train_many(
     build: Callable[[], nn.Module],
     data: Dataset,

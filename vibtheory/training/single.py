@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from vibtheory.datasets.dataset import Dataset
@@ -32,6 +33,7 @@ __all__ = ["folder_of", "in_turns", "train"]
 _ENDING = 2.0  # seconds within which the processes of a killed command let go of their folders
 
 
+@torch.inference_mode(False)  # gradients, whatever the caller switched off
 def train(
     net: nn.Module,
     data: Dataset,

@@ -79,8 +79,8 @@ class GHSGate(GateLaw):
         self.log_scale = math.log(as_positive("scale", self.given["scale"]))
         for prefix, shape in (("", (features,)), ("layer_", ())):
             for name in ("gamma", "inverse"):
-                setattr(self, f"{prefix}{name}_location", nn.Parameter(torch.zeros(shape)))
-                log_var = torch.full(shape, float(self.given["log_variance"]))
+                setattr(self, f"{prefix}{name}_location", nn.Parameter(torch.zeros(shape, dtype=torch.float32)))
+                log_var = torch.full(shape, float(self.given["log_variance"]), dtype=torch.float32)
                 setattr(self, f"{prefix}{name}_log_var", nn.Parameter(log_var))
 
     def _factor(self, name: str) -> tuple[Tensor, Tensor]:
@@ -95,7 +95,7 @@ class GHSGate(GateLaw):
 
     def _draw(self, n: int, rows: slice) -> Tensor:
         (m, v), (layer_m, layer_v) = self._log_normal(""), self._log_normal("layer_")
-        noise = torch.randn(n, self.features + 1, device=m.device)[rows]
+        noise = torch.randn(n, self.features + 1, dtype=m.dtype, device=m.device)[rows]
         return torch.exp(m + v.sqrt() * noise[:, 1:] + layer_m + layer_v.sqrt() * noise[:, :1])
 
     def _expectation(self) -> Tensor:

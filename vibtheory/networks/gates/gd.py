@@ -50,7 +50,7 @@ class GDGate(GateLaw):
 
     def _draw(self, n: int, rows: slice) -> Tensor:
         theta = self._expectation()
-        u = torch.rand(n, self.features, device=theta.device)[rows]
+        u = torch.rand(n, self.features, dtype=theta.dtype, device=theta.device)[rows]
         return theta + ((u < theta).float() - theta).detach()
 
     def _expectation(self) -> Tensor:

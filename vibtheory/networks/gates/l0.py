@@ -44,7 +44,7 @@ class L0Gate(GateLaw):
     logit: nn.Parameter
 
     def _draw(self, n: int, rows: slice) -> Tensor:
-        u = torch.rand(n, self.features, device=self.logit.device)[rows].clamp(1e-6, 1 - 1e-6)
+        u = torch.rand(n, self.features, dtype=self.logit.dtype, device=self.logit.device)[rows].clamp(1e-6, 1 - 1e-6)
         return _stretched(torch.sigmoid((torch.logit(u) + self.logit.float()) / _BETA))
 
     def _expectation(self) -> Tensor:

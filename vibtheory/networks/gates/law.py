@@ -74,7 +74,7 @@ class GateLaw(nn.Module):
         self.register_buffer("active", torch.ones(features, dtype=torch.bool))
         self.given = {name: as_scalar(name, value) for name, value in {**self.options, **options}.items()}
         for name, option in self.starts.items():
-            setattr(self, name, nn.Parameter(torch.full((features,), self.given[option])))
+            setattr(self, name, nn.Parameter(torch.full((features,), self.given[option], dtype=torch.float32)))
 
     def _draw(self, n: int, rows: slice) -> Tensor:
         """z [rows, d] before closed units are set to 0; noise is drawn for n examples."""

@@ -81,7 +81,7 @@ class RNPGate(OpenGate):
     def _draw(self, n: int, rows: slice) -> Tensor:
         if (scores := self._scores()) is None:
             return super()._draw(n, rows)
-        noise = -torch.empty(n, self.groups, device=scores.device).exponential_().clamp_min(1e-30).log()[rows]
+        noise = -scores.new_empty(n, self.groups).exponential_().clamp_min(1e-30).log()[rows]
         return self._computed(_by_advantage(scores, _hard(scores.detach() + noise)))
 
     def decide(self) -> Tensor | None:

@@ -63,7 +63,7 @@ class SBPGate(GateLaw):
 
     def _draw(self, n: int, rows: slice) -> Tensor:
         m, s, low, high = (value.float() for value in self._normal())
-        u = torch.rand(n, self.features, device=m.device)[rows]
+        u = torch.rand(n, self.features, dtype=m.dtype, device=m.device)[rows]
         below = torch.special.ndtr(low)
         inside = (below + u * (torch.special.ndtr(high) - below)).clamp(1e-7, 1 - 1e-7)
         return torch.exp((m + s * torch.special.ndtri(inside)).clamp(_A, _B))

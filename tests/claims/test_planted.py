@@ -25,6 +25,7 @@ from vibtheory.claims import (
     trained,
 )
 from vibtheory.information import GatedChannel, MutualInformation, pairwise_bhattacharyya, per_unit
+from vibtheory.theory import soft_rank
 from vibtheory.theory.certificate import CERTIFIED, Certificate, certify
 from vibtheory.theory.landscape import BudgetReport, ClosureReport
 from vibtheory.theory.minima import LocalMinimum
@@ -97,6 +98,27 @@ def test_a_planted_false_claim_fails(name: str, tiny: Effort) -> None:
     broken = found.corrected if found.corrected is not None and found.corrected.broken else found.bare
     assert broken.broken > 0
     assert broken.example
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_budget_that_is_less_breaks_t9(share: float, tiny: Effort, monkeypatch: pytest.MonkeyPatch) -> None:
+    above = QuadraticBound._beta_squared_above.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(QuadraticBound, "_beta_squared_above", property(lambda bound: share * above(bound)))
+    found = sparsity.survivors(replace(tiny), lambda report: report.a_priori.limit)
+    assert found.verdict == "fails"
+    assert found.bare.broken > 0
+
+
+@pytest.mark.parametrize("limit", ["soft_rank", "soft_rank_sharp"])
+@pytest.mark.parametrize("factor", [1.05, 2.0])
+def test_a_threshold_that_is_higher_breaks_t3(
+    factor: float, limit: str, tiny: Effort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = soft_rank._count
+    monkeypatch.setattr(soft_rank, "_count", lambda matrix, shift, rounding: count(matrix, factor * shift, rounding))
+    found = sparsity.survivors(replace(tiny), lambda report: int(getattr(report, limit)))
+    assert found.verdict == "fails"
+    assert found.bare.broken > 0
 
 
 def test_the_rank_bound_on_a_trained_network_could_fail(tiny: Effort) -> None:

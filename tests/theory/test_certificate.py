@@ -433,3 +433,22 @@ def test_nothing_is_certified_just_past_a_fold(step):
     missing, there = (QuadraticBound(A, [-least + by] * 2, 0.0, 1.0) for by in (1e-11, -1e-6))
     assert not certify(missing, [x + step] * 2).certified
     assert find_local_minimum(there, [x + 1e-3] * 2).certificate.certified
+
+
+def test_kantorovich_asks_of_the_whole_ball():
+    """Its constant is the largest third derivative within 2η, of ρ'' = −2/(2+α), α = t(t + √(t²+4))/2, w = γ = 1."""
+    least, alpha = 2e-4, 0.5  # λ_min of the Hessian: two gates at a cosine so high that they hardly stay two
+    apart = (least + 2 / (2 + alpha)) / 2
+    gram = apart * np.eye(2) + (1 - apart)
+    mu = np.full(2, alpha / np.sqrt(1 + alpha))
+    bound = QuadraticBound.from_gram(gram, -2 * gram @ mu - 2 / np.sqrt(1 + alpha))
+    point = mu + 5e-5 * np.array([1.0, -1.0])
+    found = certify(bound, point)
+    assert 4e-5 < found.newton_bound < 2e-4
+
+    def third(t):
+        return 2 * (t + (t**2 + 2) / np.sqrt(t**2 + 4)) / (2 + t * (t + np.sqrt(t**2 + 4)) / 2) ** 2
+
+    nearest = third(point.min() - 2 * found.newton_bound)
+    assert nearest > (1 + 1e-5) * third(point.min())  # it falls with t: the point of the ball nearest to 0 decides
+    assert found.kantorovich == pytest.approx(found.newton_bound / found.min_eigenvalue * nearest, rel=1e-7)

@@ -138,3 +138,19 @@ def test_equal_outgoing_weights_and_silent_units_are_free() -> None:
     minimum = minimise_real_loss(p)
     assert minimum.alpha[2] == minimum.alpha[4] == 0
     assert minimum.certificate.certified
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 3.0])
+def test_kantorovich_knows_the_penalty(alpha: float) -> None:
+    """One gate, two classes, so small a price that the loss bends by a thousandth of what the penalty does."""
+    gamma, others = 1e-7, (np.ones((2, 1)), np.array([0, 1]), 1e-7)
+    w = float(SoftmaxLoss([[1.0], [-1.0]], [0.0, 0.0], *others).w[0])
+    t, slope = alpha / np.sqrt(1 + alpha), 2 * np.sqrt(gamma * w / (1 + alpha))
+    mu = t * np.sqrt(gamma / w)
+    p = 0.5 - slope / 2  # of class 0, at rest: ∂g/∂μ = 2(p − ½)
+    settled = SoftmaxLoss([[1.0], [-1.0]], [np.log(p / (1 - p)) - 2 * mu, 0.0], *others)
+    found = certify_real_loss(settled, [mu * (1 + 3e-9)])
+    assert found.certified
+    third = 2 * (t + (t**2 + 2) / np.sqrt(t**2 + 4)) / (2 + alpha) ** 2  # of ρ'' = −2/(2+α)
+    share = found.newton_bound / found.min_eigenvalue
+    assert share * third < found.kantorovich < 1.05 * share * third

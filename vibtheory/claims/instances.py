@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 
     from vibtheory.datasets import Dataset
 
-__all__ = ["FAMILIES", "Effort", "NotRecorded", "Recorded", "gate_units", "random_bound", "random_start"]
+__all__ = [
+    "FAMILIES",
+    "Effort",
+    "NotRecorded",
+    "Recorded",
+    "extremal_bound",
+    "gate_units",
+    "random_bound",
+    "random_start",
+]
 
 Array = NDArray[np.float64]
 FAMILIES = ("gaussian", "low rank", "duplicates", "zero column", "spectrum 1/k^2", "prices differ", "orthogonal")
@@ -124,13 +133,14 @@ class Effort:
 
     @cached_property
     def reports(self) -> tuple[SparsityReport, ...]:
-        """The checker's report at many minima: from random starts, and every minimum of small instances."""
+        """The checker's report at many minima: from random starts, every one of small instances, and extremal ones."""
         rng = self.rng("reports")
         found = []
         for _, bound in self.bounds(rng, 2100, 21_000):
             found.append(check_sparsity_bound(bound, random_start(rng, bound)))
         for _, bound in self.bounds(rng, 70, 700, largest=6):
             found += [check_sparsity_bound(bound, minimum.mu) for minimum in self.minima(bound) or ()]
+        found += [check_sparsity_bound(*extremal_bound(d)) for d in range(2, 32)]
         return tuple(found)
 
     @cached_property
@@ -182,6 +192,21 @@ def random_bound(rng: np.random.Generator, family: str = "gaussian", largest: in
         gamma = gamma * 10.0 ** rng.uniform(-1, 1, d)
     beta = rng.standard_normal(len(factor)) * np.sqrt(np.min(gamma)) * 10.0 ** rng.uniform(-0.5, 2)
     return QuadraticBound(factor, -2 * factor.T @ beta, 0.0, gamma)
+
+
+def extremal_bound(d: int) -> tuple[QuadraticBound, Array]:
+    """ḡ of `d` gates and its minimum [d], all open and alike, where T3, T4a, T9 and the budget are nearly attained.
+
+    Unit columns at one cosine c, 1 − c = (1 + δ)/(2 + α): the Hessian's least eigenvalue is 2δ/(2 + α). And
+    α(1 + (d−1)c) = 1, so that Aμ = ½β: what is spent is the budget's ceiling.
+    """
+    slack = 1e-3  # δ
+    half = d - (d - 1) * slack
+    alpha = (np.sqrt(half**2 + 8 * d) - half) / (2 * d)
+    apart = (1 + slack) / (2 + alpha)
+    gram = apart * np.eye(d) + (1 - apart)
+    mu = np.full(d, alpha / np.sqrt(1 + alpha))
+    return QuadraticBound(np.linalg.cholesky(gram).T, -2 * gram @ mu - 2 / np.sqrt(1 + alpha)), mu
 
 
 def gate_units(bound: QuadraticBound) -> Array:

@@ -250,3 +250,25 @@ def test_gauss_newton_is_half_the_hessian_where_the_rest_is_affine(dense: Dense,
 
 
 _SIGNS = [(1, 1), (1, -1), (-1, 1), (-1, -1)]
+
+
+@pytest.mark.parametrize("likelihood", ["multinomial", "gaussian"])
+@pytest.mark.parametrize("factor", [1e-20, 1e-15, 1e15, 1e20])
+def test_a_gates_unit_is_nobodys_business(likelihood: str, factor: float) -> None:
+    """z₀ times a number, its weights through it: the same network, so the same ḡ of the same z, in other units."""
+    x = np.random.default_rng(0).standard_normal((60, 5))
+    y = (x[:, 0] > 0).astype(int) if likelihood == "multinomial" else x[:, :2]
+    data = from_arrays(x, y, x, y, likelihood=likelihood)
+    torch.manual_seed(0)
+    gate, last = Gate(4), nn.Linear(4, 2)
+    net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), gate, last).double()
+    gate.log_var.data.fill_(-2.0)
+    expected = quadratic_bound(net, data, "2", gamma=0.01)
+    assert expected.guarantee.kind == ("bohning" if likelihood == "multinomial" else "exact")
+    gate.mu.data[0] *= factor
+    gate.log_var.data[0] += 2 * np.log(factor)
+    last.weight.data[:, 0] /= factor
+    found, unit = quadratic_bound(net, data, "2", gamma=0.01), np.array([factor, 1, 1, 1])
+    np.testing.assert_allclose(found.gram * np.outer(unit, unit), expected.gram, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(found.b * unit, expected.b, rtol=1e-8, atol=1e-12)
+    assert found.c == pytest.approx(expected.c, rel=1e-8)

@@ -62,7 +62,8 @@ def curvature_bound(layer: GatedLayer, anchor: Array) -> Quadratic:
             loss += float(layer.likelihood.loss(output, y).sum())
             curvature.add(f, pull=layer.likelihood.gradient(output, y))
     gram = curvature.gram() * (layer.likelihood.half_curvature / layer.n)
-    return about(gram.cpu().numpy(), curvature.slope.cpu().numpy() / layer.n, loss / layer.n, anchor)
+    slope, unit = curvature.slope.cpu().numpy() / layer.n, np.hypot(layer.anchor, layer.sigma)
+    return about(gram.cpu().numpy(), slope, loss / layer.n, anchor, unit=unit)
 
 
 def lipschitz_bound(layer: GatedLayer, anchor: Array, sigma: Array) -> Quadratic:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 __all__ = ["Quadratic", "about"]
 
 Array = NDArray[np.float64]
-_DEAD = 1e-28  # share of the largest w_j below which a column is rounding of zero, about eps²
+_DEAD = 1e-28  # share of the largest w_j, in units of the gates, below which a column is rounding of zero, about eps²
 _ROUNDING = 1e-12  # share of the largest possible slope below which one is rounding of zero
 
 
@@ -32,13 +32,16 @@ class Quadratic:
         return np.asarray(np.einsum("si,ij,sj->s", z, self.gram, z, optimize=True) + z @ self.b + self.c)
 
 
-def about(gram: Array, gradient: Array, value: float, anchor: Array, note: str = "") -> Quadratic:
+def about(
+    gram: Array, gradient: Array, value: float, anchor: Array, note: str = "", unit: Array | float = 1.0
+) -> Quadratic:
     """value + gradientᵀ(z − z⁰) + (z − z⁰)ᵀQ(z − z⁰), expanded, Q the symmetric part of `gram`.
 
-    Columns that are zero up to rounding become zero, and so does b.
+    Columns that are zero up to rounding, with z_j in its own `unit` [d], become zero, and so does b.
     """
     w = np.diag(gram)
-    dead = w <= _DEAD * max(float(w.max()), 0.0)
+    size = w * np.square(unit)
+    dead = size <= _DEAD * max(float(size.max()), 0.0)
     gram = np.where(dead[:, None] | dead[None, :], 0.0, (gram + gram.T) / 2)
     gradient = np.where(dead, 0.0, gradient)
     b, rise = gradient - 2 * gram @ anchor, float(anchor @ gram @ anchor)

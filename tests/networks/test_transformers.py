@@ -160,6 +160,45 @@ def test_heads_and_neurons_leave_and_outputs_stay(writing: str) -> None:
             assert float((net(other) - wanted).detach().abs().max()) <= 1e-6 * float(wanted.detach().abs().max())
 
 
+class Gathering(Attention):
+    """Its biases are gathered once for evaluation and let go in train(), as LeViT, TinyViT and EfficientViT have it."""
+
+    def __init__(self, writing: str) -> None:
+        super().__init__(writing)
+        self.kept: dict[str, Tensor] = {}
+
+    def train(self, mode: bool = True) -> Gathering:
+        if mode:
+            self.kept = {}
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, c = x.shape
+        q, k, v = (layer(x).view(b, t, self.heads, self.dim).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        table = self.table.T[None, :, None]
+        biases = table if self.training else self.kept.setdefault("table", table)
+        h = (q @ k.mT + biases[..., :t]).softmax(-1) @ v
+        return self.proj(h.transpose(1, 2).reshape(b, t, c))
+
+
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize("where", [["mlp"], ["mlp", "heads"]])
+def test_what_a_model_keeps_for_evaluation_does_not_hold_a_cut_back(where: list[str], used: bool) -> None:
+    """Everything stayed where nothing was kept yet, and heads were refused."""
+    torch.manual_seed(0)
+    model = Language("biased")
+    model.attn = Gathering("biased")
+    gated, means = half_closed(model, tokens(), where)
+    if used:
+        gated(tokens())
+    small = compress(gated, tokens())
+    assert small.attn.table.shape == (9, H - ("heads" in where))
+    assert small.mlp[0].weight.shape == (16 - 16 // 3, D)
+    truth = by_hand(model, dict(zip(("mlp.3", "attn.proj"), reversed(means.values()), strict=False)))
+    for net in (small, small.train().eval()):
+        torch.testing.assert_close(net(tokens(3, 4)).double(), truth(tokens(3, 4)), rtol=1e-4, atol=1e-5)
+
+
 def test_metrics_count_what_is_left() -> None:
     torch.manual_seed(0)
     gated, _ = half_closed(Language("torch"), tokens(), ["mlp", "heads"])

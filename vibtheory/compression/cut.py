@@ -69,7 +69,7 @@ def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool 
 
 def _compress(net: nn.Module, example: tuple[Any, ...], chain: bool, fold_batchnorm: bool, precise: bool) -> nn.Module:
     """Cut and compare in float64 where the model takes it, and hand the result back in the model's own precision."""
-    exact = copy_of(net).eval()
+    exact = copy_of(net).train().eval()  # a model that keeps what it computes once in evaluation forgets it in train()
     make_weights_plain(exact)
     dtypes = _dtypes(exact, chain)
     if precise:

@@ -11,6 +11,7 @@ example; whoever cuts compares outputs.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from typing import Any
 
@@ -41,6 +42,7 @@ def follow(net: nn.Module, example: tuple[Any, ...], any_size: bool = False) -> 
     Raises:
         RuntimeError and others of torch: the model cannot be traced on its example.
     """
+    probe = copy.deepcopy(net)  # it may keep what it computes: here tensors of the trace
     state: dict[str, Tensor] = {}
     detached: dict[int, Tensor] = {}
     for path, module in net.named_modules():
@@ -55,14 +57,14 @@ def follow(net: nn.Module, example: tuple[Any, ...], any_size: bool = False) -> 
         for place, tensor in zip(places, tensors, strict=True):
             all_leaves[place] = tensor
         with _WithoutSideEffects():
-            result = functional_call(net, given, pytree.tree_unflatten(all_leaves, structure), tie_weights=False)
+            result = functional_call(probe, given, pytree.tree_unflatten(all_leaves, structure), tie_weights=False)
         return [value for value in pytree.tree_leaves(opened(result)) if isinstance(value, Tensor)]
 
     tensors = [leaves[k] for k in places]
     with torch.no_grad():
         graph = make_fx(dispatch_functionalize(run), _error_on_data_dependent_ops=False)(state, *tensors)
         names = {id(v): k for k, v in reversed(state.items())}
-        follower = Operations(graph, net, names, _called_once(net, example), any_size)
+        follower = Operations(graph, net, names, _called_once(copy.deepcopy(net), example), any_size)
         follower.run(state, *tensors)
     follower.backward()
     return follower.found

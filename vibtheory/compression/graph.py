@@ -92,7 +92,7 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
     try:
         for any_size, (whole, own_sizes) in product((False, True), ((True, True), (True, False), (False, False))):
             if own_sizes:
-                units = follow(copy.deepcopy(headless), inputs[0], any_size)
+                units = follow(headless, inputs[0], any_size)
                 doing = "cut where its operations allow it"
             small, report = _cut(headless, units, whole, own_sizes)
             if same(small):

@@ -56,7 +56,7 @@ def cut_heads(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: float) -
     closed = [name for name in places.values() if not bool(small.get_submodule(name).weight.all())]  # type: ignore[operator]
     try:
         cut = not closed or _cut_written(small, closed, inputs[0], tolerance)
-        cut = cut and (not (closed or split) or deviation(net, small, inputs) <= tolerance)
+        cut = cut and (not (closed or split) or deviation(*copy.deepcopy((net, small)), inputs) <= tolerance)
     except MISFIT:  # sizes that do not meet
         cut = False
     if not cut:
@@ -157,7 +157,7 @@ def _reach_only_closed(
 
     for gate in gates:
         probe.get_submodule(gate).register_forward_hook(silence)
-    return deviation(net, probe, [example]) <= tolerance
+    return deviation(copy.deepcopy(net), probe, [example]) <= tolerance
 
 
 class _Units:

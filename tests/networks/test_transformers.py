@@ -27,7 +27,7 @@ from vibtheory.networks.gates import Gate, named_gates
 from vibtheory.networks.insertion import insert_gates
 
 D, H = 12, 3
-WRITINGS = ("packed", "rotated", "einsum", "convolution", "biased", "torch", "addmm", "matmul")
+WRITINGS = ("packed", "by head", "rotated", "einsum", "convolution", "biased", "torch", "addmm", "matmul")
 
 
 class Product(nn.Module):
@@ -82,6 +82,8 @@ class Attention(nn.Module):
             )
         elif self.writing == "packed":
             q, k, v = self.qkv(x).reshape(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        elif self.writing == "by head":  # as in LeViT and TinyViT: each head's own query, key and value
+            q, k, v = (y.transpose(1, 2) for y in self.qkv(x).view(b, t, H, -1).split([self.dim] * 3, dim=3))
         else:
             q, k, v = (y.unflatten(2, (H, c // H)).transpose(1, 2) for y in self.qkv(x).split(c, dim=2))
         if self.writing == "rotated":

@@ -218,7 +218,10 @@ class _Units:
             varying = [kwargs.get("dim", args[2] if len(args) > 2 else 0) % labels[0].ndim]
         if len(varying) != 1:
             return
-        kept = [int((~self.leaves(label.movedim(varying[0], -1).flatten(0, -2)[0])).sum()) for label in labels]
+        along = [row for label in labels if (row := _along(label, varying[0])) is not None]
+        if len(along) < len(labels):  # a split of each head's width into query, key and value
+            return
+        kept = [int((~self.leaves(row)).sum()) for row in along]
         if kept != [label.shape[varying[0]] for label in labels]:
             self.sizes[place] = {varying[0]: kept if place.group == "split" else kept[0]}
 

@@ -306,10 +306,10 @@ def test_a_file_that_differs_does_not_replace_the_old_one(tmp_path: Path) -> Non
 def test_without_space_for_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make = tempfile.mkstemp
 
-    def full(prefix: str, dir: Path) -> tuple[int, str]:
+    def full(suffix: str, prefix: str, dir: Path) -> tuple[int, str]:
         if dir != tmp_path:  # where it compiles
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return make(prefix=prefix, dir=dir)
+        return make(suffix, prefix, dir)
 
     monkeypatch.setattr(tempfile, "mkstemp", full)
     with pytest.raises(VibTheoryError, match=r"could not write .*No space left.*Remedy"):

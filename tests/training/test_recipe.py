@@ -149,7 +149,7 @@ def test_bad_values(bad: dict[str, Any]) -> None:
 @pytest.mark.parametrize("seeds", ["-1", "9223372036854775808", "true", "1.5", "0x" + "f" * 9000], ids=lambda s: s[:20])
 def test_bad_seeds_of_a_mode(seeds: str, tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
-    text = 'table = 1\nnetwork = "n"\ndataset = "d"\n[recipe]\nepochs = 1\n[quick]\nseeds = [0, {}]\n'
+    text = 'table = 1\nnetwork = "mlp"\ndataset = "mnist"\n[recipe]\nepochs = 1\n[quick]\nseeds = [0, {}]\n'
     path.write_text(text.format(9223372036854775807), encoding="utf-8")
     assert experiment(path).modes["quick"]["seeds"] == [0, 2**63 - 1]
     path.write_text(text.format(seeds), encoding="utf-8")

@@ -50,8 +50,9 @@ def test_methods_are_chosen_on_held_out_images_and_run_once(
     monkeypatch.setattr(methods, "run_together", watched)
     monkeypatch.setitem(METHODS, "doomed", Method("doomed", "vib", 1e4, 1e5))
     answer = call("methods", "--methods", "VIBNet,L0-sep,doomed,magnitude")
-    assert answer.code == 0, answer.err
+    assert answer.code == 3, answer.err  # as table and sweep
     assert "doomed: collapsed at every price" in answer.err
+    assert "| doomed |  | collapsed |" in answer.out
     assert [(p.held_out, m) for p, m, _ in plans] == [(5000, "choose")] * 4 * 8 + [(0, "test")] * 3 * 3
     assert len({(plan.finetune, plan.recipe.epochs, plan.dataset) for plan, *_ in plans}) == 1  # the same for all
     ranked = [plan for plan, mode, _ in plans if plan.ranking and mode == "choose"]
@@ -70,8 +71,29 @@ def test_methods_are_chosen_on_held_out_images_and_run_once(
     assert "| VIBNet | 0.002 | 5.00 ± 0.00 | 1.21 ± 0.01 | 31 | 3 | 3.59 | 1.6 |" in answer.out
     assert "| BC-GNJ |  | not run |" in answer.out
     again = call("methods", "--methods", "VIBNet")  # the others' rows stay
+    assert again.code == 0
     assert again.out == answer.out
     assert len(pd.read_csv("figures/methods_table1.csv")) == len(rows)
+
+
+def test_seeds_that_collapsed_are_said(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    def one_lost(planned: list[tuple[Experiment, str, Recipe, int]], **options: object) -> pd.DataFrame:
+        rows = _invented(*planned[0])
+        return rows[:1].assign(status="collapsed") if planned[0][3] == 32 else rows  # a test seed
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(methods, "run_together", one_lost)
+    answer = call("methods", "--methods", "VIBNet")
+    assert answer.code == 3
+    assert "| VIBNet | 0.002 | 5.00 ± 0.00 | 1.21 ± 0.00 | 31 | 2, 1 collapsed | 3.59 | 1.6 |" in answer.out
+    monkeypatch.setitem(METHODS, "doomed", Method("doomed", "vib", 1e4, 1e5))
+    answer = call("methods", "--quick", "--methods", "doomed", "--out", "other")  # nothing is left to draw
+    assert answer.code == 3, answer.err
+    assert Path("other/methods_table1_quick.png").exists()
+    one = method_table(1, _rows(("L0", "test", 1e-3, 4.0, 1.5))).set_index("method").loc["L0"]
+    assert one.tolist() == ["0.001", "4.00", "1.50", "net0", "1", "26.02", "1.4"]  # one seed has no spread
+    stopped = method_table(1, _rows(("L0", "choose", 1e-3, 4.0, 1.5))).set_index("method")
+    assert stopped.loc["L0", "r_W (%)"] == "not run"  # no price collapsed
 
 
 def test_stopped_and_side_by_side_it_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

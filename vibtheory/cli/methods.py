@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vibtheory.cli.exit_codes import NOT_APPLICABLE
 from vibtheory.cli.options import Accelerate, Amp, Cluster, Device, Jobs, Root, Runs, refuse_all_but, refuse_given
 from vibtheory.errors import reject
 
@@ -36,11 +37,20 @@ def methods(
 
     Each method's price is chosen on 5,000 held-out training images, then fresh seeds are read once on the test set.
     Finished runs are not repeated, stopped ones go on.
+
+    Exit code 3: a method collapsed (a layer lost all its units) at every price, or in a run on the test set.
     """
     from vibtheory.cli.output import drawn
     from vibtheory.figures import method_curves
     from vibtheory.storage import write_bytes
-    from vibtheory.studies.methods import compare_methods, expected_cost, method_table, methods_table
+    from vibtheory.studies.methods import (
+        collapsed,
+        compare_methods,
+        expected_cost,
+        method_table,
+        methods_on,
+        methods_table,
+    )
     from vibtheory.studies.tables import TITLES, markdown
 
     if quick and budget not in (None, "quick"):
@@ -81,3 +91,5 @@ def methods(
         typer.echo(f"\n{markdown(inside.round(3).astype(str))}", nl=False)
         place = path.with_name(path.name.replace("table", "nets_table")).with_suffix(".png")
         write_bytes(place, drawn(lambda: method_information(inside), "png"))
+    if collapsed(results) & {method.name for method in methods_on(table, names)}:
+        raise typer.Exit(NOT_APPLICABLE)

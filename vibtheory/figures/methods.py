@@ -75,9 +75,9 @@ def method_curves(results: DataFrame, table: int, budget: str = "full") -> Figur
         axes.set_xscale("log")
         axes.set(xlabel=label)
         one_two_five(axes.xaxis)
-    lowest = min(tuned["error_last"].min(), published(table)["error"].min())
+    errors = [*tuned["error_last"], *published(table)["error"].dropna()]
     grid[0][0].set(ylabel="error (%), fine-tuned: held out (lines), test (large)", yscale="log")
-    grid[0][0].set_ylim(0.85 * lowest, 6 * tuned["error_last"].min())
+    grid[0][0].set_ylim(0.85 * min(errors), 6 * min([*tuned["error_last"]] or errors))
     grid[0][-1].legend(fontsize=7.5, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     one_two_five(grid[0][0].yaxis)
     figure.suptitle(f"{TITLES[table]}: methods rerun, budget {budget}", fontsize=10)

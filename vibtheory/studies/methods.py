@@ -22,14 +22,14 @@ from vibtheory.storage.run_store import RecordedTable
 from vibtheory.studies.experiment_runs import Row, run_together
 from vibtheory.studies.experiments import Experiment, experiment
 from vibtheory.studies.side_by_side import side_by_side
-from vibtheory.studies.tables import published
+from vibtheory.studies.tables import published, spread
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = [
-    "BUDGETS", "HELD_OUT", "METHODS", "SLACK", "Budget", "Method", "chosen", "compare_methods", "expected_cost",
-    "method_table", "methods_on", "methods_table",
+    "BUDGETS", "HELD_OUT", "METHODS", "SLACK", "Budget", "Method", "chosen", "collapsed", "compare_methods",
+    "expected_cost", "method_table", "methods_on", "methods_table",
 ]  # fmt: skip
 
 SLACK = 0.3
@@ -382,6 +382,18 @@ def chosen(results: DataFrame) -> dict[str, float]:
     return picked
 
 
+def collapsed(results: DataFrame) -> set[str]:
+    """The methods that collapsed at every price, or in a run on the test set; `results` as of `compare_methods`."""
+    picked = chosen(results)
+    return {str(name) for name, rows in results.groupby("method") if name not in picked or _lost(rows)}
+
+
+def _lost(rows: DataFrame) -> int:
+    """Runs on the test set, of one method's rows, that collapsed: those that were not fine-tuned."""
+    stages = rows.loc[rows["phase"] == "test", "stage"]
+    return max(0, int((stages == "pruned").sum()) - int((stages == "finetuned").sum()))
+
+
 def method_table(table: int, results: DataFrame) -> DataFrame:
     """Each method's printed row beside ours, as text: mean ± standard deviation over the test seeds, fine-tuned.
 
@@ -391,20 +403,25 @@ def method_table(table: int, results: DataFrame) -> DataFrame:
 
     Returns:
         Columns method, price, r_W (%), error (%), net (of the seed with the least r_W), seeds, printed r_W (%),
-        printed error (%). Printed rows without a run of ours say "not run".
+        printed error (%). Printed rows without a run of ours say "not run", methods of which no run was left
+        "collapsed"; where some test seeds collapsed, means are of the others, and seeds says so.
     """
     import pandas as pd
 
     printed = published(table).drop_duplicates("method").set_index("method")
     tuned = results[(results["phase"] == "test") & (results["stage"] == "finetuned")]
+    nothing_left = collapsed(results)
     rows: list[dict[str, Any]] = []
     for name in dict.fromkeys([*(m.name for m in methods_on(table, ())), *printed.index]):
-        mine = tuned[tuned["method"] == name]
-        row = {"method": name, "price": "", "r_W (%)": "not run", "error (%)": "", "net": "", "seeds": ""}
+        mine, ran = tuned[tuned["method"] == name], results[results["method"] == name]
+        row = {"method": name, "price": "", "r_W (%)": "collapsed" if name in nothing_left else "not run",
+               "error (%)": "", "net": "", "seeds": ""}  # fmt: skip
         if len(mine):
-            row |= {column: f"{mine[key].mean():.2f} ± {mine[key].std():.2f}"
+            row |= {column: spread(mine[key].mean(), mine[key].std(), 2)
                     for column, key in (("r_W (%)", "r_w"), ("error (%)", "error_last"))}  # fmt: skip
-            row |= {"price": f"{mine['gamma'].iloc[0]:.3g}", "seeds": str(len(mine)),
+            lost = _lost(ran)
+            row |= {"price": f"{mine['gamma'].iloc[0]:.3g}",
+                    "seeds": f"{len(mine)}" + (f", {lost} collapsed" if lost else ""),
                     "net": str(mine.sort_values("r_w")["architecture"].iloc[0])}  # fmt: skip
         known = printed.loc[name] if name in printed.index else {}
         for column, key in (("printed r_W (%)", "r_w"), ("printed error (%)", "error")):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DECAYED", "RECIPES", "TITLES", "beside", "longest_runs", "markdown", "own_recipe", "published", "rendered",
-    "summarise",
+    "spread", "summarise",
 ]  # fmt: skip
 
 DECAYED = "_decayed_gates"
@@ -131,15 +131,15 @@ def beside(table: int, results: DataFrame | None = None) -> DataFrame:
         for row in _records(published(table))
     ]
     for row in [] if results is None else _records(summarise(results, table)):
-        best = _spread(row["error_best"], row["error_best_std"], 2)
+        best = spread(row["error_best"], row["error_best_std"], 2)
         rows.append(
             {
                 "method": f"ours{_comparison(row)}, γ = {row['gamma']:g}, {row['stage']}"
                 + ", collapsed" * (row.get("status") == "collapsed"),
-                "r_W (%)": _spread(row["r_w"], row["r_w_std"], 2),
-                "r_N (%)": _spread(row["r_n"], row["r_n_std"], 2),
-                "FLOP (M)": _spread(row["flop"] / 1e6, row["flop_std"] / 1e6, 3),
-                "error (%)": f"{_spread(row['error_last'], row['error_last_std'], 2)} (best epoch {best})",
+                "r_W (%)": spread(row["r_w"], row["r_w_std"], 2),
+                "r_N (%)": spread(row["r_n"], row["r_n_std"], 2),
+                "FLOP (M)": spread(row["flop"] / 1e6, row["flop_std"] / 1e6, 3),
+                "error (%)": f"{spread(row['error_last'], row['error_last_std'], 2)} (best epoch {best})",
                 "net": row["architecture"],
                 "note": f"mean ± std of {row['seeds']} seeds, {row['epochs']} epochs; the smallest net is shown",
             }
@@ -180,7 +180,8 @@ def _plain(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if value == value else "-"  # NaN: not printed
 
 
-def _spread(mean: float, std: float, digits: int) -> str:
+def spread(mean: float, std: float, digits: int) -> str:
+    """ "mean ± std" with so many digits; the mean alone where the spread is NaN, as of one seed."""
     return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if std == std else "")
 
 

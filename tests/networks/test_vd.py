@@ -167,3 +167,17 @@ def test_a_gate_between_gates_keeps_its_units() -> None:
     gate = list(_gates(vt.insert_gates(plain, torch.ones(2, 3), law="vd")).values())[1]
     assert float(gate.penalty()) == 0
     assert gate.mean().tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("mode", ["zeros", "circular", "reflect"])
+def test_noise_sees_the_padding_of_its_layer(mode: str) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode=mode), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
+    x = IMAGE[:1, :, :4, :4]
+    net = vt.insert_gates(plain, x, law="vd")
+    (gate,) = _gates(net).values()
+    gate.into.data.fill_(-2.0)
+    spread = net.train()[0](x.expand(20_000, 1, 4, 4)).var(dim=0)
+    padded = nn.functional.pad(x, (1, 1, 1, 1), mode="constant" if mode == "zeros" else mode)[0, 0].square()
+    truth = np.exp(-2) * padded.unfold(0, 3, 1).unfold(1, 3, 1).sum((2, 3))  # σ² Σ x² under the filter
+    assert (spread / truth - 1).abs().max() < 0.06  # standard errors of 1 %

@@ -58,7 +58,7 @@ class VDGate(WeightLaw):
         if isinstance(layer, nn.Linear):
             spread = functional.linear(x, variance)
         else:
-            spread = functional.conv2d(x, variance, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+            spread = layer._conv_forward(x, variance, None)  # with the layer's own padding, circular or not
         n, start = self.union or (len(output), 0)
         noise = torch.randn(n, *output.shape[1:], device=output.device, dtype=output.dtype)[start : start + len(output)]
         return output + noise * spread.clamp_min(1e-16).sqrt()

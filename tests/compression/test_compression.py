@@ -288,3 +288,14 @@ def test_what_a_linear_over_positions_makes_of_a_closed_channel_moves_into_the_n
     torch.testing.assert_close(small(x), gated(x))
     weights = 9 * 4 + 16 * 5 + (5 * 4) * 4 * 3  # a channel is 5 x 4 of the 160 columns
     assert sum(p.numel() for p in small.parameters() if p.ndim > 1) == weights == 356
+
+
+@pytest.mark.parametrize("law", ["vib", "l0", "bc-ghs", "vd"])
+def test_a_gate_that_is_no_number_is_not_cut_in_silence(law: str) -> None:
+    net = mlp((4, 3, 2), law=law)
+    gate = named_gates(net)["h1"]
+    name, value = next(iter(gate.named_parameters()))
+    value.data.view(-1)[1] = torch.nan
+    for count in (compress, metrics.compression):
+        with pytest.raises(InvalidInputError, match=f"NaN in 'h1.{name}'"):
+            count(net)

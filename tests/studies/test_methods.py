@@ -141,6 +141,25 @@ def test_units_cut_by_rank_are_measured_afterwards(tmp_path: Path, monkeypatch: 
     assert rows["r_w"].tolist() == [50.0] * 4
 
 
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_filters_are_cut_by_the_share_asked_for_alone(
+    share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.random((40, 1, 28, 28), dtype=np.float32), np.arange(40) % 10
+    monkeypatch.setattr(datasets, "load", lambda name, root: from_arrays(x, y, x, y, name="mnist", classes=10))
+    plan = METHODS["PF"].plan(2, "test", share, replace(BUDGETS["quick"], examples=0, seeds=(31,)))
+    rows = run_experiment(plan, "test", runs=tmp_path)  # whose recipe closes units after epochs, too
+    assert set(rows["architecture"]) == {"16-40-640-500" if share == 0.2 else "2-5-80-500"}
+    for table, budget in ((2, "full"), (3, "gpu")):
+        once = [
+            name
+            for name in ("PF", "NS-Single")
+            if METHODS[name].plan(table, "test", 0.5, BUDGETS[budget]).recipe.prunes
+        ]
+        assert once == []
+
+
 def test_nets_are_measured_at_each_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.random((80, 6), dtype=np.float32), rng.integers(0, 2, 80)

@@ -116,7 +116,7 @@ class Method:
         assert base.finetune is not None
         layer_weights = None if self.ranking else self._layer_weights(base)
         recipe = replace(base.recipe, layer_weights=layer_weights, **budget.recipe)
-        recipe = replace(recipe, prune_every=0) if self.once else recipe
+        recipe = replace(recipe, prune_every=0, prune_at=()) if self.once else recipe
         price = 0.0 if self.ranking else value
         arguments = {**base.arguments, "law": self.law}
         arguments |= {"batch_norm": True} if self.batch_norm and table < 3 else {}  # a VGG has them
@@ -168,7 +168,7 @@ METHODS = {
         Method("NS-Single", "ns", 3e-4, 2e-2, tables=(1, 2, 3), once=True, batch_norm=True),
         Method("NS-Best", "ns", 3e-4, 2e-2, tables=(1, 2, 3), batch_norm=True),
         Method("VIBNet-BN", "vib", 1e-4, 2e-3, "recipe", batch_norm=True),
-        Method("PF", "pf", 0.2, 0.9, ranking="filters", tables=(2, 3)),
+        Method("PF", "pf", 0.2, 0.9, ranking="filters", tables=(2, 3), once=True),
         Method("magnitude", "open", 0.3, 0.93, ranking="magnitude"),
         Method("group norm", "open", 0.3, 0.93, ranking="group"),
     )

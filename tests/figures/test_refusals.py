@@ -8,12 +8,14 @@ import pytest
 
 from vibtheory import QuadraticBound, figures
 from vibtheory.errors import InvalidInputError
+from vibtheory.information import LayerBound
 
 BOUND = QuadraticBound(np.eye(3), np.zeros(3), 0.0, 1.0)
 THRESHOLDS = pd.DataFrame({"threshold": [1.0], "h1": 8, "r_w": 3.0, "error": 1.5})
 ZEROS = pd.DataFrame({"layer": ["h1"], "zero_share": 0.5, "psi": 1.5})
 HISTOGRAM = pd.DataFrame({"epoch": [0], "layer": "h1", "log10_alpha": 0.5, "gates": 3})
 JOINT = np.full((2, 2), 0.25)
+INFINITE = LayerBound(1.0, 1, 0.5, 0.2, 0.2, 0.6, 0.3, np.inf, 0.5, np.inf, np.inf, 0.0, 0.0)
 
 
 def _no_table(name, *columns):
@@ -36,6 +38,7 @@ REFUSALS = (
     ("plot_one_gate", (np.nan, 1.0), "mu"),
     ("plot_one_gate", (1.0, 0.0), "sigma"),
     ("plot_alpha_histogram", (HISTOGRAM, 7), r"epoch: got 7, expected one of \[0\]"),
+    ("plot_gap", (INFINITE,), "bound: got an infinite one"),
     ("plot_training", (pd.DataFrame({"epoch": [1]}),), "history: got no kept_ columns"),
     ("tradeoff", (None, 1), "results"),
     ("tradeoff", (None, 3, "error"), "error: got 'error'"),

@@ -25,6 +25,7 @@ from vibtheory.figures import (
     plot_layer_information,
     plot_one_gate,
     plot_path,
+    plot_sandwich,
     plot_solver_cost,
     plot_trained,
     plot_training,
@@ -74,6 +75,26 @@ def test_one_epoch_is_seen_and_none_is_refused():
     assert all(line.get_marker() == "o" for axes in figure.axes for line in axes.lines)
     with pytest.raises(InvalidInputError, match="0 rows"):
         plot_training(_history(2).iloc[:0])
+
+
+def test_an_axis_of_zeros_alone_is_no_logarithm():
+    history = pd.DataFrame({"epoch": [1, 2], "cross_entropy": [1.0, 0.5], "information": [0.0, 0.0], "kept_h1": [3, 2]})
+    figure = plot_training(history)
+    loss, _, information = figure.axes
+    low, high = information.get_ylim()
+    assert low < 0 < high
+    assert (loss.get_yscale(), information.get_yscale()) == ("log", "linear")
+    plt.close(figure)
+
+
+def test_the_legend_of_a_sandwich_hides_no_point():
+    table = pd.DataFrame({"units": [1, 10, 100] * 2, "method": ["infonce"] * 3 + ["pairwise"] * 3, "nats": [6.9] * 6})
+    figure = plot_sandwich(table, 1000)
+    figure.draw_without_rendering()
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert not axes.get_window_extent().overlaps(legend.get_window_extent())
+    assert len(legend.get_texts()) == 3
+    plt.close(figure)
 
 
 def test_a_path_of_one_price_is_seen():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
+from vibtheory.errors import reject
 from vibtheory.figures.style import COLORS, needs, shortened, style
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ def plot_gap(bound: LayerBound) -> Figure:
 
     Args:
         bound: from `layer_bound`, finite.
+
+    Raises:
+        InvalidInputError: an infinite bound.
     """
+    if not np.isfinite(bound.bound):
+        reject("bound", "an infinite one", "a finite one", 'ask layer_bound for prior="pattern", which has the atoms')
     parts = (
         ("γ KL(p(h)‖q(h)): the prior", bound.gamma * bound.prior_gap, "orange"),
         ("E KL(p(y|h_L)‖q(y|h_L)): the classifier", bound.classifier_gap, "green"),
@@ -142,14 +148,21 @@ def relu_zeros(table: DataFrame, net: str = "") -> Figure:
         InvalidInputError: a column is missing, or no row.
     """
     needs(table, ("layer", "zero_share", "psi"), "run benchmarks/relu_zeros.py")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9))
+    parts = table.groupby("layer", sort=table["layer"].nunique() <= 6)
+    many = parts.ngroups > 6  # than the style has colours
+    columns = max(1, 100 // (16 + max(len(str(layer)) for layer in table["layer"])))  # of a legend 7 inches wide
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9 + many * 0.22 * parts.ngroups / columns))
     bins = [k / 25 for k in range(26)]
-    for layer, part in table.groupby("layer"):
-        left.hist(100 * part["zero_share"], bins=[100 * edge for edge in bins], alpha=0.6, label=f"layer {layer}")
-        right.plot(100 * part["zero_share"], part["psi"], ls="", marker=".", ms=4, alpha=0.6, label=str(layer))
+    for place, (layer, part) in enumerate(parts):
+        color = plt.get_cmap("viridis")(place / parts.ngroups) if many else None
+        share, look = 100 * part["zero_share"], {"alpha": 0.6, "color": color}
+        left.hist(share, bins=[100 * edge for edge in bins], label=f"layer {layer}", **look)
+        right.plot(share, part["psi"], ls="", marker=".", ms=4, label=str(layer), **look)
     left.set(xlabel="inputs on which the unit is 0 [%]", ylabel="kept units", xlim=(0, 100))
     right.set(xlabel="inputs on which the unit is 0 [%]", ylabel="ψ⁺ [nats]", xlim=(0, 100), ylim=(0, None))
-    left.legend()
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside lower center", ncols=columns
+    ) if many else left.legend()
     if net:
         figure.suptitle(net, fontsize=10)
     return figure
@@ -179,5 +192,5 @@ def plot_sandwich(table: DataFrame, samples: int) -> Figure:
         axes.loglog(rows["units"], rows["nats"], color=COLORS[color], ls=dash, marker=".", label=label)
     axes.axhline(np.log(samples), color=COLORS["black"], lw=1.2, label=f"log N, N = {samples}")
     axes.set(xlabel="number of units", ylabel="I(h + τn; x) (nats)")
-    axes.legend(loc="upper left", ncols=2)
+    figure.legend(loc="outside lower center", ncols=3)  # log N, or what lies near it, runs through the whole top
     return figure

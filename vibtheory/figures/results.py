@@ -285,11 +285,13 @@ def plot_training(history: DataFrame) -> Figure:
     columns = min(4, max(1, 120 // (16 + max(map(len, layers)))))  # of a legend 8 inches wide
     figure, (loss, kept) = plt.subplots(1, 2, figsize=(8, 3.0 + many * 0.22 * len(layers) / columns))
     epoch, mark = history["epoch"], "o" if len(history) == 1 else None
-    loss.semilogy(epoch, history["cross_entropy"], marker=mark, color=COLORS["red"])
+    loss.plot(epoch, history["cross_entropy"], marker=mark, color=COLORS["red"])
     loss.set(xlabel="epoch", ylabel="cross-entropy (nats)")
     loss.yaxis.label.set_color(COLORS["red"])
     right = loss.twinx()
-    right.semilogy(epoch, history["information"], marker=mark, color=COLORS["blue"], ls="--")
+    right.plot(epoch, history["information"], marker=mark, color=COLORS["blue"], ls="--")
+    for axes, column in ((loss, "cross_entropy"), (right, "information")):
+        axes.set_yscale("log" if history[column].gt(0).any() else "linear")  # zeros alone have no logarithm
     right.set_ylabel("information Σ ½ log(1+α) (nats)", color=COLORS["blue"])
     right.spines["right"].set_visible(True)
     right.grid(visible=False)

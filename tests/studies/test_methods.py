@@ -289,6 +289,8 @@ def test_a_price_is_spread_over_units_or_weights() -> None:
     ("arguments", "message"),
     [
         ({"table": 4}, "table: got 4, expected 1, 2 or 3"),
+        ({"table": 2.0}, "table: got 2.0, expected 1, 2 or 3"),
+        ({"table": True}, "table: got True, expected 1, 2 or 3"),
         ({"table": 3, "methods": ["VD"]}, "VD on Table 3, expected Table 1 or 2"),
         ({"table": 1, "methods": ["vd"]}, "methods: got 'vd'"),
         ({"table": 1, "methods": ["PF"]}, "PF on Table 1, expected Table 2 or 3"),

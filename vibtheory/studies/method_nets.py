@@ -16,6 +16,7 @@ from vibtheory.errors import reject
 from vibtheory.storage.files import write_text
 from vibtheory.studies.experiment_runs import close_by_rank, run_folder
 from vibtheory.studies.methods import BUDGETS, HELD_OUT, methods_on, methods_table
+from vibtheory.studies.tables import check_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -66,8 +67,7 @@ def measure_nets(
     from vibtheory.networks.forward import activation
     from vibtheory.training.run import load, measured
 
-    if table not in _LAYER:
-        reject("table", table, "1 or 2", "the LeNets' nets are measured: leave --nets out")
+    check_table(table, _LAYER, "the LeNets' nets are measured: leave --nets out")
     table_path, spend = methods_table(table, budget, out).path, BUDGETS[budget]
     data = datasets.load("mnist", root).split(HELD_OUT)
     few, test = data.subset(n), (torch.from_numpy(data.x_test), torch.from_numpy(data.y_test))

@@ -22,7 +22,7 @@ from vibtheory.storage.run_store import RecordedTable
 from vibtheory.studies.experiment_runs import Row, run_together
 from vibtheory.studies.experiments import Experiment, experiment
 from vibtheory.studies.side_by_side import side_by_side
-from vibtheory.studies.tables import published, spread
+from vibtheory.studies.tables import check_table, published, spread
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -196,8 +196,7 @@ def methods_table(table: int, budget: str = "full", out: str | Path = "figures")
     Raises:
         InvalidInputError: another table or budget.
     """
-    if table not in _BASES:
-        reject("table", table, "1, 2 or 3", "VIBNet's own rows of Table 4: `vibtheory table 4`")
+    check_table(table, _BASES, "VIBNet's own rows of Table 4: `vibtheory table 4`")
     check_choice("budget", budget, BUDGETS)
     name = f"methods_table{table}{'' if budget == 'full' else '_' + budget}.csv"
     return RecordedTable(Path(out) / name, _MethodRow, ("method", "phase"))

@@ -5,12 +5,13 @@ Printed numbers are never corrected; where they contradict themselves, a note sa
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vibtheory.errors import reject
+from vibtheory.errors import reject, shown
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from vibtheory.storage.terminal import Table
 
 __all__ = [
-    "DECAYED", "RECIPES", "TITLES", "beside", "longest_runs", "markdown", "own_recipe", "published", "rendered",
-    "spread", "summarise",
+    "DECAYED", "RECIPES", "TITLES", "beside", "check_table", "longest_runs", "markdown", "own_recipe", "published",
+    "rendered", "spread", "summarise",
 ]  # fmt: skip
 
 DECAYED = "_decayed_gates"
@@ -58,12 +59,18 @@ def published(table: int) -> DataFrame:
     """
     import pandas as pd
 
-    if table not in TITLES:
-        reject("table", table, "1, 2, 3 or 4", "name one of the paper's tables")
+    check_table(table, TITLES, "name one of the paper's tables")
     text = dict.fromkeys(("method", "architecture", "source", "note"), str)
     with resources.files("vibtheory").joinpath(f"studies/published/table{table}.csv").open(encoding="utf-8") as stream:
         frame = pd.read_csv(stream, dtype=text)
     return frame.fillna(dict.fromkeys(text, ""))
+
+
+def check_table(table: object, known: Collection[int], remedy: str) -> None:
+    """Raise InvalidInputError about `table`, with `remedy`, unless it is one of the whole numbers `known`."""
+    if isinstance(table, bool) or not isinstance(table, int | np.integer) or table not in known:
+        *others, last = map(str, known)
+        reject("table", shown(table), f"{', '.join(others)} or {last}", remedy)
 
 
 def summarise(results: DataFrame, table: int) -> DataFrame:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from vibtheory.compression.cut import compress
+from vibtheory.errors import InvalidInputError
 from vibtheory.networks.activations import TORCH_ACTIVATIONS, is_activation
 from vibtheory.networks.gates import named_gates
 from vibtheory.networks.insertion import insert_gates
@@ -38,6 +39,9 @@ OWN = {
 OTHERS = {
     "scale": lambda x: 0.1 * x + 3,
     "softmax": lambda x: x.softmax(-1),
+    "softmax of a row": lambda x: x.softmax(0),
+    "norm of a row": lambda x: x / x.std(0),
+    "tokens": lambda x: x.round().clamp(-4, 4).long(),
     "norm": lambda x: x / x.norm(),
     "GLU": lambda x: functional.glu(x, -1),
     "mean": lambda x: x.mean(1),
@@ -103,6 +107,108 @@ def test_a_closed_unit_is_cut_behind_ones_own_activation(build: Callable[[nn.Mod
     first, last = (m for m in net.modules() if isinstance(m, nn.Linear))
     by_hand = last(OWN[name](first(x)) * torch.tensor([0.0] * 4 + [1.0] * 5))
     torch.testing.assert_close(small(x), by_hand)
+
+
+class Shifted(nn.ReLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 0.1
+
+
+class Sine(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.frequency = torch.tensor(1.7)  # no buffer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(self.frequency * x)
+
+
+@pytest.mark.parametrize("build", [chain, Perceptron, WithOption])
+@pytest.mark.parametrize("kind", [Shifted, Sine])
+def test_a_gate_stands_behind_a_module(build: Callable[[nn.Module], nn.Module], kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    act = kind()
+    net, x = build(act).eval(), torch.randn(5, 6)
+    gated = insert_gates(net, x).eval()
+    (gate,) = named_gates(gated).values()
+    gate.close([0, 3, 4])
+    scale = torch.ones(9)
+    scale[[0, 3, 4]] = 0.0
+    first, last = (m for m in net.modules() if isinstance(m, nn.Linear))
+    by_hand = last(act(first(x)) * scale * gate.mean())
+    torch.testing.assert_close(gated(x), by_hand)
+    small = compress(gated, x)
+    torch.testing.assert_close(small(x), by_hand)
+    assert sum(p.numel() for p in small.parameters()) == (6 + 1) * 6 + (6 + 1) * 3
+
+
+@pytest.mark.parametrize("kind", [Perceptron, WithOption])
+def test_an_in_place_activation_whose_result_is_unused_is_refused(kind: type[Perceptron]) -> None:
+    class Sideways(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = Apply(lambda x: x.clamp_(-1, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.act(x)
+            return x
+
+    with pytest.raises(InvalidInputError, match="in-place activation after 'a' whose result is unused"):
+        insert_gates(kind(Sideways()), torch.randn(4, 6))
+
+
+class Rounded(nn.Linear):
+    """A layer that makes its weight as it runs: in a module or by a function."""
+
+    def __init__(self, layer: nn.Linear, by: str) -> None:
+        super().__init__(layer.in_features, layer.out_features)
+        self.by, self.round = by, Apply(lambda w: w + (w.round(decimals=1) - w).detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.round(self.weight) if self.by == "module" else functional.softplus(self.weight)
+        return functional.linear(x, weight, self.bias)
+
+
+@pytest.mark.parametrize("by", ["module", "function"])
+@pytest.mark.parametrize("kind", [Perceptron, WithOption])
+def test_what_a_layer_makes_of_its_weight_gets_no_gate(kind: type[Perceptron], by: str) -> None:
+    net = kind(Apply(OWN["swish"]))
+    net.a, net.b = Rounded(net.a, by), Rounded(net.b, by)
+    gates = named_gates(insert_gates(net, torch.randn(4, 6)))
+    assert [gate.features for gate in gates.values()] == [9]
+
+
+class Memory(WithOption):
+    def __init__(self, written: bool) -> None:
+        super().__init__(Apply(OWN["swish"]))
+        self.written = written
+        self.register_buffer("memory", torch.zeros(4, 9))
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        if self.written:
+            self.memory[:] = self.a(x).detach()
+        else:
+            self.memory.copy_(self.a(x).detach())
+        return self.b(self.act(self.memory)) * scale
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_buffer_that_takes_the_input_is_no_weight(written: bool) -> None:
+    assert len(named_gates(insert_gates(Memory(written).eval(), torch.randn(4, 6)))) == 1
+
+
+class Formula(Perceptron):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        return self.b(0.5 * h * (1 + torch.tanh(0.8 * h)))
+
+
+def test_the_report_says_that_a_formula_goes_past_its_gate() -> None:
+    torch.manual_seed(0)
+    net, x = Formula(nn.ReLU()).eval(), torch.randn(5, 6)
+    gated = insert_gates(net, x).eval()
+    next(iter(named_gates(gated).values())).close([0, 3, 4])
+    assert "a: 3 of 9 outputs stay: others hear it beside its gate" in str(compress(gated, x).cut_report)
 
 
 class Positive(nn.Module):

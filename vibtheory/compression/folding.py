@@ -42,7 +42,8 @@ def fold_scales(net: nn.Module, example: tuple[Any, ...]) -> nn.Module:
     except MISFIT:
         return net
     for name, buffer in traced.named_buffers():  # the run may have moved what it records
-        buffer.copy_(before[name])
+        if name in before:  # a trace makes buffers of a module's other tensors
+            buffer.copy_(before[name])
     modules = dict(traced.named_modules())
     shared = _shared_parameters(net)
     uses = Counter(str(node.target) for node in traced.graph.nodes if node.op == "call_module")

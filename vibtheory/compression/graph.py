@@ -296,17 +296,24 @@ def _rename_sizes(module: nn.Module) -> None:
         module.num_parameters = len(weight)
 
 
+_HEARD = (
+    "others hear it beside its gate (an addition, or a formula around the activation)",
+    "others hear it through open gates",
+)
+
+
 def _stayed(
     net: nn.Module, units: Units, classes: NDArray[np.int64], leaving: _Mask, keep: dict[tuple[str, int], _Mask],
     gone: dict[str, _Mask],
 ) -> dict[str, str]:  # fmt: skip
     """By layer, how many of its outputs stay though a gate closes them, and why."""
-    closed, made = np.zeros(units.count, bool), np.zeros(units.count, bool)
+    closed, opened, made = (np.zeros(units.count, bool) for _ in range(3))
     shut: dict[str, NDArray[np.int64]] = {}  # classes of its closed units by gate
     for name, module in net.named_modules():
         if isinstance(module, FixedScale) and (f"{name}.weight", 0) in units.ids:
-            shut[name] = classes[units.ids[f"{name}.weight", 0][(module.weight == 0).cpu().numpy()]]
-            closed[shut[name]] = True
+            of, zero = classes[units.ids[f"{name}.weight", 0]], (module.weight == 0).cpu().numpy()
+            shut[name] = of[zero]
+            closed[shut[name]], opened[of[~zero]] = True, True
     why = dict.fromkeys(np.flatnonzero(leaving).tolist(), "without it the outputs move (a size written into forward?)")
     for ids, reason in units.pinned:
         for each in np.unique(classes[ids]).tolist():
@@ -319,7 +326,8 @@ def _stayed(
         made[classes[ids]] = True
         here = closed[classes[ids]] & keep[use.weight, use.rows_axis] & ~gone.get(use.weight, np.zeros(len(ids), bool))
         if here.any():
-            reasons = Counter(why.get(k, "others hear it through open gates") for k in classes[ids[here]].tolist())
+            heard = {k: _HEARD[int(opened[k])] for k in classes[ids[here]].tolist()}
+            reasons = Counter(why.get(k, heard[k]) for k in classes[ids[here]].tolist())
             reason = reasons.most_common(1)[0][0]
             stayed[use.weight.removesuffix(".weight")] = f"{here.sum()} of {len(ids)} outputs stay: {reason}"
     for name, ids in shut.items():  # behind no weight that was followed

@@ -60,9 +60,10 @@ def cut_heads(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: float) -
     except MISFIT:  # sizes that do not meet
         cut = False
     if not cut:
-        reject("net", f"closed heads at {', '.join([name for name, _ in split] + closed)}, in attention whose own "
-               "weights are an output or that does not show which parameters are each head's", "query, key and value "
-               "from linear layers, shaped into heads by view, reshape or unflatten, and one linear layer behind",
+        reject("net", f"closed heads at {', '.join([name for name, _ in split] + closed)}, in attention whose weights, "
+               "keys or values are an output (a cache) or that does not show which parameters are each head's",
+               "query, key and value from linear layers, shaped into heads by view, reshape or unflatten, and one "
+               "linear layer behind",
                "gate neurons only (where='mlp'), or use nn.MultiheadAttention with need_weights=False")  # fmt: skip
     return small
 

@@ -71,7 +71,8 @@ def insert_gates(
         where=["mlp", "heads"]   # and the neurons of linear layers; "channels": those of convolutions
         where={"blocks.*.mlp": {"axis": -1}, "blocks.*.attn": "heads"}
 
-    An activation whose result is the model's output, or has units on axis 0 (a table of positions), gets no gate.
+    An activation whose result is the model's output, is made of weights alone, or has units on axis 0 (a table of
+    positions), gets no gate.
     Names: "<layer>_gate", where <layer> is the convolution or linear layer whose output is activated ("." becomes "_"
     in traced models), or the activation's own name after an addition; a repeated name gets "_2", "_3", ….
     `named_gates(gated)` lists them.

@@ -12,7 +12,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from vibtheory.errors import reject
-from vibtheory.networks.activations import ACTIVATION_NAMES, is_activation
+from vibtheory.networks.activations import ACTIVATION_NAMES, TORCH_ACTIVATIONS, is_activation
 from vibtheory.networks.gates import GateLaw
 from vibtheory.networks.sequential import free_name
 from vibtheory.networks.unit_axes import UnitAxes
@@ -70,6 +70,10 @@ def insert_into_graph(
         node.replace_all_uses_with(gated, delete_user_cb=lambda user: user is not gated)
         gates.append(gate)
 
+    fed: set[fx.Node] = set()  # the model's inputs and what depends on them
+    for node in traced.graph.nodes:
+        if node.op == "placeholder" or not fed.isdisjoint(node.all_input_nodes):
+            fed.add(node)
     for node in list(traced.graph.nodes):
         if node.op == "placeholder" and input_axis is not None and not gates:
             only = next(iter(node.users)) if len(node.users) == 1 else node
@@ -81,7 +85,8 @@ def insert_into_graph(
             if not node.users and _in_place(node, modules):
                 remedy = "use the activation's result (x = relu(x)) instead of its side effect"
                 reject("model", f"in-place activation {node.name!r} whose result is unused", "a used result", remedy)
-            if all(user.op == "output" for user in node.users) or node.meta["axis"] == 0:  # no axis of examples
+            no_examples = node.meta["axis"] == 0 or node not in fed  # a table, or what is made of weights alone
+            if no_examples or all(user.op == "output" for user in node.users):
                 continue
             add(node, _producer(node, modules).replace(".", "_"), node.meta["axis"])
     traced.graph.lint()
@@ -113,7 +118,9 @@ def _is_activation(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def _in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    asked = node.kwargs.get("inplace", any(given is True for given in node.args))
+    """Of an activation whose result is unused."""
+    own = node.op == "call_module" and not isinstance(modules[str(node.target)], TORCH_ACTIVATIONS)
+    asked = own or node.kwargs.get("inplace", any(given is True for given in node.args))
     name = str(getattr(node.target, "__name__", node.target))
     return bool(asked or name.endswith("_") or getattr(modules.get(name), "inplace", False))
 

@@ -47,11 +47,13 @@ class _Recorder(UnitAxes):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
+        forwards = {kind.forward for kind in TORCH_ACTIVATIONS}
         self.own = {  # activations of the user's own, behind which their gates come
             path
             for path, module in net.named_modules()
-            if path and not isinstance(module, TORCH_ACTIVATIONS) and is_activation(module) and not _makes_weights(path)
+            if path and type(module).forward not in forwards and is_activation(module) and not _makes_weights(path)
         }
+        self.made = {id(v): v for v in (*net.parameters(), *net.buffers())}  # weights, and what is made of them alone
         self.counts: Counter[tuple[str, str]] = Counter()
         self.places: dict[Place, Found] = {}
         self.outputs: dict[Place, Found] = {}
@@ -61,6 +63,7 @@ class _Recorder(UnitAxes):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.read((args, kwargs))
         result = super().__torch_function__(func, types, args, kwargs)
+        self.make((args, kwargs), args[0] if result is None and args else result)  # w[0] = x gives None
         place = _next_place(self, func, result)
         given = [v for v in pytree.tree_leaves((args, kwargs)) if id(v) in self._weights]
         if isinstance(result, Tensor) and result.ndim == 4:
@@ -89,15 +92,29 @@ class _Recorder(UnitAxes):
         for value in pytree.tree_leaves(values):
             self.unread.pop(id(value), None)
 
-    def leaving(self, path: str, output: Any) -> None:
+    def make(self, given: Any, result: Any) -> None:
+        tensors = [v for v in pytree.tree_leaves(given) if isinstance(v, Tensor)]
+        results = {id(v): v for v in pytree.tree_leaves(result) if isinstance(v, Tensor)}
+        if tensors and all(id(v) in self.made for v in tensors):
+            self.made |= results
+        else:  # a buffer that the input was written into
+            for key in results:
+                self.made.pop(key, None)
+
+    def leaving(self, path: str, inputs: Any, output: Any) -> Any:
+        self.make(inputs, output)
         value = next((v for v in pytree.tree_leaves(output) if isinstance(v, Tensor)), None)
         if value is not None and value.is_floating_point():
             place = _count(self, path, "output")
             axis, layer, kind = self.of(value)
             if path in self.own and torch.is_grad_enabled():
+                if any(v is value for v in pytree.tree_leaves(inputs)):  # in place, see above
+                    value = output = value.view_as(value)
+                    self.unread[id(value)] = value, place
                 self.places[place] = Found(value, axis, layer or path, kind)
             else:
                 self.outputs[place] = Found(value, axis, path, "output")
+        return output
 
 
 def _makes_weights(path: str) -> bool:
@@ -166,7 +183,7 @@ class _Gates(TorchFunctionMode):
         gated: Tensor = value if name is None else self.net.get_submodule(name)(value)
         return gated
 
-    def leaving(self, path: str, output: Any) -> Any:
+    def leaving(self, path: str, _: Any, output: Any) -> Any:
         place = _count(self, path, "output")
         leaves, structure = pytree.tree_flatten(output)
         first = next((k for k, v in enumerate(leaves) if isinstance(v, Tensor)), None)
@@ -242,11 +259,11 @@ class Hooks:
             reject("model", f"{path!r} run by itself, without the gates", "model(x), in which they work",
                    "call the model, or put vibtheory.Gate into it by hand")  # fmt: skip
 
-    def leave(self, path: str, _: nn.Module, __: Any, output: Any) -> Any:
+    def leave(self, path: str, _: nn.Module, inputs: Any, output: Any) -> Any:
         if self.mode is None:
             return None
         self.mode.stack.pop()
-        return self.mode.leaving(path, output)
+        return self.mode.leaving(path, inputs, output)
 
     def former_names(self, _: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
         """States saved when gates were beside the activation ("act.gate", "act.activation") load into today's."""
@@ -295,7 +312,8 @@ def places_of(
     recorder, outputs = _record(copy.deepcopy(net), inputs)
     seen = {place: found for place, found in recorder.places.items() if id(found.value) not in outputs}
     chosen = choose(rules, {place: (found.kind, found.layer) for place, found in seen.items()}, recorder.outputs)
-    tables = {place for place, found in seen.items() if found.axis == 0}  # of positions, say: no axis of examples
+    made = recorder.made  # no axis of examples, nor have tables of positions
+    tables = {place for place, found in seen.items() if found.axis == 0 or id(found.value) in made}
     chosen = {place: rule for place, rule in chosen.items() if place not in tables or rule.kind != "activation"}
     for _, place in recorder.unread.values():
         if place in chosen:

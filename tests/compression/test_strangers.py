@@ -632,6 +632,29 @@ class Conv1D(nn.Module):
         return torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight).view(shape)
 
 
+class Recent(nn.Module):
+    """A layer on the last rows alone; how many happens to be its width."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight, self.window = nn.Parameter(torch.randn(outputs, inputs) / 3), 12
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x[:, -self.window :], self.weight)
+
+
+def test_a_number_that_happens_to_be_a_width_stays() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(Recent(8, 12), nn.ReLU(), nn.Linear(12, 3)).eval()
+    gated = insert_gates(net, torch.randn(2, 2, 8)).eval()
+    closed = torch.arange(12) % 3 > 0
+    with torch.no_grad():
+        next(iter(named_gates(gated).values())).log_var[closed] = 20.0  # type: ignore[operator, index]
+    small, x = compress(gated, torch.randn(2, 2, 8)), torch.randn(2, 20, 8)
+    torch.testing.assert_close(small(x), net[2](net[1](net[0](x)) * ~closed))
+    assert sum(p.numel() for p in small.parameters()) == 8 * 4 + 4 * 3 + 3
+
+
 class Feedforward(nn.Module):
     def __init__(self, fixed: bool) -> None:
         super().__init__()

@@ -58,7 +58,8 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
     """`net` without gates, with the outputs of its `eval()`, and what stayed of it.
 
     Where cutting whole classes of units moves the outputs (a size written into `forward`), only listeners and makers
-    are cut one by one; where that does too, nothing. Scales that cannot be folded exactly stay modules.
+    are cut one by one; where that does too, nothing. Numbers that layers of one's own hold follow only where they must.
+    Scales that cannot be folded exactly stay modules.
 
     Args:
         net: a gated model, for example from `vibtheory.insert_gates`; unchanged.
@@ -90,8 +91,8 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
     headless = cut_heads(reference, inputs, tolerance)
     small, report, doing = headless, CutReport({}), "traced on its example"
     try:
-        for any_size, (whole, own_sizes) in product((False, True), ((True, True), (True, False), (False, False))):
-            if own_sizes:
+        for any_size, (whole, own_sizes) in product((False, True), ((True, False), (True, True), (False, False))):
+            if whole and not own_sizes:
                 units = follow(headless, inputs[0], any_size)
                 doing = "cut where its operations allow it"
             small, report = _cut(headless, units, whole, own_sizes)

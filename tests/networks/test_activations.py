@@ -178,6 +178,22 @@ def test_what_a_layer_makes_of_its_weight_gets_no_gate(kind: type[Perceptron], b
     assert [gate.features for gate in gates.values()] == [9]
 
 
+class Left(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.weight, self.b = nn.Linear(6, 5), nn.Parameter(torch.randn(9, 5)), nn.Linear(9, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.weight @ self.a(x).transpose(1, 2)
+        return self.b(functional.relu(h).transpose(1, 2))
+
+
+@pytest.mark.parametrize("where", [None, "mlp"])
+def test_the_units_of_a_weight_to_the_left_are_its_rows(where: str | None) -> None:
+    (gate,) = named_gates(insert_gates(Left(), torch.randn(2, 7, 6), where=where)).values()
+    assert (gate.features, gate.axis) == (9, 1)
+
+
 class Memory(WithOption):
     def __init__(self, written: bool) -> None:
         super().__init__(Apply(OWN["swish"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -58,6 +58,9 @@ class UnitAxes(TorchFunctionMode):
         for k, value in enumerate(v for v in pytree.tree_leaves(result) if isinstance(v, Tensor)):
             if name in _MAKERS:
                 axis, layer, maker = _MAKERS[name] % max(value.ndim, 1), self.stack[-1], name
+                if name in ("matmul", "mm") and isinstance(args[0], nn.Parameter) and value.ndim > 1:
+                    other = self._units.get(id(args[-1]))  # weight @ x: a unit for each of the weight's rows
+                    axis -= other is None or other.axis != other.value.ndim - 1
             elif name == "layer_norm" and not known:
                 axis, layer, maker = value.ndim - 1, "", name
             elif known:

@@ -40,16 +40,8 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
     """Compress networks with the variational information bottleneck, and decide why it worked."""
 
 
-app.command()(table)
-app.command()(methods)
-app.command()(figure)
-app.command()(train)
-app.command()(compress)
-app.command()(sweep)
-app.command()(check)
-app.command()(claims)
-app.command()(export)
-app.command()(doctor)
+for command in (table, methods, figure, train, compress, sweep, check, claims, export, doctor):
+    app.command()(command)
 app.add_typer(data, name="data")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import traceback
 from errno import EACCES, EDQUOT, EFBIG, EIO, ENAMETOOLONG, ENOSPC, EPERM, EROFS
-from types import TracebackType
 from typing import Any
 
 import typer
@@ -19,51 +18,34 @@ VIOLATED, BAD_INPUT, NOT_APPLICABLE, DEFECT, INTERRUPTED = 1, 2, 3, 70, 130
 
 
 class Commands(TyperGroup):
-    """The group of all commands; each runs under `_ExitCodes`."""
+    """The group of all commands: errors of ours become one line and code 2, anything unforeseen a trace and code 70."""
 
     def invoke(self, ctx: Any) -> Any:
-        with _ExitCodes(ctx, self):
+        try:
             return super().invoke(ctx)
-
-
-class _ExitCodes:
-    """Context manager: errors of ours become one line and code 2, anything unforeseen a trace and code 70."""
-
-    def __init__(self, context: Any, commands: TyperGroup) -> None:
-        self.debug = bool(context.params.get("debug"))
-        self.context, self.commands = context, commands
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, VibTheoryError):
-            if self.debug:
-                traceback.print_exception(error)
-            typer.echo("error: " + self._in_shell_words(" ".join(str(error).split())), err=True)
-            raise typer.Exit(BAD_INPUT) from error
-        if isinstance(error, KeyboardInterrupt):
+        except KeyboardInterrupt as error:
             typer.echo("interrupted; what was written is whole, and the same command goes on from there", err=True)
             raise typer.Exit(INTERRUPTED) from error
-        trouble = _trouble(error)
-        if trouble:
-            if self.debug:
+        except Exception as error:
+            if isinstance(error, VibTheoryError):
+                words = self._in_shell_words(ctx, " ".join(str(error).split()))
+            elif trouble := _trouble(error):
+                words = f"{trouble}; what was written before is whole"
+            elif hasattr(error, "exit_code") or isinstance(error, typer.Abort | BrokenPipeError):  # a usage error, too
+                raise
+            else:
                 traceback.print_exception(error)
-            typer.echo(f"error: {trouble}; what was written before is whole", err=True)
+                typer.echo("error: a defect of vibtheory, or of the model's own code: see the trace", err=True)
+                raise typer.Exit(DEFECT) from error
+            if ctx.params.get("debug"):
+                traceback.print_exception(error)
+            typer.echo(f"error: {words}", err=True)
             raise typer.Exit(BAD_INPUT) from error
-        ours = not isinstance(error, Exception) or hasattr(error, "exit_code")  # usage errors and typer.Exit
-        if ours or isinstance(error, typer.Abort | BrokenPipeError):
-            return
-        traceback.print_exception(error)
-        typer.echo("error: a defect of vibtheory, or of the model's own code: see the trace", err=True)
-        raise typer.Exit(DEFECT) from error
 
-    def _in_shell_words(self, message: str) -> str:
+    def _in_shell_words(self, ctx: Any, message: str) -> str:
         """The message about the options that the user types instead of the arguments that they become."""
         argument, _, rest = message.partition(":")
-        command = self.commands.commands.get(self.context.invoked_subcommand)
+        command = self.commands.get(ctx.invoked_subcommand)
         typed = [p for p in command.params if p.opts[0].startswith("-")] if command else []
         options = {p.opts[0].strip("-"): p.opts[0] for p in typed} | {p.name: p.opts[0] for p in typed}
         option = options.get(argument.partition("[")[0])
@@ -72,7 +54,7 @@ class _ExitCodes:
         return before + remedy + after
 
 
-def _trouble(error: BaseException | None) -> str:
+def _trouble(error: Exception) -> str:
     """What the machine refused, with its remedy, in one line; "" for any other error."""
     if _out_of_memory(error):
         return "out of memory. Remedy: use fewer --examples, or a machine with more"
@@ -84,7 +66,7 @@ def _trouble(error: BaseException | None) -> str:
     return ""
 
 
-def _out_of_memory(error: BaseException | None) -> bool:
+def _out_of_memory(error: Exception) -> bool:
     """Python's own error or torch's, which is a RuntimeError on a CPU and one of its own on a GPU."""
     if not isinstance(error, RuntimeError):
         return isinstance(error, MemoryError)

@@ -27,15 +27,12 @@ __all__ = ["CVXPY_SOLVERS", "majorise_minimise", "reweighted_steps"]
 
 Array = NDArray[np.float64]
 CVXPY_SOLVERS = ("CLARABEL", "OSQP", "SCS")
+_STALLED = 1e-9  # stop when Φ falls by less than this, relative to |Φ| + 1
 _ZERO = 1e-5  # relative: interior-point answers below this are left to the polish to close
 
 
 def majorise_minimise(
-    problem: NormalisedProblem,
-    x: Array,
-    max_iterations: int,
-    solvers: Sequence[str] = CVXPY_SOLVERS,
-    tolerance: float = 1e-9,
+    problem: NormalisedProblem, x: Array, max_iterations: int, solvers: Sequence[str]
 ) -> tuple[Array, Certificate, int]:
     """Weighted-ℓ1 steps until Φ stalls, then the polish and the certificate.
 
@@ -44,7 +41,6 @@ def majorise_minimise(
         x: [k] the start.
         max_iterations: quadratic programs; polish steps come out of the same budget.
         solvers: cvxpy solver names, tried in order.
-        tolerance: stop when Φ falls by less than this, relative to |Φ| + 1.
 
     Returns:
         x [k], its certificate, and the programs solved plus polish steps.
@@ -52,7 +48,7 @@ def majorise_minimise(
     Raises:
         SolverError: every solver of the chain failed; the message holds each status.
     """
-    raw, used = reweighted_steps(problem, x, max_iterations, solvers, tolerance)
+    raw, used = reweighted_steps(problem, x, max_iterations, solvers)
     if used >= max_iterations:
         return (*descend(problem, raw, 0)[:2], used)
     candidate = raw.copy()
@@ -68,11 +64,7 @@ def majorise_minimise(
 
 
 def reweighted_steps(
-    problem: NormalisedProblem,
-    x: Array,
-    count: int,
-    solvers: Sequence[str] = CVXPY_SOLVERS,
-    tolerance: float = 1e-9,
+    problem: NormalisedProblem, x: Array, count: int, solvers: Sequence[str] = CVXPY_SOLVERS
 ) -> tuple[Array, int]:
     """Only the quadratic programs: the raw interior-point iterate [k] and how many were solved (T6's trap shows on it).
 
@@ -91,7 +83,7 @@ def reweighted_steps(
         new = problem.value(step)
         if new < value:
             x = step
-        if not value - new > tolerance * (1.0 + abs(value)):
+        if not value - new > _STALLED * (1.0 + abs(value)):
             break
         value = new
     return x, used
@@ -103,8 +95,8 @@ def _program(problem: NormalisedProblem) -> tuple[Any, Any, Any]:
     cvxpy: Any = cp  # its functions are exported dynamically
     variable = cvxpy.Variable(problem.size)
     weights = cvxpy.Parameter(problem.size, nonneg=True)
-    factor = _factor(problem)
-    objective = cvxpy.sum_squares(factor @ variable) + problem.linear @ variable + weights @ cvxpy.abs(variable)
+    quadratic = cvxpy.sum_squares(_factor(problem) @ variable)
+    objective = quadratic + problem.linear @ variable + weights @ cvxpy.abs(variable)
     return cvxpy.Problem(cvxpy.Minimize(objective)), variable, weights
 
 

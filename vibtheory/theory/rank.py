@@ -19,13 +19,7 @@ from vibtheory.errors import as_array, as_generator, as_positive, check_choice, 
 from vibtheory.theory.gram import checked_gram, unit_diagonal
 from vibtheory.theory.quadratic import QuadraticBound, check_bound
 
-__all__ = [
-    "RankReport",
-    "numerical_rank",
-    "rank_from_gram",
-    "rank_of_rows",
-    "spectrum",
-]
+__all__ = ["RankReport", "numerical_rank", "rank_from_gram", "rank_of_rows", "spectrum"]
 
 Array = NDArray[np.float64]
 
@@ -135,14 +129,14 @@ def numerical_rank(
         matrix = as_array("A", source, (None, None), "pass a matrix with one column per gate, or a QuadraticBound")
     unit, d = _unit_columns(matrix)
     if min(unit.shape) == 0:
-        return _report(np.zeros(0), 0.0, tolerance, (0.0, 0.0), "factor", d, 0)
+        return _report(np.zeros(0), 0.0, tolerance, 0.0, "factor", d, 0)
     relative = max(matrix.shape) * _EPS
     if method == "randomized" or (method == "auto" and min(unit.shape) > _EXACT_LIMIT):
         generator = as_generator("seed", seed, "numerical_rank")
         values, remainder = _randomized(unit, relative, tolerance, generator)
-        return _report(values, remainder, tolerance, (relative, relative), "randomized", d, unit.shape[1])
+        return _report(values, remainder, tolerance, relative, "randomized", d, unit.shape[1])
     values = scipy.linalg.svdvals(unit, check_finite=False)
-    return _report(values, 0.0, tolerance, (relative, relative), "factor", d, unit.shape[1])
+    return _report(values, 0.0, tolerance, relative, "factor", d, unit.shape[1])
 
 
 def rank_from_gram(gram: ArrayLike, *, tolerance: float | None = None, method: str = "auto") -> RankReport:
@@ -162,7 +156,7 @@ def _from_gram(matrix: Array, tolerance: float | None, method: str) -> RankRepor
     w = np.diag(matrix)
     live = np.flatnonzero(w > 0)
     if live.size == 0:
-        return _report(np.zeros(0), 0.0, tolerance, (0.0, 0.0), "gram", w.size, 0)
+        return _report(np.zeros(0), 0.0, tolerance, 0.0, "gram", w.size, 0)
     scaled = unit_diagonal(matrix[np.ix_(live, live)], w[live])
     relative = float(np.sqrt(live.size * _EPS))
     if method == "exact" or live.size <= _EXACT_LIMIT:
@@ -170,7 +164,7 @@ def _from_gram(matrix: Array, tolerance: float | None, method: str) -> RankRepor
     else:
         squares, rest = _pivoted_cholesky(scaled)
     values = np.sqrt(np.maximum(squares, 0.0))
-    return _report(values, float(np.sqrt(rest)), tolerance, (relative, relative), "gram", w.size, live.size)
+    return _report(values, float(np.sqrt(rest)), tolerance, relative, "gram", w.size, live.size)
 
 
 def rank_of_rows(chunks: Iterable[ArrayLike], *, tolerance: float | None = None) -> RankReport:
@@ -197,8 +191,7 @@ def rank_of_rows(chunks: Iterable[ArrayLike], *, tolerance: float | None = None)
         reject("chunks", "no rows", "at least one block [n, d]", "check the iterator: it may be exhausted already")
     unit, d = _unit_columns(upper)
     values = scipy.linalg.svdvals(unit, check_finite=False) if unit.size else np.zeros(0)
-    relative = max(rows, d) * _EPS
-    return _report(values, 0.0, tolerance, (relative, relative), "rows", d, unit.shape[1])
+    return _report(values, 0.0, tolerance, max(rows, d) * _EPS, "rows", d, unit.shape[1])
 
 
 def spectrum(bound: QuadraticBound) -> Array:
@@ -212,21 +205,15 @@ def spectrum(bound: QuadraticBound) -> Array:
 
 
 def _report(
-    values: Array,
-    remainder: float,
-    tolerance: float | None,
-    relative: tuple[float, float],
-    source: str,
-    d: int,
-    live: int,
+    values: Array, remainder: float, tolerance: float | None, relative: float, source: str, d: int, live: int
 ) -> RankReport:
-    largest = float(values[0]) if values.size else 0.0
-    used = relative[0] * largest if tolerance is None else tolerance
+    resolution = relative * float(values[0]) if values.size else 0.0
+    used = resolution if tolerance is None else tolerance
     rank = int((values > used).sum())
     following = float(values[rank]) if rank < values.size else remainder
     gap = float(values[rank - 1]) / following if rank and following > 0 else np.inf
     sensitivity = tuple((used * f, int((values > used * f).sum())) for f in _FACTORS)
-    return RankReport(rank, used, values, gap, sensitivity, relative[1] * largest, remainder, source, d, live)
+    return RankReport(rank, used, values, gap, sensitivity, resolution, remainder, source, d, live)
 
 
 def _checked(tolerance: float | None) -> float | None:

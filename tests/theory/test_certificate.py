@@ -18,8 +18,9 @@ from vibtheory.theory.certificate import (
     copositivity_violation,
     least_eigenvalue,
 )
+from vibtheory.theory.coordinate_descent import sweep
 from vibtheory.theory.minima import find_local_minimum
-from vibtheory.theory.normalised import garrote, normalise
+from vibtheory.theory.normalised import normalise
 from vibtheory.theory.penalty import root_noise
 from vibtheory.theory.quadratic import QuadraticBound
 
@@ -222,6 +223,13 @@ def test_certificate_reads_as_text(solved):
     assert solved[1].certificate.certified
 
 
+def least_along(q: float, price: float) -> float:
+    """Where one sweep puts a gate that is alone."""
+    x = np.zeros(1)
+    sweep(np.eye(1), np.array([q]), x, np.array([price]), 1, 0.0)
+    return float(x[0])
+
+
 def test_garrote_is_the_coordinate_minimiser():
     """x² + qx + D r(|x|/√D) on a grid, r = u + log(1+α) from the definition of u."""
     for q, price in itertools.product([-30.0, -4.1, -2.3, 0.0, 1.9, 2.1, 7.0], [1.0, 3.7]):
@@ -229,7 +237,7 @@ def test_garrote_is_the_coordinate_minimiser():
         t = np.abs(x) / np.sqrt(price)
         u = t / 2 * (np.sqrt(t**2 + 4) - t)
         objective = x**2 + q * x + price * (u - np.log1p(-u))
-        best = float(garrote(np.array([q]), np.array([price]))[0])
+        best = least_along(q, price)
         assert best == pytest.approx(x[np.argmin(objective)], abs=2e-4)
         if abs(q) <= 2 * np.sqrt(price):
             assert best == 0.0
@@ -413,7 +421,7 @@ def test_every_planted_tie_is_named_where_the_point_is_certified():
 def test_slack_that_the_exact_minimum_may_not_have_is_a_tie():
     """The exact minimum's second gate asks to open by 1e-10; beside it, where the gradient is 1e-9, it does not."""
     A = np.array([[1.0, 0.9], [0.0, np.sqrt(1 - 0.9**2)]])
-    exact = float(garrote(np.array(-5.0), np.array(1.0)))  # of x² − 5x + ρ(x)
+    exact = least_along(-5.0, 1.0)  # of x² − 5x + ρ(x)
     bound = QuadraticBound(A, [-5.0, -2 * 0.9 * exact - 2 - 1e-10], 0.0, 1.0)
     near = [exact + 1e-9, 0.0]
     assert abs(bound.gradient(near)[1]) < 2

@@ -270,11 +270,7 @@ def survivor_limit(bound: QuadraticBound, level: float = 1.0) -> int:
     if a <= 0:
         reject("level", a, "a number > 0", "use 1, the value at which signal equals noise")
     bound.require_bounded()
-    return _limit(bound, a)
-
-
-def _limit(bound: QuadraticBound, level: float) -> int:
-    available = bound._beta_squared_above / 4 * (1 + level) / level
+    available = bound._beta_squared_above / 4 * (1 + a) / a
     prices = np.sort(bound.gamma[bound.live])
     # Relative 1e-12: ‖β‖ is computed, and a limit that is attained must not be rounded away.
     return int(np.searchsorted(np.cumsum(prices), available * (1 + 1e-12), side="right"))
@@ -325,7 +321,7 @@ def check_budget(bound: QuadraticBound, minimum: CertifiedPoint | ArrayLike, lev
         verdict, reason = "holds", "Identity, ceiling and count agree."
     else:
         verdict, reason = "violated", "A stationary point breaks the budget: please report it with its bound."
-    return BudgetReport(verdict, reason, spent, earned, ceiling, error, allowed, float(level), count, limit)
+    return BudgetReport(verdict, reason, spent, earned, ceiling, error, allowed, level, count, limit)
 
 
 def _inverse_penalty(y: Array) -> Array:

@@ -109,12 +109,7 @@ def find_local_minimum(
 
 
 def as_local_minimum(
-    bound: QuadraticBound,
-    problem: NormalisedProblem,
-    x: Array,
-    certificate: Certificate,
-    solver: str,
-    iterations: int,
+    bound: QuadraticBound, problem: NormalisedProblem, x: Array, certificate: Certificate, solver: str, iterations: int
 ) -> LocalMinimum:
     """The record of the point x [k] with its certificate."""
     mu = problem.means(x)

@@ -24,18 +24,11 @@ from numpy.typing import NDArray
 from vibtheory.theory.penalty import root_noise
 from vibtheory.theory.quadratic import QuadraticBound
 
-__all__ = ["EPS", "NormalisedProblem", "garrote", "normalise"]
+__all__ = ["EPS", "NormalisedProblem", "normalise"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 EPS = float(np.finfo(np.float64).eps)
-
-
-def garrote(q: Array, price: Array) -> Array:
-    """The minimiser over x of x² + qx + D r(|x|/√D) in closed form, elementwise; 0 exactly where |q| ≤ 2√D."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        x = -0.5 * q * (1.0 - 4.0 * price / q**2)
-    return np.where(np.abs(q) > 2.0 * np.sqrt(price), x, 0.0)
 
 
 @dataclass(frozen=True)
@@ -149,18 +142,14 @@ class NormalisedProblem:
             linear=linear, factor=None, root=self.root[places], gram=gram, bound=None,
         )  # fmt: skip
 
-    def penalty_sum(self, x: Array) -> float:
-        """Σ_j D_j r(|x_j|/√D_j)."""
+    def value(self, x: Array, response: Array | None = None) -> float:
+        """Φ/γ₀ without the constant c/γ₀; `response` where it is at hand."""
+        smooth = 0.5 * float(x @ ((self.response(x) if response is None else response) + self.linear))
         support = np.flatnonzero(x)
         price = self.price[support]
         t = np.abs(x[support]) / np.sqrt(price)
         v = root_noise(t)
-        return float(price @ (t * v - 2.0 * np.log(v)))
-
-    def value(self, x: Array, response: Array | None = None) -> float:
-        """Φ/γ₀ without the constant c/γ₀; `response` where it is at hand."""
-        smooth = 0.5 * float(x @ ((self.response(x) if response is None else response) + self.linear))
-        return smooth + self.penalty_sum(x)
+        return smooth + float(price @ (t * v - 2.0 * np.log(v)))
 
 
 def normalise(bound: QuadraticBound) -> NormalisedProblem:
@@ -169,9 +158,7 @@ def normalise(bound: QuadraticBound) -> NormalisedProblem:
     root = np.sqrt(bound.w[live])
     unit = float(gamma[live].min()) if len(live) else float(gamma.min())
     factor = gram = None
-    entry_error = 4 * EPS
-    if bound.A is not None:
-        entry_error = (bound.A.shape[0] + 8) * EPS
+    entry_error = 4 * EPS if bound.A is None else (bound.A.shape[0] + 8) * EPS
     if bound.A is not None and bound.A.shape[0] < len(live):
         factor = bound.A if len(live) == bound.d else bound.A[:, live]
     else:

@@ -196,7 +196,8 @@ class QuadraticBound:
 
     def phi(self, mu: ArrayLike) -> float:
         """Φ(μ) = ḡ(μ) + Σ_j ρ_j(|μ_j|) in nats: the objective at the best σ (T1); μ [d]."""
-        return self._phi(self._mean(mu))
+        mean = self._mean(mu)
+        return float(self._value(mean)) + float(np.sum(self._profile(mean).value))
 
     def smooth_gradient(self, mu: ArrayLike) -> Array:
         """2AᵀAμ + b [d]: the gradient of the quadratic part alone."""
@@ -311,16 +312,12 @@ class QuadraticBound:
     def _profile(self, mu: Array) -> Profile:
         return Profile(mu, self.w, self.gamma)
 
-    def _phi(self, mu: Array) -> float:
-        return float(self._value(mu)) + float(np.sum(self._profile(mu).value))
-
     def _smooth_gradient(self, mu: Array) -> Array:
-        return 2 * self._apply_gram(mu) + self.b
-
-    def _apply_gram(self, mu: Array) -> Array:
         if self.A is not None and 2 * self.A.shape[0] <= self.d:
-            return np.asarray(self.A.T @ (self.A @ mu))
-        return np.asarray(self.gram @ mu)
+            product = self.A.T @ (self.A @ mu)
+        else:
+            product = self.gram @ mu
+        return np.asarray(2 * product + self.b)
 
     def _alpha_within(self, mu: Array, radius: float) -> Array:
         """The largest α [d] on the support of μ within `radius` of it in x = μ√(w/γ₀), γ₀ = min γ (`Certificate`)."""

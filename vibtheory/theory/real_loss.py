@@ -140,9 +140,7 @@ def minimise_real_loss(
 
     certificate = certify_real_loss(problem, mu)
     for _ in range(max_rounds):
-        moved = accept(
-            np.array(find_local_minimum(problem.bound_at(mu), start=mu, solver=solver).mu), "mm", polish=True
-        )
+        moved = accept(find_local_minimum(problem.bound_at(mu), start=mu, solver=solver).mu, "mm", polish=True)
         for _ in range(_NEWTON_STEPS):
             candidates, polish = _newton_candidates(problem, mu)
             if not any(accept(candidate, "newton", polish) for candidate in candidates):
@@ -158,16 +156,9 @@ def minimise_real_loss(
             break
     profile = Profile(mu, problem.w, problem.gamma)
     return RealLossMinimum(
-        mu,
-        profile.deviation,
-        profile.alpha,
-        history[-1],
-        problem.loss(mu),
-        certificate,
-        problem.bound_at(mu),
-        tuple(history),
-        tuple(steps),
-    )
+        mu, profile.deviation, profile.alpha, history[-1], problem.loss(mu), certificate, problem.bound_at(mu),
+        tuple(history), tuple(steps),
+    )  # fmt: skip
 
 
 def check_real_loss(minimum: RealLossMinimum) -> RealLossReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vibtheory.datasets.catalogue import CATALOGUE, Entry
@@ -62,14 +62,12 @@ def verify(name: str, root: str | os.PathLike[str] | None = None) -> Availabilit
     found = _look(entry, root)
     if found.folder is None:
         return found
-    status, detail = "verified", ""
-    for file in entry.files:
-        try:
+    try:
+        for file in entry.files:
             check_file(found.folder / file.name, file)
-        except DataError as error:
-            status, detail = "damaged", str(error)
-            break
-    return Availability(entry.name, entry.title, entry.source, found.folder, status, detail)
+    except DataError as error:
+        return replace(found, status="damaged", detail=str(error))
+    return replace(found, status="verified")
 
 
 def fetch(name: str) -> Availability:

@@ -18,6 +18,7 @@ from vibtheory.errors import DataError
 
 __all__ = ["read_idx"]
 
+_AGAIN = "Remedy: fetch the canonical file again"
 _UNSIGNED_BYTE = 0x08
 _MOST_BYTES = 1 << 30  # a header that declares more than 1 GiB is damaged or hostile
 
@@ -58,9 +59,6 @@ def _read(stream: gzip.GzipFile, most: int) -> bytes:
         parts.append(part)
         left -= len(part)
     return b"".join(parts)
-
-
-_AGAIN = "Remedy: fetch the canonical file again"
 
 
 def _read_shape(path: Path, stream: gzip.GzipFile, axes: int) -> tuple[int, ...]:

@@ -12,6 +12,8 @@ from vibtheory.errors import DataError
 __all__ = ["check_file", "locate"]
 
 _PACKAGED = Path(__file__).parent  # holds mnist/
+_PICKLED = ("data_batch_1", "cifar-10-batches-py", "cifar-10-python.tar.gz", "cifar-100-python",
+            "cifar-100-python.tar.gz")  # fmt: skip
 
 
 def check_file(path: Path, file: DataFile) -> None:
@@ -46,7 +48,10 @@ def locate(entry: Entry, root: str | os.PathLike[str] | None = None) -> Path:
     """
     if root is None and entry.name == "mnist":
         return _PACKAGED / entry.folder
-    places = [Path(root)] if root is not None else search_path()
+    if root is not None:
+        places = [Path(root)]
+    else:
+        places = [Path(folder) for folder in (os.environ.get("VIBTHEORY_DATA"), cache_folder()) if folder]
     folders = [folder for place in places for folder in (place / entry.folder, place)]
     for folder in folders:
         if any((folder / file.name).is_file() for file in entry.files):
@@ -61,21 +66,6 @@ def locate(entry: Entry, root: str | os.PathLike[str] | None = None) -> Path:
         f"{entry.name}: {entry.files[0].name} is in none of {', '.join(map(str, folders))}.{wrong} Remedy: "
         f"`vibtheory data fetch {entry.name}`, or {unpack or take} and pass root= or set VIBTHEORY_DATA"
     )
-
-
-_PICKLED = (
-    "data_batch_1",
-    "cifar-10-batches-py",
-    "cifar-10-python.tar.gz",
-    "cifar-100-python",
-    "cifar-100-python.tar.gz",
-)
-
-
-def search_path() -> list[Path]:
-    """Folders searched when no root is given: $VIBTHEORY_DATA if set, then the user cache."""
-    configured = os.environ.get("VIBTHEORY_DATA")
-    return ([Path(configured)] if configured else []) + [cache_folder()]
 
 
 def cache_folder() -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vibtheory.errors import reject
+from vibtheory.storage.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,15 +78,9 @@ def save(figure: Figure, path: Path, formats: tuple[str, ...] = ("png", "pdf")) 
         path: target without suffix; its folder is made if missing.
         formats: file suffixes that matplotlib knows.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = []
-    for suffix in formats:
-        target = path.with_suffix(f".{suffix}")
-        partial = path.with_name(f".{path.name}.partial.{suffix}")
-        with style():
-            figure.savefig(partial, metadata=_METADATA.get(suffix))
-        partial.replace(target)
-        written.append(target)
+    written = [path.with_suffix(f".{form}") for form in formats]
+    for form, target in zip(formats, written, strict=True):
+        write_bytes(target, _content(figure, form, dpi=200))
     return written
 
 
@@ -93,10 +88,15 @@ def encoded(figure: Figure, form: str = "png", dpi: float | Literal["figure"] = 
     """`figure` as bytes of that `form` (png, pdf or svg), `dpi` dots per inch, without timestamps; it is closed."""
     import matplotlib.pyplot as plt
 
+    content = _content(figure, form, dpi)
+    plt.close(figure)
+    return content
+
+
+def _content(figure: Figure, form: str, dpi: float | Literal["figure"]) -> bytes:
     buffer = BytesIO()
     with style():
         figure.savefig(buffer, format=form, dpi=dpi, metadata=_METADATA.get(form))
-    plt.close(figure)
     return buffer.getvalue()
 
 
@@ -133,13 +133,13 @@ def shortened(name: object, most: int) -> str:
     return text if len(text := str(name)) <= most else "…" + text[1 - most :]
 
 
-def thumbnail(picture: Path | BytesIO, width: int) -> str:
-    """A picture's file in at most `width` pixels and 128 colours, as base64 of a PNG."""
+def thumbnail(picture: Path | BytesIO, width: int, colors: int = 128) -> str:
+    """A picture's file in at most `width` pixels and so many `colors`, as base64 of a PNG."""
     from PIL import Image
 
     image = Image.open(picture).convert("RGB")
     if image.width > width:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
     buffer = BytesIO()
-    image.quantize(128).save(buffer, "PNG", optimize=True)
+    image.quantize(colors).save(buffer, "PNG", optimize=True)
     return b64encode(buffer.getvalue()).decode("ascii")

@@ -13,6 +13,7 @@ from typing import Any
 
 from vibtheory.errors import DataError
 from vibtheory.figures.style import thumbnail
+from vibtheory.storage.files import write_text
 from vibtheory.teaching import notebooks
 from vibtheory.teaching.mathml import mathml
 
@@ -73,7 +74,6 @@ def build_gallery(
     if not paths:
         raise DataError(f"no notebooks in {folder}. Remedy: pass the folder that holds the .ipynb files")
     target = Path(out)
-    target.mkdir(parents=True, exist_ok=True)
     cards, pages, size = [], [], 0
     exporter = notebooks.module("nbconvert").HTMLExporter(
         template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True
@@ -166,10 +166,8 @@ def _inline(text: str) -> str:
 
 
 def _write(path: Path, title: str, body: str) -> int:
-    partial = path.with_name(f".{path.name}.partial")
     if re.search("class=.explorer", body):
         body += f"<script>{_SCRIPT.read_text(encoding='utf-8')}</script>"
     text = _PAGE.format(title=html.escape(title), style=_STYLE.read_text(encoding="utf-8"), body=body)
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, text)
     return len(text.encode("utf-8"))

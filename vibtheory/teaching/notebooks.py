@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vibtheory.errors import DataError, MissingDependencyError
+from vibtheory.storage.files import write_text
 
 __all__ = ["module", "read", "run", "solutions", "strip", "summary", "write"]
 
@@ -34,10 +35,7 @@ def read(path: str | Path) -> Any:
 
 def write(notebook: Any, path: str | Path) -> None:
     """Write `notebook`, atomically."""
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.partial")
-    module("nbformat").write(notebook, partial)
-    partial.replace(target)
+    write_text(Path(path), module("nbformat").writes(notebook) + "\n")
 
 
 def solutions(path: str | Path) -> dict[str, str]:

@@ -15,12 +15,13 @@ import io
 import itertools
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vibtheory.errors import MissingDependencyError, reject
-from vibtheory.figures import encoded
+from vibtheory.figures.style import encoded, thumbnail
 from vibtheory.teaching.notebooks import module
 
 if TYPE_CHECKING:
@@ -176,8 +177,7 @@ class Explorer:
         The pictures are in the order of the settings, the last slider's fastest; 64 colours each.
         """
         start, places = dict(self._index), [range(len(slider.values)) for slider in self._sliders.values()]
-        frames = [_small(self.set(**dict(zip(self._sliders, at, strict=True))).picture)
-                  for at in itertools.product(*places)]  # fmt: skip
+        frames = [self.set(**dict(zip(self._sliders, at, strict=True)))._small() for at in itertools.product(*places)]
         hands = []
         for name, slider in self.set(**start)._sliders.items():
             words = [slider.text(value) for value in slider.values]
@@ -187,11 +187,14 @@ class Explorer:
                 f"data-words='{html.escape(json.dumps(words), quote=True)}'> "
                 f"<output>{html.escape(words[start[name]])}</output></label>"
             )
-        shown = _small(self.picture)
         return (
             f"<div class='explorer'>{''.join(hands)}<img alt='{html.escape(self._alt, quote=True)}' "
-            f"src='data:image/png;base64,{shown}'><script type='application/json'>{json.dumps(frames)}</script></div>"
+            f"src='data:image/png;base64,{self._small()}'>"
+            f"<script type='application/json'>{json.dumps(frames)}</script></div>"
         )
+
+    def _small(self) -> str:
+        return thumbnail(io.BytesIO(self.picture), sys.maxsize, colors=64)
 
     def widget(self) -> Any:
         """The sliders and the picture as one ipywidget; made once.
@@ -226,21 +229,9 @@ class Explorer:
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
         """IPython's display protocol: the widget where it can live, the picture everywhere."""
-        bundle: dict[str, Any] = {
-            "image/png": base64.b64encode(self.picture).decode("ascii"),
-            "text/plain": self._alt,
-        }
+        bundle: dict[str, Any] = {"image/png": base64.b64encode(self.picture).decode("ascii"), "text/plain": self._alt}
         if os.environ.get(FRAMES):
             bundle["text/html"] = self.html()
         with contextlib.suppress(MissingDependencyError):  # then the picture alone, as on a page without a kernel
             bundle |= {k: v for k, v in self.widget()._repr_mimebundle_().items() if "widget" in k}
         return bundle, {"image/png": {"alt": self._alt}}
-
-
-def _small(png: bytes) -> str:
-    """The picture in 64 colours, base64."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(64).save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

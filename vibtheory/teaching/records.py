@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vibtheory.errors import DataError, check_choice
+from vibtheory.storage.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,11 +58,9 @@ def recorded(name: str) -> pd.DataFrame:
 
 def write_recorded(name: str, table: pd.DataFrame, folder: Path) -> Path:
     """Write `table` as the record `name`, its command in the first line; returns the path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    target, partial = folder / f"{name}.csv", folder / f".{name}.partial"
+    target = folder / f"{name}.csv"
     text = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-    partial.write_text(f"# python -m vibtheory.teaching record {name}\n{text}", encoding="utf-8")
-    partial.replace(target)
+    write_text(target, f"# python -m vibtheory.teaching record {name}\n{text}")
     return target
 
 
@@ -175,8 +174,5 @@ def input_pixels() -> pd.DataFrame:
 
 
 RECORDS: dict[str, Callable[[], Any]] = {
-    "bottleneck_curve": bottleneck_curve,
-    "bottleneck_exact": bottleneck_exact,
-    "alpha_histogram": alpha_histogram,
-    "input_pixels": input_pixels,
+    record.__name__: record for record in (bottleneck_curve, bottleneck_exact, alpha_histogram, input_pixels)
 }

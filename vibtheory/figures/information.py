@@ -18,13 +18,7 @@ if TYPE_CHECKING:
     from vibtheory.bridge.layer_information import LayerInformation
     from vibtheory.information.layer_bound import LayerBound
 
-__all__ = [
-    "plot_gap",
-    "plot_layer_information",
-    "plot_relu_bounds",
-    "plot_sandwich",
-    "relu_zeros",
-]
+__all__ = ["plot_gap", "plot_layer_information", "plot_relu_bounds", "plot_sandwich", "relu_zeros"]
 
 
 @style()

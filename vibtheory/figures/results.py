@@ -85,13 +85,13 @@ def tradeoff(results: DataFrame | None, table: int, error: str = "error_last") -
     axes.set(xlabel="$r_W$ (% of weights kept)", ylabel=f"test error (%), {which} epoch", title=TITLES[table])
     if axes.containers:
         figure.legend(loc="outside lower center", ncols=2)
+    figure.draw_without_rendering()  # the layout, on which the labels' extents depend
     _labels(axes, list(zip(rows["method"], rows["r_w"], rows["error"], colors, strict=True)))
     return figure
 
 
 def _labels(axes: Axes, points: list[tuple[str, float, float, str]]) -> None:
     """Write each point's name (name, x, y, color) beside it, where it covers no other name, no point and no line."""
-    axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # the layout, on which the extents depend
     places = [axes.transData.transform([(x, y) for _, x, y, _ in points])]
     for line in axes.lines:
         path = axes.transData.transform(line.get_xydata())

@@ -18,16 +18,7 @@ from vibtheory.errors import CheckpointError, VibTheoryError, reject
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = [
-    "locked",
-    "read_sealed",
-    "read_state",
-    "write_bytes",
-    "write_sealed",
-    "write_state",
-    "write_text",
-]
-
+__all__ = ["locked", "read_sealed", "read_state", "write_bytes", "write_sealed", "write_state", "write_text"]
 
 _UNFINISHED = ".vibtheory"  # ends the names of files being written, and nobody else's
 _DEAD_AFTER = 86400.0  # seconds since such a file was last written to: its writer was killed

@@ -13,8 +13,8 @@ log(1+α), flow time s in units of 1/(step size · number of steps); μ, σ, α 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy.optimize
@@ -95,10 +95,11 @@ def _square_at(start: float, log_variance: float, elapsed: float) -> float:
     """x = μ² with 4·elapsed = ∫_x^{x₀} (1 + 1/α) dx', 1/α = e^{s₀ + (x₀ − x')/4}/x' (elapsed is γ·time)."""
     if start == 0 or elapsed == 0:
         return start
-    if log_variance + start / 4 > 700:  # its exponential is none any more
-        remaining = _remaining_in_logs(start, log_variance, elapsed)
-    else:
-        remaining = _remaining(start, log_variance, elapsed)
+    # past 700 its exponential is none any more
+    remaining = partial(
+        _remaining_in_logs if log_variance + start / 4 > 700 else _remaining,
+        start=start, log_variance=log_variance, elapsed=elapsed,
+    )  # fmt: skip
     top = np.log(start)
     if remaining(top) >= 0:  # it moves by less than rounding shows
         return start
@@ -110,30 +111,21 @@ def _square_at(start: float, log_variance: float, elapsed: float) -> float:
     return float(np.exp(scipy.optimize.brentq(remaining, low, top, xtol=1e-15, rtol=1e-14)))
 
 
-def _remaining(start: float, log_variance: float, elapsed: float) -> Callable[[float], float]:
-    """∫ − 4·elapsed as a function of log x."""
-    scale = np.exp(log_variance + start / 4)
-
-    def remaining(log_x: float) -> float:
-        x = np.exp(log_x)
-        spent = (start - x) + scale * (scipy.special.exp1(x / 4) - scipy.special.exp1(start / 4))
-        return float(spent - 4 * elapsed)
-
-    return remaining
+def _remaining(log_x: float, start: float, log_variance: float, elapsed: float) -> float:
+    """∫ − 4·elapsed."""
+    x = np.exp(log_x)
+    between = scipy.special.exp1(x / 4) - scipy.special.exp1(start / 4)
+    return float((start - x) + np.exp(log_variance + start / 4) * between - 4 * elapsed)
 
 
-def _remaining_in_logs(start: float, log_variance: float, elapsed: float) -> Callable[[float], float]:
-    """log ∫ − log(4·elapsed) as a function of log x: of the same sign, from E₁(t)eᵗ."""
-
-    def remaining(log_x: float) -> float:
-        x = min(np.exp(log_x), start)
-        fallen = start - x
-        if fallen == 0:
-            return -800.0  # the logarithm of no time, and below that of any
-        between = max(_scaled_exp1(x / 4) - np.exp(-fallen / 4) * _scaled_exp1(start / 4), 1e-300)
-        return float(np.logaddexp(np.log(fallen), log_variance + fallen / 4 + np.log(between)) - np.log(4 * elapsed))
-
-    return remaining
+def _remaining_in_logs(log_x: float, start: float, log_variance: float, elapsed: float) -> float:
+    """log ∫ − log(4·elapsed): of the same sign, from E₁(t)eᵗ."""
+    x = min(np.exp(log_x), start)
+    fallen = start - x
+    if fallen == 0:
+        return -800.0  # the logarithm of no time, and below that of any
+    between = max(_scaled_exp1(x / 4) - np.exp(-fallen / 4) * _scaled_exp1(start / 4), 1e-300)
+    return float(np.logaddexp(np.log(fallen), log_variance + fallen / 4 + np.log(between)) - np.log(4 * elapsed))
 
 
 def _scaled_exp1(t: float) -> float:

@@ -164,7 +164,7 @@ def bound_with_level(
             generator = as_generator("seed", options.seed, "points that test its level")
             z = centre + spread * generator.standard_normal((options.level_samples or 1000, view.d))
             losses, words = view.mean_loss(z), "fresh z ~ N(μ, σ²)"
-        level = compare(result.value, lambda _: losses, z, "statistical", "")
+        level = compare(result.value(z), losses, "statistical", "")
         detail = (
             f"{level.violations} of {level.samples} {words} violate it, rate ≤ {level.rate_limit:.3g} at "
             f"95 % (Clopper–Pearson), worst violation {max(level.worst, 0.0):.3g} nats; {result.note}"
@@ -219,16 +219,15 @@ def verify_bound(
         net, view.x, view.y, view.likelihood.name, view.layer, z,
         others=others, seed=view.seed, batch=view.batch, rows=view.rows,
     )  # fmt: skip
-    relative = 1e-10 + rounding
-    return compare(bound.value, lambda _: losses, z, bound.guarantee.level, str(bound.guarantee), relative)
+    return compare(bound.value(z), losses, bound.guarantee.level, str(bound.guarantee), 1e-10 + rounding)
 
 
 def verify_by_chain(bound: QuadraticBound, net: nn.Module, data: Any, samples: int, seed: int) -> BoundCheck:
     """As `verify_bound`, with g from the modules after the gate that ḡ was built from: for many more samples of z."""
     view = _verified(bound, net, data, BoundOptions())
     view.keep_in_memory()
-    level, relative = bound.guarantee.level, 1e-10 + view.rounding
-    return compare(bound.value, view.mean_loss, _points(bound, samples, seed), level, str(bound.guarantee), relative)
+    z, guarantee = _points(bound, samples, seed), bound.guarantee
+    return compare(bound.value(z), view.mean_loss(z), guarantee.level, str(guarantee), 1e-10 + view.rounding)
 
 
 def _verified(bound: QuadraticBound, net: nn.Module, data: Any, options: BoundOptions) -> GatedLayer:

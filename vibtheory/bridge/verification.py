@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,20 +60,12 @@ def clopper_pearson_upper(violations: int, samples: int, confidence: float = 0.9
     return float(scipy.special.betaincinv(violations + 1, samples - violations, confidence))
 
 
-def compare(
-    surrogate: Callable[[Array], Array],
-    truth: Callable[[Array], Array],
-    points: Array,
-    level: str,
-    guarantee: str,
-    relative: float = 1e-10,
-) -> BoundCheck:
-    """Count where `truth` exceeds `surrogate` on `points` [S, d] by more than `relative` of their size.
+def compare(above: Array, true: Array, level: str, guarantee: str, relative: float = 1e-10) -> BoundCheck:
+    """Count where the loss `true` [S] exceeds the bound `above` [S] by more than `relative` of their size.
 
-    Both map [S, d] to [S] values in nats; a size below 1 nat counts as 1. `level` ("statistical", or of a bound that
-    admits no violation) decides the status; `guarantee` is passed on.
+    Both in nats, at the same points; a size below 1 nat counts as 1. `level` ("statistical", or of a bound that admits
+    no violation) decides the status; `guarantee` is passed on.
     """
-    above, true = surrogate(points), truth(points)
     excess = true - above
     tolerance = relative * np.maximum(1.0, np.maximum(np.abs(true), np.abs(above)))
     violations = int((excess > tolerance).sum())
@@ -85,7 +76,7 @@ def compare(
     else:
         status = f"a {level} bound is violated: the network or the data changed since it was built; rebuild it"
     return BoundCheck(
-        len(points), violations, clopper_pearson_upper(violations, len(points)), float(excess.max()),
+        len(true), violations, clopper_pearson_upper(violations, len(true)), float(excess.max()),
         float(-excess.mean()), float(tolerance.max()), guarantee, status,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ h given x a mixture instead of a Gaussian. With them sampled, h is Gaussian give
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,8 +140,10 @@ def as_batches(net: nn.Module, x: Inputs, batch: int) -> list[Tensor]:
     if isinstance(x, list | tuple) or hasattr(x, "__array__"):  # a data frame too, which iterates over its names
         whole = _tensor(x)
         found = list(torch.split(whole, batch)) if whole.ndim else []
+    elif not isinstance(x, Iterable):
+        reject("x", type(x).__name__, "inputs [N, ...] or batches of them", "pass an array, a tensor or a DataLoader")
     else:
-        found = [_tensor(part[0] if isinstance(part, list | tuple) else part) for part in _iterate(x)]
+        found = [_tensor(part[0] if isinstance(part, list | tuple) else part) for part in x]
     if not found or not all(len(part) for part in found):
         reject("x", "no inputs", "at least one", "pass inputs [N, ...], or batches of them")
     place, own = device_of(net), precision_of(net)
@@ -157,12 +159,6 @@ def _tensor(x: Any) -> Tensor:
         return x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
     except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a list of tensors with gradients
         reject("x", f"{type(x).__name__} ({error})", "numbers [N, ...]", "pass an array, a tensor or a DataLoader")
-
-
-def _iterate(x: Any) -> Iterator[Any]:
-    if not isinstance(x, Iterable):
-        reject("x", type(x).__name__, "inputs [N, ...] or batches of them", "pass an array, a tensor or a DataLoader")
-    return iter(x)
 
 
 def _activation(net: nn.Module, module: nn.Module, x: Tensor, call: int | None) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from vibtheory.compression.chain import compress_chain
 from vibtheory.compression.fixed_modules import FixedScale, Select
 from vibtheory.errors import InvalidInputError
+from vibtheory.networks.forward import device_of
 from vibtheory.networks.gates import Gate
 
 __all__ = ["is_elementwise", "reaches_output", "without_closed_units"]
@@ -54,8 +55,7 @@ def reaches_output(modules: Sequence[nn.Module], shape: Sequence[int]) -> Tensor
     Args:
         modules: in float64 and evaluation mode. shape: of the input, without the batch axis.
     """
-    device = next((p.device for module in modules for p in module.parameters()), torch.device("cpu"))
-    inputs = [torch.zeros(1, *shape, dtype=torch.float64, device=device)]
+    inputs = [torch.zeros(1, *shape, dtype=torch.float64, device=device_of(nn.Sequential(*modules)))]
     with torch.no_grad():
         for module in modules:
             inputs.append(module(inputs[-1]))

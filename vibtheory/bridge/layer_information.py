@@ -27,10 +27,7 @@ Array = NDArray[np.float64]
 _LOWER = {"rows": ("infonce", "pairwise_bhattacharyya"), "population": ("infonce",)}
 # fitted to the rows: they bound I for x uniform on these, and on average lie too low for the population behind them
 _ROWS = ("variational", "per_unit", "gaussian_tight")
-_UPPER = {
-    "rows": ("pairwise", *_ROWS),
-    "population": ("leave_one_out", "leave_one_out_per_unit", *_ROWS),
-}
+_UPPER = {"rows": ("pairwise", *_ROWS), "population": ("leave_one_out", "leave_one_out_per_unit", *_ROWS)}
 _SEEDED = ("infonce", "leave_one_out", "leave_one_out_per_unit")
 _BLOCK_ENTRIES = 2**22  # 32 MiB of float64 per block of log densities
 _QUADRATURE = 10**6  # N·d up to which the units' quadrature is worth its cost
@@ -160,12 +157,9 @@ def information_of(
             population, or as `layer_law`.
     """
     check_type("model", model, nn.Module, "pass a torch network")
-    for name, value, choices in (
-        ("unit", unit, ("scale", "h")),
-        ("over", over, ("rows", "population")),
-        ("upstream", upstream, ("means", "sampled")),
-    ):
-        check_choice(name, value, choices)
+    check_choice("unit", unit, ("scale", "h"))
+    check_choice("over", over, ("rows", "population"))
+    check_choice("upstream", upstream, ("means", "sampled"))
     sampled, times, seed = upstream == "sampled", as_whole("draws", draws, 1), as_seed("seed", seed)
     if sampled and over == "rows":
         reject("over", "'rows' with sampled noise upstream", "'population'", "leave over out")
@@ -198,7 +192,6 @@ def information_of(
     for other in others:  # the least of several, each with its error, would lie too low: only where it is lower clearly
         if other.nats + 1.96 * _error(other) < upper.nats:
             upper = other
-    notes = _notes(law, lower, upper, sampled, over)
     return LayerInformation(
         layer=layer,
         over=over,
@@ -211,13 +204,12 @@ def information_of(
         tau=tau,
         scale=scale,
         sensitivity=_sensitivity(laws, tau, over, seed, lower.method, upper.method),
-        notes=notes,
+        notes=_notes(law, lower, upper, sampled, over),
     )
 
 
 def _bounds(channels: list[GatedChannel], over: str, seed: int) -> list[MutualInformation]:
     channel = channels[0]
-    found = []
     if len(channels) == 1:
         found = [_estimate(channel, name, seed) for name in _LOWER[over]]
     else:

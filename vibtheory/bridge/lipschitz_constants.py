@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from vibtheory.bridge.affine import channel_scale, is_affine, matrix_of
 from vibtheory.bridge.output_loss import OutputLoss
+from vibtheory.networks.forward import device_of
 from vibtheory.networks.gates import Gate
 
 __all__ = ["convolution_norm", "factored_norm", "lipschitz_constant", "pointwise", "spectral_norm", "uncertified"]
@@ -42,7 +43,7 @@ def lipschitz_constant(modules: Sequence[nn.Module], shape: Sequence[int], likel
     """
     modules = _flat(modules)
     constant, done = 1.0, 0
-    at = torch.zeros(1, *shape, dtype=torch.float64, device=_device(modules))
+    at = torch.zeros(1, *shape, dtype=torch.float64, device=device_of(nn.Sequential(*modules)))
     with torch.no_grad():
         for affine, group in itertools.groupby(modules, is_affine):
             piece = nn.Sequential(*group)
@@ -211,7 +212,3 @@ def _flat(modules: Sequence[nn.Module]) -> list[nn.Module]:
     for module in modules:
         out += _flat(list(module)) if type(module) is nn.Sequential else [module]
     return out
-
-
-def _device(modules: Sequence[nn.Module]) -> torch.device:
-    return next((p.device for m in modules for p in m.parameters()), torch.device("cpu"))

@@ -13,7 +13,7 @@ import torch
 
 from vibtheory import networks
 from vibtheory.datasets.dataset import from_arrays
-from vibtheory.training.progress import Progress
+from vibtheory.training.progress import live_bar
 from vibtheory.training.single import train
 
 ROW: dict[str, Any] = {"cross_entropy": 0.123456, "kept_a": 7, "kept_b": 12, "error": 0.0, "r_w": 3.456}
@@ -28,16 +28,16 @@ def console(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def test_bar_shows_loss_kept_units_error_and_ratio(console: io.StringIO) -> None:
-    with Progress(True, total=9, done=4) as bar:
-        bar.advance(ROW)
+    with live_bar(True, total=9, done=4) as advance:
+        advance(ROW)
     text = console.getvalue()
     for part in ("CE 0.1235", "kept 7-12", "error 0.00 %", "r_W 3.46 %", "5/9"):
         assert part in text
 
 
 def test_missing_measurements_are_left_out(console: io.StringIO) -> None:
-    with Progress(True, total=2, done=0) as bar:
-        bar.advance({"cross_entropy": 2.5, "error": None})
+    with live_bar(True, total=2, done=0) as advance:
+        advance({"cross_entropy": 2.5, "error": None})
     assert "CE 2.5" in console.getvalue()
     assert "error" not in console.getvalue()
     assert "kept" not in console.getvalue()
@@ -54,7 +54,7 @@ def test_training_draws_the_bar_only_when_asked(console: io.StringIO) -> None:
 
 
 def test_bar_stops_on_an_error(console: io.StringIO) -> None:
-    bar = Progress(True, total=2, done=0)
-    with pytest.raises(KeyboardInterrupt), bar:
+    with pytest.raises(KeyboardInterrupt), live_bar(True, total=2, done=0):
         raise KeyboardInterrupt
-    assert bar._bar.live.is_started is False
+    hidden, shown = (console.getvalue().count(f"\x1b[?25{code}") for code in "lh")  # the cursor
+    assert hidden == shown == 1

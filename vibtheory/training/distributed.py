@@ -26,6 +26,8 @@ from vibtheory.errors import VibTheoryError, reject
 
 __all__ = ["World", "lost_worker_explained", "parallel", "process_group", "synchronised", "world"]
 
+_LOST = ("connection closed", "connection reset", "broken pipe", "connection refused", "timed out", "nccl", "gloo")
+
 
 @dataclass(frozen=True)
 class World:
@@ -154,21 +156,17 @@ def lost_worker_explained(processes: World, folder: Path | None) -> Iterator[Non
     try:
         yield
     except RuntimeError as error:
-        if processes.size == 1 or not _is_lost_connection(error):
+        lost = isinstance(error, distributed.DistError) or any(sign in str(error).lower() for sign in _LOST)
+        if processes.size == 1 or not lost:
             raise
-        remedy = (
-            "the same command goes on from the last checkpoint" if folder else "set checkpoint to make it resumable"
-        )
-        where = f"; the checkpoint in {folder} is whole" if folder else ""
+        where, remedy = "", "set checkpoint to make it resumable"
+        if folder:
+            where = f"; the checkpoint in {folder} is whole"
+            remedy = "the same command goes on from the last checkpoint"
         raise VibTheoryError(
             f"processes: another one of the {processes.size} ended or hangs ({_first_line(error)}), expected all "
             f"of them to go on{where}. Remedy: look for its own message (out of memory?); {remedy}"
         ) from error
-
-
-def _is_lost_connection(error: RuntimeError) -> bool:
-    signs = ("connection closed", "connection reset", "broken pipe", "connection refused", "timed out", "nccl", "gloo")
-    return isinstance(error, distributed.DistError) or any(sign in str(error).lower() for sign in signs)
 
 
 def _first_line(error: Exception) -> str:

@@ -195,7 +195,7 @@ def interleave(
     with ExitStack() as held:
         lanes = [_Lane(device, len(runs) == 1) for _ in runs]
         for run, lane in zip(runs, lanes, strict=True):
-            held.enter_context(_closed_in(lane, run))
+            held.callback(_close, lane, run)
         going, ended = dict(enumerate(runs)), dict.fromkeys(range(len(runs)), False)
         while going:
             for place, run in list(going.items()):
@@ -213,11 +213,7 @@ def interleave(
     return found
 
 
-@contextmanager
-def _closed_in(lane: _Lane, run: InTurns[Result]) -> Iterator[None]:
-    """Close `run` in the end, in a turn of its own: what it puts back, it puts back where it took it."""
-    try:
-        yield
-    finally:
-        with lane.turn():
-            run.close()
+def _close(lane: _Lane, run: InTurns[Result]) -> None:
+    """Close `run` in a turn of its own: what it puts back, it puts back where it took it."""
+    with lane.turn():
+        run.close()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vibtheory.datasets.dataset import Dataset
-from vibtheory.errors import DivergedError, as_scalar, as_whole, check_choice, reject, shown
+from vibtheory.errors import DivergedError, as_scalar, as_whole, reject, shown
 from vibtheory.networks.forward import device_of
 from vibtheory.networks.gates import add_information_gradient, named_gates, objective, unit_prices, vib_gates
 from vibtheory.networks.likelihood import check_fit, check_net, likelihood_loss, outputs_of
@@ -35,9 +35,9 @@ from vibtheory.training.checkpoint import (
 )
 from vibtheory.training.distributed import parallel, world
 from vibtheory.training.examples import Examples, batches_of, needs_two
-from vibtheory.training.hardware import ACCELERATIONS, GraphedStep, InTurns, compiled_blocks
+from vibtheory.training.hardware import GraphedStep, InTurns, compiled_blocks
 from vibtheory.training.optimizer import Optimizer, initialise_gates, load_optimizer, optimizer_tensors
-from vibtheory.training.progress import Progress
+from vibtheory.training.progress import live_bar
 from vibtheory.training.recipe import Recipe
 from vibtheory.training.run import Run, finished, measured
 from vibtheory.training.shrinking import Shrinker, check_shrinkable, close_dead
@@ -78,7 +78,6 @@ class Settings:
         if seconds < 0:
             reject("checkpoint_seconds", seconds, "a finite number >= 0", "use 0 for every epoch")
         object.__setattr__(self, "checkpoint_seconds", seconds)
-        check_choice("accelerate", self.accelerate, ACCELERATIONS)
         if self.amp is not None and not isinstance(self.amp, bool):
             reject("amp", shown(self.amp), "True, False or None", "leave it out: bfloat16 on a GPU only")
         if not isinstance(self.progress, bool):
@@ -151,7 +150,7 @@ class Loop:
             restore(folder, identity, self.load_state)
         self.world.check_same_progress(len(self.rows))
         written = time.monotonic()
-        with self._given_back_at_the_end(), Progress(settings.progress, total, len(self.rows)) as bar:
+        with self._given_back_at_the_end(), live_bar(settings.progress, total, len(self.rows)) as advance:
             if not self.rows:
                 self._report()
             while len(self.rows) < total and self.status == "completed":
@@ -163,7 +162,7 @@ class Loop:
                     written = self._write(identity)
                 if not over and (yield True) and not due:
                     written = self._write(identity)
-                bar.advance(self.rows[-1])
+                advance(self.rows[-1])
         return finished(self.net, recipe, settings.seed, self.rows, self.data)
 
     def _write(self, identity: dict[str, Any]) -> float:
@@ -267,7 +266,10 @@ class Loop:
         if recipe.augment:
             row |= self._speed(time.perf_counter() - started)
         if not pretraining and recipe.prunes_after(epoch):
-            self._prune()
+            if self.shrinker:
+                self.shrinker.expand()
+            close_dead(self.net)
+            self._shrink()
         last = epoch + 1 == (recipe.pretrain_epochs if pretraining else recipe.epochs)
         dead = not pretraining and not all(bool(gate.keep.any()) for gate in self.gates.values())
         due = last or dead or (done + 1) % self.settings.evaluate_every == 0
@@ -346,13 +348,6 @@ class Loop:
         else:
             peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux
         return {"images_per_second": len(self.examples) / seconds, "peak_memory_mib": peak / 2**20}
-
-    def _prune(self) -> None:
-        """Close dead units for good and cut them out of the computation."""
-        if self.shrinker:
-            self.shrinker.expand()
-        close_dead(self.net)
-        self._shrink()
 
     def _shrink(self) -> None:
         """Cut out what is closed for good."""

@@ -67,7 +67,7 @@ def radius(effort: Effort, shrink: float = 1.0) -> Finding:
     """
     rng = effort.rng("radius")
     outcomes, widest = [], 0.0
-    for _index, bound in effort.bounds(rng, 350, 3500):
+    for bound in effort.bounds(rng, 350, 3500):
         minimum = find_local_minimum(bound, random_start(rng, bound))
         if not minimum.certificate.certified or minimum.nonzeros == 0:
             continue
@@ -104,7 +104,7 @@ def enumeration(effort: Effort) -> Finding:
     """T6: every minimum that descent finds from a random start is among those enumerated."""
     rng = effort.rng("enumeration")
     outcomes, several = [], 0
-    for index, bound in effort.bounds(rng, 100, 1000, largest=6):
+    for index, bound in enumerate(effort.bounds(rng, 100, 1000, largest=6)):
         minima = effort.minima(bound)
         if minima is None:
             continue

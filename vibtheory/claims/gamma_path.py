@@ -38,7 +38,9 @@ def slope_and_openings(effort: Effort, opening: Callable[[QuadraticBound, Array,
         found = sparsity_path(bound, np.geomspace(top, top / 300, 20))
         outcomes.append((found.status == "certified", str(found)))
         opened = [event for event in found.events if event.kind == "opens" and len(event.opened) == 1]
-        for event, mu in zip(opened, _just_before(bound, top, [event.gamma for event in opened]), strict=True):
+        # the path's own minima just before: a solve from afar can end on another branch
+        before = sparsity_path(bound, [top, *(event.gamma * (1 + 1e-7) for event in opened)]).mu[1:]
+        for event, mu in zip(opened, before, strict=True):
             off = abs(opening(bound, mu, event.opened[0]) / event.gamma - 1)
             events, worst = events + 1, max(worst, off)
             outcomes.append((bool(off < 1e-5 and mu[event.opened[0]] == 0), f"{event}: price off by {off:.2g}"))
@@ -53,12 +55,6 @@ def slope_and_openings(effort: Effort, opening: Callable[[QuadraticBound, Array,
         outcomes.append((certify(bound.with_gamma(gamma), middle.mu).certified, "a point of the path"))
     evidence = {"gates opening": events, "largest relative error of the price of opening": worst}
     return Finding(Tally.of(outcomes), evidence=evidence, figure="sparsity_path.png")
-
-
-def _just_before(bound: QuadraticBound, top: float, prices: list[float]) -> list[Array]:
-    """The path's own minima, a relative 1e-7 above each price: a solve from afar can end on another branch."""
-    stops = [price * (1 + 1e-7) for price in prices]
-    return list(sparsity_path(bound, [top, *stops]).mu[1:])
 
 
 def _least_curvature(bound: QuadraticBound, mu: Array, support: Index) -> float:

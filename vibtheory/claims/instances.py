@@ -111,12 +111,10 @@ class Effort:
         self.recorded[name] = Recorded(len(frame), sha256(content).hexdigest())
         return frame
 
-    def bounds(
-        self, rng: np.random.Generator, quick: int, full: int, largest: int = 9
-    ) -> Iterator[tuple[int, QuadraticBound]]:
-        """That many random bounds with their numbers, of every family in turn, of up to `largest` gates, from `rng`."""
+    def bounds(self, rng: np.random.Generator, quick: int, full: int, largest: int = 9) -> Iterator[QuadraticBound]:
+        """That many random bounds, of every family in turn, of up to `largest` gates, from `rng`."""
         for index in range(self.size(quick, full)):
-            yield index, random_bound(rng, FAMILIES[index % len(FAMILIES)], largest)
+            yield random_bound(rng, FAMILIES[index % len(FAMILIES)], largest)
 
     def rows(self, name: str, columns: Sequence[str], optional: Sequence[str] = ()) -> list[dict[str, Any]]:
         """In full mode, the rows of a table that is recorded beside the fresh instances; none where there is none.
@@ -135,10 +133,8 @@ class Effort:
     def reports(self) -> tuple[SparsityReport, ...]:
         """The checker's report at many minima: from random starts, every one of small instances, and extremal ones."""
         rng = self.rng("reports")
-        found = []
-        for _, bound in self.bounds(rng, 2100, 21_000):
-            found.append(check_sparsity_bound(bound, random_start(rng, bound)))
-        for _, bound in self.bounds(rng, 70, 700, largest=6):
+        found = [check_sparsity_bound(bound, random_start(rng, bound)) for bound in self.bounds(rng, 2100, 21_000)]
+        for bound in self.bounds(rng, 70, 700, largest=6):
             found += [check_sparsity_bound(bound, minimum.mu) for minimum in self.minima(bound) or ()]
         found += [check_sparsity_bound(*extremal_bound(d)) for d in range(2, 32)]
         return tuple(found)

@@ -42,7 +42,7 @@ def budget(effort: Effort, limit: Callable[[BudgetReport], int] = lambda report:
     rng = effort.rng("T7 budget")
     outcomes: list[Outcome] = []
     attained = 0
-    for _index, bound in effort.bounds(rng, 700, 7000):
+    for bound in effort.bounds(rng, 700, 7000):
         minimum = find_local_minimum(bound, random_start(rng, bound))
         report = check_budget(bound, minimum)
         if report.verdict == "not applicable":
@@ -98,7 +98,7 @@ def closed(effort: Effort) -> Finding:
     rng = effort.rng("T7 closed")
     outcomes: list[Outcome] = []
     counts: Counter[str] = Counter()
-    for index, bound in effort.bounds(rng, 240, 2400, largest=6):
+    for index, bound in enumerate(effort.bounds(rng, 240, 2400, largest=6)):
         found = check_closure(bound)
         if found.local_price == 0:
             continue
@@ -125,7 +125,7 @@ def existence(effort: Effort) -> Finding:
     """b in A's row space: the global minimum lies in the stated box; outside: Φ falls for ever along the direction."""
     rng = effort.rng("T7 existence")
     outcomes = []
-    for _index, bound in effort.bounds(rng, 175, 1750, largest=6):
+    for bound in effort.bounds(rng, 175, 1750, largest=6):
         found = check_existence(bound)
         minima = effort.minima(bound)
         if minima is not None and not minima:

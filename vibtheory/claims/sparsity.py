@@ -176,7 +176,7 @@ def equal_counts(effort: Effort) -> Finding:
     rng = effort.rng("equal counts")
     bare, corrected = [], []
     steps = np.geomspace(1e-8, 1e8, 2000)[:, None]
-    for _index, bound in effort.bounds(rng, 350, 3500):
+    for bound in effort.bounds(rng, 350, 3500):
         minimum = find_local_minimum(bound, random_start(rng, bound))
         if not minimum.certificate.certified:
             continue

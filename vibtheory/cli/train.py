@@ -38,12 +38,10 @@ def train(
 
     from vibtheory.cli import inputs
     from vibtheory.compression.metrics import compression
-    from vibtheory.errors import as_seed
     from vibtheory.networks.streams import INITIAL_WEIGHTS, random_stream
     from vibtheory.training.distributed import process_group, world
     from vibtheory.training.single import train
 
-    as_seed("--seed", seed)
     settings, arguments = inputs.recipe(recipe), inputs.arguments(recipe, network, data)
     given: dict[str, Any] = {key: v for key, v in (("gamma", gamma), ("epochs", epochs)) if v is not None}
     loaded = inputs.dataset(data, root, examples, seed)

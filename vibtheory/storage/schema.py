@@ -61,12 +61,12 @@ def fit(declaration: type, plain: object, what: str, more: bool = False, within:
         raise _misfit(error, plain, within) from None
 
 
-def check(declaration: type, plain: object, what: str, within: str = "", remedy: str = "") -> None:
-    """`fit` at the edge: raises InvalidInputError, with the `remedy`, where `plain` does not fit `declaration`."""
+def check(declaration: type, plain: object, what: str, within: str = "") -> None:
+    """`fit` at the edge: raises InvalidInputError where `plain` does not fit `declaration`."""
     try:
         fit(declaration, plain, what, within=within)
     except Misfit as misfit:
-        reject(misfit.argument, misfit.got, misfit.expected, remedy or f"give {misfit.argument} such a value")
+        reject(misfit.argument, misfit.got, misfit.expected, f"give {misfit.argument} such a value")
 
 
 @dataclass(frozen=True)

@@ -118,17 +118,14 @@ def alpha_histograms(net: Any, data: Any, *, bins: int = 40, **recipe: Any) -> p
     import pandas as pd
 
     import vibtheory as vt
-    from vibtheory.networks.gates import Gate, vib_gates
+    from vibtheory.networks.gates import vib_gates
 
     edges = np.linspace(-6, 6, bins + 1)
     centres = (edges[1:] + edges[:-1]) / 2
-    gates = vib_gates(net)
-    batches = -(-len(data.x_train) // recipe.get("batch_size", vt.Recipe().batch_size))
-    passes = 0
     rows: list[dict[str, Any]] = []
 
-    def look(epoch: int) -> None:
-        for name, gate in gates.items():
+    def look(net: Any, epoch: int) -> None:
+        for name, gate in vib_gates(net).items():
             values = np.clip(gate.log_alpha.detach().numpy() / np.log(10), -5.999, 5.999)
             counts, _ = np.histogram(values, edges)
             rows.extend(
@@ -136,19 +133,7 @@ def alpha_histograms(net: Any, data: Any, *, bins: int = 40, **recipe: Any) -> p
                 for c, k in zip(centres, counts, strict=True)
             )
 
-    def count(gate: Gate, *_: Any) -> None:
-        nonlocal passes
-        if gate.training:
-            if passes % batches == 0:
-                look(passes // batches)
-            passes += 1
-
-    hook = next(iter(gates.values())).register_forward_pre_hook(count)
-    try:
-        vt.train(net, data, pretrain_epochs=0, device="cpu", seed=0, **recipe)
-    finally:
-        hook.remove()
-    look(passes // batches)
+    vt.train(net, data, pretrain_epochs=0, device="cpu", seed=0, on_epoch=look, **recipe)
     return pd.DataFrame(rows)
 
 

@@ -157,9 +157,7 @@ class Branching:
 
     def _map(self, source: fx.Node, targets: dict[fx.Node, float]) -> _Map:
         nodes = {n for target in targets for n in self._region(target, source)}
-        weights = {}
-        for target, weight in targets.items():
-            weights[target] = weight * self._alive(target)
+        weights = {target: weight * self._alive(target) for target, weight in targets.items()}
         centred = self.output if self.likelihood.name == "multinomial" else None
         return _Map(self.graph, self.values, source, sorted(nodes, key=self.active.__getitem__), weights, centred)
 

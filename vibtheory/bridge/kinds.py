@@ -79,7 +79,7 @@ class BoundOptions:
         for name in changes:
             if name not in names:
                 reject(name, "an unknown option", "one of " + ", ".join(names), "correct its spelling")
-        return replace(options, **changes) if options and changes else options or cls(**changes)
+        return replace(options or cls(), **changes)
 
     def around(self, view: GatedLayer) -> tuple[Array, Array]:
         """z⁰ and σ [d] for this layer. Raises InvalidInputError for another shape or σ < 0."""

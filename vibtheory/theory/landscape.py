@@ -237,10 +237,8 @@ def check_closure(bound: QuadraticBound) -> ClosureReport:
     if always.all():
         verdict, reason = "only stationary point", "Every price is at least ||beta||^2."
     elif tight[worst] > _TIE:
-        verdict, reason = (
-            "strict local minimum",
-            f"Closest to opening: gate {worst} (margin {margins[worst]:.3g} nats).",
-        )
+        verdict = "strict local minimum"
+        reason = f"Closest to opening: gate {worst} (margin {margins[worst]:.3g} nats)."
     elif tight[worst] < -_TIE:
         open_ = int(np.sum(tight < -_TIE))
         verdict, reason = "not a local minimum", f"{open_} gates gain by opening, gate {worst} most."

@@ -154,9 +154,8 @@ class SparsityReport(Report):
         return f"{words} So is the soft-rank bound ({best})."
 
     def __str__(self) -> str:
-        trained = (
-            "" if self.trained_nonzeros is None else f"; trained network {self.trained_nonzeros} (shown, not judged)"
-        )
+        shown = f"; trained network {self.trained_nonzeros} (shown, not judged)"
+        trained = "" if self.trained_nonzeros is None else shown
         lines = [
             f"{self.layer or 'bound'}: {self.verdict}. {self.reason}",
             f"  survivors {self.nonzeros} of {self.d}{trained}",
@@ -303,10 +302,8 @@ def _judge(statements: tuple[Inequality, ...], certificate: Certificate, unresol
     the rank's tolerance calls zero: then the rank is unknown, and nothing is violated.
     """
     if certificate.status != CERTIFIED:
-        return (
-            "not applicable",
-            f"The bounds speak of local minima; this point is {certificate.status}: {certificate.reason}.",
-        )
+        words = f"The bounds speak of local minima; this point is {certificate.status}: {certificate.reason}."
+        return "not applicable", words
     broken = [s.name for s in statements if not s.holds]
     if broken and unresolved:
         return "not applicable", (
@@ -315,9 +312,7 @@ def _judge(statements: tuple[Inequality, ...], certificate: Certificate, unresol
         )
     if broken:
         return "violated", (
-            "At a certified local minimum, broken: "
-            + "; ".join(broken)
-            + ". This contradicts a proof: please report it "
+            f"At a certified local minimum, broken: {'; '.join(broken)}. This contradicts a proof: please report it "
             "with to_json()."
         )
     ties = f" Ties at gates {list(certificate.ties)[:5]} are resolved to rounding only." if certificate.ties else ""

@@ -263,13 +263,11 @@ def check_trained_objective(
         delta *= _STEP / np.abs(delta / sigma).max()
         bent = _mean(as_array("bend", bend(delta), (None,), "give one number per estimate"))
     if beyond is not None and jumps:
-        verdict, reason = (
-            NOT_RESOLVED,
-            (
-                f"The losses rise otherwise than their slopes say (mean square {beyond}, in units of σ): the "
-                "network jumps (Hardshrink, rounding) or has the backward pass of another function (straight-through, "
-                "detach), so that neither rest nor curvature is known. Remedy: put a continuous function in its place."
-            ),
+        verdict = NOT_RESOLVED
+        reason = (
+            f"The losses rise otherwise than their slopes say (mean square {beyond}, in units of σ): the network jumps "
+            "(Hardshrink, rounding) or has the backward pass of another function (straight-through, detach), so that "
+            "neither rest nor curvature is known. Remedy: put a continuous function in its place."
         )
     else:
         few = int((spectrum < 1).sum())

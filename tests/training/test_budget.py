@@ -159,7 +159,7 @@ def test_what_cannot_be_met_is_said(model, data):
         ({"r_w": 10.0, "fine_tune_epochs": -1}, r"fine_tune_epochs: got -1, expected an integer >= 0.*use 0 for none"),
         ({"r_w": 10.0, "recipe": {}}, r"recipe: got a dict"),
         ({"r_w": 10.0, "checkpoint": 5}, r"checkpoint: got 5"),
-        ({"r_w": 10.0, "held_out": 900}, r"validation: got 900"),
+        ({"r_w": 10.0, "held_out": 900}, r"held_out: got 900"),
     ],
 )
 def test_refusals(model, data, given, message):

@@ -20,6 +20,7 @@ from vibtheory.errors import as_seed, as_whole, check_choice, check_type, reject
 from vibtheory.information.channel import GatedChannel
 from vibtheory.networks.forward import activation, device_of, evaluating, is_dense, precision_of, takes_float_tokens
 from vibtheory.networks.gates import Gate, GateLaw, named_gates
+from vibtheory.networks.likelihood import check_numbers
 
 __all__ = ["Inputs", "LayerLaw", "as_batches", "layer_law"]
 
@@ -100,6 +101,7 @@ def layer_law(
             part.training = seed is not None and isinstance(part, _DropoutNd)
         f = torch.cat([_activation(net, module, part, call) for part in batches])
         if not f.isfinite().all():
+            check_numbers("net", net)
             reject("x", f"inputs at which {layer!r} is NaN or infinite", "finite activations", "leave those rows out")
         first = batches[0][:8]
         if seed is None and not torch.equal(*(_activation(net, module, first, call) for _ in range(2))):

@@ -25,6 +25,7 @@ from vibtheory.bridge.output_loss import LIKELIHOODS, OutputLoss
 from vibtheory.bridge.verification import BoundCheck, compare, own_losses, sample_points
 from vibtheory.errors import as_array, as_generator, as_positive, as_whole, check_choice, check_type, reject
 from vibtheory.networks.gates import Gate, vib_gates
+from vibtheory.networks.likelihood import check_numbers
 from vibtheory.theory.quadratic import Guarantee, QuadraticBound
 
 if TYPE_CHECKING:
@@ -82,10 +83,11 @@ def checked(
     With `insert` a network without gates gets one after each activation, on a copy; then γ is required.
 
     Raises:
-        InvalidInputError: no gates, no such layer, no γ (where `priced`), data without arrays that fit each other, or
-            of another likelihood than the network was trained with.
+        InvalidInputError: no gates, no such layer, no γ (where `priced`), NaN among the weights, data without arrays
+            that fit each other, or of another likelihood than the network was trained with.
     """
     check_type("net", net, nn.Module, "pass a torch network")
+    check_numbers("net", net)
     missing = [name for name in ("x_train", "y_train", "likelihood") if getattr(data, name, None) is None]
     if missing:
         reject("data", f"{type(data).__name__} without .{missing[0]}", "a vibtheory Dataset",
@@ -327,7 +329,7 @@ def remarks(network: GatedNetwork) -> tuple[str, ...]:
     y = network.y.reshape(len(network.y), -1)
     if network.likelihood == "multinomial":
         shares = np.bincount(network.y) / len(y)
-        constant = -float((shares[shares > 0] * np.log(shares[shares > 0])).sum())
+        constant = 0.0 - float((shares[shares > 0] * np.log(shares[shares > 0])).sum())
         if outputs.shape[1] > 1 and bool((outputs >= 0).all()) and torch.allclose(
             outputs.sum(1), torch.ones_like(outputs[:, 0]), atol=1e-6
         ):  # fmt: skip

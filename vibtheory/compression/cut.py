@@ -17,6 +17,7 @@ from vibtheory.errors import InvalidInputError, reject
 from vibtheory.networks.equivalence import deviation, probes
 from vibtheory.networks.forward import MISFIT, as_example, copy_of, device_of, precision_of
 from vibtheory.networks.gates import GateLaw, named_gates
+from vibtheory.networks.likelihood import check_net
 from vibtheory.networks.sequential import flat_names, ordered_modules
 
 __all__ = ["compress"]
@@ -45,6 +46,7 @@ def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool 
         InvalidInputError: no gates, or some that decide per input; a layer would vanish (the message names it),
             `example_input` missing where it is needed, or a model that cannot be cut without changing its outputs.
     """
+    check_net("net", net)
     if not named_gates(net):
         remedy = "compress networks of vibtheory.networks, or call vibtheory.insert_gates and train first"
         reject("net", f"{type(net).__name__} without gates", "a gated network", remedy)

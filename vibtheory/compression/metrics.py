@@ -26,6 +26,7 @@ from vibtheory.compression.sizes import Compression, Size, compare, fully_connec
 from vibtheory.errors import InvalidInputError, as_whole, reject
 from vibtheory.networks.forward import MISFIT, as_example, called, copied, copy_of, device_of, precision_of
 from vibtheory.networks.gates import GateLaw, RNPGate, named_gates
+from vibtheory.networks.likelihood import check_net
 
 __all__ = [
     "Compression",
@@ -58,6 +59,7 @@ def compression(net: nn.Module, input_shape: Sequence[int] | None = None, *, exa
     Raises:
         InvalidInputError: neither of the two kinds of net, `input_shape` does not fit, or see `compress`.
     """
+    check_net("net", net)
     if example_input is not None:
         example = as_example(example_input, net)
         if not (isinstance(net, nn.Sequential) and is_chain(net, example[0], units_axis=1)):

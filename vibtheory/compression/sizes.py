@@ -42,7 +42,7 @@ class Compression:
 
     def __str__(self) -> str:
         return (
-            f"{self.architecture}: r_W {self.r_w:.2f} %, r_N {self.r_n:.2f} %, "
+            f"{self.architecture or 'no gates'}: r_W {self.r_w:.2f} %, r_N {self.r_n:.2f} %, "
             f"{self.flop / 1e6:.3f} M multiply-adds ({self.flop_ratio:.2f} %)"
         )
 

@@ -98,6 +98,8 @@ def as_example(example_input: Any, net: nn.Module | None = None, argument: str =
             got += f", {arrays[0].layout} on {arrays[0].device}" if isinstance(arrays[0], Tensor) else ""
         reject(argument, got, "one batch [N, ...] of numbers, or a tuple of inputs", "pass x_train[:2]")
     found = tuple(torch.as_tensor(value) if isinstance(value, np.ndarray) else value for value in given)
+    if any(v.isnan().any() for v in pytree.tree_leaves(found) if isinstance(v, Tensor) and v.is_floating_point()):
+        reject(argument, "NaN among its numbers", "one batch [N, ...] of numbers, or a tuple of inputs", "clean it")
     if net is None:
         return found
     own = precision_of(net)

@@ -36,6 +36,7 @@ from vibtheory.networks.forward import (
 from vibtheory.networks.gates import GateLaw, make_gate, named_gates
 from vibtheory.networks.insertion_fx import Tracer, insert_into_graph
 from vibtheory.networks.interception import intercept, places_of
+from vibtheory.networks.likelihood import check_net, check_numbers
 from vibtheory.networks.options import takes_options
 from vibtheory.networks.places import Place, Rule, Where, rules_of
 from vibtheory.networks.sequential import free_name, join_weights
@@ -106,6 +107,7 @@ def insert_gates(
             lists them) or option, a multiplier that is no number >= 0, an example the model does not take, or a model
             that gates would change.
     """
+    check_net("model", model)
     for name, module in model.named_modules():  # a trace would lose its weights, and it takes no hooks
         if isinstance(module, torch.jit.ScriptModule):
             got = f"a scripted part {name!r}" if name else "a scripted model"
@@ -114,6 +116,7 @@ def insert_gates(
         reject("model", "a compiled model", "the module that it was made from", "insert gates, then compile")
     if any(map(is_lazy, model.parameters())):
         reject("model", "lazy layers that have no weights yet", "a model that has run once", "call model(x[:2]) first")
+    check_numbers("model", model)
     for name, module in model.named_modules():
         owner = getattr(module.forward, "__self__", module)
         if isinstance(owner, nn.Module) and all(owner is not own for own in model.modules()):
@@ -134,6 +137,9 @@ def insert_gates(
     def gate_at(shape: torch.Size, axis: int, own: Mapping[str, Any]) -> GateLaw:
         chosen: dict[str, Any] = {"law": law, "multiplier": multiplier} | options | dict(own)
         axis = chosen.pop("axis", axis if feature_axis is None else feature_axis)
+        if len(shape) < 2:
+            got = f"an example whose activations are {list(shape)}"
+            reject("example_input", got, "[N, ...], examples first", "pass a batch: x_train[:2]")
         if not isinstance(axis, int) or not -len(shape) < axis < len(shape) or axis == 0:
             reject("feature_axis", shown(axis), f"an axis of {list(shape)} other than 0", "pass 1 or -1")
         axis = 1 if len(shape) == 2 else axis
@@ -169,8 +175,10 @@ def insert_gates(
         gates = intercept(result, inputs, input_axis, make, rules)
         changed = _changes(model, result, inputs)
     if changed:
-        reject("model", f"{type(model).__name__}, which gates would change {changed}", "a model that runs the same "
-               "functions on every input", "put vibtheory.Gate into the model by hand")  # fmt: skip
+        has = " (it has gates)" if named_gates(model) else ""
+        remedy = "train it as it is" if has else "put vibtheory.Gate into the model by hand"
+        got = f"{type(model).__name__}{has}, which gates would change {changed}"
+        reject("model", got, "a model that runs the same functions on every input", remedy)
     if not gates:
         remedy = "use nn.ReLU (or another activation of torch.nn), or put vibtheory.Gate into the model by hand"
         wanted = "at least one activation, where gradients are on"

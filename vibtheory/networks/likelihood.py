@@ -11,7 +11,7 @@ from torch.nn import functional
 from vibtheory.errors import VibTheoryError, reject
 from vibtheory.networks.forward import called, precision_of
 
-__all__ = ["check_fit", "check_net", "likelihood_loss", "outputs_of"]
+__all__ = ["check_fit", "check_net", "check_numbers", "likelihood_loss", "outputs_of"]
 
 
 def likelihood_loss(outputs: Tensor, targets: Tensor, likelihood: str) -> Tensor:
@@ -27,6 +27,13 @@ def check_net(argument: str, net: object) -> None:
         given = "the class" if isinstance(net, type) else "the function" if callable(net) else type(net).__name__
         named = f"{given} {getattr(net, '__name__', '')}".strip()
         reject(argument, named, "a torch.nn.Module", "call what makes it, and pass the result")
+
+
+def check_numbers(argument: str, net: nn.Module) -> None:
+    """Raise InvalidInputError about `argument` if a weight of `net` is NaN."""
+    if names := [name for name, weight in net.named_parameters() if weight.isnan().any()]:
+        got = f"weights that are NaN ({', '.join(map(repr, names[:3]))})"
+        reject(argument, got, "finite weights", "load them as they were before training diverged")
 
 
 def outputs_of(net: nn.Module, x: Tensor) -> Tensor:

@@ -66,11 +66,16 @@ def sweep(plan: SweepPlan | None = None, *, jobs: int = 1, cluster: str | None =
         SweepResult, also written to `out`/table.csv after each finished run.
 
     Raises:
-        InvalidInputError: as `SweepPlan`; a cluster that does not answer, an `out` whose table is of another network,
-            data set or recipe.
+        InvalidInputError: as `SweepPlan`; settings beside a plan, or unknown ones; a cluster that does not answer, an
+            `out` whose table is of another network, data set or recipe.
         MissingDependencyError: `cluster` without the extra of that name.
         CheckpointError, DataError, DivergedError: from the runs.
     """
+    if plan is not None and settings:
+        reject("settings", ", ".join(settings), "none beside a plan", "put them into the plan")
+    known = SweepPlan.__dataclass_fields__
+    if unknown := [name for name in settings if name not in known]:
+        reject("settings", f"unknown {', '.join(unknown)}", f"some of {', '.join(known)}", "correct their spelling")
     plan = plan or SweepPlan(**settings)
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         reject("jobs", repr(jobs), "an integer >= 1", "pass the number of processes")

@@ -177,7 +177,8 @@ def compress_to(
     as_whole("epochs", epochs, 0)
     as_whole("fine_tune_epochs", fine_tune_epochs, 0, remedy="use 0 for none")
     n = len(data.x_train)
-    judged = data.split(min(n // 10, 5000) if held_out is None else held_out, seed)
+    held = min(max(n // 10, 1), 5000) if held_out is None else held_out
+    judged = data.split(as_whole("held_out", held, 1, n - 1, "leave some of two training examples or more"), seed)
     example = torch.as_tensor(data.x_train[:2])
     common: dict[str, Any] = {"seed": seed, "device": device, "progress": progress, "evaluate_every": max(epochs, 1)}
     plan = recipe_of(Recipe(schedule="cosine") if recipe is None else recipe, {}).to_dict() | {"pretrain_epochs": 0}

@@ -125,6 +125,12 @@ class Loop:
         self.optimizer = Optimizer(net.parameters(), own, recipe, capturable="graph" in settings.accelerate)
         self._parameters = list(net.parameters())
         self._learns = [(p, p.requires_grad) for gate in self.gates.values() for p in gate.parameters()]  # as given
+        resting = {id(p) for p, _ in self._learns} if recipe.pretrain_epochs else set()
+        if recipe.pretrain_epochs + recipe.epochs and all(
+            id(p) in resting or not p.requires_grad for p in self._parameters
+        ):
+            reject("net", "parameters that are all frozen", "some that learn, in pretraining besides those of gates",
+                   "call net.requires_grad_(True), or leave pretraining out")  # fmt: skip
         self.rows: list[dict[str, Any]] = []
         self.shrinker: Shrinker | None = None
         self.teacher: Tensor | None = None  # logits [N, K] to follow, where the recipe distils

@@ -81,8 +81,9 @@ def train(
         Run: the net (in evaluation mode), its history, and a status.
 
     Raises:
-        InvalidInputError: an argument of the wrong type or out of range, data that do not fit the net, a layer name in
-            gamma that is none; with `checkpoint`, a net whose `state_dict` has more than tensors (`get_extra_state`).
+        InvalidInputError: an argument of the wrong type or out of range, data that do not fit the net, nothing that
+            learns, a layer name in gamma that is none; with `checkpoint`, a net whose `state_dict` has more than
+            tensors (`get_extra_state`).
         CheckpointError: the checkpoint is unreadable, or belongs to another recipe, seed, data set (training or test),
             network (layers, gates and their laws and thresholds, what is frozen) or teacher.
         DivergedError: a non-finite loss; names step and layer.

@@ -297,5 +297,5 @@ def test_a_gate_that_is_no_number_is_not_cut_in_silence(law: str) -> None:
     name, value = next(iter(gate.named_parameters()))
     value.data.view(-1)[1] = torch.nan
     for count in (compress, metrics.compression):
-        with pytest.raises(InvalidInputError, match=f"NaN in 'h1.{name}'"):
+        with pytest.raises(InvalidInputError, match=f"weights that are NaN .'h1.{name}'"):
             count(net)

@@ -12,12 +12,11 @@ from torch.utils import _pytree as pytree
 
 from vibtheory.compression.chain import compress_chain, is_chain
 from vibtheory.compression.graph import CutReport, compress_graph
-from vibtheory.compression.liveness import check_numbers
 from vibtheory.errors import InvalidInputError, reject
 from vibtheory.networks.equivalence import deviation, probes
 from vibtheory.networks.forward import MISFIT, as_example, copy_of, device_of, precision_of
 from vibtheory.networks.gates import GateLaw, named_gates
-from vibtheory.networks.likelihood import check_net
+from vibtheory.networks.likelihood import check_net, check_numbers
 from vibtheory.networks.sequential import flat_names, ordered_modules
 
 __all__ = ["compress"]
@@ -50,7 +49,7 @@ def compress(net: nn.Module, example_input: Any = None, *, fold_batchnorm: bool 
     if not named_gates(net):
         remedy = "compress networks of vibtheory.networks, or call vibtheory.insert_gates and train first"
         reject("net", f"{type(net).__name__} without gates", "a gated network", remedy)
-    check_numbers(net)
+    check_numbers("net", net)
     if per_input := [name for name, gate in named_gates(net).items() if gate.per_input]:
         reject("net", f"gates that decide per input: {', '.join(per_input)}", "gates that are the same for all inputs",
                "use it as it is; vibtheory.compression.metrics.average_flop counts it")  # fmt: skip

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from vibtheory.errors import reject
-from vibtheory.networks.gates import GateLaw, named_gates
+from vibtheory.networks.gates import GateLaw
 from vibtheory.networks.sequential import ordered_modules
 
-__all__ = ["alive", "alive_units", "check_numbers", "spread"]
+__all__ = ["alive", "alive_units", "spread"]
 
 
 def alive(net: nn.Module) -> dict[str, Tensor]:
@@ -69,14 +69,6 @@ def _reached(modules: list[tuple[str, nn.Module]]) -> list[Tensor | None]:
             mask = keep if mask is None else spread(mask, len(keep), name) & keep
         masks.append(mask)
     return masks
-
-
-def check_numbers(net: nn.Module) -> None:
-    """Raise InvalidInputError, naming it, where a parameter of a gate is NaN: no threshold keeps its unit."""
-    for layer, gate in named_gates(net).items():
-        for name, value in gate.named_parameters():
-            if bool(value.isnan().any()):
-                reject("net", f"NaN in '{layer}.{name}'", "gates that are numbers", "train it again, or load others")
 
 
 def spread(mask: Tensor, width: int, name: str) -> Tensor:

@@ -21,12 +21,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from vibtheory.compression.chain import is_chain
 from vibtheory.compression.cut import compress, fitting_shapes, make_weights_plain
 from vibtheory.compression.evaluation import Evaluation, error, evaluate
-from vibtheory.compression.liveness import alive_units, check_numbers, spread
+from vibtheory.compression.liveness import alive_units, spread
 from vibtheory.compression.sizes import Compression, Size, compare, fully_connected, lenet_5_caffe, vgg16, vgg19
 from vibtheory.errors import InvalidInputError, as_whole, reject
 from vibtheory.networks.forward import MISFIT, as_example, called, copied, copy_of, device_of, precision_of
 from vibtheory.networks.gates import GateLaw, RNPGate, named_gates
-from vibtheory.networks.likelihood import check_net
+from vibtheory.networks.likelihood import check_net, check_numbers
 
 __all__ = [
     "Compression",
@@ -65,7 +65,7 @@ def compression(net: nn.Module, input_shape: Sequence[int] | None = None, *, exa
         if not (isinstance(net, nn.Sequential) and is_chain(net, example[0], units_axis=1)):
             return _by_counting(net, example)
         input_shape = example[0].shape[1:]
-    check_numbers(net)
+    check_numbers("net", net)
     pruned, full, kept = [0, 0, 0], [0, 0, 0], []
     rows = alive_units(net)
     before: nn.Module = nn.Identity()

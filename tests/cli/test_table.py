@@ -135,7 +135,7 @@ def test_reading_merging_writing_and_drawing_are_one_step(
 
     write_text, write_bytes = alone(storage.write_text), alone(storage.write_bytes)
     monkeypatch.setattr(run_store, "write_text", write_text)
-    monkeypatch.setattr(storage, "write_bytes", write_bytes)
+    monkeypatch.setattr("vibtheory.figures.style.write_bytes", write_bytes)
     answer = call(*QUICK)
     assert answer.code == 0, answer.err
     assert set(written) == {"table1.csv", "table1.png", "table1.pdf"}

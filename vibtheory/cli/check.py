@@ -10,6 +10,7 @@ import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE, VIOLATED
 from vibtheory.cli.options import DataIfRecorded, Root, State, Where, about, refuse_given
+from vibtheory.cli.output import draw
 from vibtheory.errors import as_seed, check_choice, reject
 
 if TYPE_CHECKING:
@@ -73,9 +74,8 @@ def check(
 
     from vibtheory.bridge.checking import check_network
     from vibtheory.cli import inputs
-    from vibtheory.cli.output import drawn
     from vibtheory.networks.insertion import insert_gates
-    from vibtheory.storage import write_bytes, write_text
+    from vibtheory.storage import write_text
 
     net, trained_on = inputs.trained_model(model, state)
     name = data or trained_on
@@ -111,5 +111,5 @@ def check(
             write_text(csv, report.to_frame().to_csv(index=False))
     if figure is not None:
         with about("--figure"):
-            write_bytes(figure, drawn(report.plot, figure.suffix[1:]))
+            draw(report.plot, figure, (figure.suffix[1:],))
     raise typer.Exit(_CODES.get(report.verdict, NOT_APPLICABLE))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vibtheory.cli.options import Jobs, Runs, refuse_all_but
+from vibtheory.cli.output import draw
 from vibtheory.errors import reject
 
 if TYPE_CHECKING:
@@ -104,14 +105,4 @@ def _figure2(table: DataFrame, undecayed: DataFrame | None, target: Path) -> Non
 
 
 def _draw(plot: Callable[[], Figure], target: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    from vibtheory.figures import save
-
-    drawing = plot()
-    written = save(drawing, target)
-    plt.close(drawing)
-    typer.echo(f"wrote {' and '.join(map(str, written))}", err=True)
+    typer.echo(f"wrote {' and '.join(map(str, draw(plot, target)))}", err=True)

@@ -9,6 +9,7 @@ import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE
 from vibtheory.cli.options import Accelerate, Amp, Cluster, Device, Jobs, Root, Runs, refuse_all_but, refuse_given
+from vibtheory.cli.output import draw
 from vibtheory.errors import reject
 
 __all__ = ["methods"]
@@ -40,9 +41,7 @@ def methods(
 
     Exit code 3: a method collapsed (a layer lost all its units) at every price, or in a run on the test set.
     """
-    from vibtheory.cli.output import drawn
     from vibtheory.figures import method_curves
-    from vibtheory.storage import write_bytes
     from vibtheory.studies.methods import (
         collapsed,
         compare_methods,
@@ -80,8 +79,7 @@ def methods(
     )
     typer.echo(f"{TITLES[table]}, {budget}\n\n{markdown(method_table(table, results))}", nl=False)
     path = methods_table(table, budget, out).path
-    for form in ("png", "pdf"):
-        write_bytes(path.with_suffix(f".{form}"), drawn(lambda: method_curves(results, table, budget), form))
+    draw(lambda: method_curves(results, table, budget), path)
     typer.echo(f"wrote {path}, .png and .pdf", err=True)
     if nets:
         from vibtheory.figures import method_information
@@ -89,7 +87,6 @@ def methods(
 
         inside = measure_nets(table, budget=budget, methods=names, out=out, runs=runs, root=root)
         typer.echo(f"\n{markdown(inside.round(3).astype(str))}", nl=False)
-        place = path.with_name(path.name.replace("table", "nets_table")).with_suffix(".png")
-        write_bytes(place, drawn(lambda: method_information(inside), "png"))
+        draw(lambda: method_information(inside), path.with_name(path.name.replace("table", "nets_table")), ("png",))
     if collapsed(results) & {method.name for method in methods_on(table, names)}:
         raise typer.Exit(NOT_APPLICABLE)

@@ -1,22 +1,27 @@
-"""A figure as a file's content, so that the file can be written in one atomic step."""
+"""A figure as files, each written in one atomic step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["drawn"]
+__all__ = ["draw"]
 
 
-def drawn(plot: Callable[[], Figure], form: str) -> bytes:
-    """The figure that `plot()` returns, as png, pdf or svg; no window is opened."""
+def draw(plot: Callable[[], Figure], path: Path, forms: tuple[str, ...] = ("png", "pdf")) -> list[Path]:
+    """The figure that `plot()` returns, at `path` with each suffix of `forms`; no window is opened."""
     import matplotlib
 
     matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
 
-    from vibtheory.figures import encoded
+    from vibtheory.figures import save
 
-    return encoded(plot(), form, dpi=200)
+    figure = plot()
+    written = save(figure, path, forms)
+    plt.close(figure)
+    return written

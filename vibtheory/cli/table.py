@@ -10,6 +10,7 @@ import typer
 
 from vibtheory.cli.exit_codes import NOT_APPLICABLE
 from vibtheory.cli.options import Accelerate, Amp, Device, Root, Runs, refuse_all_but, refuse_given
+from vibtheory.cli.output import draw
 
 __all__ = ["table"]
 
@@ -46,9 +47,7 @@ def table(
 
     Exit code 3: one of the table's runs in these modes collapsed, a layer lost all its units.
     """
-    from vibtheory.cli.output import drawn
     from vibtheory.figures import tradeoff
-    from vibtheory.storage import write_bytes
     from vibtheory.studies.table_runs import comparison, record, recorded_table
     from vibtheory.studies.tables import TITLES, longest_runs, markdown, rendered
 
@@ -75,8 +74,7 @@ def table(
         with store.hold():  # the picture of what the CSV holds now, whoever wrote it last
             results = store.read()
             points = None if results is None else longest_runs(results)
-            for form in ("png", "pdf"):
-                write_bytes(picture.with_suffix(f".{form}"), drawn(lambda: tradeoff(points, number), form))
+            draw(lambda: tradeoff(points, number), picture)
         typer.echo(f"wrote {f'{store.path} and ' if modes else ''}{picture}", err=True)
         if results is not None and (results["mode"].isin(modes) & results["status"].eq("collapsed")).any():
             raise typer.Exit(NOT_APPLICABLE)

@@ -188,4 +188,4 @@ def test_a_failing_solver_is_an_error_with_each_status() -> None:
 
     x = cvxpy.Variable()
     with pytest.raises(SolverError, match=r"CLARABEL: unbounded; SCS: .*Remedy"):
-        _solve(cvxpy.Problem(cvxpy.Minimize(x)))
+        _solve(cvxpy, cvxpy.Problem(cvxpy.Minimize(x)))

@@ -111,7 +111,7 @@ def least_mean_by_cvxpy(family: QuadraticFamily, features: Array, g: Array) -> A
     size = min(len(g), 2 * family.unknowns + 50)
     active = np.union1d(np.argsort(-g)[: size // 4], np.linspace(0, len(g) - 1, size - size // 4).astype(int))
     for _ in range(_ROUNDS):
-        _solve(cp.Problem(objective, [features[active] @ x >= g[active]]))
+        _solve(cp, cp.Problem(objective, [features[active] @ x >= g[active]]))
         short = g - features @ x.value
         if short.max() <= _TIGHT or active.size == len(g):
             break
@@ -120,11 +120,8 @@ def least_mean_by_cvxpy(family: QuadraticFamily, features: Array, g: Array) -> A
     return np.asarray(x.value, dtype=np.float64)
 
 
-def _solve(problem: Any) -> None:
+def _solve(cp: Any, problem: Any) -> None:
     """Solve with Clarabel, then SCS; raise SolverError with each status."""
-    import cvxpy
-
-    cp: Any = cvxpy
     tried = []
     for solver in (cp.CLARABEL, cp.SCS):
         try:

@@ -11,6 +11,7 @@ the run ends in the same polish and certificate as the fast solver.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,8 +113,6 @@ def _factor(problem: NormalisedProblem) -> Array:
 
 def _solve(program: Any, variable: Any, solvers: Sequence[str]) -> Array:
     """The solution by the first solver that reports "optimal" or "optimal_inaccurate" with finite values."""
-    import warnings
-
     import cvxpy
 
     statuses = []
@@ -125,12 +124,8 @@ def _solve(program: Any, variable: Any, solvers: Sequence[str]) -> Array:
         except (cvxpy.error.SolverError, cvxpy.error.DCPError, ValueError, ArithmeticError) as error:
             statuses.append(f"{name}: {type(error).__name__} {str(error)[:80]}")
             continue
-        found = variable.value
-        if (
-            program.status in (cvxpy.OPTIMAL, cvxpy.OPTIMAL_INACCURATE)
-            and found is not None
-            and np.isfinite(found).all()
-        ):
+        found, solved = variable.value, program.status in (cvxpy.OPTIMAL, cvxpy.OPTIMAL_INACCURATE)
+        if solved and found is not None and np.isfinite(found).all():
             return np.asarray(found, dtype=np.float64)
         statuses.append(f"{name}: {program.status}")
     raise SolverError(

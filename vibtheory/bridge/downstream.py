@@ -200,7 +200,6 @@ def _max_pool2d(kernel_size: Any, stride: Any = None, padding: Any = 0, dilation
 
 _FUNCTIONS: dict[str, Callable[..., nn.Module]] = {
     "relu": nn.ReLU,
-    "relu_": nn.ReLU,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "leaky_relu": nn.LeakyReLU,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import nn
 from torch.utils.data import DataLoader, SequentialSampler
 
@@ -23,7 +23,6 @@ from vibtheory.storage.report import Report
 
 __all__ = ["LayerInformation", "information_of"]
 
-Array = NDArray[np.float64]
 _LOWER = {"rows": ("infonce", "pairwise_bhattacharyya"), "population": ("infonce",)}
 # fitted to the rows: they bound I for x uniform on these, and on average lie too low for the population behind them
 _ROWS = ("variational", "per_unit", "gaussian_tight")
@@ -203,7 +202,7 @@ def information_of(
         units=channels[0].d,
         tau=tau,
         scale=scale,
-        sensitivity=_sensitivity(laws, tau, over, seed, lower.method, upper.method),
+        sensitivity=_sensitivity(laws, tau, seed, lower.method, upper.method),
         notes=_notes(law, lower, upper, sampled, over),
     )
 
@@ -270,9 +269,7 @@ def _averaged_infonce(channels: list[GatedChannel], seed: int) -> MutualInformat
     )
 
 
-def _sensitivity(
-    laws: list[LayerLaw], tau: float, over: str, seed: int, low: str, high: str
-) -> tuple[dict[str, float], ...]:
+def _sensitivity(laws: list[LayerLaw], tau: float, seed: int, low: str, high: str) -> tuple[dict[str, float], ...]:
     """The two chosen bounds at half and twice the noise, and on half and a quarter of the rows."""
     n = len(laws[0].f)
     order = as_generator("seed", seed, "rows of the sensitivity").permutation(n)

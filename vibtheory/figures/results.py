@@ -130,7 +130,7 @@ def _two_panels(results: DataFrame | None, table: int, error: str) -> Figure:
     for axes, column in zip(panels, ("flop_mil", "r_n"), strict=True):
         _published_points(axes, rows.dropna(subset=[column]), column)
         if ours is not None and "row" in ours:
-            _our_points(axes, ours, column, error, table)
+            _our_points(axes, ours, column, error)
         axes.margins(x=0.2, y=0.12)  # room for the rightmost label
     which = "last" if error == "error_last" else "best"
     panels[0].set(xlabel="multiply-adds (millions)", ylabel=f"test error (%), ours: {which} epoch")
@@ -165,7 +165,7 @@ def _published_points(axes: Axes, rows: DataFrame, column: str) -> None:
                       ha="right" if left else "left", color=row["color"])  # fmt: skip
 
 
-def _our_points(axes: Axes, ours: DataFrame, column: str, error: str, table: int) -> None:
+def _our_points(axes: Axes, ours: DataFrame, column: str, error: str) -> None:
     scale, name = (1e-6, "flop") if column == "flop_mil" else (1.0, "r_n")
     for row in ours.to_dict("records"):
         part = int(str(row["row"]).partition(".")[2] or 1) - 1

@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vibtheory.storage.report import Report
 from vibtheory.theory.quadratic import QuadraticBound, check_bound
@@ -22,7 +21,6 @@ from vibtheory.theory.rank import RankReport, numerical_rank
 
 __all__ = ["APriori", "a_priori_limit", "at_rank"]
 
-Array = NDArray[np.float64]
 _EPS = float(np.finfo(np.float64).eps)
 
 

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.integrate
 import scipy.special
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from vibtheory.errors import as_array, as_positive, as_scalar, reject
 
 __all__ = ["ClosedMeanInformation", "ConstantUnit", "closed_mean_information", "constant_unit"]
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

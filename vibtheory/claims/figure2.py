@@ -70,10 +70,11 @@ def vibnet(effort: Effort) -> Finding:
     VIBNets whose weights are not decayed too, where those are recorded.
     """
     table = _table(effort)
-    every, chosen = _runs(table[table["gated"]], _as_printed)
+    every = _outcomes(table[table["gated"]], _as_printed)
+    chosen = _outcomes(table[table["gated"]], _as_printed, chosen=True)
     undecayed = _undecayed(effort)
     if undecayed is not None:
-        chosen += _runs(undecayed[undecayed["gated"]], _as_printed)[1]
+        chosen += _outcomes(undecayed[undecayed["gated"]], _as_printed, chosen=True)
     beside = [_as_printed(run) for run in _curves(table[~table["gated"]], chosen=True)]
     evidence: dict[str, Any] = {
         "regular nets beside them, weights decayed, of that shape too": f"{sum(beside)} of {len(beside)}",
@@ -89,14 +90,14 @@ def regular(effort: Effort) -> Finding:
     ½ log det(I + Cov/τ²) at the least recorded noise τ.
     """
     table = _table(effort)
-    every, _ = _runs(table[~table["gated"]], _rises)
+    every = _outcomes(table[~table["gated"]], _rises)
     evidence: dict[str, Any] = _shapes(table[~table["gated"]], effort)
     undecayed = _undecayed(effort)
     if undecayed is None:
         why = {"why": "no figure2_panels.csv is recorded; the command makes it"}
         return Finding(Tally.of(every), Tally(), evidence | why, "figure2.png")
     undecayed = undecayed[~undecayed["gated"]]
-    _, chosen = _runs(undecayed, _rises)
+    chosen = _outcomes(undecayed, _rises, chosen=True)
     evidence["without decay: largest dip on the way, nats"] = [
         float((np.maximum.accumulate(run.nats) - run.nats).max()) for run in _curves(undecayed, chosen=True)
     ]
@@ -166,13 +167,9 @@ def _rises(run: _Curve) -> bool:
     return bool(run.saturated <= 0.5 and top - start > run.noise and top - end <= 0.05 * (top - start))
 
 
-def _runs(table: DataFrame, wanted: Callable[[_Curve], bool]) -> tuple[list[Outcome], list[Outcome]]:
-    """Outcomes of every estimate and net, and of the chosen estimate's."""
-
-    def outcomes(curves: list[_Curve]) -> list[Outcome]:
-        return [(wanted(run), f"{run.name}: {np.round(run.nats, 1).tolist()}") for run in curves]
-
-    return outcomes(_curves(table)), outcomes(_curves(table, chosen=True))
+def _outcomes(table: DataFrame, wanted: Callable[[_Curve], bool], *, chosen: bool = False) -> list[Outcome]:
+    curves = _curves(table, chosen=chosen)
+    return [(wanted(run), f"{run.name}: {np.round(run.nats, 1).tolist()}") for run in curves]
 
 
 def _shapes(table: DataFrame, effort: Effort) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Problem:
                 steps += used
                 if not grow:
                     break
-                better, gap = self._better_clusters(p_yt, beta, log_z, gain)
+                better, gap = self._better_clusters(beta, log_z, gain)
                 if gap <= gain or steps >= max_iterations:
                     break
                 grown = self._grown(p_yt, better, beta)
@@ -135,7 +135,7 @@ class Problem:
             p_yt = fewer
         return p_yt
 
-    def _better_clusters(self, p_yt: Array, beta: float, log_z: Array, least: float) -> tuple[Array, float]:
+    def _better_clusters(self, beta: float, log_z: Array, least: float) -> tuple[Array, float]:
         """The best r [k ≤ 16, ny] with log c(r) > `least`, and max log c (≥ 0), by ascent from the seeds."""
         r = self.seeds
         for _ in range(_ASCENT):  # Jensen's minoriser of log c: it never falls

@@ -62,7 +62,7 @@ def relevance(
     generator = as_generator("seed", seed, "relevance")
     h = channel.sample(generator)
     if over == "rows":
-        terms, good = _own_mixtures(channel, h, labels, share)
+        terms, good = _own_mixtures(channel, h, labels)
     else:
         terms, good = _held_out(channel, h, labels, share, generator.permutation(channel.n))
     lost = f"{100 * (1 - good.mean()):.0f} % of the draws meet no other row of their class. Remedy: more rows or noise"
@@ -86,9 +86,7 @@ def _blocks(rows: NDArray[np.intp], n: int) -> Iterator[NDArray[np.intp]]:
         yield rows[start : start + size]
 
 
-def _own_mixtures(
-    channel: GatedChannel, h: Array, labels: NDArray[np.intp], share: Array
-) -> tuple[Array, NDArray[np.bool_]]:
+def _own_mixtures(channel: GatedChannel, h: Array, labels: NDArray[np.intp]) -> tuple[Array, NDArray[np.bool_]]:
     """log p(h|y)/p(h) with each draw's own row in both mixtures, of the rows where it is a number, and where: [N]."""
     terms = np.empty(channel.n)
     for own in _blocks(np.arange(channel.n), channel.n):

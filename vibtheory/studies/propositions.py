@@ -131,7 +131,7 @@ def check_dead_unit(
     as_whole("batch_size", batch_size, 1)
     rate = float(as_positive("learning_rate", learning_rate, ()))
     inputs, labels = _examples(data)
-    price = _price(net, layer, gamma)
+    price = _price(net, gamma)
     killed = copy.deepcopy(net)
     target = gated_layers(killed, layer)[0][0]
     gate = target.gate
@@ -249,7 +249,7 @@ def _kill(target: FeedingGate, unit: int, proposition: int) -> None:
                 module.weight[unit], module.bias[unit] = 0.0, -1.0
 
 
-def _price(net: nn.Module, layer: str, gamma: float | None) -> float | dict[str, float]:
+def _price(net: nn.Module, gamma: float | None) -> float | dict[str, float]:
     if gamma is None:
         recorded = getattr(net, "vib_config", None)
         gamma = recorded.get("gamma") if isinstance(recorded, dict) else None

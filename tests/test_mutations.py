@@ -68,8 +68,8 @@ MUTATIONS = {
         "theory/test_certificate.py::test_kkt_second_order_on_the_support",
     ),
     "T7: budget of a quarter": Mutation(
-        "theory/landscape.py", "available = bound._beta_squared_above / 4 * (1 + level) / level",
-        "available = bound._beta_squared_above / 8 * (1 + level) / level",
+        "theory/landscape.py", "available = bound._beta_squared_above / 4 * (1 + a) / a",
+        "available = bound._beta_squared_above / 8 * (1 + a) / a",
         "theory/test_global_statements.py::test_survivor_limit_is_attained_by_orthogonal_columns",
     ),
     "P2: psi of ReLU's valid bound": Mutation(

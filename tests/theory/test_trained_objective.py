@@ -112,6 +112,14 @@ def test_what_losses_find_beyond_the_slopes_is_told_from_noise() -> None:
         check_trained_objective([1.0], [1.0], 1.0, [[0.0]], [[[1.0]]], missed=[[0.0]])
 
 
+def test_noise_of_a_few_cheap_gates_among_many_is_no_jump() -> None:
+    rng, gamma = np.random.default_rng(2), np.r_[np.full(2, 1e-6), np.full(100, 1e-2)]
+    point = np.ones(102), np.ones(102), gamma
+    noise = rng.standard_normal((400, 4, 102)) * 1e-2
+    reports = [check_trained_objective(*point, np.zeros((4, 102)), np.zeros((4, 102, 102)), missed=m) for m in noise]
+    assert sum("otherwise than their slopes say" in report.reason for report in reports) <= 8
+
+
 def test_residuals_lose_their_noise_and_eigenvalues_err_to_their_sides() -> None:
     truth, h = 0.3, np.diag([2.0, 2.0, 2.0, 2.0, 5.0])
     squares, below, above, errors = [], [], [], []

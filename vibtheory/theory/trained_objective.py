@@ -232,8 +232,10 @@ def check_trained_objective(
     if missed is not None:
         each = sigma / (2 * price) * as_array("missed", missed, (max(len(g), 3), d), remedy)
         beyond = _mean_square(each)
-        noise = each.var(0, ddof=1).mean() / len(each)  # alike on all gates, and hardly correlated
-        jumps = (each.mean(0) ** 2).mean() > noise * scipy.special.fdtri(d, d * (len(each) - 1), _CERTAIN)
+        noise = each.var(0, ddof=1)  # of gates hardly correlated, of which dear ones count for little (Satterthwaite)
+        count = noise.sum() ** 2 / (noise**2).sum() if noise.any() else d
+        limit = scipy.special.fdtri(count, count * (len(each) - 1), _CERTAIN)
+        jumps = (each.mean(0) ** 2).mean() > noise.mean() / len(each) * limit
     kept = alpha > 1
     offset = _mean_square(sigma / (2 * price) * g + mu / (sigma * (1 + alpha)))
     own = h[:, kept, kept] * (0.5 * sigma**2 * (1 + alpha) / (price * np.maximum(alpha, 1)))[kept]

@@ -482,6 +482,14 @@ def test_a_table_that_a_spreadsheet_saved_is_refused(saved: tuple[str, str], tmp
     assert _sweep(tmp_path, **once).kept == 0
 
 
+def test_a_table_of_whole_prices_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "linesep", "\r\n")  # as on Windows, in which pandas writes otherwise
+    once = {**ONE, "gammas": [1, 2], "gated": True, "network": {**MLP, "arguments": {"sizes": [25, 12, 2]}}}
+    first = _sweep(tmp_path, **once)
+    assert b"\r" not in first.path.read_bytes()
+    assert _sweep(tmp_path, **{**once, "gammas": [3]}).kept == len(first.table)
+
+
 @pytest.mark.parametrize("what", DAMAGED)
 def test_a_damaged_table_is_refused_and_comes_back(what: str, tmp_path: Path) -> None:
     name, content, words = DAMAGED[what]

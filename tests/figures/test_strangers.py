@@ -172,6 +172,8 @@ def test_counts_of_any_number_of_layers_are_read(layers, columns):
         bars = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
         assert np.mean(bars) == pytest.approx(np.mean(centres))
     assert sum(len(axes.get_xticklabels()) for axes in figure.axes) == layers
+    labels = [tick.get_text().replace("\n", "") for axes in figure.axes for tick in axes.get_xticklabels()]
+    assert labels == list(table["layer"])
     with pytest.raises(InvalidInputError, match="0 rows"):
         plot_bound_counts(table.iloc[:0])
 

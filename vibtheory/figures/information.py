@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from vibtheory.errors import reject
-from vibtheory.figures.style import COLORS, needs, shortened, style
+from vibtheory.figures.style import COLORS, needs, style, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ def plot_layer_information(report: LayerInformation) -> Figure:
     left.set_yticks(range(len(rows)), [f"{row['method']} ({kind})" for row, kind in zip(rows, kinds, strict=True)])
     left.axvline(np.log(report.n), color=COLORS["black"], lw=1, label=f"log N, N = {report.n}")
     left.invert_yaxis()
-    left.set(xlabel="nats", title=f"I({shortened(report.layer, 24)}; x), τ = {report.noise:.3g} of the scale")
+    left.set(xlabel="nats", title=f"I({wrapped(report.layer, 24)}; x), τ = {report.noise:.3g} of the scale")
     left.legend()
     here = {"tau": report.tau, "n": report.n, "lower": report.lower.nats, "upper": report.upper.nats}
     for place, row in enumerate([here, *report.sensitivity]):

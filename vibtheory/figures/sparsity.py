@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from vibtheory.errors import as_array, reject
-from vibtheory.figures.style import COLORS, facets, needs, shortened, style
+from vibtheory.figures.style import COLORS, facets, needs, style, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -284,7 +284,7 @@ def plot_bound_counts(table: DataFrame) -> Figure:
             axes.bar(at, part[column], width=0.115, color=COLORS[color], label=label)
             for x, count in zip(at, part[column], strict=True):
                 axes.text(x, count, f"{count:.0f}", ha="center", va="bottom", fontsize=7)
-        axes.set_xticks(place, [shortened(name, 24) for name in part["layer"]])
+        axes.set_xticks(place, [wrapped(name, 24) for name in part["layer"]])
         axes.set(ylabel="number of gates", xlim=(-0.5, min(4, len(table)) - 0.5))
         axes.grid(axis="x", visible=False)
     axes.set_xlabel("gated layer")

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 from vibtheory.errors import reject
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["COLORS", "encoded", "facets", "needs", "save", "shortened", "style", "thumbnail"]
+__all__ = ["COLORS", "encoded", "facets", "needs", "save", "style", "thumbnail", "wrapped"]
 
 # Okabe & Ito (2008): distinguishable under the common colour-vision deficiencies, and in print.
 COLORS = {
@@ -128,9 +129,9 @@ def needs(table: DataFrame, columns: Sequence[str], remedy: str) -> None:
         reject("table", got, f"rows with {', '.join(columns)}", remedy)
 
 
-def shortened(name: object, most: int) -> str:
-    """`name` in at most `most` characters: its end, which tells the modules of a network apart."""
-    return text if len(text := str(name)) <= most else "…" + text[1 - most :]
+def wrapped(name: object, most: int) -> str:
+    """The whole of `name` in lines of at most `most` characters: any part may tell the modules of a network apart."""
+    return fill(str(name), most, break_on_hyphens=False)
 
 
 def thumbnail(picture: Path | BytesIO, width: int, colors: int = 128) -> str:

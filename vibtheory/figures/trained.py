@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from vibtheory.figures.style import COLORS, shortened, style
+from vibtheory.figures.style import COLORS, style, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ def plot_trained(report: TrainedNetworkReport) -> Figure:
             panel.plot(place, part.spectrum, ".", ms=4, color=color, label=f"{name}: {part.kept} kept, {part.verdict}")
             if part.kept:
                 panel.errorbar(place[-1:], part.spectrum[-1:], part.least.stderr, color=color, lw=1)
-            panel.set_title(f"{shortened(part.layer, 16)}: {part.above_one} of {part.kept} are at least 1", loc="left")
+            panel.set_title(f"{wrapped(part.layer, 16)}: {part.above_one} of {part.kept} are at least 1", loc="left")
     for panel in panels:
         positive = all(np.min(line.get_ydata(), initial=1.0) > 0 for line in panel.lines)
         panel.axhline(1, color=COLORS["black"], lw=1, ls="--")

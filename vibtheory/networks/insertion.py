@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from vibtheory.errors import InvalidInputError, as_positive, reject, shown
@@ -114,8 +113,6 @@ def insert_gates(
             reject("model", got, "the Python module that it was made from", "insert gates, then script")
     if hasattr(model, "_orig_mod"):
         reject("model", "a compiled model", "the module that it was made from", "insert gates, then compile")
-    if any(map(is_lazy, model.parameters())):
-        reject("model", "lazy layers that have no weights yet", "a model that has run once", "call model(x[:2]) first")
     check_numbers("model", model)
     for name, module in model.named_modules():
         owner = getattr(module.forward, "__self__", module)

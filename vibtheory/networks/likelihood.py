@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parameter import is_lazy
 
 from vibtheory.errors import VibTheoryError, reject
 from vibtheory.networks.forward import called, precision_of
@@ -30,7 +31,11 @@ def check_net(argument: str, net: object) -> None:
 
 
 def check_numbers(argument: str, net: nn.Module) -> None:
-    """Raise InvalidInputError about `argument` if a weight of `net` is NaN."""
+    """Raise InvalidInputError about `argument` if a weight of `net` is NaN, or has no values."""
+    if any(map(is_lazy, net.parameters())):
+        reject(argument, "lazy layers that have no weights yet", "a model that has run once", "call model(x[:2]) first")
+    if any(weight.is_meta for weight in net.parameters()):
+        reject(argument, 'weights on the device "meta"', "weights with values", "load them: to_empty, load_state_dict")
     if names := [name for name, weight in net.named_parameters() if weight.isnan().any()]:
         got = f"weights that are NaN ({', '.join(map(repr, names[:3]))})"
         reject(argument, got, "finite weights", "load them as they were before training diverged")

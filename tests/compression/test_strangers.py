@@ -682,3 +682,56 @@ def test_a_layer_of_ones_own_that_holds_its_size(fixed: bool) -> None:
     else:
         assert sum(p.numel() for p in small.parameters()) == (8 + 1) * 4 + 4 * 8 + 8
         assert str(small.cut_report) == "everything behind a closed gate is gone"
+
+
+class Bank(nn.Module):
+    """Filled after training: train() empties it."""
+
+    def __init__(self, skip: nn.Module) -> None:
+        super().__init__()
+        self.a, self.gate, self.b, self.skip = nn.Linear(6, 8), Gate(8), nn.Linear(8, 3), skip
+        self.register_buffer("bank", torch.zeros(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.gate(torch.relu(self.a(x)))) + self.skip(x) + self.bank
+
+    def train(self, mode: bool = True) -> Bank:
+        if mode:
+            self.bank.zero_()
+        return super().train(mode)
+
+
+def test_what_training_would_empty_stays_full() -> None:
+    torch.manual_seed(0)
+    net, x = Bank(nn.Linear(6, 3)).eval(), torch.randn(4, 6)
+    net.bank += 3.0
+    net.gate.close([0, 3, 4])
+    scale = torch.ones(8)
+    scale[[0, 3, 4]] = 0.0
+    small = compress(net, x)
+    by_hand = net.b(torch.relu(net.a(x)) * scale * net.gate.mean()) + net.skip(x) + 3.0
+    torch.testing.assert_close(small(x), by_hand)
+    assert small.a.out_features == 5
+    assert bool((net.bank == 3.0).all())
+
+
+class ForPrediction(Bank):
+    def train(self, mode: bool = True) -> ForPrediction:
+        if mode:
+            raise RuntimeError("for prediction alone")
+        return super().train(mode)
+
+
+def test_a_model_without_train_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="whose train.. fails or does not return it"):
+        compress(ForPrediction(nn.Linear(6, 3)), torch.randn(4, 6))
+
+
+def test_lazy_weights_are_no_nan() -> None:
+    small = compress(Bank(nn.LazyLinear(3)).eval(), torch.randn(4, 6))
+    assert small.skip.in_features == 6
+
+
+def test_weights_without_numbers_are_no_nan() -> None:
+    with pytest.raises(InvalidInputError, match="an input the model does not take"):
+        compress(Bank(nn.Linear(6, 3)).to("meta"), torch.randn(4, 6))

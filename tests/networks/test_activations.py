@@ -238,3 +238,88 @@ def test_what_makes_a_weight_is_no_activation(made_by: Callable[[], nn.Module]) 
     for layer in (net.a, net.b):
         parametrize.register_parametrization(layer, "weight", made_by())
     assert list(named_gates(insert_gates(net, torch.randn(4, 6)))) == ["a_gate"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_default_type_makes_no_activation(dtype: torch.dtype) -> None:
+    own = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)  # bfloat16 rounds what is linear
+    try:
+        assert not is_activation(Apply(lambda x: 0.3 * x))
+        assert is_activation(Apply(OWN["swish"]))
+    finally:
+        torch.set_default_dtype(own)
+
+
+class Queries(nn.Module):
+    """A decoder: what is learned hears the inputs by a keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.attend = nn.Parameter(torch.randn(1, 4, 6)), Attend()
+        self.a, self.b = nn.Linear(6, 9), nn.Linear(9, 3)
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        h = self.attend(self.queries.expand(len(x), -1, -1), memory=x)
+        return self.b(functional.relu(self.a(h))) * scale
+
+
+class Attend(nn.Module):
+    def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
+        return (queries @ memory.transpose(1, 2)).softmax(-1) @ memory
+
+
+def test_what_hears_the_inputs_by_keyword_is_not_made_of_weights() -> None:
+    assert list(named_gates(insert_gates(Queries(), torch.randn(2, 5, 6)))) == ["a_gate"]
+
+
+class Slots(Memory):
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        self.memory[: len(x)].copy_(self.a(x).detach())
+        return self.b(self.act(self.memory)) * scale
+
+
+class TracedSlots(Slots):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Slots, TracedSlots])
+def test_a_buffer_whose_part_takes_the_input_is_no_weight(kind: type[Memory]) -> None:
+    net, x = kind(written=True).eval(), torch.randn(4, 6)
+    gated = insert_gates(net, x).eval()
+    (gate,) = named_gates(gated).values()
+    gate.close([0, 3, 4])
+    scale = torch.ones(9)
+    scale[[0, 3, 4]] = 0.0
+    torch.testing.assert_close(gated(x), net.b(OWN["swish"](net.a(x)) * scale * gate.mean()))
+
+
+class Rating(WithOption):
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        h = self.a(x).relu()
+        return self.act(self.b(h)[:, 0]) * scale
+
+
+def test_one_number_for_each_example_gets_no_gate() -> None:
+    assert list(named_gates(insert_gates(Rating(Apply(OWN["swish"])), torch.randn(4, 6)))) == ["a_gate"]
+
+
+class ByName(Perceptron):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.act(torch.matmul(input=x, other=self.a.weight.T)))
+
+
+def test_a_product_takes_its_arguments_by_name() -> None:
+    (gate,) = named_gates(insert_gates(ByName(nn.ReLU()), torch.randn(4, 6))).values()
+    assert gate.features == 9
+
+
+class Silent(Perceptron):
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+
+
+def test_a_train_that_returns_nothing_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="whose train.. fails or does not return it"):
+        insert_gates(Silent(nn.ReLU()), torch.randn(4, 6))

@@ -45,7 +45,7 @@ def is_activation(module: nn.Module) -> bool:
     if module.state_dict() or any(True for _ in module.children()):
         return False
     with torch.no_grad(), random_stream(0, "is it an activation?"):
-        one, other = torch.empty(2, 4, 16, device="cpu").uniform_(-10, 10)
+        one, other = torch.empty(2, 4, 16, dtype=torch.float32, device="cpu").uniform_(-10, 10)
         some = torch.rand(4, 16, device="cpu") < 0.5
         try:
             f = copy.deepcopy(module).eval().forward

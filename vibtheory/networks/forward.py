@@ -24,6 +24,7 @@ __all__ = [
     "as_example",
     "as_indices",
     "called",
+    "check_modes",
     "copied",
     "copy_of",
     "device_of",
@@ -123,6 +124,18 @@ def copy_of(net: nn.Module) -> nn.Module:
         if isinstance(value, Tensor) and not value.is_leaf:
             memo[id(value)] = value.detach().clone()
     return copy.deepcopy(net, memo)
+
+
+def check_modes(argument: str, net: nn.Module) -> nn.Module:
+    """`net`, a copy, after train() and eval(). Raises InvalidInputError about `argument` where these do not give it."""
+    try:
+        same = net.train() is net and net.eval() is net
+    except MISFIT:  # a model for prediction alone
+        same = False
+    if not same:
+        reject(argument, f"{type(net).__name__}, whose train() fails or does not return it", "train() as torch's",
+               "end it with `return self`")  # fmt: skip
+    return net
 
 
 def with_hooks(net: nn.Module, given: nn.Module) -> nn.Module:

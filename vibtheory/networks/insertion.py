@@ -26,6 +26,7 @@ from vibtheory.networks.forward import (
     MISFIT,
     as_example,
     called,
+    check_modes,
     copied,
     copy_of,
     run_on,
@@ -120,6 +121,7 @@ def insert_gates(
             got = f"{name or type(model).__name__!r}, whose forward is that of another object ({type(owner).__name__})"
             reject("model", got, "a model of its own weights", "pass that object, or make it a module of the model")
     result = copy_of(model)
+    check_modes("model", copy_of(model))
     modes = {name: module.training for name, module in model.named_modules()}
 
     def make(shape: torch.Size, axis: int, own: Mapping[str, Any] | None = None) -> GateLaw:

@@ -56,6 +56,7 @@ def insert_into_graph(
     """
     traced = fx.GraphModule(model, graph)
     modules = dict(traced.named_modules())
+    before = {name: buffer._version for name, buffer in traced.named_buffers()}
     with torch.no_grad():
         ShapeProp(traced).propagate(*inputs)
         _Axes(traced).run(*inputs)
@@ -70,9 +71,10 @@ def insert_into_graph(
         node.replace_all_uses_with(gated, delete_user_cb=lambda user: user is not gated)
         gates.append(gate)
 
+    written = {name for name, buffer in traced.named_buffers() if buffer._version > before[name]}
     fed: set[fx.Node] = set()  # the model's inputs and what depends on them
     for node in traced.graph.nodes:
-        if node.op == "placeholder" or not fed.isdisjoint(node.all_input_nodes):
+        if node.op == "placeholder" or node.target in written or not fed.isdisjoint(node.all_input_nodes):
             fed.add(node)
     for node in list(traced.graph.nodes):
         if node.op == "placeholder" and input_axis is not None and not gates:

@@ -97,17 +97,19 @@ class _Recorder(UnitAxes):
         results = {id(v): v for v in pytree.tree_leaves(result) if isinstance(v, Tensor)}
         if tensors and all(id(v) in self.made for v in tensors):
             self.made |= results
-        else:  # a buffer that the input was written into
-            for key in results:
-                self.made.pop(key, None)
+        else:  # a buffer that the input was written into, or a part of one
+            for value in results.values():
+                self.made.pop(id(value), None)
+                self.made.pop(id(value._base), None)
 
     def leaving(self, path: str, inputs: Any, output: Any) -> Any:
-        self.make(inputs, output)
+        if path in self.own:  # others hear more than what is passed by position
+            self.make(inputs, output)
         value = next((v for v in pytree.tree_leaves(output) if isinstance(v, Tensor)), None)
         if value is not None and value.is_floating_point():
             place = _count(self, path, "output")
             axis, layer, kind = self.of(value)
-            if path in self.own and torch.is_grad_enabled():
+            if path in self.own and value.ndim > 1 and torch.is_grad_enabled():
                 if any(v is value for v in pytree.tree_leaves(inputs)):  # in place, see above
                     value = output = value.view_as(value)
                     self.unread[id(value)] = value, place

@@ -36,7 +36,7 @@ def check_numbers(argument: str, net: nn.Module) -> None:
         reject(argument, "lazy layers that have no weights yet", "a model that has run once", "call model(x[:2]) first")
     if any(weight.is_meta for weight in net.parameters()):
         reject(argument, 'weights on the device "meta"', "weights with values", "load them: to_empty, load_state_dict")
-    if names := [name for name, weight in net.named_parameters() if weight.isnan().any()]:
+    if names := [name for name, w in net.named_parameters() if w.is_floating_point() and w.isnan().any()]:
         got = f"weights that are NaN ({', '.join(map(repr, names[:3]))})"
         reject(argument, got, "finite weights", "load them as they were before training diverged")
 

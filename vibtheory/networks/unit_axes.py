@@ -58,8 +58,8 @@ class UnitAxes(TorchFunctionMode):
         for k, value in enumerate(v for v in pytree.tree_leaves(result) if isinstance(v, Tensor)):
             if name in _MAKERS:
                 axis, layer, maker = _MAKERS[name] % max(value.ndim, 1), self.stack[-1], name
-                if name in ("matmul", "mm") and isinstance(args[0], nn.Parameter) and value.ndim > 1:
-                    other = self._units.get(id(args[-1]))  # weight @ x: a unit for each of the weight's rows
+                if name in ("matmul", "mm") and isinstance(given[0], nn.Parameter) and value.ndim > 1:
+                    other = self._units.get(id(given[-1]))  # weight @ x: a unit for each of the weight's rows
                     axis -= other is None or other.axis != other.value.ndim - 1
             elif name == "layer_norm" and not known:
                 axis, layer, maker = value.ndim - 1, "", name

@@ -664,6 +664,20 @@ class Feedforward(nn.Module):
         return x + self.b(nn.functional.gelu(self.a(x)))
 
 
+def test_it_stays_beside_one_that_must_follow() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(Conv1D(8, 12, False), nn.ReLU(), Recent(12, 12), nn.ReLU(), nn.Linear(12, 3)).eval()
+    gated = insert_gates(net, torch.randn(2, 2, 8)).eval()
+    closed = torch.arange(12) % 3 > 0
+    with torch.no_grad():
+        for gate in named_gates(gated).values():
+            gate.log_var[closed] = 20.0  # type: ignore[operator, index]
+    small, x = compress(gated, torch.randn(2, 2, 8)), torch.randn(2, 20, 8)
+    by_hand = net[4](net[2](net[0](x).relu() * ~closed).relu() * ~closed)
+    torch.testing.assert_close(small(x), by_hand)
+    assert sum(p.numel() for p in small.parameters()) == (8 + 1) * 4 + 4 * 4 + 4 * 3 + 3
+
+
 @pytest.mark.parametrize("fixed", [False, True])
 def test_a_layer_of_ones_own_that_holds_its_size(fixed: bool) -> None:
     torch.manual_seed(0)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from itertools import product
 from typing import Any
@@ -36,6 +38,7 @@ from vibtheory.networks.options import SameOptions, takes_options
 __all__ = ["CutReport", "compress_graph"]
 
 _Mask = NDArray[np.bool_]
+_Number = tuple[nn.Module, str, int]  # a module's attribute, and what it was
 _TRAINING_TOLERANCE = 1e-4
 
 
@@ -95,8 +98,9 @@ def compress_graph(net: nn.Module, inputs: list[tuple[Any, ...]], tolerance: flo
             if whole and not own_sizes:
                 units = follow(headless, inputs[0], any_size)
                 doing = "cut where its operations allow it"
-            small, report = _cut(headless, units, whole, own_sizes)
+            small, report, numbers = _cut(headless, units, whole, own_sizes)
             if same(small):
+                _put_back(numbers, partial(same, small))
                 break
         else:
             small, report = headless, CutReport({"": "all of it stays: its outputs moved wherever it was cut"})
@@ -133,8 +137,8 @@ def _replace(net: nn.Module, path: str, module: nn.Module) -> None:
 # ---- which units leave -----------------------------------------------------------------------------------------------
 
 
-def _cut(net: nn.Module, units: Units, whole: bool, own_sizes: bool) -> tuple[nn.Module, CutReport]:
-    """A copy of `net` without what is superfluous, and what stayed.
+def _cut(net: nn.Module, units: Units, whole: bool, own_sizes: bool) -> tuple[nn.Module, CutReport, list[_Number]]:
+    """A copy of `net` without what is superfluous, what stayed, and the numbers of layers of one's own that followed.
 
     `whole`: classes of coupled units leave too; `own_sizes`: sizes that layers of the user's own hold follow.
     """
@@ -154,13 +158,27 @@ def _cut(net: nn.Module, units: Units, whole: bool, own_sizes: bool) -> tuple[nn
         became.setdefault(owner, {}).setdefault(len(mask), set()).add(int(mask.sum()))
     for module in small.modules():
         _rename_sizes(module)
+    numbers: list[_Number] = []
     others = [m for m in became if not type(m).__module__.startswith(("torch.", "vibtheory."))]
     for module in others if own_sizes else ():
         for name, value in vars(module).items():
             if type(value) is int and len(now := became[module].get(value, set())) == 1:
                 setattr(module, name, *now)
+                numbers.append((module, name, value))
     gone = _cut_alone(small, units, keep)
-    return small, CutReport(_stayed(net, units, classes, leaving, keep, gone))
+    return small, CutReport(_stayed(net, units, classes, leaving, keep, gone)), numbers
+
+
+def _put_back(numbers: list[_Number], same: Callable[[], bool]) -> None:
+    """As before, for all modules of a class at once, what need not follow: a window beside as many units, say."""
+    for kind in {(type(module), name): None for module, name, _ in numbers}:
+        group = [(module, name, old) for module, name, old in numbers if (type(module), name) == kind]
+        followed = [getattr(module, name) for module, name, _ in group]
+        for module, name, old in group:
+            setattr(module, name, old)
+        if not same():
+            for (module, name, _), number in zip(group, followed, strict=True):
+                setattr(module, name, number)
 
 
 def _where(mask: _Mask) -> Tensor:

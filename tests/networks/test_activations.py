@@ -302,7 +302,10 @@ class Rating(WithOption):
 
 
 def test_one_number_for_each_example_gets_no_gate() -> None:
-    assert list(named_gates(insert_gates(Rating(Apply(OWN["swish"])), torch.randn(4, 6)))) == ["a_gate"]
+    act, x = Apply(OWN["swish"]), torch.randn(4, 6)
+    flat = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 1), nn.Flatten(0), act, Apply(lambda h: 3 * h))
+    for net, name in ((Rating(act), "a_gate"), (flat, "0_gate")):
+        assert list(named_gates(insert_gates(net, x))) == [name]
 
 
 class ByName(Perceptron):

@@ -28,7 +28,8 @@ class FrozenNetwork:
     """
 
     def __init__(self, net: nn.Module, x: NDArray[Any]) -> None:
-        self.net = in_float64(net, x).eval().requires_grad_(False)
+        self.net = in_float64(net, x).requires_grad_(False)
+        self.net.eval()
         self.x, self.gates = x, vib_gates(self.net)
         for gate in self.gates.values():
             gate.sample_in_eval = False

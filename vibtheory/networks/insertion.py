@@ -341,6 +341,7 @@ def _into_sequential(
     paths = {module: path for path, module in model.named_modules()}
     uses: Counter[nn.Module] = Counter()
     leaves = sum(1 for _ in _occurrences(model))
+    fewest = min(getattr(inputs[0], "ndim", 2), 2)  # axes; one number for each example has no units
     gates: list[GateLaw] = []
     units = UnitAxes()
     state = {"h": inputs[0], "seen": 0, "layer": "input", "pending": input_axis is not None}
@@ -366,7 +367,7 @@ def _into_sequential(
                 for rule in (chosen[place] for place in groups if place in chosen):
                     add(part, entries, f"{state['layer']}_gate", rule.options)
                 uses[module] += 1
-            elif is_activation(module) and state["seen"] < leaves:
+            elif is_activation(module) and state["seen"] < leaves and state["h"].ndim >= fewest:
                 add(part, entries, f"{state['layer']}_gate")
         return nn.Sequential(entries)
 

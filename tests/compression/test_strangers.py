@@ -741,11 +741,11 @@ def test_a_model_without_train_is_refused() -> None:
         compress(ForPrediction(nn.Linear(6, 3)), torch.randn(4, 6))
 
 
-def test_lazy_weights_are_no_nan() -> None:
-    small = compress(Bank(nn.LazyLinear(3)).eval(), torch.randn(4, 6))
-    assert small.skip.in_features == 6
-
-
-def test_weights_without_numbers_are_no_nan() -> None:
-    with pytest.raises(InvalidInputError, match="an input the model does not take"):
-        compress(Bank(nn.Linear(6, 3)).to("meta"), torch.randn(4, 6))
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [(lambda: Bank(nn.LazyLinear(3)), "lazy layers that have no weights yet"),
+     (lambda: Bank(nn.Linear(6, 3)).to("meta"), 'weights on the device "meta"')],
+)  # fmt: skip
+def test_weights_without_values_are_refused(build: Callable[[], nn.Module], words: str) -> None:
+    with pytest.raises(InvalidInputError, match=words):
+        compress(build(), torch.randn(4, 6))

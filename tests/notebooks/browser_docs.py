@@ -116,6 +116,7 @@ def test_no_page_of_the_api_is_a_wall(site, page):
 def test_search_finds_a_word_where_the_site_is_served(site, served, window, shots):
     page = window(viewport={"width": 1200, "height": 900})
     page.goto(f"{served(site)}/index.html")
+    expect(page.locator(".md-search-result__meta")).to_have_text("Type to start searching")  # it listens now
     page.get_by_role("textbox", name="Search").fill("Blahut")
     page.locator(".md-search-result__item").first.wait_for()
     page.screenshot(path=shots / "docs_search.png")

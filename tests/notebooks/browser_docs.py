@@ -117,7 +117,7 @@ def test_search_finds_a_word_where_the_site_is_served(site, served, window, shot
     page = window(viewport={"width": 1200, "height": 900})
     page.goto(f"{served(site)}/index.html")
     expect(page.locator(".md-search-result__meta")).to_have_text("Type to start searching")  # it listens now
-    page.get_by_role("textbox", name="Search").fill("Blahut")
+    page.get_by_role("textbox", name="Search").press_sequentially("Blahut")  # to keys, which fill() does not press
     page.locator(".md-search-result__item").first.wait_for()
     page.screenshot(path=shots / "docs_search.png")
     page.locator(".md-search-result__link").first.click()

@@ -272,10 +272,11 @@ def _finished_rows(path: Path, amp: bool = False) -> list[dict[str, Any]]:
         for row in found:
             fit(Row, row, "row", more=True)
         if plain.get("amp", amp) is not amp:
-            raise ValueError(f"its run was trained {'without' if amp else 'with'} bfloat16")
+            got = f"a run trained {'without' if amp else 'with'} bfloat16, expected one {'with' if amp else 'without'}"
+            raise CheckpointError(f"{path}: {got}. Remedy: ask for its --amp, or other --runs")
         return found
 
-    remedy = "delete this file, and the same command measures the run again; ask for the same --amp, or other --runs"
+    remedy = "delete this file, and the same command measures the run again"
     return read_record(path, rows, "the rows of a finished run", remedy)
 
 
